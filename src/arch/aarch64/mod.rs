@@ -1,0 +1,5 @@
+//! AArch64, AAPCS64.
+
+pub(super) mod float;
+#[cfg(not(feature = "portable"))]
+pub(super) mod switch;

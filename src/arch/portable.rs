@@ -1,0 +1,165 @@
+//! The switch over `corosensei::Coroutine`, for every architecture that it supports.
+//!
+//! corosensei is asymmetric: a coroutine can only go back to whoever resumed it. So all of them are
+//! resumed from one place, the thread's first stack, and a switch between two of them is a suspension
+//! with the name of the next:
+//!
+//! ```text
+//!    thread's stack             A's stack                 B's stack
+//!    ──────────────             ─────────                 ─────────
+//!    switch(main → A)
+//!      └ drive ── resume ─────► ...
+//!                               switch(A → B)
+//!        drive ◄── suspend(B) ──┘
+//!          └─────── resume ─────────────────────────────► ...
+//!                                                         switch(B → main)
+//!        drive ◄──────────────────────── suspend(main) ───┘
+//!    switch returns
+//! ```
+//!
+//! Two machine switches for one of ours, and a loop in between: for correctness, not for speed.
+
+use super::{Entry, STACK_ALIGNMENT, Word};
+use corosensei::stack::{Stack, StackPointer};
+use corosensei::{Coroutine, CoroutineResult, Yielder};
+use std::cell::{Cell, UnsafeCell};
+use std::ptr;
+
+/// What is handed over: from `drive` into a coroutine.
+type Message = (Word, usize);
+
+/// What a suspension says to `drive`: whom to go on with, and what to hand over.
+struct Transfer {
+    to: *const Context,
+    message: Message,
+}
+
+type Fiber = Coroutine<Message, Transfer, (), Borrowed>;
+
+/// A stretch of memory that somebody else owns, as a stack for corosensei.
+struct Borrowed {
+    top: StackPointer,
+    bottom: StackPointer,
+}
+
+// SAFETY: `prepare` demands of its caller what this trait asks: memory that is used as nothing else,
+// of at least 4 KiB, below which a guard page lies.
+unsafe impl Stack for Borrowed {
+    fn base(&self) -> StackPointer {
+        self.top
+    }
+
+    fn limit(&self) -> StackPointer {
+        self.bottom
+    }
+}
+
+/// Where a suspended computation goes on.
+pub(crate) struct Context {
+    /// `None` for the computation that the thread began with.
+    fiber: UnsafeCell<Option<Fiber>>,
+    /// Set by the fiber itself when it starts; null for the thread's first computation.
+    yielder: Cell<*const Yielder<Message, Transfer>>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// The context of a computation that is running: filled in when it first switches away.
+    pub(crate) const fn new() -> Self {
+        Context { fiber: UnsafeCell::new(None), yielder: Cell::new(ptr::null()) }
+    }
+
+    /// Makes this the context of a computation that will call `entry` on the stack below `top`.
+    ///
+    /// # Safety
+    ///
+    /// From `bottom` up to `top` there is writable memory, at least 4 KiB of it, that nobody else
+    /// uses for as long as this context lives; `top` is a multiple of [`STACK_ALIGNMENT`].
+    pub(crate) unsafe fn prepare(&self, top: *mut u8, bottom: *mut u8, entry: Entry) {
+        debug_assert_eq!(top.addr() % STACK_ALIGNMENT, 0);
+        let bottom = bottom.addr().next_multiple_of(STACK_ALIGNMENT);
+        let stack = Borrowed {
+            top: StackPointer::new(top.addr()).expect("a stack is not at address zero"),
+            bottom: StackPointer::new(bottom).expect("a stack is not at address zero"),
+        };
+        let this = ptr::from_ref(self);
+        let body = move |yielder: &Yielder<Message, Transfer>, (word, signal): Message| {
+            // SAFETY: the context outlives its computation, as `switch` demands.
+            unsafe { (*this).yielder.set(yielder) };
+            // SAFETY: `entry` is called on a fresh stack with what the first switch handed over.
+            unsafe { entry(word, signal) }
+        };
+        // SAFETY: `body` borrows nothing but this context, which outlives its fiber; the memory is as
+        // the caller says. Nobody looks into the cell while it is replaced: it runs nothing yet.
+        unsafe { *self.fiber.get() = Some(Fiber::with_stack_unchecked(stack, body)) };
+    }
+
+    /// Forgets a computation that will never be resumed.
+    ///
+    /// # Safety
+    ///
+    /// It has ended by a last [`switch`] away, or was never switched to.
+    pub(crate) unsafe fn retire(&self) {
+        self.yielder.set(ptr::null());
+        // SAFETY: nothing runs in the fiber, so nobody else looks into the cell. A computation that
+        // has ended owns nothing on its stack, and one never started owns only `body`, which has no
+        // destructor: so there is nothing that a reset could lose.
+        unsafe {
+            if let Some(mut fiber) = (*self.fiber.get()).take() {
+                fiber.force_reset();
+            }
+        }
+    }
+}
+
+/// Suspends the running computation in `from` and goes on with `to`, handing over `word` and
+/// `signal`. Returns what is handed over by whoever next switches to `from`.
+///
+/// # Safety
+///
+/// `from` is the context of the running computation, `to` of one that is suspended or fresh and
+/// belongs to this thread (or is `from` itself: then this returns at once). Both outlive the switch.
+#[inline]
+pub(crate) unsafe fn switch(
+    from: &Context,
+    to: &Context,
+    word: Word,
+    signal: usize,
+) -> (Word, usize) {
+    if ptr::eq(from, to) {
+        return (word, signal);
+    }
+    let transfer = Transfer { to, message: (word, signal) };
+    let yielder = from.yielder.get();
+    if yielder.is_null() {
+        // SAFETY: the running computation has no fiber, so this is the thread's first stack.
+        unsafe { drive(from, transfer) }
+    } else {
+        // SAFETY: the yielder lies on the stack of the running fiber, which is `from`'s.
+        unsafe { (*yielder).suspend(transfer) }
+    }
+}
+
+/// Resumes one fiber after another, on the thread's first stack, until one hands over to `home`.
+///
+/// # Safety
+///
+/// As for [`switch`]; called on the thread's first stack.
+unsafe fn drive(home: &Context, first: Transfer) -> Message {
+    let Transfer { mut to, mut message } = first;
+    while !ptr::eq(to, home) {
+        // SAFETY: `to` came from a `&Context` that outlives the switch. It is suspended or fresh, so
+        // its cell is not being looked into; while it runs, only its own `drive` does, which is this.
+        let fiber = unsafe { (*(*to).fiber.get()).as_mut() };
+        match fiber.expect("only the thread's first computation has no fiber").resume(message) {
+            CoroutineResult::Yield(transfer) => Transfer { to, message } = transfer,
+            CoroutineResult::Return(()) => unreachable!("an entry does not return"),
+        }
+    }
+    message
+}

@@ -1,0 +1,5 @@
+//! x86-64, System V ABI.
+
+pub(super) mod float;
+#[cfg(not(feature = "portable"))]
+pub(super) mod switch;

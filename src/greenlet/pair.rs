@@ -1,0 +1,56 @@
+#![forbid(unsafe_code)]
+//! Two greenlets that know each other.
+
+use super::raw::{Greenlet, WeakGreenlet};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Makes two greenlets, each of whose bodies is given the other. Returns the first, which keeps the
+/// second alive.
+///
+/// The first accepts an `A`, the second a `B`, and each sends the other what it accepts. Neither has
+/// begun: the first switch to the one returned begins it.
+///
+/// # Examples
+///
+/// ```
+/// use switchgrass::pair;
+///
+/// let ping = pair(
+///     |pong, ()| {
+///         println!("12");
+///         pong.switch(());
+///         println!("34");
+///         pong.switch(());
+///     },
+///     |ping, ()| {
+///         println!("56");
+///         ping.switch(());
+///         println!("78");
+///     },
+/// );
+/// ping.switch(()); // 12 56 34 78
+/// ```
+///
+/// # Panics
+///
+/// As [`Greenlet::new`].
+///
+/// # Switching
+///
+/// Never switches.
+#[track_caller]
+pub fn pair<A: 'static, B: 'static>(
+    first: impl FnOnce(Greenlet<B, A>, A) -> B + 'static,
+    second: impl FnOnce(WeakGreenlet<A, B>, B) -> A + 'static,
+) -> Greenlet<A, B> {
+    let back = Rc::new(RefCell::new(None));
+    let forth = Rc::clone(&back);
+    let pong = Greenlet::new(move |value| {
+        let ping = forth.take().expect("set before anybody can switch here");
+        second(ping, value)
+    });
+    let ping = Greenlet::new(move |value| first(pong, value));
+    back.replace(Some(ping.downgrade()));
+    ping
+}

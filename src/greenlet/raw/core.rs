@@ -1,0 +1,141 @@
+//! The control block of a greenlet.
+//!
+//! # The door
+//!
+//! Types are numbers here (see [`TypeKey`]). Two of a block's fields decide nearly every switch:
+//!
+//! - `accepts`: the type of what may be sent to the greenlet now;
+//! - `door`: the type that a switch into it makes the *caller* await, or [`TypeKey::CLOSED`] if that
+//!   cannot be told beforehand.
+//!
+//! | state | `door` | `accepts` |
+//! |---|---|---|
+//! | as it was declared: unstarted, running, suspended | its `Out` | its `In` |
+//! | suspended in a wait for another type | closed | that type |
+//! | waiting for the end of one that it drops | closed | [`TypeKey::ANY`] |
+//! | main greenlet | closed | what it awaited last |
+//! | dead | closed | none |
+//!
+//! A switch by a typed handle is right if `target.door == current.accepts`: one comparison, which also
+//! says that the target is neither dead nor waiting for something special. **Invariant 1**: a `door`
+//! that is not closed tells the truth: what a handle of the declared types sends is what is awaited.
+
+use super::types::TypeKey;
+use crate::arch::Context;
+use crate::stack::Stack;
+use std::any::Any;
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+/// Where a greenlet is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Its body has not begun: `body` and `stack` are there.
+    Unstarted,
+    /// Its body has begun and not ended: it runs, or is suspended.
+    Started,
+    /// It has ended, or its thread has: nothing of it is left but this block.
+    Dead,
+}
+
+/// The block. What every switch reads comes first, in one cache line; what only beginnings and ends
+/// need is kept elsewhere, so that the lines of many greenlets lie side by side.
+#[repr(C, align(64))]
+pub(crate) struct Core {
+    pub(super) context: Context,
+    pub(super) door: Cell<TypeKey>,
+    pub(super) accepts: Cell<TypeKey>,
+    /// Handles that keep the greenlet alive.
+    pub(super) handles: Cell<u32>,
+    /// Whatever else needs this block to exist: weak handles, children, and the greenlet itself until
+    /// it is dead and without handles.
+    pub(super) holds: Cell<u32>,
+    pub(super) life: Cell<Life>,
+    pub(super) cold: NonNull<Cold>,
+}
+
+/// The rest of the block.
+pub(crate) struct Cold {
+    /// Distinguishes greenlets of a thread in messages.
+    pub(super) id: Cell<u64>,
+    pub(super) name: RefCell<Option<Cow<'static, str>>>,
+    /// The declared types.
+    pub(super) takes: Cell<TypeKey>,
+    pub(super) gives: Cell<TypeKey>,
+    /// Who gets the result; holds the block, not the life. `None` for the main greenlet.
+    pub(super) parent: Cell<Option<NonNull<Core>>>,
+    pub(super) stack: Cell<Option<Stack>>,
+    /// The body while it has not begun: where it lies on the stack, and how it is dropped.
+    pub(super) body: Cell<Option<Body>>,
+    pub(super) locals: RefCell<Option<Rc<Locals>>>,
+    /// While the block is free: the next free one.
+    pub(super) next_free: Cell<Option<NonNull<Core>>>,
+    /// While suspended: how many panics of it are under way.
+    pub(super) unwinding: Cell<usize>,
+}
+
+/// A body in place on its stack.
+#[derive(Clone, Copy)]
+pub(super) struct Body {
+    pub(super) place: *mut u8,
+    pub(super) drop: unsafe fn(*mut u8),
+}
+
+/// The values of a greenlet's locals, by the address of their key.
+pub(crate) type Locals = RefCell<Vec<(usize, Rc<dyn Any>)>>;
+
+impl Core {
+    pub(super) fn new(cold: NonNull<Cold>) -> Self {
+        Core {
+            context: Context::new(),
+            door: Cell::new(TypeKey::CLOSED),
+            accepts: Cell::new(TypeKey::NONE),
+            handles: Cell::new(0),
+            holds: Cell::new(0),
+            life: Cell::new(Life::Dead),
+            cold,
+        }
+    }
+
+    #[inline]
+    pub(super) fn cold(&self) -> &Cold {
+        // SAFETY: a block and its rest are made together by the slab and live as long.
+        unsafe { self.cold.as_ref() }
+    }
+
+    pub(super) fn is_main(&self) -> bool {
+        self.cold().parent.get().is_none() && self.life.get() != Life::Dead
+    }
+
+    /// Whether it is suspended in the middle of its body, given that it is not the current one.
+    pub(super) fn is_started(&self) -> bool {
+        self.life.get() == Life::Started
+    }
+
+    /// What it is called in messages.
+    pub(super) fn title(&self) -> String {
+        match &*self.cold().name.borrow() {
+            Some(name) => format!("'{name}'"),
+            None => format!("#{}", self.cold().id.get()),
+        }
+    }
+}
+
+impl Cold {
+    pub(super) fn new() -> Self {
+        Cold {
+            id: Cell::new(0),
+            name: RefCell::new(None),
+            takes: Cell::new(TypeKey::NONE),
+            gives: Cell::new(TypeKey::NONE),
+            parent: Cell::new(None),
+            stack: Cell::new(None),
+            body: Cell::new(None),
+            locals: RefCell::new(None),
+            next_free: Cell::new(None),
+            unwinding: Cell::new(0),
+        }
+    }
+}

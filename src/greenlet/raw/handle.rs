@@ -1,0 +1,314 @@
+//! Handles: what keeps a greenlet alive, and what keeps its block. Their methods are in `../handle.rs`.
+
+use super::Payload;
+use super::core::{Core, Life};
+use super::life::{self, hold, unhold};
+use super::switch;
+use super::thread::Here;
+use crate::greenlet::error::SwitchError;
+use std::marker::PhantomData;
+use std::mem;
+use std::ops::Deref;
+use std::process;
+use std::ptr::{self, NonNull};
+
+/// The types of a handle that does not know them. Nobody has a value of it, so that nothing can be
+/// sent by such a handle unchecked.
+#[derive(Debug)]
+pub enum Untyped {}
+
+/// A greenlet: a computation with a stack of its own, that runs when it is switched to.
+///
+/// It accepts values of type `In`. Whoever switches to it awaits an `Out`, which is also the type of
+/// its result.
+///
+/// A handle of this type is counted, like an `Rc`, and keeps the greenlet alive: when the last one of a
+/// suspended greenlet is dropped, the greenlet is unwound there and then (see
+/// [`GreenletExit`](crate::GreenletExit)). What can be done with a greenlet needs no such handle, and is
+/// listed at [`WeakGreenlet`], to which this one dereferences.
+///
+/// # Examples
+///
+/// ```
+/// use switchgrass::Greenlet;
+///
+/// let double = Greenlet::new(|number: u64| number * 2);
+/// assert_eq!(double.switch(21), 42);
+/// assert!(double.is_dead());
+/// ```
+///
+/// A greenlet stays on its thread, by the type of its handle:
+///
+/// ```compile_fail,E0277
+/// let greenlet = switchgrass::Greenlet::new(|()| ());
+/// std::thread::spawn(move || greenlet.switch(()));
+/// ```
+///
+/// ```compile_fail,E0277
+/// let greenlet = switchgrass::Greenlet::new(|()| ());
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| greenlet.switch(()));
+/// });
+/// ```
+///
+/// What it is sent is checked by the compiler:
+///
+/// ```compile_fail,E0308
+/// let double = switchgrass::Greenlet::new(|number: u64| number * 2);
+/// double.switch("21");
+/// ```
+///
+/// And its body does not borrow, since it may outlive everything (but see
+/// [`scoped`](crate::greenlet::scoped)):
+///
+/// ```compile_fail,E0373
+/// let text = String::new();
+/// let greenlet = switchgrass::Greenlet::new(|()| println!("{text}"));
+/// ```
+// Invariant 2: `In` and `Out` are what the greenlet was declared with, or `Untyped`.
+#[repr(transparent)]
+pub struct Greenlet<In = (), Out = In> {
+    block: NonNull<Core>,
+    /// Invariant in both, and neither `Send` nor `Sync`.
+    types: PhantomData<(*mut In, *mut Out)>,
+}
+
+/// A handle that does not keep its greenlet alive, and what can be done with a greenlet.
+///
+/// [`current`](crate::current) and [`WeakGreenlet::parent`] return such handles: a counted one, kept on
+/// the stack of a suspended greenlet, would keep alive whom it is of, and if that is the greenlet itself,
+/// or one that owns it, nothing would ever end them. A greenlet whose last counted handle has gone is
+/// dead.
+///
+/// # Examples
+///
+/// ```
+/// use switchgrass::Greenlet;
+///
+/// let greenlet = Greenlet::new(|()| ());
+/// let weak = greenlet.downgrade();
+/// assert!(weak.upgrade().is_some());
+/// drop(greenlet);
+/// assert!(weak.upgrade().is_none());
+/// assert!(weak.is_dead());
+/// ```
+///
+/// It stays on its thread as well:
+///
+/// ```compile_fail,E0277
+/// let main = switchgrass::current();
+/// std::thread::spawn(move || main.is_dead());
+/// ```
+// Invariant 2 holds for it as well.
+#[repr(transparent)]
+pub struct WeakGreenlet<In = (), Out = In> {
+    hold: Hold,
+    types: PhantomData<(*mut In, *mut Out)>,
+}
+
+impl<In, Out> Greenlet<In, Out> {
+    /// Takes over a handle that is counted already.
+    ///
+    /// # Safety
+    ///
+    /// The types are as Invariant 2 says.
+    pub(super) unsafe fn from_counted(block: NonNull<Core>) -> Self {
+        Greenlet { block, types: PhantomData }
+    }
+
+    pub(super) fn block(&self) -> NonNull<Core> {
+        self.block
+    }
+
+    /// The same handle, with other types.
+    ///
+    /// # Safety
+    ///
+    /// The types are as Invariant 2 says.
+    unsafe fn cast<T, R>(self) -> Greenlet<T, R> {
+        let block = self.block;
+        mem::forget(self);
+        Greenlet { block, types: PhantomData }
+    }
+
+    pub(crate) fn into_untyped(self) -> Greenlet<Untyped, Untyped> {
+        // SAFETY: no types.
+        unsafe { self.cast() }
+    }
+
+    pub(crate) fn into_typed<T: 'static, R: 'static>(self) -> Result<Greenlet<T, R>, Self> {
+        if self.core().is_declared::<T, R>() {
+            // SAFETY: the types are the declared ones.
+            Ok(unsafe { self.cast() })
+        } else {
+            Err(self)
+        }
+    }
+}
+
+impl<In, Out> WeakGreenlet<In, Out> {
+    /// # Safety
+    ///
+    /// The types are as Invariant 2 says.
+    unsafe fn of(block: NonNull<Core>) -> Self {
+        WeakGreenlet { hold: Hold::new(block), types: PhantomData }
+    }
+
+    #[inline]
+    pub(super) fn block(&self) -> NonNull<Core> {
+        self.hold.block()
+    }
+
+    pub(super) fn into_hold(self) -> Hold {
+        self.hold
+    }
+
+    #[inline]
+    pub(crate) fn core(&self) -> &Core {
+        &self.hold
+    }
+
+    pub(crate) fn to_untyped(&self) -> WeakGreenlet<Untyped, Untyped> {
+        WeakGreenlet::untyped(self.block())
+    }
+
+    pub(crate) fn to_typed<T: 'static, R: 'static>(&self) -> Option<WeakGreenlet<T, R>> {
+        // SAFETY: the types are the declared ones.
+        self.core().is_declared::<T, R>().then(|| unsafe { WeakGreenlet::of(self.block()) })
+    }
+
+    pub(crate) fn to_counted(&self) -> Option<Greenlet<In, Out>> {
+        let core = self.core();
+        (core.handles.get() > 0 || core.life.get() == Life::Started).then(|| {
+            count(core);
+            Greenlet { block: self.block(), types: PhantomData }
+        })
+    }
+}
+
+impl WeakGreenlet<Untyped, Untyped> {
+    /// A handle of a block that the caller holds.
+    pub(super) fn untyped(block: NonNull<Core>) -> Self {
+        // SAFETY: no types.
+        unsafe { Self::of(block) }
+    }
+}
+
+impl<In: 'static, Out: 'static> WeakGreenlet<In, Out> {
+    #[inline(always)]
+    pub(crate) fn exchange(&self, value: In) -> Result<Out, SwitchError<In>> {
+        // SAFETY: by Invariant 2; nobody has an `Untyped` to send.
+        unsafe { switch::switch(self.block(), value) }
+    }
+}
+
+impl<In, Out> WeakGreenlet<In, Out> {
+    pub(crate) fn exchange_any<T: 'static, R: 'static>(
+        &self,
+        value: T,
+    ) -> Result<R, SwitchError<T>> {
+        switch::switch_slowly(self.block(), value)
+    }
+
+    pub(crate) fn raise<R: 'static>(&self, payload: Payload) -> Result<R, SwitchError<Payload>> {
+        switch::throw(self.block(), payload)
+    }
+}
+
+#[inline]
+fn count(core: &Core) {
+    core.handles.set(core.handles.get().checked_add(1).unwrap_or_else(|| process::abort()));
+}
+
+impl<In, Out> Deref for Greenlet<In, Out> {
+    type Target = WeakGreenlet<In, Out>;
+
+    #[inline]
+    fn deref(&self) -> &WeakGreenlet<In, Out> {
+        // SAFETY: both are nothing but the address of a block, and the handles of a block hold it
+        // together; a reference gives nothing up.
+        unsafe { &*ptr::from_ref(self).cast() }
+    }
+}
+
+impl<In, Out> Clone for Greenlet<In, Out> {
+    /// A further handle of the same greenlet.
+    #[inline]
+    fn clone(&self) -> Self {
+        count(self.core());
+        Greenlet { block: self.block, types: PhantomData }
+    }
+}
+
+impl<In, Out> Drop for Greenlet<In, Out> {
+    #[inline]
+    fn drop(&mut self) {
+        let handles = &self.core().handles;
+        handles.set(handles.get() - 1);
+        if handles.get() == 0 {
+            life::release(self.block);
+        }
+    }
+}
+
+impl<In, Out> Clone for WeakGreenlet<In, Out> {
+    fn clone(&self) -> Self {
+        WeakGreenlet { hold: Hold::new(self.block()), types: PhantomData }
+    }
+}
+
+impl Core {
+    /// Whether it was declared to take a `T` and to give an `R`.
+    fn is_declared<T: 'static, R: 'static>(&self) -> bool {
+        let types = &Here::of_a_block().types;
+        let cold = self.cold();
+        (cold.takes.get(), cold.gives.get()) == (types.key::<T>(), types.key::<R>())
+    }
+}
+
+/// Keeps a block, and not its greenlet.
+#[repr(transparent)]
+pub(super) struct Hold(NonNull<Core>);
+
+impl Hold {
+    /// The caller holds the block.
+    pub(super) fn new(block: NonNull<Core>) -> Self {
+        // SAFETY: as the caller says.
+        unsafe { hold(block) };
+        Hold(block)
+    }
+
+    #[inline]
+    pub(super) fn block(&self) -> NonNull<Core> {
+        self.0
+    }
+
+    /// The block, with the hold left to whoever calls [`Hold::from_block`].
+    pub(super) fn into_block(self) -> NonNull<Core> {
+        let block = self.0;
+        mem::forget(self);
+        block
+    }
+
+    /// Takes over the hold that [`Hold::into_block`] left.
+    pub(super) fn from_block(block: NonNull<Core>) -> Self {
+        Hold(block)
+    }
+}
+
+impl Deref for Hold {
+    type Target = Core;
+
+    #[inline]
+    fn deref(&self) -> &Core {
+        // SAFETY: held.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // SAFETY: the hold is this one's.
+        unsafe { unhold(self.0) };
+    }
+}

@@ -1,0 +1,185 @@
+//! The engine: control blocks, the switch, life and death. Untyped inside, safe outside.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `core.rs` | the control block, and the *door* that decides most switches |
+//! | `types.rs` | types as small numbers |
+//! | `slab.rs` | where blocks live |
+//! | `thread.rs` | what a thread keeps; the *alarm*; what is handed over beside a value |
+//! | `switch.rs` | switch and throw, short way and long |
+//! | `life.rs` | create, enter, finish, bury, unwind, free; the end of a thread |
+//! | `handle.rs` | counted handles |
+//! | `scoped.rs` | greenlets that may borrow |
+//! | `overflow.rs` | the message when a stack is full |
+//! | `sanitize.rs` | the same switches, told to AddressSanitizer |
+//!
+//! The rest of the crate sees what this file exports, all of it safe to call. Invariants by number:
+//! see `core.rs` (1), `handle.rs` (2) and ARCHITECTURE.md (all).
+
+mod core;
+mod handle;
+mod life;
+mod overflow;
+#[cfg(all(feature = "sanitizer", not(feature = "portable")))]
+mod sanitize;
+mod scoped;
+mod slab;
+mod switch;
+mod thread;
+mod types;
+
+pub(crate) use self::core::{Core, Life, Locals};
+pub use self::handle::{Greenlet, Untyped, WeakGreenlet};
+pub(crate) use self::life::Spec;
+pub(crate) use self::scoped::scoped;
+
+use self::handle::Hold;
+use self::thread::Here;
+use super::error::{BuildError, ParentError};
+use std::any::Any;
+use std::borrow::Cow;
+use std::rc::Rc;
+
+/// What is thrown.
+pub(crate) type Payload = Box<dyn Any + Send>;
+
+/// Whether a switch brings a value or raises something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TraceKind {
+    Switch,
+    Throw,
+}
+
+/// Is told of every switch.
+pub(crate) trait Trace: Any {
+    /// `to` was switched to from `from`, and has not gone on yet.
+    fn switched(&self, kind: TraceKind, from: AnyWeakGreenlet, to: AnyWeakGreenlet);
+}
+
+pub(crate) type Tracer = Rc<dyn Trace>;
+
+/// A weak handle of a greenlet whose types are not known to the compiler.
+pub type AnyWeakGreenlet = WeakGreenlet<Untyped, Untyped>;
+
+/// The greenlet that runs. `None` when the thread has unwound its greenlets.
+pub(crate) fn current() -> Option<AnyWeakGreenlet> {
+    Here::ready().map(|here| WeakGreenlet::untyped(here.current()))
+}
+
+/// Makes a greenlet, the current one its parent.
+#[inline]
+pub(crate) fn create<In, Out, F>(body: F) -> Result<Greenlet<In, Out>, BuildError>
+where
+    In: 'static,
+    Out: 'static,
+    F: FnOnce(In) -> Out + 'static,
+{
+    // SAFETY: a body that borrows nothing; the types are those it was declared with.
+    unsafe { life::create(body).map(|block| Greenlet::from_counted(block)) }
+}
+
+/// Makes a greenlet as `spec` says, the current one its parent.
+pub(crate) fn build<In, Out, F>(spec: Spec, body: F) -> Result<Greenlet<In, Out>, BuildError>
+where
+    In: 'static,
+    Out: 'static,
+    F: FnOnce(In) -> Out + 'static,
+{
+    // SAFETY: as in `create`.
+    unsafe { life::build(spec, body).map(|block| Greenlet::from_counted(block)) }
+}
+
+/// Puts a tracer in the place of the one that there is, which is returned.
+pub(crate) fn set_tracer(tracer: Option<Tracer>) -> Option<Tracer> {
+    let here = Here::ready()?;
+    let old = here.tracer.replace(tracer);
+    here.set_alarm();
+    old
+}
+
+/// The tracer that there is.
+pub(crate) fn tracer() -> Option<Tracer> {
+    Here::ready()?.tracer()
+}
+
+/// How many greenlets of this thread are neither dead nor main.
+pub(crate) fn live_count() -> usize {
+    Here::existing().map_or(0, |here| here.live.get())
+}
+
+/// Gives the memory of this thread's free stacks back to the kernel. Their address space is kept.
+///
+/// A thread keeps the stacks of dead greenlets to use them again, and the last 1,024 of a size with the
+/// memory that they have touched. This is for after a peak.
+///
+/// # Examples
+///
+/// ```
+/// switchgrass::greenlet::trim_stacks();
+/// ```
+///
+/// # Switching
+///
+/// Never switches.
+pub fn trim_stacks() {
+    if let Some(here) = Here::existing() {
+        here.pool.borrow_mut().trim();
+    }
+}
+
+/// The current greenlet's locals, made if need be. `None` when the thread has unwound its greenlets.
+pub(crate) fn locals() -> Option<Rc<Locals>> {
+    Here::ready().map(|here| life::locals_of(here.current()))
+}
+
+/// What the rest of the crate may see of a block.
+impl Core {
+    pub(crate) fn life(&self) -> Life {
+        self.life.get()
+    }
+
+    pub(crate) fn is_current(&self) -> bool {
+        thread::current().is_some_and(|current| std::ptr::eq(current.as_ptr(), self))
+    }
+
+    /// Whether it is a main greenlet, dead or alive.
+    pub(crate) fn has_no_parent(&self) -> bool {
+        self.cold().parent.get().is_none()
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.cold().id.get()
+    }
+
+    pub(crate) fn name(&self) -> Option<Cow<'static, str>> {
+        self.cold().name.borrow().clone()
+    }
+
+    pub(crate) fn parent(&self) -> Option<AnyWeakGreenlet> {
+        self.cold().parent.get().map(WeakGreenlet::untyped)
+    }
+
+    pub(crate) fn set_parent<T, R>(&self, parent: &WeakGreenlet<T, R>) -> Result<(), ParentError> {
+        if self.has_no_parent() {
+            return Err(ParentError::Main);
+        }
+        let mut ancestor = Some(Hold::new(parent.block()));
+        while let Some(node) = ancestor {
+            if std::ptr::eq(&*node, self) {
+                let (greenlet, parent) = (self.title(), parent.core().title());
+                return Err(ParentError::Cycle { greenlet, parent });
+            }
+            ancestor = node.cold().parent.get().map(Hold::new);
+        }
+        let old = self.cold().parent.replace(Some(Hold::new(parent.block()).into_block()));
+        drop(old.map(Hold::from_block));
+        Ok(())
+    }
+
+    /// Size in bytes, and bytes used at most, of its stack. `None` when it has none of ours.
+    pub(crate) fn stack(&self) -> Option<(usize, usize)> {
+        // SAFETY: this thread's greenlets do not write to their stacks meanwhile: this one is
+        // suspended, or is the current one and writes below what is found in use.
+        self.cold().stack.get().map(|stack| (stack.size(), unsafe { stack.high_water() }))
+    }
+}

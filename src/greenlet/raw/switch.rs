@@ -1,0 +1,470 @@
+//! From one greenlet to another.
+//!
+//! ```text
+//!   switch ── door fits, no alarm, plain float modes ──► switch_stacks ──► signal 0: the value
+//!      │                                                       ▲    └────► signal 1: receive
+//!      └─ otherwise ─► switch_slowly: route, leave ────────────┘
+//! ```
+//!
+//! The short way is inlined into the caller and does what it must and no more. Whatever belongs to a
+//! greenlet and is kept by its thread (the count of panics, float modes that were set) is carried by
+//! the long way, in the frame of the one who leaves.
+
+use super::core::{Core, Life};
+use super::handle::{Hold, WeakGreenlet};
+use super::thread::{self, Arrival, Here};
+use super::types::TypeKey;
+use super::{Payload, TraceKind, life};
+use crate::arch::{self, FloatModes, Word, float_modes_changed};
+use crate::greenlet::error::{GreenletExit, Mismatch, SwitchError};
+use std::any::Any;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::{self, NonNull};
+
+/// The signal that says: nothing but a value is handed over.
+pub(super) const PLAIN: usize = 0;
+/// The signal that says: look at the thread's `Delivery`. Any other is the address of a block: a value
+/// is handed over by a greenlet that has ended with that.
+pub(super) const LOOK: usize = 1;
+
+/// Sends `value` to `target` and returns what is next sent to the caller.
+///
+/// # Safety
+///
+/// `T` and `R` are the types that `target` was declared with.
+#[inline(always)]
+pub(super) unsafe fn switch<T: 'static, R: 'static>(
+    target: NonNull<Core>,
+    value: T,
+) -> Result<R, SwitchError<T>> {
+    // SAFETY: the caller's handle holds the target's block, so this thread has state, and a current
+    // greenlet, which is alive.
+    let (from, to) = unsafe { (thread::current().unwrap_unchecked().as_ref(), target.as_ref()) };
+    if to.door.get() != from.accepts.get() || thread::alarmed() || float_modes_changed() {
+        return switch_slowly(target, value);
+    }
+    thread::set_current(target);
+    let outgoing = ManuallyDrop::new(value);
+    // SAFETY: by Invariant 1 the target is suspended or fresh (or is the current one) and awaits a
+    // `T`, which `outgoing` is until the target has read it. We are declared to accept what the door
+    // says, `R`, so that is what we are sent.
+    unsafe {
+        let (word, signal) = switch_stacks(from, to, encode(&outgoing), PLAIN);
+        if signal == PLAIN {
+            Ok(decode(word))
+        } else {
+            receive(word, signal).map_err(Failure::without_value)
+        }
+    }
+}
+
+/// As [`switch`], for any types: they are compared with what the target awaits.
+#[cold]
+#[inline(never)]
+pub(super) fn switch_slowly<T: 'static, R: 'static>(
+    target: NonNull<Core>,
+    value: T,
+) -> Result<R, SwitchError<T>> {
+    let here = Here::of_a_block();
+    let (sent, awaited) = (here.types.key::<T>(), here.types.key::<R>());
+    let target = match route(here, target, sent, awaited) {
+        Ok(target) => target,
+        Err(Refusal::WrongType(mismatch)) => {
+            return Err(SwitchError::WrongType { value, mismatch });
+        }
+        Err(Refusal::ThreadEnded) => return Err(SwitchError::ThreadEnded { value }),
+        Err(Refusal::Unwinding) => return Err(SwitchError::Unwinding { value }),
+    };
+    let outgoing = ManuallyDrop::new(value);
+    if target == here.current() {
+        // SAFETY: `route` has found the types equal; the value is read once.
+        let value = unsafe { (&raw const outgoing).cast::<R>().read() };
+        trace(here, TraceKind::Switch, target);
+        return Ok(value);
+    }
+    // SAFETY: a block that `route` has found alive.
+    let looked_at = unsafe { target.as_ref() }.accepts.get() != TypeKey::ANY;
+    let word = if looked_at {
+        encode(&outgoing)
+    } else {
+        // SAFETY: it is not read again.
+        let unwanted: Box<dyn Any> = Box::new(unsafe { ptr::read(&*outgoing) });
+        here.delivery.discard.set(Some(unwanted));
+        Word::uninit()
+    };
+    let carried = leave(here, awaited, TraceKind::Switch);
+    // SAFETY: the target is suspended or fresh, and awaits a `T` or does not look at it. We have said
+    // that we await an `R`.
+    unsafe {
+        let (word, signal) = go(here, target, word);
+        carried.restore(here);
+        if signal == PLAIN {
+            Ok(decode(word))
+        } else {
+            receive(word, signal).map_err(Failure::without_value)
+        }
+    }
+}
+
+/// Raises `payload` in `target`, or where that leads, and returns what is next sent to the caller.
+pub(super) fn throw<R: 'static>(
+    target: NonNull<Core>,
+    payload: Payload,
+) -> Result<R, SwitchError<Payload>> {
+    if cfg!(panic = "abort") {
+        return Err(SwitchError::CannotUnwind { value: payload });
+    }
+    let here = Here::of_a_block();
+    if here.cannot_carry_panics() {
+        return Err(SwitchError::Unwinding { value: payload });
+    }
+    let is_exit = payload.is::<GreenletExit>();
+    let mut node = Hold::new(target);
+    if is_exit && node.life.get() == Life::Dead {
+        return Err(SwitchError::Exited(GreenletExit));
+    }
+    // Who has not begun dies of it where it stands, and it goes on to the parent.
+    let mut passed = false;
+    while node.life.get() != Life::Started {
+        if node.life.get() == Life::Unstarted {
+            life::discard_unstarted(here, node.block());
+            passed = true;
+        }
+        let Some(parent) = node.cold().parent.get() else {
+            return Err(SwitchError::ThreadEnded { value: payload });
+        };
+        node = Hold::new(parent);
+    }
+    let target = node.block();
+    if target == here.current() {
+        if is_exit && passed {
+            return Err(SwitchError::Exited(GreenletExit));
+        }
+        trace(here, TraceKind::Throw, target);
+        resume_unwind(payload);
+    }
+    if node.cold().unwinding.get() > 0 {
+        return Err(SwitchError::TargetUnwinding { value: payload });
+    }
+    let arrival = if is_exit && passed { Arrival::Exit } else { Arrival::Throw(payload) };
+    let awaited = here.types.key::<R>();
+    // SAFETY: the target is suspended, and looks at the delivery. We say that we await an `R`.
+    unsafe {
+        let (word, signal) = deliver(here, target, arrival, awaited);
+        drop(node);
+        if signal == PLAIN {
+            Ok(decode(word))
+        } else {
+            receive(word, signal).map_err(Failure::without_value)
+        }
+    }
+}
+
+/// Switches to `target` with something other than a value. Returns what is next sent to the caller,
+/// who awaits `awaited`.
+///
+/// # Safety
+///
+/// `target` is suspended, and not the caller.
+pub(super) unsafe fn deliver(
+    here: Here,
+    target: NonNull<Core>,
+    arrival: Arrival,
+    awaited: TypeKey,
+) -> (Word, usize) {
+    let carried = leave(here, awaited, TraceKind::Throw);
+    here.delivery.arrival.set(arrival);
+    here.delivery.look.set(true);
+    // SAFETY: as the caller says.
+    let came = unsafe { go(here, target, Word::uninit()) };
+    carried.restore(here);
+    came
+}
+
+/// Why a switch is refused.
+enum Refusal {
+    WrongType(Mismatch),
+    ThreadEnded,
+    Unwinding,
+}
+
+/// Where a switch to `target` leads: to itself, or if it is dead to its first live ancestor.
+fn route(
+    here: Here,
+    target: NonNull<Core>,
+    sent: TypeKey,
+    awaited: TypeKey,
+) -> Result<NonNull<Core>, Refusal> {
+    if here.cannot_carry_panics() {
+        return Err(Refusal::Unwinding);
+    }
+    let mut node = target;
+    loop {
+        // SAFETY: the caller holds the target, and every block holds its parent's.
+        let core = unsafe { node.as_ref() };
+        if core.life.get() != Life::Dead {
+            let expected = if node == here.current() { awaited } else { core.accepts.get() };
+            return if expected == sent || expected == TypeKey::ANY {
+                Ok(node)
+            } else {
+                Err(Refusal::WrongType(mismatch(here, core, expected, sent)))
+            };
+        }
+        node = core.cold().parent.get().ok_or(Refusal::ThreadEnded)?;
+    }
+}
+
+#[cold]
+pub(super) fn mismatch(here: Here, core: &Core, awaited: TypeKey, sent: TypeKey) -> Mismatch {
+    Mismatch {
+        greenlet: core.title(),
+        awaited: here.types.name(awaited),
+        sent: here.types.name(sent),
+    }
+}
+
+/// What a greenlet takes with it when it leaves the thread to another.
+#[must_use]
+pub(super) struct Carried {
+    modes: Option<FloatModes>,
+}
+
+/// Prepares to leave: says what is awaited, takes from the thread what is the current greenlet's own,
+/// and leaves word for the one who arrives. No code of the user's runs.
+pub(super) fn leave(here: Here, awaited: TypeKey, kind: TraceKind) -> Carried {
+    let block = here.current();
+    // SAFETY: the current greenlet is alive.
+    let core = unsafe { block.as_ref() };
+    let cold = core.cold();
+    if core.is_main() {
+        core.accepts.set(awaited);
+    } else if awaited != cold.takes.get() {
+        core.accepts.set(awaited);
+        core.door.set(TypeKey::CLOSED);
+    }
+    if let Some(panics) = here.panics() {
+        cold.unwinding.set(panics.replace(0));
+    }
+    let modes = FloatModes::current();
+    let modes = (modes != here.modes).then_some(modes);
+    if modes.is_some() {
+        here.modes.restore();
+    }
+    if here.tracer.borrow().is_some() {
+        here.delivery.trace.set(Some((kind, Hold::new(block))));
+        here.delivery.look.set(true);
+    }
+    if here.orphaned.replace(false) {
+        here.set_alarm();
+        if core.handles.get() == 0 && !core.is_main() {
+            here.delivery.orphan.set(Some(Hold::new(block)));
+            here.delivery.look.set(true);
+        }
+    }
+    Carried { modes }
+}
+
+impl Carried {
+    /// Puts back what [`leave`] has taken.
+    pub(super) fn restore(self, here: Here) {
+        let block = here.current();
+        // SAFETY: the current greenlet is alive.
+        let core = unsafe { block.as_ref() };
+        let cold = core.cold();
+        if !core.is_main() {
+            core.accepts.set(cold.takes.get());
+            core.door.set(cold.gives.get());
+        }
+        if let Some(panics) = here.panics() {
+            panics.set(cold.unwinding.replace(0));
+        }
+        if let Some(modes) = self.modes {
+            modes.restore();
+        }
+    }
+}
+
+/// Changes to `target`'s stack, after [`leave`].
+///
+/// # Safety
+///
+/// `target` is suspended or fresh, not the current greenlet, and either awaits what `word` encodes or
+/// is told by the delivery not to look at it.
+pub(super) unsafe fn go(here: Here, target: NonNull<Core>, word: Word) -> (Word, usize) {
+    let current = here.current();
+    here.set_current(target);
+    let signal = if here.delivery.look.replace(false) { LOOK } else { PLAIN };
+    // SAFETY: the current greenlet is alive, and the target as the caller says.
+    unsafe { switch_stacks(current.as_ref(), target.as_ref(), word, signal) }
+}
+
+/// The one place where a thread changes from one stack to another.
+///
+/// # Safety
+///
+/// As for [`arch::switch`]. The thread's current greenlet is already said to be `to`.
+#[inline(always)]
+pub(super) unsafe fn switch_stacks(
+    from: &Core,
+    to: &Core,
+    word: Word,
+    signal: usize,
+) -> (Word, usize) {
+    #[cfg(all(feature = "sanitizer", not(feature = "portable")))]
+    let saved = super::sanitize::leave(from, to);
+    // SAFETY: as the caller says.
+    let came = unsafe { arch::switch(&from.context, &to.context, word, signal) };
+    #[cfg(all(feature = "sanitizer", not(feature = "portable")))]
+    crate::sys::sanitizer::arrive(saved);
+    came
+}
+
+/// Why a switch brought no value, after it was made.
+pub(super) enum Failure {
+    Exited,
+    WrongResult(Mismatch),
+}
+
+impl Failure {
+    pub(super) fn without_value<T>(self) -> SwitchError<T> {
+        match self {
+            Failure::Exited => SwitchError::Exited(GreenletExit),
+            Failure::WrongResult(mismatch) => SwitchError::WrongResult(mismatch),
+        }
+    }
+}
+
+/// Does what `signal` asks for, and returns the value or raises what was thrown.
+///
+/// # Safety
+///
+/// A switch has just brought `word` and `signal`, not [`PLAIN`], and `R` is what this greenlet awaited.
+#[inline(always)]
+pub(super) unsafe fn receive<R>(word: Word, signal: usize) -> Result<R, Failure> {
+    if signal == LOOK {
+        // SAFETY: as the caller says.
+        return unsafe { look(word) };
+    }
+    // SAFETY: any other signal is a block that has ended, and a value comes with it, of the type that
+    // was awaited. It may lie on the stack that is given back, so it is read first.
+    let value = unsafe { decode(word) };
+    let finished = ptr::with_exposed_provenance_mut::<Core>(signal);
+    life::bury(Here::of_a_block(), NonNull::new(finished).expect("a signal that is not PLAIN"));
+    Ok(value)
+}
+
+/// Looks at the delivery: see [`receive`].
+///
+/// # Safety
+///
+/// As for [`receive`], and the signal was [`LOOK`].
+#[cold]
+#[inline(never)]
+unsafe fn look<R>(word: Word) -> Result<R, Failure> {
+    // SAFETY: as the caller says.
+    let (value, arrival) = unsafe { collect(word) };
+    match arrival {
+        Arrival::Value => Ok(value.expect("a value is collected with its arrival")),
+        Arrival::Throw(payload) => resume_unwind(payload),
+        Arrival::Exit => Err(Failure::Exited),
+        Arrival::WrongResult(mismatch) => Err(Failure::WrongResult(mismatch)),
+    }
+}
+
+/// As [`look`], but raises nothing that was thrown.
+///
+/// # Safety
+///
+/// As for [`look`].
+unsafe fn collect<R>(word: Word) -> (Option<R>, Arrival) {
+    let here = Here::of_a_block();
+    let arrival = here.delivery.arrival.take();
+    // SAFETY: of the type that was awaited, says the one who sent it. It may lie on a stack that
+    // `settle` gives back, so it is read first.
+    let value = matches!(arrival, Arrival::Value).then(|| unsafe { decode(word) });
+    settle(here);
+    (value, arrival)
+}
+
+/// As [`receive`], for one who awaits anything. Never unwinds: what is thrown is returned, and so is
+/// the panic of a tracer.
+///
+/// # Safety
+///
+/// A switch has just brought `word` and `signal` to one who awaited [`TypeKey::ANY`].
+pub(super) unsafe fn receive_anything(word: Word, signal: usize) -> Arrival {
+    let received = catch_unwind(AssertUnwindSafe(|| match signal {
+        PLAIN => Arrival::Value,
+        // SAFETY: as the caller says; nothing is sent to one who awaits anything.
+        LOOK => unsafe { collect::<()>(word).1 },
+        _ => {
+            // SAFETY: any other signal is a block that has ended, and nothing is sent.
+            let _: Result<(), Failure> = unsafe { receive(word, signal) };
+            Arrival::Value
+        }
+    }));
+    received.unwrap_or_else(Arrival::Throw)
+}
+
+/// Does what the one who left could not do itself.
+#[cold]
+fn settle(here: Here) {
+    let delivery = &here.delivery;
+    let (finished, orphan) = (delivery.finished.take(), delivery.orphan.take());
+    let (discard, traced) = (delivery.discard.take(), delivery.trace.take());
+    if let Some(finished) = finished {
+        life::bury(here, finished);
+    }
+    if let Some((kind, from)) = traced {
+        trace(here, kind, from.block());
+    }
+    if let Some(orphan) = orphan {
+        life::unwind_orphan(here, orphan.block());
+    }
+    drop(discard);
+}
+
+/// Tells the tracer that the current greenlet was switched to from `from`. A tracer that panics is
+/// removed, and its panic goes on here.
+fn trace(here: Here, kind: TraceKind, from: NonNull<Core>) {
+    let Some(tracer) = here.tracer() else { return };
+    let from = WeakGreenlet::untyped(from);
+    let to = WeakGreenlet::untyped(here.current());
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| tracer.switched(kind, from, to))) {
+        drop(here.tracer.take());
+        here.set_alarm();
+        resume_unwind(payload);
+    }
+}
+
+/// A value as a word: itself if it fits, else its address. To be followed by one [`decode`] before the
+/// value's place is used for anything else.
+#[inline(always)]
+pub(super) fn encode<T>(value: &ManuallyDrop<T>) -> Word {
+    let place = ptr::from_ref(value).cast::<MaybeUninit<u8>>();
+    if size_of::<T>() > size_of::<Word>() {
+        return Word::new(place.expose_provenance());
+    }
+    let mut word = Word::uninit();
+    // SAFETY: as many bytes as the value has, which fit.
+    unsafe { ptr::copy_nonoverlapping(place, word.as_mut_ptr().cast(), size_of::<T>()) };
+    word
+}
+
+/// The value that [`encode`] has made a word of, moved out.
+///
+/// # Safety
+///
+/// `word` is of a `T`, is decoded once, and the one who encoded it has not run since.
+#[inline(always)]
+pub(super) unsafe fn decode<T>(word: Word) -> T {
+    // SAFETY: by size as in `encode`; the address is of a `T` that is in place and not used again.
+    unsafe {
+        if size_of::<T>() > size_of::<Word>() {
+            ptr::with_exposed_provenance::<T>(word.assume_init()).read()
+        } else {
+            word.as_ptr().cast::<T>().read_unaligned()
+        }
+    }
+}

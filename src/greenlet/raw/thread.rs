@@ -1,0 +1,267 @@
+//! What a thread keeps for its greenlets.
+
+use super::core::{Core, Life};
+use super::handle::Hold;
+use super::slab::Slab;
+use super::types::{TypeKey, TypeTable};
+use super::{Payload, TraceKind, Tracer, life, overflow};
+use crate::arch::{FloatModes, float_probe_works};
+use crate::greenlet::error::Mismatch;
+use crate::stack::Pool;
+use crate::sys::{alternate_stack, panic_count};
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
+use std::rc::Rc;
+
+/// What every switch reads. Without a destructor, so that it is a plain thread-local variable.
+struct Hot {
+    /// The greenlet that runs.
+    current: Cell<*const Core>,
+    /// A word that is zero as long as a switch may go the short way. See [`Thread::set_alarm`].
+    alarm: Cell<*const usize>,
+    thread: Cell<*const Thread>,
+    ended: Cell<bool>,
+}
+
+static QUIET: usize = 0;
+static LOUD: usize = 1;
+
+thread_local! {
+    static HOT: Hot = const {
+        Hot {
+            current: Cell::new(ptr::null()),
+            alarm: Cell::new(&raw const QUIET),
+            thread: Cell::new(ptr::null()),
+            ended: Cell::new(false),
+        }
+    };
+
+    /// Ends the thread's greenlets when the thread ends.
+    static END: End = const { End };
+}
+
+struct End;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if let Some(thread) = Here::existing() {
+            life::end_thread(thread);
+        }
+        HOT.with(|hot| hot.ended.set(true));
+    }
+}
+
+/// A thread's greenlets and what belongs to all of them.
+pub(super) struct Thread {
+    pub(super) slab: Slab,
+    pub(super) pool: RefCell<Pool>,
+    pub(super) types: TypeTable,
+    pub(super) main: NonNull<Core>,
+    pub(super) delivery: Delivery,
+    pub(super) tracer: RefCell<Option<Tracer>>,
+    /// Greenlets that are neither dead nor main.
+    pub(super) live: Cell<usize>,
+    pub(super) next_id: Cell<u64>,
+    /// The current greenlet has lost its last handle, and perhaps does not run any more.
+    pub(super) orphaned: Cell<bool>,
+    pub(super) ended: Cell<bool>,
+    panics: Option<NonNull<Cell<usize>>>,
+    /// The floating-point modes of a greenlet that has set none: those in force when the thread first
+    /// used this library.
+    pub(super) modes: FloatModes,
+    pub(super) float_probe_works: bool,
+    /// Where the thread's first stack is, for AddressSanitizer.
+    #[cfg(feature = "sanitizer")]
+    pub(super) first_stack: (usize, usize),
+}
+
+/// What is handed over beside a value. One place a thread is enough: it is filled in by who leaves and
+/// emptied by who arrives, and nothing runs in between.
+#[derive(Default)]
+pub(super) struct Delivery {
+    pub(super) arrival: Cell<Arrival>,
+    /// Who has ended with this switch: its stack is given back by who arrives.
+    pub(super) finished: Cell<Option<NonNull<Core>>>,
+    /// Who has been left without a handle: it is unwound by who arrives.
+    pub(super) orphan: Cell<Option<Hold>>,
+    /// A value that nobody awaits: it is dropped by who arrives.
+    pub(super) discard: Cell<Option<Box<dyn Any>>>,
+    /// Who has left, if that is to be traced.
+    pub(super) trace: Cell<Option<(TraceKind, Hold)>>,
+    /// Whether there is anything to look at.
+    pub(super) look: Cell<bool>,
+}
+
+/// What a switch brings.
+#[derive(Default)]
+pub(super) enum Arrival {
+    /// A value of the type that is awaited.
+    #[default]
+    Value,
+    /// A panic, to be raised.
+    Throw(Payload),
+    /// The end of a child, without a result.
+    Exit,
+    /// The end of a child, with a result that is not what is awaited.
+    WrongResult(Mismatch),
+}
+
+/// The calling thread's [`Thread`]. It lives until the thread has ended *and* no block is in use.
+#[derive(Clone, Copy)]
+pub(super) struct Here(NonNull<Thread>);
+
+impl Deref for Here {
+    type Target = Thread;
+
+    #[inline]
+    fn deref(&self) -> &Thread {
+        // SAFETY: never leaves its thread, and is not kept by anybody beyond the use of a block or
+        // the call that asked for it.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Here {
+    /// Of a thread that has greenlets, or had.
+    #[inline]
+    pub(super) fn existing() -> Option<Here> {
+        HOT.with(|hot| NonNull::new(hot.thread.get().cast_mut()).map(Here))
+    }
+
+    /// Of the calling thread, made if need be. `None` when the thread has ended its greenlets.
+    #[inline]
+    pub(super) fn ready() -> Option<Here> {
+        match Here::existing() {
+            Some(here) if !here.ended.get() => Some(here),
+            Some(_) => None,
+            None => Here::make(),
+        }
+    }
+
+    /// Of a thread that has a block in use: the caller holds it.
+    #[inline]
+    pub(super) fn of_a_block() -> Here {
+        Here::existing().expect("a block is in use on its own thread alone")
+    }
+
+    #[cold]
+    fn make() -> Option<Here> {
+        if HOT.with(|hot| hot.ended.get()) || END.try_with(|_| ()).is_err() {
+            return None;
+        }
+        alternate_stack::ensure();
+        overflow::install();
+        let slab = Slab::new();
+        let main = slab.take();
+        let thread = Box::new(Thread {
+            slab,
+            pool: RefCell::new(Pool::new()),
+            types: TypeTable::new(),
+            main,
+            delivery: Delivery::default(),
+            tracer: RefCell::new(None),
+            live: Cell::new(0),
+            next_id: Cell::new(1),
+            orphaned: Cell::new(false),
+            ended: Cell::new(false),
+            panics: panic_count::find(),
+            modes: FloatModes::current(),
+            float_probe_works: float_probe_works(),
+            #[cfg(feature = "sanitizer")]
+            first_stack: crate::sys::sanitizer::first_stack(),
+        });
+        // SAFETY: just taken.
+        let block = unsafe { main.as_ref() };
+        block.life.set(Life::Started);
+        block.holds.set(1);
+        block.accepts.set(TypeKey::NONE);
+        *block.cold().name.borrow_mut() = Some("main".into());
+        let here = Here(NonNull::from(Box::leak(thread)));
+        HOT.with(|hot| {
+            hot.current.set(main.as_ptr());
+            hot.thread.set(here.0.as_ptr());
+        });
+        here.set_alarm();
+        Some(here)
+    }
+
+    /// Frees the thread's state. Nobody may use any `Here` of this thread afterwards.
+    ///
+    /// # Safety
+    ///
+    /// The thread has ended its greenlets and no block is in use.
+    pub(super) unsafe fn free(self) {
+        HOT.with(|hot| {
+            hot.thread.set(ptr::null());
+            hot.current.set(ptr::null());
+        });
+        // SAFETY: leaked in `make`; nobody uses it any more.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+
+    #[inline(always)]
+    pub(super) fn current(self) -> NonNull<Core> {
+        current().expect("a thread with state has a current greenlet")
+    }
+
+    #[inline(always)]
+    pub(super) fn set_current(self, core: NonNull<Core>) {
+        set_current(core);
+    }
+
+    /// Decides whether switches may go the short way.
+    ///
+    /// The alarm is a *pointer*, normally to std's count of panics, so that one load and one comparison
+    /// say at once that the thread does not unwind, that nobody traces, and that the current greenlet
+    /// has a handle. If one of the latter is not so, it points to a word that is never zero.
+    pub(super) fn set_alarm(self) {
+        let loud = self.tracer.borrow().is_some()
+            || self.orphaned.get()
+            || !self.float_probe_works
+            || (self.panics.is_none() && !cfg!(panic = "abort"));
+        let word = match self.panics {
+            _ if loud => &raw const LOUD,
+            Some(count) => count.as_ptr().cast_const().cast(),
+            None => &raw const QUIET,
+        };
+        HOT.with(|hot| hot.alarm.set(word));
+    }
+}
+
+/// The greenlet that runs, on a thread that has state.
+#[inline(always)]
+pub(super) fn current() -> Option<NonNull<Core>> {
+    HOT.with(|hot| NonNull::new(hot.current.get().cast_mut()))
+}
+
+#[inline(always)]
+pub(super) fn set_current(core: NonNull<Core>) {
+    HOT.with(|hot| hot.current.set(core.as_ptr()));
+}
+
+/// Whether a switch must not go the short way: see [`Here::set_alarm`].
+#[inline(always)]
+pub(super) fn alarmed() -> bool {
+    // SAFETY: points to a static, or to the calling thread's count of panics, which lives as long as
+    // the thread. Volatile, since std writes to it unseen by the compiler.
+    HOT.with(|hot| unsafe { hot.alarm.get().read_volatile() } != 0)
+}
+
+impl Thread {
+    pub(super) fn tracer(&self) -> Option<Tracer> {
+        self.tracer.borrow().as_ref().map(Rc::clone)
+    }
+
+    /// The thread's count of panics under way, if it was found.
+    pub(super) fn panics(&self) -> Option<&Cell<usize>> {
+        // SAFETY: a word of this thread's thread-local storage, which outlives this.
+        self.panics.map(|word| unsafe { word.as_ref() })
+    }
+
+    /// Whether the thread unwinds and cannot be left in that state.
+    pub(super) fn cannot_carry_panics(&self) -> bool {
+        self.panics.is_none() && std::thread::panicking()
+    }
+}

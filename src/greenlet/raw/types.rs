@@ -1,0 +1,80 @@
+//! Types as small numbers, so that a switch compares one word.
+
+use std::any::{TypeId, type_name};
+use std::cell::RefCell;
+
+/// Stands for a type, on the thread that gave it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TypeKey(u32);
+
+impl TypeKey {
+    /// No type: what a dead greenlet accepts.
+    pub(crate) const NONE: TypeKey = TypeKey(0);
+    /// Whatever it is, it is not looked at.
+    pub(crate) const ANY: TypeKey = TypeKey(1);
+    /// A closed door. Never what anybody accepts.
+    pub(crate) const CLOSED: TypeKey = TypeKey(u32::MAX);
+
+    /// The first that is given out at run time; those before it are given out by the compiler.
+    const FIRST: u32 = 2 + FREQUENT;
+}
+
+/// Gives the types that are sent most often numbers that the compiler knows.
+macro_rules! frequent {
+    ($($type:ty),* $(,)?) => {
+        const FREQUENT: u32 = [$(stringify!($type)),*].len() as u32;
+
+        /// The names of the frequent types, by number.
+        const FREQUENT_NAMES: [fn() -> &'static str; FREQUENT as usize] = [$(type_name::<$type>),*];
+
+        /// The number of a frequent type. Folded to a constant.
+        #[inline(always)]
+        fn frequent<T: 'static>() -> Option<TypeKey> {
+            let mut number = 2;
+            $(
+                if TypeId::of::<T>() == TypeId::of::<$type>() {
+                    return Some(TypeKey(number));
+                }
+                number += 1;
+            )*
+            let _ = number;
+            None
+        }
+    };
+}
+
+frequent!((), bool, char, u8, u16, u32, u64, usize, i32, i64, isize, f64, String, &'static str);
+
+/// The numbers that a thread has given out. A program sends few types, so they are looked up in turn.
+pub(super) struct TypeTable {
+    known: RefCell<Vec<(TypeId, &'static str)>>,
+}
+
+impl TypeTable {
+    pub(super) const fn new() -> Self {
+        TypeTable { known: RefCell::new(Vec::new()) }
+    }
+
+    #[inline(always)]
+    pub(super) fn key<T: 'static>(&self) -> TypeKey {
+        frequent::<T>().unwrap_or_else(|| self.look_up(TypeId::of::<T>(), type_name::<T>()))
+    }
+
+    fn look_up(&self, id: TypeId, name: &'static str) -> TypeKey {
+        let mut known = self.known.borrow_mut();
+        let index = known.iter().position(|(other, _)| *other == id).unwrap_or_else(|| {
+            known.push((id, name));
+            known.len() - 1
+        });
+        TypeKey(TypeKey::FIRST + u32::try_from(index).expect("fewer than 2^32 types"))
+    }
+
+    pub(super) fn name(&self, key: TypeKey) -> &'static str {
+        match key {
+            TypeKey::NONE | TypeKey::CLOSED => "nothing",
+            TypeKey::ANY => "anything",
+            TypeKey(number) if number < TypeKey::FIRST => FREQUENT_NAMES[(number - 2) as usize](),
+            TypeKey(number) => self.known.borrow()[(number - TypeKey::FIRST) as usize].1,
+        }
+    }
+}

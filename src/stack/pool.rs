@@ -1,0 +1,181 @@
+//! The free stacks of a thread.
+
+use super::region::Regions;
+use super::{DEFAULT_SIZE, Header, Stack, StackError, usable_size};
+use crate::sys::memory::{discard, page_size};
+use std::iter;
+use std::ptr::NonNull;
+
+/// So many free stacks of a size keep the memory that they have touched: the last given back, which
+/// are taken first. The memory of a stack that is given back beyond that goes back to the kernel.
+const WARM: usize = 4096;
+
+/// A thread's stacks, by size. Dropped, their memory is unmapped.
+pub(crate) struct Pool {
+    /// Of [`DEFAULT_SIZE`].
+    default: Class,
+    others: Vec<Class>,
+}
+
+struct Class {
+    regions: Regions,
+    /// Free stacks, last in, first out: the first is the likeliest to be in the cache.
+    warm: Option<Stack>,
+    warm_count: usize,
+    /// Free stacks without memory: not even a header is there.
+    cold: Vec<Cold>,
+}
+
+/// Where a stack was, and will be again.
+struct Cold {
+    bottom: NonNull<u8>,
+    end: NonNull<u8>,
+}
+
+impl Pool {
+    pub(crate) fn new() -> Self {
+        Pool { default: Class::new(DEFAULT_SIZE), others: Vec::new() }
+    }
+
+    /// A stack of [`DEFAULT_SIZE`]: the one given back last, or a new one.
+    #[inline]
+    pub(crate) fn take_default(&mut self) -> Result<Stack, StackError> {
+        self.default.take()
+    }
+
+    /// A stack of at least `size` bytes.
+    pub(crate) fn take(&mut self, size: usize) -> Result<Stack, StackError> {
+        self.class(usable_size(size)?).take()
+    }
+
+    /// As [`Pool::take`], and every byte of it is zero and its pages but the top one untouched.
+    pub(crate) fn take_clean(&mut self, size: usize) -> Result<Stack, StackError> {
+        let class = self.class(usable_size(size)?);
+        let stack = class.take()?;
+        // SAFETY: free a moment ago, and nobody has used it since.
+        Ok(unsafe { class.warm_up(class.cool(stack)) })
+    }
+
+    /// Takes back a stack that is not a custom one.
+    ///
+    /// # Safety
+    ///
+    /// Nothing on it is used any more; the caller runs on another.
+    #[inline]
+    unsafe fn give_back_pooled(&mut self, stack: Stack) {
+        let size = stack.size();
+        let class = if size == DEFAULT_SIZE { &mut self.default } else { self.class(size) };
+        if class.warm_count < WARM {
+            class.warm_count += 1;
+            stack.header().next.set(class.warm.replace(stack));
+        } else {
+            // SAFETY: the caller gives up what is on it.
+            unsafe { class.push_cold(stack) };
+        }
+    }
+
+    /// Takes back a stack. If it is a custom one its owner is returned, to be dropped by the caller.
+    ///
+    /// # Safety
+    ///
+    /// Nothing on it is used any more; the caller runs on another.
+    #[inline]
+    pub(crate) unsafe fn give_back(
+        &mut self,
+        stack: Stack,
+    ) -> Option<Box<dyn corosensei::stack::Stack>> {
+        let custom = stack.header().custom.take();
+        if custom.is_none() {
+            // SAFETY: as the caller says.
+            unsafe { self.give_back_pooled(stack) };
+        }
+        custom
+    }
+
+    /// Gives the memory of all free stacks back to the kernel.
+    pub(crate) fn trim(&mut self) {
+        for class in iter::once(&mut self.default).chain(&mut self.others) {
+            while let Some(stack) = class.warm {
+                class.warm = stack.header().next.take();
+                // SAFETY: it is free.
+                unsafe { class.push_cold(stack) };
+            }
+            class.warm_count = 0;
+        }
+    }
+
+    /// The class of a size that a stack can have.
+    fn class(&mut self, size: usize) -> &mut Class {
+        if size == DEFAULT_SIZE {
+            return &mut self.default;
+        }
+        let found = self.others.iter().position(|class| class.regions.size() == size);
+        let index = found.unwrap_or_else(|| {
+            self.others.push(Class::new(size));
+            self.others.len() - 1
+        });
+        &mut self.others[index]
+    }
+}
+
+impl Class {
+    fn new(size: usize) -> Self {
+        Class { regions: Regions::new(size), warm: None, warm_count: 0, cold: Vec::new() }
+    }
+
+    #[inline]
+    fn take(&mut self) -> Result<Stack, StackError> {
+        let Some(stack) = self.warm else { return self.take_cold() };
+        self.warm = stack.header().next.take();
+        self.warm_count -= 1;
+        Ok(stack)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_cold(&mut self) -> Result<Stack, StackError> {
+        match self.cold.pop() {
+            // SAFETY: free since `cool`.
+            Some(cold) => Ok(unsafe { self.warm_up(cold) }),
+            None => self.regions.carve(),
+        }
+    }
+
+    /// Takes back a stack and keeps none of its memory.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Class::cool`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn push_cold(&mut self, stack: Stack) {
+        // SAFETY: as the caller says.
+        let cold = unsafe { self.cool(stack) };
+        self.cold.push(cold);
+    }
+
+    /// Gives all of a stack's memory back to the kernel, its header as well.
+    ///
+    /// # Safety
+    ///
+    /// Nobody needs what is on it, and nobody uses its name any more.
+    unsafe fn cool(&self, stack: Stack) -> Cold {
+        let (bottom, top) = (stack.bottom(), stack.top());
+        let used = top.addr().get() + size_of::<Header>() - bottom.addr().get();
+        // SAFETY: the header lies below the end, from which its colour separates it.
+        let end = unsafe { bottom.add(used) };
+        // SAFETY: from the stack's bottom to the end of its last page, which is the stack's alone.
+        unsafe { discard(bottom, used.next_multiple_of(page_size())) };
+        Cold { bottom, end }
+    }
+
+    /// Makes a stack again of what [`Class::cool`] has left.
+    ///
+    /// # Safety
+    ///
+    /// Once for each.
+    unsafe fn warm_up(&self, cold: Cold) -> Stack {
+        // SAFETY: memory of a region that is no stack at present.
+        unsafe { Stack::new(cold.bottom, cold.end, self.regions.size(), None) }
+    }
+}

@@ -1,0 +1,11 @@
+//! The kernel and the C and Rust runtimes: what is asked of them, in safe words where that is possible.
+//!
+//! Nothing here knows what a stack or a greenlet is.
+
+pub(crate) mod alternate_stack;
+pub(crate) mod fault;
+pub(crate) mod memory;
+pub(crate) mod panic_count;
+#[cfg(feature = "sanitizer")]
+pub(crate) mod sanitizer;
+pub(crate) mod stderr;

@@ -1,0 +1,139 @@
+//! The word in which std counts the panics of a thread that are under way.
+//!
+//! `std::thread::panicking()` is asked by every `MutexGuard`. A computation that leaves its thread to
+//! another while it unwinds leaves that answer behind as well, unless the count goes with it. std
+//! offers no way to, so the word is looked for, once a thread:
+//!
+//! ```text
+//!   dl_iterate_phdr ─► the thread-local block of each loaded module, as words
+//!                      read before a panic       n
+//!                      inside one                n + 1
+//!                      inside one inside that    n + 2
+//!                      afterwards                n        ◄─ exactly one word does this
+//! ```
+//!
+//! A second look at what the word does (set to 0 inside a panic, `panicking()` must say no; restored,
+//! yes) confirms it. Where there is no such word, or more than one, the answer is `None`, and it is
+//! up to the caller to do without.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::{self, NonNull};
+use std::slice;
+
+/// The calling thread's count of panics under way, if it can be found. Takes some microseconds.
+pub(crate) fn find() -> Option<NonNull<Cell<usize>>> {
+    if cfg!(panic = "abort") {
+        return None;
+    }
+    let words = thread_local_words();
+    let before: Vec<usize> = words.iter().map(|word| read(*word)).collect();
+    let mut candidates: Vec<usize> = (0..words.len()).collect();
+    let mut keep =
+        |step: usize| candidates.retain(|i| read(words[*i]) == before[*i].wrapping_add(step));
+    inside_a_panic(|| {
+        keep(1);
+        inside_a_panic(|| keep(2));
+        keep(1);
+    });
+    keep(0);
+    let [only] = candidates[..] else { return None };
+    let word = NonNull::new(words[only])?;
+    inside_a_panic(|| obeys(word)).then_some(word)
+}
+
+/// Calls `look` in a destructor that runs while the thread unwinds.
+fn inside_a_panic<R>(look: impl FnOnce() -> R) -> R {
+    struct OnUnwind<F: FnOnce() -> R, R>(Option<F>, NonNull<Option<R>>);
+    impl<F: FnOnce() -> R, R> Drop for OnUnwind<F, R> {
+        fn drop(&mut self) {
+            if let Some(look) = self.0.take() {
+                let seen = look();
+                // SAFETY: points to a local of the caller, which waits in `catch_unwind`.
+                unsafe { self.1.write(Some(seen)) };
+            }
+        }
+    }
+    let mut result = None;
+    let slot = NonNull::from(&mut result);
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        let _on_unwind = OnUnwind(Some(look), slot);
+        resume_unwind(Box::new(()));
+    }));
+    result.expect("the destructor has run")
+}
+
+/// Inside a panic: whether `panicking()` answers by this word.
+fn obeys(word: NonNull<Cell<usize>>) -> bool {
+    // SAFETY: a word of this thread's thread-local storage, which lives as long as the thread.
+    let count = unsafe { word.as_ref() };
+    let outer = count.replace(0);
+    let cleared = !std::thread::panicking();
+    count.set(outer);
+    cleared && std::thread::panicking()
+}
+
+fn read(word: *mut Cell<usize>) -> usize {
+    // SAFETY: from `thread_local_words`: aligned, readable, of this thread. Volatile, since others
+    // write to it in ways that the compiler does not see.
+    unsafe { word.cast::<usize>().read_volatile() }
+}
+
+/// Every aligned word of the calling thread's thread-local blocks that exist.
+fn thread_local_words() -> Vec<*mut Cell<usize>> {
+    unsafe extern "C" fn visit(
+        info: *mut libc::dl_phdr_info,
+        _size: usize,
+        words: *mut libc::c_void,
+    ) -> libc::c_int {
+        // SAFETY: the loader hands over a valid `info` with `dlpi_phnum` headers, and the pointer
+        // that `dl_iterate_phdr` was given below.
+        unsafe {
+            let words = &mut *words.cast::<Vec<*mut Cell<usize>>>();
+            let headers = slice::from_raw_parts((*info).dlpi_phdr, (*info).dlpi_phnum.into());
+            let block = (*info).dlpi_tls_data;
+            let header = headers.iter().find(|header| header.p_type == libc::PT_TLS);
+            if let (Some(header), false) = (header, block.is_null()) {
+                let skip = block.align_offset(align_of::<usize>());
+                let count = (header.p_memsz as usize).saturating_sub(skip) / size_of::<usize>();
+                let first = block.byte_add(skip).cast::<Cell<usize>>();
+                words.extend((0..count).map(|index| first.add(index)));
+            }
+        }
+        0
+    }
+    let mut words: Vec<*mut Cell<usize>> = Vec::new();
+    // SAFETY: `visit` has the right type and is given the vector it expects.
+    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut words).cast()) };
+    debug_assert!(words.iter().all(|word| !ptr::eq(*word, ptr::null())));
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_found_on_every_thread_and_carries() {
+        let look = || {
+            let count = find().expect("this std has one count");
+            // SAFETY: a word of this thread.
+            let count = unsafe { count.as_ref() };
+            assert_eq!(count.get(), 0);
+            inside_a_panic(|| {
+                assert_eq!(count.get(), 1);
+                let carried = count.replace(0);
+                assert!(!std::thread::panicking());
+                count.set(carried);
+            });
+            assert_eq!(count.get(), 0);
+        };
+        look();
+        std::thread::spawn(look).join().unwrap();
+    }
+
+    #[test]
+    fn is_found_in_the_middle_of_a_panic() {
+        inside_a_panic(|| assert!(find().is_some()));
+    }
+}
