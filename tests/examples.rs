@@ -1,0 +1,144 @@
+//! Runs the examples and looks at what they print.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// `cargo test` builds the examples beside the tests; `cargo test --test examples` does not.
+fn command(name: &str) -> Command {
+    let mut directory = env::current_exe().expect("this test runs");
+    directory.pop();
+    if directory.ends_with("deps") {
+        directory.pop();
+    }
+    let program = directory.join("examples").join(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.rs"));
+    let written = |path: &Path| path.metadata().and_then(|data| data.modified()).ok();
+    assert!(
+        written(&program).is_some_and(|built| Some(built) >= written(&source)),
+        "{} is not there, or is older than its source: first do `cargo build --examples`, with the \
+         profile and features of this test",
+        program.display(),
+    );
+    Command::new(program)
+}
+
+/// Runs an example that ends well, and returns the lines that it prints.
+#[track_caller]
+fn lines(name: &str, arguments: &[&str]) -> Vec<String> {
+    let output = command(name).args(arguments).output().expect("an example can be run");
+    let Output { status, stdout, stderr } = output;
+    assert!(status.success(), "{name}: {status}\n{}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).expect("UTF-8").lines().map(str::to_owned).collect()
+}
+
+/// The first number in the line that contains `text`.
+#[track_caller]
+fn number(lines: &[String], text: &str) -> u64 {
+    let line = lines.iter().find(|line| line.contains(text));
+    let line = line.unwrap_or_else(|| panic!("no line with {text:?} in {lines:#?}"));
+    let mut numbers = line.split_whitespace().filter_map(|word| word.parse().ok());
+    numbers.next().unwrap_or_else(|| panic!("no number in {line:?}"))
+}
+
+#[test]
+fn ping_pong() {
+    let lines = lines("ping_pong", &[]);
+    assert_eq!(lines[..4], ["12", "56", "34", "78"]);
+    let count: Vec<&str> = lines[4..].iter().map(|line| line.trim()).collect();
+    let expected = [
+        "count got \"start\"",
+        "double got 1",
+        "count got \"2\"",
+        "double got 2",
+        "count got \"4\"",
+        "double got 3",
+        "count got \"6\"",
+    ];
+    assert_eq!(count[..7], expected);
+    assert!(count[7].starts_with("Greenlet(#") && count[7].ends_with(", dead)"), "{}", count[7]);
+}
+
+#[test]
+fn generators() {
+    let expected = [
+        "permutations: abc acb bac bca cba cab",
+        "the first three words: a b c",
+        "the same words in both trees: true",
+        "x 1",
+        "y 4",
+        "z 9",
+    ];
+    assert_eq!(lines("generators", &[]), expected);
+}
+
+#[test]
+fn nftw_iter() {
+    let root = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("nftw_iter");
+    let deep = root.join("one/two");
+    std::fs::create_dir_all(&deep).expect("a directory");
+    std::fs::write(deep.join("file"), [0; 1234]).expect("a file");
+    let lines = lines("nftw_iter", &[root.to_str().expect("UTF-8")]);
+    let names = ["nftw_iter", "  one", "    two", "      file"];
+    for (line, name) in lines.iter().zip(names) {
+        assert!(line.ends_with(&format!("  {name}")), "{lines:#?}");
+    }
+    assert!(lines[3].trim().starts_with("1234 "), "{lines:#?}");
+    assert_eq!(lines[4], "and 0 more");
+    assert!(number(&lines, "in the middle of a walk") > 0);
+    assert_eq!(number(&lines, "open after it"), 0);
+
+    let missing = command("nftw_iter").arg(root.join("missing")).output().expect("it runs");
+    assert!(!missing.status.success());
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("NotFound"), "{missing:#?}");
+}
+
+#[test]
+fn embed() {
+    let lines = lines("embed", &[]);
+    assert_eq!(lines[..7], ["a1", "b1", "c1", "a2", "b2", "b3", "sum: 6"]);
+    assert!(lines[7].ends_with(" ns a turn"), "{lines:#?}");
+}
+
+#[test]
+fn million() {
+    let lines = lines("million", &["20_000"]);
+    assert!(lines[0].starts_with("20000 suspended greenlets"), "{lines:#?}");
+    // A page or two of stack, and the blocks.
+    let resident = number(&lines, "resident each");
+    assert!((4096..4 * 4096).contains(&resident), "{lines:#?}");
+    assert!(number(&lines, "page tables each") < 2048, "{lines:#?}");
+    let mappings = number(&lines, "mappings more");
+    if lines[0].ends_with("guards are cheap: true") {
+        assert!(mappings < 100, "{lines:#?}");
+    } else {
+        assert!(mappings >= 20_000, "{lines:#?}");
+    }
+    assert!(lines.iter().any(|line| line.contains("resumed and finished")), "{lines:#?}");
+}
+
+/// Where memory is limited, it says so, and ends well with the greenlets that it could make.
+#[test]
+fn million_within_limits() {
+    let mut limited = command("million");
+    limited.arg("20000");
+    let limit = libc::rlimit { rlim_cur: 1 << 30, rlim_max: 1 << 30 };
+    let set_limit = move || {
+        // SAFETY: a limit of the kind that the call wants.
+        match unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the function makes one system call, which may be done after fork.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(&mut limited, set_limit) };
+    let output = limited.output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1), "{output:#?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("there were to be 20000, but: no address space"), "{said}");
+    assert!(said.contains("ulimit -v"), "{said}");
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("resumed and finished"),
+        "{output:#?}"
+    );
+}

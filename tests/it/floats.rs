@@ -1,0 +1,111 @@
+//! A rounding mode that is set in one greenlet stays in it.
+
+use crate::support::pause;
+use std::hint::black_box;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use switchgrass::{Generator, Greenlet};
+
+unsafe extern "C" {
+    safe fn fesetround(mode: i32) -> i32;
+    safe fn fegetround() -> i32;
+}
+
+const NEAREST: i32 = 0;
+#[cfg(target_arch = "x86_64")]
+const UPWARD: i32 = 0x800;
+#[cfg(target_arch = "x86_64")]
+const TOWARD_ZERO: i32 = 0xc00;
+#[cfg(target_arch = "aarch64")]
+const UPWARD: i32 = 0x40_0000;
+#[cfg(target_arch = "aarch64")]
+const TOWARD_ZERO: i32 = 0xc0_0000;
+
+/// One third is rounded down to nearest, so that up is the next number.
+fn third() -> u64 {
+    (black_box(1.0_f64) / black_box(3.0_f64)).to_bits()
+}
+
+/// A tenth is rounded up to nearest, so that toward zero is the number before.
+fn tenth() -> u64 {
+    (black_box(1.0_f64) / black_box(10.0_f64)).to_bits()
+}
+
+/// On a thread of its own, since tests may share one.
+fn on_a_thread(test: fn()) {
+    std::thread::spawn(test).join().unwrap();
+}
+
+#[test]
+fn a_mode_stays_with_its_greenlet() {
+    on_a_thread(|| {
+        let (nearest, nearest_tenth) = (third(), tenth());
+        let up = Greenlet::new(move |()| {
+            assert_eq!(third(), nearest);
+            fesetround(UPWARD);
+            for _ in 0..3 {
+                assert_eq!((fegetround(), third()), (UPWARD, nearest + 1));
+                pause();
+            }
+        });
+        let zero = Greenlet::new(move |()| {
+            fesetround(TOWARD_ZERO);
+            for _ in 0..3 {
+                assert_eq!((fegetround(), tenth()), (TOWARD_ZERO, nearest_tenth - 1));
+                pause();
+            }
+        });
+        let plain = Greenlet::new(move |()| {
+            for _ in 0..3 {
+                assert_eq!((fegetround(), third()), (NEAREST, nearest));
+                pause();
+            }
+        });
+        for _ in 0..4 {
+            for g in [&up, &plain, &zero] {
+                g.switch(());
+                assert_eq!((fegetround(), third(), tenth()), (NEAREST, nearest, nearest_tenth));
+            }
+        }
+        assert!(up.is_dead() && zero.is_dead() && plain.is_dead());
+    });
+}
+
+/// However it ends.
+#[test]
+fn a_mode_ends_with_its_greenlet() {
+    on_a_thread(|| {
+        assert_eq!(Greenlet::new(|()| fesetround(UPWARD)).switch(()), 0);
+        assert_eq!(fegetround(), NEAREST);
+        let panics = Greenlet::new(|()| -> () {
+            fesetround(UPWARD);
+            std::panic::resume_unwind(Box::new(()));
+        });
+        assert!(catch_unwind(AssertUnwindSafe(|| panics.switch(()))).is_err());
+        assert_eq!(fegetround(), NEAREST);
+        let dropped = Greenlet::new(|()| {
+            fesetround(UPWARD);
+            pause();
+        });
+        dropped.switch(());
+        drop(dropped);
+        assert_eq!(fegetround(), NEAREST);
+    });
+}
+
+#[test]
+fn mains_mode_is_mains() {
+    on_a_thread(|| {
+        let g = Greenlet::new(|()| {
+            assert_eq!(fegetround(), NEAREST);
+            pause();
+            assert_eq!(fegetround(), NEAREST);
+        });
+        fesetround(UPWARD);
+        g.switch(());
+        assert_eq!(fegetround(), UPWARD);
+        g.switch(());
+        assert_eq!(fegetround(), UPWARD);
+        assert_eq!(Generator::new(|y| y.yield_(fegetround())).next(), Some(NEAREST));
+        fesetround(NEAREST);
+    });
+}

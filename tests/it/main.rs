@@ -1,0 +1,16 @@
+//! What the library does, a module a behaviour. Cases of greenlet's own suite carry its names.
+
+mod death;
+mod dropping;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod floats;
+mod generators;
+mod locals;
+mod parents;
+mod stacks;
+mod support;
+mod switching;
+mod threads;
+mod throwing;
+mod tracing;
+mod unwinding;

@@ -1,0 +1,218 @@
+//! Threads: each has its own greenlets, and unwinds them when it ends.
+
+use crate::support::{Log, pause};
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread;
+use switchgrass::{BuildError, Builder, Greenlet, SwitchError, current, greenlet};
+
+/// {test_threads}: ten threads run the simple test.
+#[test]
+fn test_threads() {
+    let threads: Vec<_> = (0..10)
+        .map(|_| {
+            thread::spawn(|| {
+                let log = Log::new();
+                let inside = log.clone();
+                let g = Greenlet::new(move |()| {
+                    inside.add(1);
+                    pause();
+                    inside.add(3);
+                });
+                log.add(0);
+                g.switch(());
+                log.add(2);
+                g.switch(());
+                log.add(4);
+                log.take()
+            })
+        })
+        .collect();
+    for thread in threads {
+        assert_eq!(thread.join().unwrap(), ["0", "1", "2", "3", "4"]);
+    }
+}
+
+/// {test_switching_many_threads}: sixteen threads own suspended greenlets while sixteen others make,
+/// switch and drop their own. A handle cannot be had on another thread (see the documentation tests of
+/// `Greenlet`), so that all there is to show is that nobody disturbs anybody.
+#[test]
+fn test_switching_many_threads() {
+    let barrier = Arc::new(Barrier::new(32));
+    let owners = (0..16_usize).map(|number| {
+        let barrier = Arc::clone(&barrier);
+        thread::spawn(move || {
+            let all: Vec<Greenlet<usize, usize>> = (0..50)
+                .map(|_| {
+                    Greenlet::new(|mut value: usize| -> usize {
+                        loop {
+                            value = current().parent().unwrap().switch_any(value + 1);
+                        }
+                    })
+                })
+                .collect();
+            all.iter().for_each(|g| assert_eq!(g.switch(number), number + 1));
+            barrier.wait();
+            for round in 0..200 {
+                all.iter().for_each(|g| assert_eq!(g.switch(round), round + 1));
+            }
+            assert_eq!(greenlet::live_count(), 50);
+            drop(all);
+            greenlet::live_count()
+        })
+    });
+    let disturbers = (0..16).map(|_| {
+        let barrier = Arc::clone(&barrier);
+        thread::spawn(move || {
+            barrier.wait();
+            for round in 0..2_000_u32 {
+                let g = Greenlet::new(move |n: u32| n + round);
+                assert_eq!(g.switch(1), round + 1);
+                let suspended = Greenlet::new(|()| pause());
+                suspended.switch(());
+            }
+            greenlet::live_count()
+        })
+    });
+    let threads: Vec<_> = owners.chain(disturbers).collect();
+    for thread in threads {
+        assert_eq!(thread.join().unwrap(), 0);
+    }
+}
+
+/// Says, when it is dropped, on which thread, and whether a greenlet runs there.
+struct Witness(mpsc::Sender<(thread::ThreadId, &'static str)>, &'static str);
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.0.send((thread::current().id(), self.1)).unwrap();
+    }
+}
+
+thread_local! {
+    static KEPT: RefCell<Vec<Greenlet<(), ()>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// {test_finally_block_during_thread_exit, test_greenlet_cleanup_during_thread_exit}
+#[test]
+fn test_finally_block_during_thread_exit() {
+    for keep_first in [true, false] {
+        let (sender, receiver) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            if keep_first {
+                // The thread-local is made before the library is first used, so that it is dropped
+                // on the other side of the library's own.
+                KEPT.with_borrow_mut(Vec::clear);
+            }
+            let witness = Witness(sender.clone(), "suspended");
+            let suspended = Greenlet::new(move |()| {
+                let _witness = witness;
+                pause();
+            });
+            suspended.switch(());
+            let witness = Witness(sender.clone(), "unstarted");
+            let unstarted = Greenlet::new(move |()| drop(witness));
+            let witness = Witness(sender, "forgotten");
+            let forgotten = Greenlet::new(move |()| {
+                let _witness = witness;
+                pause();
+            });
+            forgotten.switch(());
+            std::mem::forget(forgotten);
+            KEPT.with_borrow_mut(|kept| kept.extend([suspended, unstarted]));
+        });
+        let id = thread.thread().id();
+        thread.join().unwrap();
+        let mut seen: Vec<_> = receiver.iter().collect();
+        seen.sort_by_key(|(_, what)| *what);
+        assert_eq!(seen, [(id, "forgotten"), (id, "suspended"), (id, "unstarted")]);
+    }
+}
+
+static AFTER_THE_END: AtomicUsize = AtomicUsize::new(0);
+
+struct UsesTheLibrary(Option<Greenlet<(), ()>>);
+
+impl Drop for UsesTheLibrary {
+    fn drop(&mut self) {
+        let kept = self.0.take().unwrap();
+        let Err(BuildError::ThreadEnded) = Builder::new().build(|()| ()) else { return };
+        assert!(kept.is_dead());
+        assert!(matches!(kept.try_switch(()), Err(SwitchError::ThreadEnded { .. })));
+        assert!(matches!(kept.throw("x"), Err(SwitchError::ThreadEnded { .. })));
+        assert_eq!(greenlet::live_count(), 0);
+        assert!(format!("{kept:?}").ends_with("dead)"));
+        drop(kept);
+        AFTER_THE_END.fetch_add(1, SeqCst);
+    }
+}
+
+thread_local! {
+    static USES: RefCell<Option<UsesTheLibrary>> = const { RefCell::new(None) };
+}
+
+/// Destructors of thread-local variables, before and after the library's own.
+#[test]
+fn the_library_is_used_at_a_threads_end() {
+    for library_first in [true, false] {
+        thread::spawn(move || {
+            if !library_first {
+                USES.with_borrow(|_| ());
+            }
+            let g = Greenlet::new(|()| pause());
+            g.switch(());
+            USES.set(Some(UsesTheLibrary(Some(g))));
+        })
+        .join()
+        .unwrap();
+    }
+    assert!(AFTER_THE_END.load(SeqCst) >= 1, "one of the orders is the one that is meant");
+}
+
+/// Destructors that run at the thread's end may make greenlets and switch to them.
+#[test]
+fn greenlets_are_made_at_a_threads_end() {
+    struct MakesAnother(mpsc::Sender<u32>);
+    impl Drop for MakesAnother {
+        fn drop(&mut self) {
+            let g = Greenlet::new(|n: u32| n + 1);
+            g.set_parent(&current()).unwrap();
+            self.0.send(g.switch(1)).unwrap();
+        }
+    }
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let maker = MakesAnother(sender);
+        let g = Greenlet::new(move |()| {
+            let _maker = maker;
+            pause();
+        });
+        g.switch(());
+        std::mem::forget(g);
+    })
+    .join()
+    .unwrap();
+    assert_eq!(receiver.iter().collect::<Vec<_>>(), [2]);
+}
+
+/// The library is first used by a destructor while its thread unwinds.
+#[test]
+fn the_first_use_is_during_a_panic() {
+    struct Uses(mpsc::Sender<bool>);
+    impl Drop for Uses {
+        fn drop(&mut self) {
+            let inside = Greenlet::new(|()| thread::panicking()).switch(());
+            self.0.send(inside).unwrap();
+            self.0.send(thread::panicking()).unwrap();
+        }
+    }
+    let (sender, receiver) = mpsc::channel();
+    let result = thread::spawn(move || {
+        let _uses = Uses(sender);
+        std::panic::resume_unwind(Box::new(()));
+    })
+    .join();
+    assert!(result.is_err());
+    assert_eq!(receiver.iter().collect::<Vec<_>>(), [false, true]);
+}

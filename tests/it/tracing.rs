@@ -1,0 +1,123 @@
+//! The trace hook.
+
+use crate::support::{Log, pause};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use switchgrass::greenlet::{TraceEvent, TraceHook, set_trace, trace};
+use switchgrass::{Builder, Greenlet, current};
+
+/// A hook that writes down who came from where.
+fn logging(log: &Log) -> TraceHook {
+    let log = log.clone();
+    Rc::new(move |event| {
+        let name = |g: &switchgrass::AnyWeakGreenlet| g.name().unwrap().into_owned();
+        match event {
+            TraceEvent::Switch { from, to } => {
+                assert!(*to == current() && !to.is_dead());
+                log.add(format!("switch {} {}", name(from), name(to)));
+            }
+            TraceEvent::Throw { from, to } => log.add(format!("throw {} {}", name(from), name(to))),
+        }
+    })
+}
+
+fn named(name: &'static str, body: impl FnOnce(()) + 'static) -> Greenlet<(), ()> {
+    Builder::new().name(name).build(body).unwrap()
+}
+
+#[test]
+fn test_a_greenlet_tracing() {
+    let log = Log::new();
+    let good = named("good", |()| ());
+    let bad = named("bad", |()| std::panic::resume_unwind(Box::new(0)));
+    let old = set_trace(Some(logging(&log)));
+    assert!(old.is_none());
+    good.switch(());
+    assert!(catch_unwind(AssertUnwindSafe(|| bad.switch(()))).is_err());
+    current().switch_any::<(), ()>(());
+    let thrown = named("thrown", |()| pause());
+    thrown.switch(());
+    drop(thrown);
+    assert!(set_trace(None).is_some());
+    named("unseen", |()| ()).switch(());
+    let expected = [
+        "switch main good",
+        "switch good main",
+        "switch main bad",
+        "throw bad main",
+        "switch main main",
+        "switch main thrown",
+        "switch thrown main",
+        "throw main thrown",
+        "switch thrown main",
+    ];
+    assert_eq!(log.take(), expected);
+}
+
+/// A hook that fails is taken away, and its panic is raised in the target.
+#[test]
+fn test_b_exception_disables_tracing() {
+    let log = Log::new();
+    let inside = log.clone();
+    let g = named("g", move |()| {
+        let caught = catch_unwind(AssertUnwindSafe(pause));
+        inside.add(caught.unwrap_err().downcast_ref::<&str>().unwrap());
+    });
+    g.switch(());
+    set_trace(Some(Rc::new(|_| std::panic::resume_unwind(Box::new("from the hook")))));
+    g.switch(());
+    assert!(trace().is_none());
+    assert_eq!(log.take(), ["from the hook"]);
+    // At the start of a body it is the body that it ends.
+    set_trace(Some(Rc::new(|_| std::panic::resume_unwind(Box::new("again")))));
+    let never = named("never", |()| unreachable!("it was ended before its first line"));
+    let caught = catch_unwind(AssertUnwindSafe(|| never.switch(())));
+    assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"again"));
+    assert!(never.is_dead() && trace().is_none());
+}
+
+#[test]
+fn the_old_hook_is_returned() {
+    let (a, b): (TraceHook, TraceHook) = (Rc::new(|_| ()), Rc::new(|_| ()));
+    assert!(set_trace(Some(Rc::clone(&a))).is_none());
+    assert!(Rc::ptr_eq(&trace().unwrap(), &a));
+    assert!(Rc::ptr_eq(&set_trace(Some(b)).unwrap(), &a));
+    set_trace(None);
+}
+
+/// {test_reentrant_switch_two_greenlets, …three_greenlets}: a hook that switches itself. What is on its
+/// way when it does arrives all the same.
+#[test]
+fn test_reentrant_switch_two_greenlets() {
+    let log = Log::new();
+    let inside = log.clone();
+    let other = Greenlet::new(move |()| {
+        inside.add("other");
+        pause();
+        inside.add("other again");
+    });
+    let echo = Greenlet::new(|mut text: String| -> String {
+        loop {
+            text = current().parent().unwrap().switch_any(text + "!");
+        }
+    });
+    let once = Cell::new(2);
+    let handle = other.clone();
+    set_trace(Some(Rc::new(move |event| {
+        if let TraceEvent::Switch { to, .. } = event
+            && once.get() > 0
+            && *to != handle
+        {
+            once.set(once.get() - 1);
+            // Comes back here by its parent only if that is who runs the hook.
+            handle.set_parent(to).unwrap();
+            handle.switch(());
+        }
+    })));
+    assert_eq!(echo.switch("a large value on its way".to_string()), "a large value on its way!");
+    assert_eq!(echo.switch("b".to_string()), "b!");
+    set_trace(None);
+    assert_eq!(log.take(), ["other", "other again"]);
+    assert!(other.is_dead());
+}
