@@ -2,7 +2,8 @@
 
 use super::Payload;
 use super::core::{Core, Life};
-use super::life::{self, hold, unhold};
+use super::counts::{hold, unhold};
+use super::end;
 use super::switch;
 use super::thread::Here;
 use crate::greenlet::error::SwitchError;
@@ -246,7 +247,7 @@ impl<In, Out> Drop for Greenlet<In, Out> {
         let handles = &self.core().handles;
         handles.set(handles.get() - 1);
         if handles.get() == 0 {
-            life::release(self.block);
+            end::release(self.block);
         }
     }
 }

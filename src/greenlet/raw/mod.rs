@@ -7,7 +7,9 @@
 //! | `slab.rs` | where blocks live |
 //! | `thread.rs` | what a thread keeps; the *alarm*; what is handed over beside a value |
 //! | `switch.rs` | switch and throw, short way and long |
-//! | `life.rs` | create, enter, finish, bury, unwind, free; the end of a thread |
+//! | `create.rs`, `run.rs`, `end.rs` | beginnings; what runs before and after a body; ends |
+//! | `counts.rs` | who keeps a block |
+//! | `report.rs` | what goes wrong where nobody can be told |
 //! | `handle.rs` | counted handles |
 //! | `scoped.rs` | greenlets that may borrow |
 //! | `overflow.rs` | the message when a stack is full |
@@ -17,9 +19,13 @@
 //! see `core.rs` (1), `handle.rs` (2) and ARCHITECTURE.md (all).
 
 mod core;
+mod counts;
+mod create;
+mod end;
 mod handle;
-mod life;
 mod overflow;
+mod report;
+mod run;
 #[cfg(all(feature = "sanitizer", not(feature = "portable")))]
 mod sanitize;
 mod scoped;
@@ -29,8 +35,8 @@ mod thread;
 mod types;
 
 pub(crate) use self::core::{Core, Life, Locals};
+pub(crate) use self::create::Spec;
 pub use self::handle::{Greenlet, Untyped, WeakGreenlet};
-pub(crate) use self::life::Spec;
 pub(crate) use self::scoped::scoped;
 
 use self::handle::Hold;
@@ -38,6 +44,7 @@ use self::thread::Here;
 use super::error::{BuildError, ParentError};
 use std::any::Any;
 use std::borrow::Cow;
+use std::ptr::NonNull;
 use std::rc::Rc;
 
 /// What is thrown.
@@ -75,7 +82,7 @@ where
     F: FnOnce(In) -> Out + 'static,
 {
     // SAFETY: a body that borrows nothing; the types are those it was declared with.
-    unsafe { life::create(body).map(|block| Greenlet::from_counted(block)) }
+    unsafe { create::create(body).map(|block| Greenlet::from_counted(block)) }
 }
 
 /// Makes a greenlet as `spec` says, the current one its parent.
@@ -86,7 +93,7 @@ where
     F: FnOnce(In) -> Out + 'static,
 {
     // SAFETY: as in `create`.
-    unsafe { life::build(spec, body).map(|block| Greenlet::from_counted(block)) }
+    unsafe { create::build(spec, body).map(|block| Greenlet::from_counted(block)) }
 }
 
 /// Puts a tracer in the place of the one that there is, which is returned.
@@ -129,7 +136,14 @@ pub fn trim_stacks() {
 
 /// The current greenlet's locals, made if need be. `None` when the thread has unwound its greenlets.
 pub(crate) fn locals() -> Option<Rc<Locals>> {
-    Here::ready().map(|here| life::locals_of(here.current()))
+    Here::ready().map(|here| locals_of(here.current()))
+}
+
+/// The values of a greenlet's locals, made if need be.
+fn locals_of(block: NonNull<Core>) -> Rc<Locals> {
+    // SAFETY: the caller holds it.
+    let core = unsafe { block.as_ref() };
+    Rc::clone(core.cold().locals.borrow_mut().get_or_insert_default())
 }
 
 /// What the rest of the crate may see of a block.

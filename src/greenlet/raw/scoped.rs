@@ -2,8 +2,8 @@
 
 use super::core::Life;
 use super::handle::Greenlet;
-use super::life;
 use super::thread::Here;
+use super::{create, end};
 use crate::greenlet::error::BuildError;
 use crate::sys::stderr;
 use std::process;
@@ -24,7 +24,7 @@ where
 {
     // SAFETY: the types are the declared ones. `End` sees to it that the greenlet is dead before
     // anything is gone that `body` borrows, which all outlives this call.
-    let end = unsafe { End(Greenlet::<In, Out>::from_counted(life::create(body)?)) };
+    let end = unsafe { End(Greenlet::<In, Out>::from_counted(create::create(body)?)) };
     Ok(inside(&end.0))
 }
 
@@ -41,13 +41,13 @@ impl<In, Out> Drop for End<In, Out> {
         for _ in 0..PATIENCE {
             match self.0.core().life.get() {
                 Life::Dead => break,
-                Life::Unstarted => life::discard_unstarted(here, self.0.block()),
+                Life::Unstarted => end::discard_unstarted(here, self.0.block()),
                 Life::Started if cfg!(panic = "abort") => break,
-                Life::Started => thrown = life::try_unwind(here, self.0.block()).or(thrown),
+                Life::Started => thrown = end::try_unwind(here, self.0.block()).or(thrown),
             }
         }
         if self.0.core().life.get() == Life::Dead {
-            return thrown.map_or((), life::raise_from_a_destructor);
+            return thrown.map_or((), end::raise_from_a_destructor);
         }
         let title = self.0.core().title();
         stderr::write(&[

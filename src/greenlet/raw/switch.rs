@@ -14,7 +14,7 @@ use super::core::{Core, Life};
 use super::handle::{Hold, WeakGreenlet};
 use super::thread::{self, Arrival, Here};
 use super::types::TypeKey;
-use super::{Payload, TraceKind, life};
+use super::{Payload, TraceKind, end};
 use crate::arch::{self, FloatModes, Word, float_modes_changed};
 use crate::greenlet::error::{GreenletExit, Mismatch, SwitchError};
 use std::any::Any;
@@ -128,7 +128,7 @@ pub(super) fn throw<R: 'static>(
     let mut passed = false;
     while node.life.get() != Life::Started {
         if node.life.get() == Life::Unstarted {
-            life::discard_unstarted(here, node.block());
+            end::discard_unstarted(here, node.block());
             passed = true;
         }
         let Some(parent) = node.cold().parent.get() else {
@@ -350,7 +350,7 @@ pub(super) unsafe fn receive<R>(word: Word, signal: usize) -> Result<R, Failure>
     // was awaited. It may lie on the stack that is given back, so it is read first.
     let value = unsafe { decode(word) };
     let finished = ptr::with_exposed_provenance_mut::<Core>(signal);
-    life::bury(Here::of_a_block(), NonNull::new(finished).expect("a signal that is not PLAIN"));
+    end::bury(Here::of_a_block(), NonNull::new(finished).expect("a signal that is not PLAIN"));
     Ok(value)
 }
 
@@ -414,13 +414,13 @@ fn settle(here: Here) {
     let (finished, orphan) = (delivery.finished.take(), delivery.orphan.take());
     let (discard, traced) = (delivery.discard.take(), delivery.trace.take());
     if let Some(finished) = finished {
-        life::bury(here, finished);
+        end::bury(here, finished);
     }
     if let Some((kind, from)) = traced {
         trace(here, kind, from.block());
     }
     if let Some(orphan) = orphan {
-        life::unwind_orphan(here, orphan.block());
+        end::unwind_orphan(here, orphan.block());
     }
     drop(discard);
 }

@@ -4,7 +4,7 @@ use super::core::{Core, Life};
 use super::handle::Hold;
 use super::slab::Slab;
 use super::types::{TypeKey, TypeTable};
-use super::{Payload, TraceKind, Tracer, life, overflow};
+use super::{Payload, TraceKind, Tracer, end, overflow};
 use crate::arch::{FloatModes, float_probe_works};
 use crate::greenlet::error::Mismatch;
 use crate::stack::Pool;
@@ -47,7 +47,7 @@ struct End;
 impl Drop for End {
     fn drop(&mut self) {
         if let Some(thread) = Here::existing() {
-            life::end_thread(thread);
+            end::end_thread(thread);
         }
         HOT.with(|hot| hot.ended.set(true));
     }

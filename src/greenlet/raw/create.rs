@@ -1,0 +1,162 @@
+//! Beginnings: a stack, a block, and a body in its place.
+
+use super::core::{Body, Core, Life};
+use super::counts::hold;
+use super::handle::Hold;
+use super::run::entry;
+use super::thread::Here;
+use super::{AnyWeakGreenlet, locals_of};
+use crate::arch::STACK_ALIGNMENT;
+use crate::greenlet::error::BuildError;
+use crate::stack::{DEFAULT_SIZE, MIN_SIZE, Stack};
+use std::borrow::Cow;
+use std::ptr::{self, NonNull};
+
+/// What a greenlet is to be like.
+pub(crate) struct Spec {
+    pub(crate) name: Option<Cow<'static, str>>,
+    pub(crate) stack_size: usize,
+    pub(crate) stack: Option<Box<dyn corosensei::stack::Stack>>,
+    /// Zero the stack, so that its high-water mark is this greenlet's.
+    pub(crate) clean: bool,
+    /// Use the current greenlet's locals.
+    pub(crate) share_locals: bool,
+    /// Who gets the result, if that is not the current greenlet.
+    pub(crate) parent: Option<AnyWeakGreenlet>,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Spec {
+            name: None,
+            stack_size: DEFAULT_SIZE,
+            stack: None,
+            clean: false,
+            share_locals: false,
+            parent: None,
+        }
+    }
+}
+
+/// Makes a greenlet with a stack from the pool, the current greenlet its parent.
+///
+/// # Safety
+///
+/// What `body` borrows outlives the greenlet: it is dead, or its stack is never used again, before
+/// any of it ends.
+#[inline]
+pub(super) unsafe fn create<In, Out, F>(body: F) -> Result<NonNull<Core>, BuildError>
+where
+    In: 'static,
+    Out: 'static,
+    F: FnOnce(In) -> Out,
+{
+    let here = Here::ready().ok_or(BuildError::ThreadEnded)?;
+    check_body::<F>(DEFAULT_SIZE)?;
+    let stack = here.pool.borrow_mut().take_default().map_err(BuildError::Stack)?;
+    // SAFETY: as the caller says; the stack was just taken, and is large enough.
+    Ok(unsafe { create_on(here, stack, body) })
+}
+
+/// Makes a greenlet as `spec` says, the current greenlet its parent.
+///
+/// # Safety
+///
+/// As for [`create`].
+pub(super) unsafe fn build<In, Out, F>(spec: Spec, body: F) -> Result<NonNull<Core>, BuildError>
+where
+    In: 'static,
+    Out: 'static,
+    F: FnOnce(In) -> Out,
+{
+    let here = Here::ready().ok_or(BuildError::ThreadEnded)?;
+    let stack = match spec.stack {
+        Some(custom) => {
+            check_body::<F>(custom.base().get() - custom.limit().get())?;
+            Stack::custom(custom)
+        }
+        None => {
+            check_body::<F>(spec.stack_size.max(MIN_SIZE))?;
+            let mut pool = here.pool.borrow_mut();
+            let size = spec.stack_size;
+            let stack = if spec.clean { pool.take_clean(size) } else { pool.take(size) };
+            stack.map_err(BuildError::Stack)?
+        }
+    };
+    // SAFETY: as the caller says; the stack was just taken, and is large enough.
+    let block = unsafe { create_on(here, stack, body) };
+    // SAFETY: just made.
+    let cold = unsafe { block.as_ref() }.cold();
+    if spec.name.is_some() {
+        *cold.name.borrow_mut() = spec.name;
+    }
+    if let Some(parent) = spec.parent {
+        // No cycle: it is nobody's parent yet.
+        let maker = cold.parent.replace(Some(parent.into_hold().into_block()));
+        drop(maker.map(Hold::from_block));
+    }
+    if spec.share_locals {
+        *cold.locals.borrow_mut() = Some(locals_of(here.current()));
+    }
+    Ok(block)
+}
+
+/// A body may take a quarter of its stack.
+fn check_body<F>(stack: usize) -> Result<(), BuildError> {
+    let bytes = size_of::<F>().max(align_of::<F>());
+    if bytes > stack / 4 { Err(BuildError::Body { bytes, stack }) } else { Ok(()) }
+}
+
+/// Makes a greenlet on `stack`.
+///
+/// # Safety
+///
+/// As for [`create`], and the stack is the caller's to give, and passes [`check_body`].
+#[inline]
+unsafe fn create_on<In, Out, F>(here: Here, stack: Stack, body: F) -> NonNull<Core>
+where
+    In: 'static,
+    Out: 'static,
+    F: FnOnce(In) -> Out,
+{
+    // The body lies at the top of the stack, and the first frame begins below it.
+    let alignment = align_of::<F>().max(STACK_ALIGNMENT);
+    let top = stack.top();
+    let offset = size_of::<F>() + (top.addr().get() - size_of::<F>()) % alignment;
+    // SAFETY: within the stack, of which `check_body` leaves half at least.
+    let place = unsafe { top.sub(offset) };
+    // SAFETY: aligned for `F`, in memory that is ours.
+    unsafe { place.cast::<F>().write(body) };
+
+    let block = here.slab.take();
+    // SAFETY: just taken.
+    let core = unsafe { block.as_ref() };
+    // SAFETY: the stack is the greenlet's until `bury`. Above `place` lies the body alone.
+    unsafe { core.context.prepare(place.as_ptr(), stack.bottom().as_ptr(), entry::<In, Out, F>) };
+    let parent = here.current();
+    // SAFETY: the current greenlet is alive.
+    unsafe { hold(parent) };
+    let (takes, gives) = (here.types.key::<In>(), here.types.key::<Out>());
+    core.accepts.set(takes);
+    core.door.set(gives);
+    core.handles.set(1);
+    core.holds.set(1);
+    core.life.set(Life::Unstarted);
+    let cold = core.cold();
+    cold.id.set(here.next_id.replace(here.next_id.get() + 1));
+    cold.takes.set(takes);
+    cold.gives.set(gives);
+    cold.parent.set(Some(parent));
+    cold.body.set(Some(Body { place: place.as_ptr(), drop: drop_body::<F> }));
+    cold.stack.set(Some(stack));
+    here.live.set(here.live.get() + 1);
+    block
+}
+
+/// # Safety
+///
+/// `place` is of an `F` that is in place and not used again.
+unsafe fn drop_body<F>(place: *mut u8) {
+    // SAFETY: as the caller says.
+    unsafe { ptr::drop_in_place(place.cast::<F>()) }
+}

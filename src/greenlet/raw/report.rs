@@ -1,0 +1,36 @@
+//! What goes wrong where nobody can be told but the operator.
+
+use super::Payload;
+use super::core::Core;
+use crate::sys::stderr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs a destructor of the user's where nothing may unwind.
+pub(super) fn swallow_panic(core: &Core, doing: &str, f: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
+        report(core, &format!("is where {doing} it panicked"), &payload);
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+    }
+}
+
+/// Reports a panic that goes nowhere.
+#[cold]
+pub(super) fn report(core: &Core, what: &str, payload: &Payload) {
+    let message = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no message)");
+    let title = core.title();
+    stderr::write(&[&format!("switchgrass: greenlet {title} {what}: {message}\n")]);
+}
+
+/// Reports a greenlet that will never end.
+#[cold]
+pub(super) fn complain(core: &Core, why: &str) {
+    if core.handles.get() > 1 {
+        return;
+    }
+    let title = core.title();
+    stderr::write(&[&format!("switchgrass: greenlet {title} was dropped but {why}: it leaks\n")]);
+}
