@@ -3,8 +3,8 @@
 use super::region::Regions;
 use super::{DEFAULT_SIZE, Header, Stack, StackError, usable_size};
 use crate::sys::memory::{discard, page_size};
-use std::iter;
 use std::ptr::NonNull;
+use std::{io, iter};
 
 /// So many free stacks of a size keep the memory that they have touched: the last given back, which
 /// are taken first. The memory of a stack that is given back beyond that goes back to the kernel.
@@ -137,7 +137,16 @@ impl Class {
         match self.cold.pop() {
             // SAFETY: free since `cool`.
             Some(cold) => Ok(unsafe { self.warm_up(cold) }),
-            None => self.regions.carve(),
+            None => {
+                // Room for each stack there is, now: giving one back must not fail for lack of memory.
+                let room = self.regions.carved() + 1;
+                if self.cold.try_reserve(room).is_err() {
+                    let bytes = room * size_of::<Cold>();
+                    let source = io::ErrorKind::OutOfMemory.into();
+                    return Err(StackError::Reserve { bytes, source });
+                }
+                self.regions.carve()
+            }
         }
     }
 

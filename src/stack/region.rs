@@ -34,6 +34,11 @@ impl Regions {
         self.size
     }
 
+    /// Stacks carved so far.
+    pub(super) fn carved(&self) -> usize {
+        self.total
+    }
+
     /// A stack that has never been used, with its guard.
     pub(super) fn carve(&mut self) -> Result<Stack, StackError> {
         if self.carved == self.room {
