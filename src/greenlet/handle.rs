@@ -301,6 +301,17 @@ impl<In, Out> WeakGreenlet<In, Out> {
 
     /// As [`WeakGreenlet::switch_any`], with the errors as values.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use switchgrass::{Greenlet, SwitchError};
+    ///
+    /// let double = Greenlet::new(|n: u64| 2 * n).erase();
+    /// let refused = double.try_switch_any::<&str, u64>("four").unwrap_err();
+    /// assert_eq!(refused.into_value(), Some("four"));
+    /// assert_eq!(double.try_switch_any::<u64, u64>(4).unwrap(), 8);
+    /// ```
+    ///
     /// # Errors
     ///
     /// The cases of [`SwitchError`]. In those that hold the value, nothing was sent.
@@ -317,6 +328,16 @@ impl<In, Out> WeakGreenlet<In, Out> {
     }
 
     /// As [`WeakGreenlet::throw`], awaiting a value of any type.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use switchgrass::{Greenlet, GreenletExit, SwitchError};
+    ///
+    /// let never_begun = Greenlet::new(|()| 1_u8).erase();
+    /// let result = never_begun.throw_any::<u8>(Box::new(GreenletExit));
+    /// assert!(matches!(result, Err(SwitchError::Exited(_))));
+    /// ```
     ///
     /// # Errors
     ///
@@ -352,12 +373,40 @@ fn without_value<T, R: 'static>(error: SwitchError<T>) -> R {
 /// Handles, relatives and facts.
 impl<In, Out> WeakGreenlet<In, Out> {
     /// A handle that keeps it alive, unless the last one of those has gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use switchgrass::{Greenlet, current};
+    ///
+    /// // A greenlet hands out a counted handle of itself: a scheduler would put it into its queue.
+    /// let itself = Greenlet::new(|()| current().upgrade().unwrap());
+    /// let weak = itself.downgrade();
+    /// let counted = itself.switch(());
+    /// drop(itself);
+    /// assert!(weak.upgrade().is_some());
+    /// drop(counted);
+    /// assert!(weak.upgrade().is_none());
+    /// ```
     pub fn upgrade(&self) -> Option<Greenlet<In, Out>> {
         self.to_counted()
     }
 
     /// The same handle, its types known to the compiler; `None` if the greenlet was declared with
     /// others. A thread's main greenlet has none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use switchgrass::{Greenlet, current};
+    ///
+    /// let echo = Greenlet::new(|n: u32| {
+    ///     let me = current();
+    ///     assert!(me.to_types::<String, u32>().is_none());
+    ///     me.to_types::<u32, u32>().unwrap().switch(n) // a switch to oneself
+    /// });
+    /// assert_eq!(echo.switch(3), 3);
+    /// ```
     pub fn to_types<T: 'static, R: 'static>(&self) -> Option<WeakGreenlet<T, R>> {
         self.to_typed()
     }
@@ -371,6 +420,22 @@ impl<In, Out> WeakGreenlet<In, Out> {
     /// for a thread's main greenlet.
     ///
     /// A parent that is dead is returned as well: what goes to it goes to *its* parent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use switchgrass::{Greenlet, current};
+    ///
+    /// let greenlet = Greenlet::new(|()| {
+    ///     // Suspends itself: sends its parent a 1, and goes on when it is sent a unit.
+    ///     current().parent().unwrap().switch_any::<i32, ()>(1);
+    ///     2
+    /// });
+    /// assert_eq!(greenlet.parent().unwrap(), current());
+    /// assert_eq!(greenlet.switch(()), 1);
+    /// assert_eq!(greenlet.switch(()), 2);
+    /// assert!(current().parent().is_none());
+    /// ```
     pub fn parent(&self) -> Option<AnyWeakGreenlet> {
         self.core().parent()
     }
@@ -407,6 +472,18 @@ impl<In, Out> WeakGreenlet<In, Out> {
     }
 
     /// Whether its body has begun and not ended: it runs, or is suspended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use switchgrass::{Builder, current};
+    ///
+    /// let greenlet = Builder::new().name("worker").build(|()| current().is_active()).unwrap();
+    /// assert!(!greenlet.is_started() && !greenlet.is_active() && !greenlet.is_dead());
+    /// assert_eq!(greenlet.name().as_deref(), Some("worker"));
+    /// assert!(greenlet.switch(()));
+    /// assert!(greenlet.is_started() && !greenlet.is_active() && greenlet.is_dead());
+    /// ```
     pub fn is_active(&self) -> bool {
         self.core().life() == Life::Started
     }

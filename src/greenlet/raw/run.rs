@@ -45,7 +45,7 @@ where
     F: FnOnce(In) -> Out,
 {
     #[cfg(all(feature = "sanitizer", not(feature = "portable")))]
-    crate::sys::sanitizer::arrive(ptr::null_mut());
+    crate::sys::sanitizer::arrive(std::ptr::null_mut());
     let here = Here::of_a_block();
     let block = here.current();
     // SAFETY: the current greenlet is alive.
