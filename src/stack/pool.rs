@@ -139,7 +139,7 @@ impl Class {
             Some(cold) => Ok(unsafe { self.warm_up(cold) }),
             None => {
                 // Room for each stack there is, now: giving one back must not fail for lack of memory.
-                let room = self.regions.carved() + 1;
+                let room = self.regions.total() + 1;
                 if self.cold.try_reserve(room).is_err() {
                     let bytes = room * size_of::<Cold>();
                     let source = io::ErrorKind::OutOfMemory.into();

@@ -35,7 +35,7 @@ impl Regions {
     }
 
     /// Stacks carved so far.
-    pub(super) fn carved(&self) -> usize {
+    pub(super) fn total(&self) -> usize {
         self.total
     }
 

@@ -34,6 +34,27 @@ fn test_threads() {
     }
 }
 
+/// {test_thread_bug}: greenlets are suspended on two threads at the same time.
+#[test]
+fn test_thread_bug() {
+    let both_suspended = Arc::new(Barrier::new(2));
+    let threads = [1_u32, 2].map(|number| {
+        let both_suspended = Arc::clone(&both_suspended);
+        thread::spawn(move || {
+            let g = Greenlet::new(move |first: u32| -> u32 {
+                let second: u32 = current().parent().unwrap().switch_any(first + number);
+                second * number
+            });
+            assert_eq!(g.switch(10), 10 + number);
+            both_suspended.wait();
+            let result = g.switch(100);
+            both_suspended.wait();
+            result
+        })
+    });
+    assert_eq!(threads.map(|thread| thread.join().unwrap()), [100, 200]);
+}
+
 /// {test_switching_many_threads}: sixteen threads own suspended greenlets while sixteen others make,
 /// switch and drop their own. A handle cannot be had on another thread (see the documentation tests of
 /// `Greenlet`), so that all there is to show is that nobody disturbs anybody.
@@ -152,9 +173,10 @@ thread_local! {
     static USES: RefCell<Option<UsesTheLibrary>> = const { RefCell::new(None) };
 }
 
-/// Destructors of thread-local variables, before and after the library's own.
+/// Destructors of thread-local variables, before and after the library's own: the latter have handles of
+/// greenlets whose thread has ended.
 #[test]
-fn the_library_is_used_at_a_threads_end() {
+fn test_throw_to_dead_thread_doesnt_crash() {
     for library_first in [true, false] {
         thread::spawn(move || {
             if !library_first {

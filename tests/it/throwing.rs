@@ -69,6 +69,33 @@ fn test_throw_goes_to_original_parent() {
     assert_eq!(main_got.take(), ["thrower goes on"]);
 }
 
+/// The same from a child of the target, and from a child of the thrower: who throws makes no difference.
+#[test]
+fn test_throw_goes_to_original_parent2() {
+    let target = Greenlet::new(|()| -> () {
+        let target = current().upgrade().unwrap();
+        let child = Greenlet::new(move |()| -> () {
+            let _ = target.throw("by its child");
+            unreachable!("nobody switches back here");
+        });
+        child.switch(());
+    });
+    // The child is suspended in its throw when the target has ended; it is unwound with its handle.
+    assert_eq!(raised(|| target.switch(())), "by its child");
+    assert!(target.is_dead());
+    let target = Greenlet::new(|()| pause());
+    target.switch(());
+    let victim = target.clone();
+    let outer = Greenlet::new(move |()| -> () {
+        let inner = Greenlet::new(move |()| -> () {
+            let _ = victim.throw("by a grandchild of main");
+        });
+        inner.switch(());
+    });
+    assert_eq!(raised(|| outer.switch(())), "by a grandchild of main");
+    assert!(target.is_dead() && !outer.is_dead());
+}
+
 #[test]
 fn into_an_unstarted_one() {
     let log = Log::new();

@@ -121,3 +121,35 @@ fn test_reentrant_switch_two_greenlets() {
     assert_eq!(log.take(), ["other", "other again"]);
     assert!(other.is_dead());
 }
+
+/// A hook that switches to a third greenlet, which switches back, while the second is on its way.
+#[test]
+fn test_reentrant_switch_three_greenlets() {
+    let log = Log::new();
+    let make = |name: &'static str| {
+        let log = log.clone();
+        Greenlet::new(move |mut number: u32| -> u32 {
+            loop {
+                log.add(format!("{name} {number}"));
+                number = current().parent().unwrap().switch_any(number + 1);
+            }
+        })
+    };
+    let (second, third) = (make("second"), make("third"));
+    let (watched, detour) = (second.clone(), third.clone());
+    let once = Cell::new(true);
+    set_trace(Some(Rc::new(move |event| {
+        if let TraceEvent::Switch { to, .. } = event
+            && *to == watched
+            && once.replace(false)
+        {
+            detour.set_parent(to).unwrap();
+            // Awaited by the greenlet that runs the hook, whatever it awaits itself.
+            assert_eq!(detour.switch(10), 11);
+        }
+    })));
+    assert_eq!(second.switch(1), 2);
+    assert_eq!(second.switch(3), 4);
+    set_trace(None);
+    assert_eq!(log.take(), ["third 10", "second 1", "second 3"]);
+}
