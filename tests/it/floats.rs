@@ -109,3 +109,25 @@ fn mains_mode_is_mains() {
         fesetround(NEAREST);
     });
 }
+
+/// The library is first used under another mode: that is then what greenlets begin with, and to-nearest
+/// is what one of them sets for itself.
+#[test]
+fn a_thread_that_began_with_another_mode() {
+    on_a_thread(|| {
+        fesetround(UPWARD);
+        let nearest = Greenlet::new(|()| {
+            assert_eq!(fegetround(), UPWARD);
+            fesetround(NEAREST);
+            pause();
+            assert_eq!(fegetround(), NEAREST);
+        });
+        let plain = Greenlet::new(|()| fegetround());
+        nearest.switch(());
+        assert_eq!(fegetround(), UPWARD);
+        assert_eq!(plain.switch(()), UPWARD);
+        nearest.switch(());
+        assert!(nearest.is_dead());
+        assert_eq!(fegetround(), UPWARD);
+    });
+}

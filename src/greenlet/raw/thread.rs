@@ -5,7 +5,7 @@ use super::handle::Hold;
 use super::slab::Slab;
 use super::types::{TypeKey, TypeTable};
 use super::{Payload, TraceKind, Tracer, end, overflow};
-use crate::arch::{FloatModes, float_probe_works};
+use crate::arch::{FloatModes, float_modes_changed, float_probe_works};
 use crate::greenlet::error::Mismatch;
 use crate::stack::Pool;
 use crate::sys::{alternate_stack, panic_count};
@@ -168,7 +168,8 @@ impl Here {
             ended: Cell::new(false),
             panics: panic_count::find(),
             modes: FloatModes::current(),
-            float_probe_works: float_probe_works(),
+            // It tells whether the modes are the default ones; here they must be those to begin with.
+            float_probe_works: float_probe_works() && !float_modes_changed(),
             #[cfg(feature = "sanitizer")]
             first_stack: crate::sys::sanitizer::first_stack(),
         });
