@@ -26,7 +26,7 @@ pub(crate) fn float_modes_changed() -> bool {
             vector = out(xmm_reg) _,
             rounded = out(reg) rounded,
             probe = sym PROBE,
-            options(pure, readonly, nostack, preserves_flags),
+            options(readonly, nostack, preserves_flags),
         );
     }
     rounded != 1.0_f32.to_bits() as u64
