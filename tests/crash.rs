@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 use switchgrass::stack::{DEFAULT_SIZE, MIN_SIZE};
-use switchgrass::{AnyGreenlet, Builder, Greenlet, current, greenlet};
+use switchgrass::{AnyGreenlet, AnyWeakGreenlet, Builder, Greenlet, current, greenlet};
 
 /// Says to the new process which case it is there for.
 const CASE: &str = "SWITCHGRASS_CRASH_CASE";
@@ -341,7 +341,95 @@ fn an_overflow_is_ours_whoever_handles_faults_otherwise() {
     assert_says(&output, "greenlet #1 has overflowed its stack");
 }
 
+/// A scope that is left while its body is being dropped on another greenlet's stack, where it might wait for
+/// ever: nothing but the end of the process keeps what it borrows.
+#[test]
+fn a_scope_left_while_its_body_is_dropped_elsewhere_ends_the_process() {
+    struct Switches<'a>(&'a str, AnyWeakGreenlet);
+    impl Drop for Switches<'_> {
+        fn drop(&mut self) {
+            self.1.switch_any::<(), ()>(());
+            eprintln!("borrowed: {}", self.0);
+        }
+    }
+    let case = "scope left";
+    let body = || {
+        let text = String::from("text");
+        let switches = Switches(&text, current());
+        let body = move |()| drop(switches);
+        let _ = greenlet::scoped(body, |g: &Greenlet<(), ()>| {
+            let g = g.clone();
+            let killer = Greenlet::new(move |()| drop(g.throw("x")));
+            killer.switch(());
+            std::mem::forget(killer);
+        });
+        eprintln!("left");
+    };
+    let Some(output) = in_child(case, Place::Std, body) else { return };
+    assert_signal(&output, libc::SIGABRT, case);
+    assert_says(&output, "greenlet #1 borrows from a scope that has ended");
+    assert!(!stderr(&output).contains("left\n"));
+}
+
+// -------------------------------------------------------------------------------------- panic hooks
+
+/// The library's first use is in a panic hook, where nothing may panic: std's count stays right.
+#[test]
+fn the_first_use_in_a_panic_hook_leaves_the_count_of_panics_right() {
+    struct Switches;
+    impl Drop for Switches {
+        fn drop(&mut self) {
+            assert!(thread::panicking());
+            let greenlet = Greenlet::new(|()| assert!(!thread::panicking()));
+            greenlet.switch(());
+        }
+    }
+    let case = "hook";
+    let body = || {
+        std::panic::set_hook(Box::new(|_| assert_eq!(current().name().as_deref(), Some("main"))));
+        let mutex = Mutex::new(());
+        for _ in 0..2 {
+            let panicked = catch_unwind(AssertUnwindSafe(|| {
+                let _guard = mutex.lock();
+                let _switches = Switches;
+                panic!("seen by the hook");
+            }));
+            assert!(panicked.is_err());
+            assert!(!thread::panicking());
+            assert!(mutex.is_poisoned());
+            mutex.clear_poison();
+        }
+        exit(5);
+    };
+    let Some(output) = in_child(case, Place::Std, body) else { return };
+    assert_code(&output, 5, case);
+}
+
 // ------------------------------------------------------------------------------- ordinary ends
+
+/// Main is in the middle of something when `exit` is called in a greenlet: nobody goes on with it.
+#[test]
+fn exit_in_a_greenlet_does_not_resume_main() {
+    struct Wakes(AnyWeakGreenlet);
+    impl Drop for Wakes {
+        fn drop(&mut self) {
+            self.0.switch_any::<(), ()>(());
+        }
+    }
+    for place in PLACES {
+        let case = format!("exit wakes main, {place:?}");
+        let body = || {
+            let wakes = Wakes(current());
+            let sleeper = Greenlet::new(move |()| wakes.0.switch_any::<(), ()>(()));
+            sleeper.switch(());
+            Greenlet::new(|()| -> () { exit(3) }).switch(());
+            eprintln!("main was resumed");
+        };
+        let Some(output) = in_child(&case, place, body) else { continue };
+        assert_code(&output, 3, &case);
+        assert!(!stderr(&output).contains("main was resumed"), "{case}");
+    }
+}
 
 #[test]
 fn exit_in_a_greenlet_ends_the_process_with_its_status() {

@@ -23,7 +23,7 @@ use super::{Entry, STACK_ALIGNMENT, Word};
 use corosensei::stack::{Stack, StackPointer};
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use std::cell::{Cell, UnsafeCell};
-use std::ptr;
+use std::{mem, ptr};
 
 /// What is handed over: from `drive` into a coroutine.
 type Message = (Word, usize);
@@ -60,6 +60,14 @@ pub(crate) struct Context {
     fiber: UnsafeCell<Option<Fiber>>,
     /// Set by the fiber itself when it starts; null for the thread's first computation.
     yielder: Cell<*const Yielder<Message, Transfer>>,
+}
+
+impl Drop for Context {
+    /// A fiber that is still there is one that was left suspended: its frames stay as they are. (A
+    /// `Coroutine` would unwind them.)
+    fn drop(&mut self) {
+        mem::forget(self.fiber.get_mut().take());
+    }
 }
 
 impl std::fmt::Debug for Context {

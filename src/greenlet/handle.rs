@@ -463,7 +463,7 @@ impl<In, Out> WeakGreenlet<In, Out> {
     /// Whether it has ended: its body has returned or unwound, or its thread has ended. A greenlet
     /// that has not begun is not dead.
     pub fn is_dead(&self) -> bool {
-        self.core().life() == Life::Dead
+        matches!(self.core().life(), Life::Ending | Life::Dead)
     }
 
     /// Whether its body has begun. It may have ended since.
@@ -501,7 +501,7 @@ impl<In, Out> WeakGreenlet<In, Out> {
 
     /// The size of its stack in bytes. `None` for a main greenlet and for a dead one.
     pub fn stack_size(&self) -> Option<usize> {
-        self.core().stack().map(|(size, _)| size)
+        self.core().stack_size()
     }
 
     /// The bytes of its stack that have been in use at most: how much did it really need? `None` for a
@@ -528,7 +528,7 @@ impl<In, Out> WeakGreenlet<In, Out> {
     /// assert!(used > 20 * 1024, "{used}");
     /// ```
     pub fn stack_high_water(&self) -> Option<usize> {
-        self.core().stack().map(|(_, high_water)| high_water)
+        self.core().stack_high_water()
     }
 }
 
@@ -593,7 +593,7 @@ impl<In, Out> fmt::Debug for WeakGreenlet<In, Out> {
         let core = self.core();
         let state = match core.life() {
             Life::Unstarted => "unstarted",
-            Life::Dead => "dead",
+            Life::Ending | Life::Dead => "dead",
             Life::Started if core.is_current() => "running",
             Life::Started => "suspended",
         };

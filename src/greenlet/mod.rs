@@ -16,8 +16,23 @@
 //! - `current` and `parent` give handles that keep nobody alive, and a child does not keep its parent
 //!   alive: when a greenlet's last counted handle goes it is unwound, and its children's results go to
 //!   its own parent;
-//! - an end by [`GreenletExit`] brings no value: see [`SwitchError::Exited`];
+//! - an end by [`GreenletExit`] brings no value: see [`SwitchError::Exited`]; on its way to one that
+//!   can be told, it ends ancestors that have not begun;
 //! - handles stay on their thread, by their type.
+//!
+//! # What greenlets of a thread share
+//!
+//! Its `thread_local!` variables. What is true of a whole thread, that frames end in the reverse of
+//! the order in which they began, and before the thread does, is not true of frames of different
+//! greenlets. Two things follow that this library cannot see, and that can make *sound* code of others
+//! unsound:
+//!
+//! - A greenlet that is suspended inside [`LocalKey::with`](std::thread::LocalKey::with) when its
+//!   thread ends is unwound after that variable was destroyed, if the variable was first used after
+//!   this library. End such greenlets before: by dropping them, or by [`unwind_all`].
+//! - A crate that sets a thread-local variable to a borrowed value, and resets it at the end of a scope
+//!   (`scoped-tls`, for one), is broken by two greenlets that leave such scopes in another order than
+//!   last-in, first-out. Do not switch inside such a scope.
 
 mod builder;
 mod error;
@@ -33,6 +48,6 @@ pub use error::{BuildError, GreenletExit, Mismatch, ParentError, SwitchError};
 pub use handle::{AnyGreenlet, current, live_count};
 pub use local::Local;
 pub use pair::pair;
-pub use raw::{AnyWeakGreenlet, Greenlet, Untyped, WeakGreenlet, trim_stacks};
+pub use raw::{AnyWeakGreenlet, Greenlet, Untyped, WeakGreenlet, trim_stacks, unwind_all};
 pub use scope::scoped;
 pub use trace::{TraceEvent, TraceHook, set_trace, trace};

@@ -77,13 +77,15 @@ unsafe fn pass_on(
     context: *mut libc::c_void,
 ) {
     match previous.sa_sigaction {
+        // SAFETY: the kernel hands over a valid `info`.
+        libc::SIG_IGN if unsafe { (*info).si_code } <= 0 => {}
         libc::SIG_IGN | libc::SIG_DFL => {
             // The faulting instruction runs again when we return, and the kernel ends the process as
             // it would have done. A signal that was sent has to be sent again.
-            // SAFETY: a structure that sigaction filled in; raise has no preconditions.
+            // SAFETY: a structure that sigaction filled in, a valid `info`; raise has no preconditions.
             unsafe {
                 libc::sigaction(signal, previous, ptr::null_mut());
-                if (*info).si_code <= 0 && previous.sa_sigaction == libc::SIG_DFL {
+                if (*info).si_code <= 0 {
                     libc::raise(signal);
                 }
             }

@@ -15,22 +15,37 @@
 //! A second look at what the word does (set to 0 inside a panic, `panicking()` must say no; restored,
 //! yes) confirms it. Where there is no such word, or more than one, the answer is `None`, and it is
 //! up to the caller to do without.
+//!
+//! A thread that panics already, and may be in its panic hook, must not panic once more just to look.
+//! Another thread looks in its stead: the word is at the same place in the same module's block.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::ptr::{self, NonNull};
-use std::slice;
+use std::ptr::NonNull;
+use std::{slice, thread};
 
 /// The calling thread's count of panics under way, if it can be found. Takes some microseconds.
 pub(crate) fn find() -> Option<NonNull<Cell<usize>>> {
     if cfg!(panic = "abort") {
         return None;
     }
+    if thread::panicking() {
+        let place = thread::Builder::new().spawn(search).ok()?.join().ok()??;
+        let word = thread_local_words().into_iter().find(|word| word.place == place)?.address;
+        obeys(word).then_some(word)
+    } else {
+        let place = search()?;
+        Some(thread_local_words().into_iter().find(|word| word.place == place)?.address)
+    }
+}
+
+/// Finds where the count is, on a thread that does not panic.
+fn search() -> Option<Place> {
     let words = thread_local_words();
-    let before: Vec<usize> = words.iter().map(|word| read(*word)).collect();
+    let before: Vec<usize> = words.iter().map(Word::read).collect();
     let mut candidates: Vec<usize> = (0..words.len()).collect();
     let mut keep =
-        |step: usize| candidates.retain(|i| read(words[*i]) == before[*i].wrapping_add(step));
+        |step: usize| candidates.retain(|i| words[*i].read() == before[*i].wrapping_add(step));
     inside_a_panic(|| {
         keep(1);
         inside_a_panic(|| keep(2));
@@ -38,8 +53,23 @@ pub(crate) fn find() -> Option<NonNull<Cell<usize>>> {
     });
     keep(0);
     let [only] = candidates[..] else { return None };
-    let word = NonNull::new(words[only])?;
-    inside_a_panic(|| obeys(word)).then_some(word)
+    let only = &words[only];
+    inside_a_panic(|| obeys(only.address)).then_some(only.place)
+}
+
+/// A word of a thread's thread-local storage.
+struct Word {
+    address: NonNull<Cell<usize>>,
+    place: Place,
+}
+
+/// Where a word is, on every thread.
+#[derive(Clone, Copy, PartialEq)]
+struct Place {
+    /// The address at which the module that it belongs to is loaded.
+    module: usize,
+    /// Its number in that module's block.
+    index: usize,
 }
 
 /// Calls `look` in a destructor that runs while the thread unwinds.
@@ -68,19 +98,21 @@ fn obeys(word: NonNull<Cell<usize>>) -> bool {
     // SAFETY: a word of this thread's thread-local storage, which lives as long as the thread.
     let count = unsafe { word.as_ref() };
     let outer = count.replace(0);
-    let cleared = !std::thread::panicking();
+    let cleared = !thread::panicking();
     count.set(outer);
-    cleared && std::thread::panicking()
+    cleared && thread::panicking()
 }
 
-fn read(word: *mut Cell<usize>) -> usize {
-    // SAFETY: from `thread_local_words`: aligned, readable, of this thread. Volatile, since others
-    // write to it in ways that the compiler does not see.
-    unsafe { word.cast::<usize>().read_volatile() }
+impl Word {
+    fn read(&self) -> usize {
+        // SAFETY: from `thread_local_words`: aligned, readable, of this thread. Volatile, since others
+        // write to it in ways that the compiler does not see.
+        unsafe { self.address.cast::<usize>().read_volatile() }
+    }
 }
 
 /// Every aligned word of the calling thread's thread-local blocks that exist.
-fn thread_local_words() -> Vec<*mut Cell<usize>> {
+fn thread_local_words() -> Vec<Word> {
     unsafe extern "C" fn visit(
         info: *mut libc::dl_phdr_info,
         _size: usize,
@@ -89,7 +121,7 @@ fn thread_local_words() -> Vec<*mut Cell<usize>> {
         // SAFETY: the loader hands over a valid `info` with `dlpi_phnum` headers, and the pointer
         // that `dl_iterate_phdr` was given below.
         unsafe {
-            let words = &mut *words.cast::<Vec<*mut Cell<usize>>>();
+            let words = &mut *words.cast::<Vec<Word>>();
             let headers = slice::from_raw_parts((*info).dlpi_phdr, (*info).dlpi_phnum.into());
             let block = (*info).dlpi_tls_data;
             let header = headers.iter().find(|header| header.p_type == libc::PT_TLS);
@@ -97,15 +129,18 @@ fn thread_local_words() -> Vec<*mut Cell<usize>> {
                 let skip = block.align_offset(align_of::<usize>());
                 let count = (header.p_memsz as usize).saturating_sub(skip) / size_of::<usize>();
                 let first = block.byte_add(skip).cast::<Cell<usize>>();
-                words.extend((0..count).map(|index| first.add(index)));
+                let module = (*info).dlpi_addr as usize;
+                words.extend((0..count).filter_map(|index| {
+                    let address = NonNull::new(first.add(index))?;
+                    Some(Word { address, place: Place { module, index } })
+                }));
             }
         }
         0
     }
-    let mut words: Vec<*mut Cell<usize>> = Vec::new();
+    let mut words: Vec<Word> = Vec::new();
     // SAFETY: `visit` has the right type and is given the vector it expects.
     unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut words).cast()) };
-    debug_assert!(words.iter().all(|word| !ptr::eq(*word, ptr::null())));
     words
 }
 
@@ -134,6 +169,10 @@ mod tests {
 
     #[test]
     fn is_found_in_the_middle_of_a_panic() {
-        inside_a_panic(|| assert!(find().is_some()));
+        inside_a_panic(|| {
+            let count = find().expect("this std has one count");
+            // SAFETY: a word of this thread.
+            assert_eq!(unsafe { count.as_ref() }.get(), 1);
+        });
     }
 }

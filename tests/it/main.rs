@@ -7,6 +7,7 @@ mod floats;
 mod generators;
 mod locals;
 mod parents;
+mod reentrancy;
 mod stacks;
 mod support;
 mod switching;

@@ -26,7 +26,7 @@
 //! # Registers while no stack is ours
 //!
 //! Between the write of `sp` and label 2 (or `trampoline`): `x0` the word, `x1` the signal; all others
-//! dead. Why it is inlined and jumps: see `x86_64.rs`. `x19` and `x29` are saved by hand because the
+//! dead. Why it is inlined and jumps: see `x86_64/switch.rs`. `x19` and `x29` are saved by hand because the
 //! compiler reserves them; `x18` is the platform's and not touched.
 
 use crate::arch::{Entry, STACK_ALIGNMENT, Word};

@@ -13,6 +13,7 @@
 //! | as it was declared: unstarted, running, suspended | its `Out` | its `In` |
 //! | suspended in a wait for another type | closed | that type |
 //! | waiting for the end of one that it drops | closed | [`TypeKey::ANY`] |
+//! | waiting for the end of one that its scope has made | closed | [`TypeKey::END`] |
 //! | main greenlet | closed | what it awaited last |
 //! | dead | closed | none |
 //!
@@ -20,6 +21,7 @@
 //! says that the target is neither dead nor waiting for something special. **Invariant 1**: a `door`
 //! that is not closed tells the truth: what a handle of the declared types sends is what is awaited.
 
+use super::handle::Hold;
 use super::types::TypeKey;
 use crate::arch::Context;
 use crate::stack::Stack;
@@ -36,6 +38,9 @@ pub(crate) enum Life {
     Unstarted,
     /// Its body has begun and not ended: it runs, or is suspended.
     Started,
+    /// It has been ended before it began, and its body is being dropped: that is code of the user's, and
+    /// may switch. To everybody but its scope it is dead.
+    Ending,
     /// It has ended, or its thread has: nothing of it is left but this block.
     Dead,
 }
@@ -49,8 +54,7 @@ pub(crate) struct Core {
     pub(super) accepts: Cell<TypeKey>,
     /// Handles that keep the greenlet alive.
     pub(super) handles: Cell<u32>,
-    /// Whatever else needs this block to exist: weak handles, children, and the greenlet itself until
-    /// it is dead and without handles.
+    /// Whatever needs this block to exist: see `counts.rs`.
     pub(super) holds: Cell<u32>,
     pub(super) life: Cell<Life>,
     pub(super) cold: NonNull<Cold>,
@@ -64,8 +68,12 @@ pub(crate) struct Cold {
     /// The declared types.
     pub(super) takes: Cell<TypeKey>,
     pub(super) gives: Cell<TypeKey>,
-    /// Who gets the result; holds the block, not the life. `None` for the main greenlet.
+    /// Who gets the result; holds the block, not the life. `None` for the main greenlet. These links form
+    /// no cycle.
     pub(super) parent: Cell<Option<NonNull<Core>>>,
+    /// Who gets it instead: the one who has thrown the greenlet's exit into it, and waits for its end.
+    /// Set as long as that wait lasts, so it is alive and suspended.
+    pub(super) dropper: Cell<Option<NonNull<Core>>>,
     pub(super) stack: Cell<Option<Stack>>,
     /// The body while it has not begun: where it lies on the stack, and how it is dropped.
     pub(super) body: Cell<Option<Body>>,
@@ -106,12 +114,23 @@ impl Core {
     }
 
     pub(super) fn is_main(&self) -> bool {
-        self.cold().parent.get().is_none() && self.life.get() != Life::Dead
+        self.cold().parent.get().is_none() && self.is_alive()
+    }
+
+    /// Whether it has begun and not ended, or may still begin.
+    pub(super) fn is_alive(&self) -> bool {
+        matches!(self.life.get(), Life::Unstarted | Life::Started)
     }
 
     /// Whether it is suspended in the middle of its body, given that it is not the current one.
     pub(super) fn is_started(&self) -> bool {
         self.life.get() == Life::Started
+    }
+
+    /// Its parent, if it is not a main greenlet.
+    pub(super) fn parent_hold(&self) -> Option<Hold> {
+        // SAFETY: a block holds its parent's.
+        self.cold().parent.get().map(|parent| unsafe { parent.as_ref() }.hold())
     }
 
     /// What it is called in messages.
@@ -131,6 +150,7 @@ impl Cold {
             takes: Cell::new(TypeKey::NONE),
             gives: Cell::new(TypeKey::NONE),
             parent: Cell::new(None),
+            dropper: Cell::new(None),
             stack: Cell::new(None),
             body: Cell::new(None),
             locals: RefCell::new(None),

@@ -1,7 +1,16 @@
-//! Who keeps a block: a block is counted twice. `handles` keep the greenlet alive, `holds` keep the block.
-//! All handles together, or being alive, are one hold.
+//! Who keeps a block.
+//!
+//! `handles` keep the greenlet alive, `holds` keep the block. One hold each have
+//!
+//! - every weak handle, and every child;
+//! - all handles together, from the first to the last;
+//! - the greenlet's life, from `create` until its stack is given back: by `bury`, or `discard_unstarted`.
+//!   A main greenlet's lasts until the thread has ended; one that is left behind then keeps it for ever.
+//!
+//! None of them depends on another, so that whatever a destructor does meanwhile, each is given up once.
 
 use super::core::{Cold, Core};
+use super::handle::Hold;
 use super::thread::Here;
 use std::process;
 use std::ptr::NonNull;
@@ -30,6 +39,29 @@ pub(super) unsafe fn unhold(block: NonNull<Core>) {
     holds.set(holds.get() - 1);
     if holds.get() == 0 {
         free(block);
+    }
+}
+
+/// Adds a handle.
+#[inline]
+pub(super) fn add_handle(block: &Core) {
+    if block.handles.get() == 0 {
+        // That of the handles together, until `remove_handle`.
+        let _ = block.hold().into_block();
+    }
+    block.handles.set(block.handles.get().checked_add(1).unwrap_or_else(|| process::abort()));
+}
+
+/// Takes away what [`add_handle`] has added. Whether it was the last one has no consequences but this.
+///
+/// # Safety
+///
+/// The handle was the caller's.
+pub(super) unsafe fn remove_handle(block: &Core) {
+    block.handles.set(block.handles.get() - 1);
+    if block.handles.get() == 0 {
+        // SAFETY: that of the handles together, of which there is none any more.
+        drop(unsafe { Hold::from_block(block.into()) });
     }
 }
 

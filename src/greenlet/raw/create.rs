@@ -1,14 +1,13 @@
 //! Beginnings: a stack, a block, and a body in its place.
 
 use super::core::{Body, Core, Life};
-use super::counts::hold;
 use super::handle::Hold;
 use super::run::entry;
 use super::thread::Here;
 use super::{AnyWeakGreenlet, locals_of};
 use crate::arch::STACK_ALIGNMENT;
 use crate::greenlet::error::BuildError;
-use crate::stack::{DEFAULT_SIZE, MIN_SIZE, Stack};
+use crate::stack::{DEFAULT_SIZE, MIN_SIZE, Stack, guard_size};
 use std::borrow::Cow;
 use std::ptr::{self, NonNull};
 
@@ -72,7 +71,9 @@ where
     let here = Here::ready().ok_or(BuildError::ThreadEnded)?;
     let stack = match spec.stack {
         Some(custom) => {
-            check_body::<F>(custom.base().get() - custom.limit().get())?;
+            let size = custom.base().get() - custom.limit().get();
+            // Its guard may be in there, and is likely to be of the usual size.
+            check_body::<F>(size.saturating_sub(guard_size()))?;
             Stack::custom(custom)
         }
         None => {
@@ -93,18 +94,22 @@ where
     if let Some(parent) = spec.parent {
         // No cycle: it is nobody's parent yet.
         let maker = cold.parent.replace(Some(parent.into_hold().into_block()));
-        drop(maker.map(Hold::from_block));
+        // SAFETY: a block holds its parent's.
+        drop(maker.map(|maker| unsafe { Hold::from_block(maker) }));
     }
     if spec.share_locals {
-        *cold.locals.borrow_mut() = Some(locals_of(here.current()));
+        *cold.locals.borrow_mut() = Some(locals_of(here.running()));
     }
     Ok(block)
 }
 
 /// A body may take a quarter of its stack.
 fn check_body<F>(stack: usize) -> Result<(), BuildError> {
-    let bytes = size_of::<F>().max(align_of::<F>());
-    if bytes > stack / 4 { Err(BuildError::Body { bytes, stack }) } else { Ok(()) }
+    let alignment = align_of::<F>().max(STACK_ALIGNMENT);
+    if size_of::<F>() + alignment - 1 > stack / 4 {
+        return Err(BuildError::Body { bytes: size_of::<F>().max(alignment), stack });
+    }
+    Ok(())
 }
 
 /// Makes a greenlet on `stack`.
@@ -123,7 +128,7 @@ where
     let alignment = align_of::<F>().max(STACK_ALIGNMENT);
     let top = stack.top();
     let offset = size_of::<F>() + (top.addr().get() - size_of::<F>()) % alignment;
-    // SAFETY: within the stack, of which `check_body` leaves half at least.
+    // SAFETY: within the stack, of which `check_body` leaves three quarters.
     let place = unsafe { top.sub(offset) };
     // SAFETY: aligned for `F`, in memory that is ours.
     unsafe { place.cast::<F>().write(body) };
@@ -133,20 +138,19 @@ where
     let core = unsafe { block.as_ref() };
     // SAFETY: the stack is the greenlet's until `bury`. Above `place` lies the body alone.
     unsafe { core.context.prepare(place.as_ptr(), stack.bottom().as_ptr(), entry::<In, Out, F>) };
-    let parent = here.current();
-    // SAFETY: the current greenlet is alive.
-    unsafe { hold(parent) };
+    let parent = here.running().hold().into_block();
     let (takes, gives) = (here.types.key::<In>(), here.types.key::<Out>());
     core.accepts.set(takes);
     core.door.set(gives);
     core.handles.set(1);
-    core.holds.set(1);
+    core.holds.set(2); // its handle's, and its life's
     core.life.set(Life::Unstarted);
     let cold = core.cold();
     cold.id.set(here.next_id.replace(here.next_id.get() + 1));
     cold.takes.set(takes);
     cold.gives.set(gives);
     cold.parent.set(Some(parent));
+    debug_assert!(cold.dropper.get().is_none() && cold.locals.borrow().is_none());
     cold.body.set(Some(Body { place: place.as_ptr(), drop: drop_body::<F> }));
     cold.stack.set(Some(stack));
     here.live.set(here.live.get() + 1);

@@ -11,7 +11,7 @@
 
 use super::Payload;
 use super::core::{Core, Life};
-use super::counts::unhold;
+use super::counts::{add_handle, remove_handle};
 use super::handle::Hold;
 use super::report::{complain, swallow_panic};
 use super::run::drop_locals;
@@ -23,101 +23,106 @@ use crate::stack::Pool;
 use crate::sys::stderr;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::ptr::NonNull;
 
-/// Does away with what is left of a greenlet that has ended by a switch to the current one.
+/// Does away with what is left of a greenlet that has ended by a switch to the current one, given the hold of
+/// its life.
 #[inline]
-pub(super) fn bury(here: Here, block: NonNull<Core>) {
-    // SAFETY: nobody has freed it: it held itself until now.
-    let core = unsafe { block.as_ref() };
+pub(super) fn bury(here: Here, core: Hold) {
     // SAFETY: it has ended, and nobody switches to the dead.
     unsafe { core.context.retire() };
-    give_back_stack(here, core);
-    if core.handles.get() == 0 {
-        release(block);
+    let custom = give_back_stack(here, &core);
+    if custom.is_some() || core.cold().locals.borrow().is_some() {
+        bury_belongings(core, custom);
     }
 }
 
-/// Takes a greenlet's stack away, which is not the current one.
+/// Drops what an ended greenlet has left that is the user's: a stack that was brought, and locals that
+/// were made when the others were dropped already. Nothing of ours comes after it.
+#[cold]
+#[inline(never)]
+fn bury_belongings(core: Hold, custom: Option<Box<dyn corosensei::stack::Stack>>) {
+    let locals = core.cold().locals.take();
+    drop(core);
+    drop(custom);
+    drop(locals);
+}
+
+/// Takes a greenlet's stack away, which is not the current one. A custom one is returned.
 #[inline]
-fn give_back_stack(here: Here, core: &Core) {
-    let Some(stack) = core.cold().stack.take() else { return };
+fn give_back_stack(here: Here, core: &Core) -> Option<Box<dyn corosensei::stack::Stack>> {
+    let stack = core.cold().stack.take()?;
     #[cfg(feature = "sanitizer")]
     {
         let bottom = stack.bottom().addr().get();
         crate::sys::sanitizer::forget(bottom, stack.top().addr().get() - bottom);
     }
     // SAFETY: nothing runs on it, and the caller does not.
-    let custom = unsafe { here.pool.borrow_mut().give_back(stack) };
-    if let Some(custom) = custom {
-        drop_stack(custom);
-    }
+    unsafe { here.pool.borrow_mut().give_back(stack) }
 }
 
-/// Out of line, since it is rare. What the destructor does is the user's.
-#[cold]
-#[inline(never)]
-fn drop_stack(custom: Box<dyn corosensei::stack::Stack>) {
-    drop(custom);
-}
-
-/// Ends a greenlet that has not begun. Its body is dropped here and now.
-pub(super) fn discard_unstarted(here: Here, block: NonNull<Core>) {
-    // SAFETY: the caller holds it.
-    let core = unsafe { block.as_ref() };
-    let body = core.cold().body.take().expect("an unstarted greenlet has a body");
-    core.life.set(Life::Dead);
+/// Says that a greenlet has ended.
+#[inline]
+pub(super) fn close(here: Here, core: &Core, life: Life) {
+    core.life.set(life);
     core.door.set(TypeKey::CLOSED);
     core.accepts.set(TypeKey::NONE);
     here.live.set(here.live.get() - 1);
+}
+
+/// Ends a greenlet that has not begun. Its body is dropped here and now.
+///
+/// # Panics
+///
+/// With what the body's destructor panics, when all is done.
+pub(super) fn discard_unstarted(here: Here, core: &Core) {
+    let body = core.cold().body.take().expect("an unstarted greenlet has a body");
+    // SAFETY: that of its life, which is over; who takes the body takes it.
+    let core = unsafe { Hold::from_block(core.into()) };
+    close(here, &core, Life::Ending);
     // SAFETY: in place, and taken out of the block, so dropped once.
     let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { (body.drop)(body.place) }));
+    core.life.set(Life::Dead);
     // SAFETY: it was never switched to.
     unsafe { core.context.retire() };
-    give_back_stack(here, core);
-    let locals = core.cold().locals.take();
-    if core.handles.get() == 0 {
-        // SAFETY: its own hold, since it is dead and without handles.
-        unsafe { unhold(block) };
-    }
-    drop(locals);
+    let custom = give_back_stack(here, &core);
+    bury_belongings(core, custom);
     if let Err(payload) = dropped {
         resume_unwind(payload);
     }
 }
 
-/// What is done when the last handle has gone.
+/// What is done when the last handle has gone, given the hold of the handles.
+#[inline]
+pub(super) fn release(core: Hold) {
+    if core.life.get() != Life::Dead {
+        release_alive(&core);
+    }
+}
+
+#[cold]
 #[inline(never)]
-pub(super) fn release(block: NonNull<Core>) {
-    // SAFETY: the hold that stood for the handles is still there.
-    let core = unsafe { block.as_ref() };
+fn release_alive(core: &Core) {
     let here = Here::of_a_block();
     match core.life.get() {
-        // SAFETY: the hold that stood for the handles.
-        Life::Dead => unsafe { unhold(block) },
-        Life::Unstarted => discard_unstarted(here, block),
+        Life::Dead | Life::Ending => {}
+        Life::Unstarted => discard_unstarted(here, core),
         Life::Started if core.is_main() => {}
-        Life::Started if block == here.current() => {
-            here.orphaned.set(true);
-            here.set_alarm();
-        }
-        Life::Started => unwind(here, block),
+        Life::Started if core.is_current() => here.set_orphaned(),
+        Life::Started => unwind(here, core),
     }
 }
 
 /// Unwinds a greenlet that has left the thread without having a handle, unless it has one again.
-pub(super) fn unwind_orphan(here: Here, block: NonNull<Core>) {
-    // SAFETY: the delivery holds it.
-    let core = unsafe { block.as_ref() };
-    if core.handles.get() == 0 && core.is_started() && block != here.current() {
-        unwind(here, block);
+pub(super) fn unwind_orphan(here: Here, core: &Core) {
+    if core.handles.get() == 0 && !core.is_current() {
+        unwind(here, core);
     }
 }
 
 /// Unwinds a suspended greenlet, as [`try_unwind`], and raises what was thrown into the current one
 /// meanwhile.
-pub(super) fn unwind(here: Here, block: NonNull<Core>) {
-    if let Some(payload) = try_unwind(here, block) {
+pub(super) fn unwind(here: Here, core: &Core) {
+    if let Some(payload) = try_unwind(here, core, TypeKey::ANY) {
         raise_from_a_destructor(payload);
     }
 }
@@ -133,75 +138,88 @@ pub(super) fn raise_from_a_destructor(payload: Payload) {
     }
 }
 
-/// Unwinds a suspended greenlet, by throwing a [`GreenletExit`] into it as its parent, and comes back.
-/// Never unwinds: returns what was thrown into the current greenlet meanwhile.
+/// Unwinds a suspended greenlet, by throwing a [`GreenletExit`] into it, and comes back. Its end comes here
+/// and not to its parent. Never unwinds: returns what was thrown into the current greenlet meanwhile.
+///
+/// With `awaited` being [`TypeKey::ANY`], whatever is sent to the current greenlet brings it back early;
+/// with [`TypeKey::END`], nobody but the one that is unwound can.
 ///
 /// It may not let itself be unwound: by catching the exit and switching away, or because it is in a
 /// destructor already. Then it is left as it is, and that is reported unless somebody has a handle.
-pub(super) fn try_unwind(here: Here, block: NonNull<Core>) -> Option<Payload> {
-    let hold_on = Hold::new(block);
-    let cold = hold_on.cold();
+///
+/// Nothing happens to one that has not begun, has ended, or is the current one.
+pub(super) fn try_unwind(here: Here, core: &Core, awaited: TypeKey) -> Option<Payload> {
+    if !core.is_started() || core.is_current() {
+        return None;
+    }
+    let core = core.hold();
+    let cold = core.cold();
     if cfg!(panic = "abort") {
-        complain(&hold_on, "cannot be unwound under panic = \"abort\"");
+        complain(&core, "cannot be unwound under panic = \"abort\"");
         return None;
     }
-    if cold.unwinding.get() > 0 {
-        complain(&hold_on, "is suspended in a destructor while it unwinds");
+    if cold.unwinding.get() > 0 || core.accepts.get() == TypeKey::END {
+        complain(&core, "is suspended in a destructor while it unwinds");
         return None;
     }
-    // As a parent for the time being, the current greenlet is held, and it is not an orphan while it
-    // waits: dropping something is not leaving.
-    let dropper = Hold::new(here.current());
-    dropper.handles.set(dropper.handles.get() + 1);
-    let parent = cold.parent.replace(Some(Hold::new(dropper.block()).into_block()));
-    hold_on.handles.set(hold_on.handles.get() + 1);
+    // Both have a handle for the time being: dropping something is not leaving, and being dropped is not
+    // losing a handle once more.
+    let dropper = here.running().hold();
+    add_handle(&dropper);
+    add_handle(&core);
+    // A scope that waits for it goes on waiting, if somebody drops it as well.
+    let other_dropper = cold.dropper.replace(Some(dropper.block()));
     let exit = Arrival::Throw(Box::new(GreenletExit));
     // SAFETY: suspended, so not the current one. We await anything, and read none of it.
     let arrival = unsafe {
-        let (word, signal) = deliver(here, block, exit, TypeKey::ANY);
+        let (word, signal) = deliver(here, core.block(), exit, awaited);
         receive_anything(word, signal)
     };
-    // That is the dropper's, or of another parent that it was given meanwhile.
-    drop(cold.parent.replace(parent).map(Hold::from_block));
-    dropper.handles.set(dropper.handles.get() - 1);
-    if dropper.handles.get() == 0 {
-        release(dropper.block());
+    cold.dropper.set(other_dropper);
+    // SAFETY: added above.
+    unsafe {
+        remove_handle(&dropper);
+        remove_handle(&core);
     }
-    hold_on.handles.set(hold_on.handles.get() - 1);
-    if hold_on.handles.get() == 0 {
-        if hold_on.life.get() == Life::Dead {
-            // SAFETY: the hold that stood for the handles, of which there was one when it was buried.
-            unsafe { unhold(block) };
-        } else if !matches!(arrival, Arrival::Throw(_)) {
-            complain(&hold_on, "caught its GreenletExit and switched away");
-        }
+    if dropper.handles.get() == 0 && !dropper.is_main() {
+        here.set_orphaned();
     }
-    match arrival {
+    let thrown = match arrival {
         Arrival::Throw(payload) => Some(payload),
         _ => None,
+    };
+    if core.is_alive() && core.handles.get() == 0 && thrown.is_none() {
+        let in_a_destructor = cold.unwinding.get() > 0;
+        complain(
+            &core,
+            match in_a_destructor {
+                true => "is suspended in a destructor while it unwinds",
+                false => "caught its GreenletExit and switched away",
+            },
+        );
     }
+    thrown
 }
 
-/// Unwinds all greenlets of a thread that is about to end.
-pub(super) fn end_thread(here: Here) {
-    let current = here.current();
+/// Ends all greenlets of the thread but main and the current one. What they panic with is reported.
+pub(super) fn unwind_all(here: Here) {
     loop {
         let before = here.live.get();
         let mut living = Vec::new();
         here.slab.each(|block| {
             // SAFETY: made by the slab, which exists.
             let core = unsafe { block.as_ref() };
-            if core.life.get() != Life::Dead && block != here.main && block != current {
-                living.push(Hold::new(block));
+            if core.is_alive() && !core.is_current() && !core.is_main() {
+                living.push(core.hold());
             }
         });
         for core in living {
             swallow_panic(&core, "unwinding", || match core.life.get() {
-                Life::Unstarted => discard_unstarted(here, core.block()),
+                Life::Unstarted => discard_unstarted(here, &core),
                 // Its drop has been reported.
                 Life::Started if cfg!(panic = "abort") => {}
-                Life::Started => unwind(here, core.block()),
-                Life::Dead => {}
+                Life::Started => unwind(here, &core),
+                Life::Ending | Life::Dead => {}
             });
         }
         // Unwinding may make new ones. Whoever refuses to end, or makes them for ever, is left.
@@ -209,16 +227,26 @@ pub(super) fn end_thread(here: Here) {
             break;
         }
     }
+}
+
+/// Ends all greenlets of a thread that is about to end, and what it keeps for them.
+pub(super) fn end_thread(here: Here) {
+    let current = here.current();
+    if current == here.main {
+        unwind_all(here);
+    }
+    // Otherwise `exit` was called in a greenlet: main is in the middle of something, and must not be gone
+    // on with by a destructor that switches to it. The process ends; nobody is unwound.
     drop(here.tracer.take());
     // SAFETY: main's block is the thread's own.
-    let main = unsafe { here.main.as_ref() };
-    drop_locals(main);
+    drop_locals(unsafe { here.main.as_ref() });
     here.ended.set(true);
     let mut somebody_remains = current != here.main;
     here.slab.each(|block| {
         // SAFETY: made by the slab, which exists.
         let core = unsafe { block.as_ref() };
         if core.life.get() != Life::Dead {
+            // It keeps the hold of its life, and with it the thread's state.
             somebody_remains |= block != here.main;
             core.life.set(Life::Dead);
             core.door.set(TypeKey::CLOSED);
@@ -231,8 +259,6 @@ pub(super) fn end_thread(here: Here) {
         return;
     }
     drop(here.pool.replace(Pool::new()));
-    if main.handles.get() == 0 {
-        // SAFETY: main's own hold, since it is dead now and without handles.
-        unsafe { unhold(here.main) };
-    }
+    // SAFETY: that of main's life.
+    drop(unsafe { Hold::from_block(here.main) });
 }

@@ -2,7 +2,7 @@
 
 use super::Payload;
 use super::core::{Core, Life};
-use super::counts::{hold, unhold};
+use super::counts::{add_handle, hold, unhold};
 use super::end;
 use super::switch;
 use super::thread::Here;
@@ -10,7 +10,6 @@ use crate::greenlet::error::SwitchError;
 use std::marker::PhantomData;
 use std::mem;
 use std::ops::Deref;
-use std::process;
 use std::ptr::{self, NonNull};
 
 /// The types of a handle that does not know them. Nobody has a value of it, so that nothing can be
@@ -117,10 +116,6 @@ impl<In, Out> Greenlet<In, Out> {
         Greenlet { block, types: PhantomData }
     }
 
-    pub(super) fn block(&self) -> NonNull<Core> {
-        self.block
-    }
-
     /// The same handle, with other types.
     ///
     /// # Safety
@@ -151,8 +146,8 @@ impl<In, Out> WeakGreenlet<In, Out> {
     /// # Safety
     ///
     /// The types are as Invariant 2 says.
-    unsafe fn of(block: NonNull<Core>) -> Self {
-        WeakGreenlet { hold: Hold::new(block), types: PhantomData }
+    unsafe fn of(hold: Hold) -> Self {
+        WeakGreenlet { hold, types: PhantomData }
     }
 
     #[inline]
@@ -170,28 +165,27 @@ impl<In, Out> WeakGreenlet<In, Out> {
     }
 
     pub(crate) fn to_untyped(&self) -> WeakGreenlet<Untyped, Untyped> {
-        WeakGreenlet::untyped(self.block())
+        WeakGreenlet::untyped(self.core())
     }
 
     pub(crate) fn to_typed<T: 'static, R: 'static>(&self) -> Option<WeakGreenlet<T, R>> {
         // SAFETY: the types are the declared ones.
-        self.core().is_declared::<T, R>().then(|| unsafe { WeakGreenlet::of(self.block()) })
+        self.core().is_declared::<T, R>().then(|| unsafe { WeakGreenlet::of(self.core().hold()) })
     }
 
     pub(crate) fn to_counted(&self) -> Option<Greenlet<In, Out>> {
         let core = self.core();
         (core.handles.get() > 0 || core.life.get() == Life::Started).then(|| {
-            count(core);
+            add_handle(&self.hold);
             Greenlet { block: self.block(), types: PhantomData }
         })
     }
 }
 
 impl WeakGreenlet<Untyped, Untyped> {
-    /// A handle of a block that the caller holds.
-    pub(super) fn untyped(block: NonNull<Core>) -> Self {
+    pub(super) fn untyped(core: &Core) -> Self {
         // SAFETY: no types.
-        unsafe { Self::of(block) }
+        unsafe { Self::of(core.hold()) }
     }
 }
 
@@ -208,17 +202,12 @@ impl<In, Out> WeakGreenlet<In, Out> {
         &self,
         value: T,
     ) -> Result<R, SwitchError<T>> {
-        switch::switch_slowly(self.block(), value)
+        switch::switch_slowly(self.core(), value)
     }
 
     pub(crate) fn raise<R: 'static>(&self, payload: Payload) -> Result<R, SwitchError<Payload>> {
-        switch::throw(self.block(), payload)
+        switch::throw(self.core(), payload)
     }
-}
-
-#[inline]
-fn count(core: &Core) {
-    core.handles.set(core.handles.get().checked_add(1).unwrap_or_else(|| process::abort()));
 }
 
 impl<In, Out> Deref for Greenlet<In, Out> {
@@ -236,7 +225,7 @@ impl<In, Out> Clone for Greenlet<In, Out> {
     /// A further handle of the same greenlet.
     #[inline]
     fn clone(&self) -> Self {
-        count(self.core());
+        add_handle(&self.hold);
         Greenlet { block: self.block, types: PhantomData }
     }
 }
@@ -247,18 +236,27 @@ impl<In, Out> Drop for Greenlet<In, Out> {
         let handles = &self.core().handles;
         handles.set(handles.get() - 1);
         if handles.get() == 0 {
-            end::release(self.block);
+            // SAFETY: that of the handles together, of which there is none any more.
+            end::release(unsafe { Hold::from_block(self.block) });
         }
     }
 }
 
 impl<In, Out> Clone for WeakGreenlet<In, Out> {
     fn clone(&self) -> Self {
-        WeakGreenlet { hold: Hold::new(self.block()), types: PhantomData }
+        WeakGreenlet { hold: self.hold.hold(), types: PhantomData }
     }
 }
 
 impl Core {
+    /// Keeps the block. Whoever has a `&Core` has it from somebody who holds it (Invariant 7).
+    pub(super) fn hold(&self) -> Hold {
+        let block = NonNull::from(self);
+        // SAFETY: held.
+        unsafe { hold(block) };
+        Hold(block)
+    }
+
     /// Whether it was declared to take a `T` and to give an `R`.
     fn is_declared<T: 'static, R: 'static>(&self) -> bool {
         let types = &Here::of_a_block().types;
@@ -272,13 +270,6 @@ impl Core {
 pub(super) struct Hold(NonNull<Core>);
 
 impl Hold {
-    /// The caller holds the block.
-    pub(super) fn new(block: NonNull<Core>) -> Self {
-        // SAFETY: as the caller says.
-        unsafe { hold(block) };
-        Hold(block)
-    }
-
     #[inline]
     pub(super) fn block(&self) -> NonNull<Core> {
         self.0
@@ -291,8 +282,12 @@ impl Hold {
         block
     }
 
-    /// Takes over the hold that [`Hold::into_block`] left.
-    pub(super) fn from_block(block: NonNull<Core>) -> Self {
+    /// Takes over a hold.
+    ///
+    /// # Safety
+    ///
+    /// It is the caller's to take: left by [`Hold::into_block`], or counted by who set `holds`.
+    pub(super) unsafe fn from_block(block: NonNull<Core>) -> Self {
         Hold(block)
     }
 }

@@ -42,9 +42,9 @@ pub(crate) use self::scoped::scoped;
 use self::handle::Hold;
 use self::thread::Here;
 use super::error::{BuildError, ParentError};
+use crate::stack::Stack;
 use std::any::Any;
 use std::borrow::Cow;
-use std::ptr::NonNull;
 use std::rc::Rc;
 
 /// What is thrown.
@@ -70,7 +70,7 @@ pub type AnyWeakGreenlet = WeakGreenlet<Untyped, Untyped>;
 
 /// The greenlet that runs. `None` when the thread has unwound its greenlets.
 pub(crate) fn current() -> Option<AnyWeakGreenlet> {
-    Here::ready().map(|here| WeakGreenlet::untyped(here.current()))
+    Here::ready().map(|here| WeakGreenlet::untyped(here.running()))
 }
 
 /// Makes a greenlet, the current one its parent.
@@ -116,7 +116,7 @@ pub(crate) fn live_count() -> usize {
 
 /// Gives the memory of this thread's free stacks back to the kernel. Their address space is kept.
 ///
-/// A thread keeps the stacks of dead greenlets to use them again, and the last 1,024 of a size with the
+/// A thread keeps the stacks of dead greenlets to use them again, and the last 4,096 of a size with the
 /// memory that they have touched. This is for after a peak.
 ///
 /// # Examples
@@ -134,15 +134,49 @@ pub fn trim_stacks() {
     }
 }
 
+/// Ends all greenlets of this thread, but the current one and main: those that are suspended are unwound,
+/// the bodies of those that have not begun are dropped.
+///
+/// A thread does this by itself when it ends. But then it is late: by the time the destructors of
+/// `thread_local!` variables run, some of these are gone already, and a greenlet that was suspended
+/// *inside* [`LocalKey::with`](std::thread::LocalKey::with) would find a variable destroyed that it has
+/// borrowed. A thread that may end with such greenlets calls this first.
+///
+/// # Examples
+///
+/// ```
+/// use switchgrass::{Greenlet, current, greenlet};
+///
+/// let greenlet = Greenlet::new(|()| -> () { current().parent().unwrap().switch_any(()) });
+/// greenlet.switch(());
+/// greenlet::unwind_all();
+/// assert!(greenlet.is_dead());
+/// ```
+///
+/// # Panics
+///
+/// Never: panics of greenlets that are unwound are reported on standard error.
+///
+/// # Switching
+///
+/// Switches to each greenlet that is suspended. Everybody may run meanwhile.
+///
+/// # Cancellation
+///
+/// What is thrown into the current greenlet meanwhile is reported like the panics.
+pub fn unwind_all() {
+    if let Some(here) = Here::ready() {
+        end::unwind_all(here);
+    }
+}
+
 /// The current greenlet's locals, made if need be. `None` when the thread has unwound its greenlets.
 pub(crate) fn locals() -> Option<Rc<Locals>> {
-    Here::ready().map(|here| locals_of(here.current()))
+    Here::ready().map(|here| locals_of(here.running()))
 }
 
 /// The values of a greenlet's locals, made if need be.
-fn locals_of(block: NonNull<Core>) -> Rc<Locals> {
-    // SAFETY: the caller holds it.
-    let core = unsafe { block.as_ref() };
+fn locals_of(core: &Core) -> Rc<Locals> {
     Rc::clone(core.cold().locals.borrow_mut().get_or_insert_default())
 }
 
@@ -170,30 +204,39 @@ impl Core {
     }
 
     pub(crate) fn parent(&self) -> Option<AnyWeakGreenlet> {
-        self.cold().parent.get().map(WeakGreenlet::untyped)
+        let cold = self.cold();
+        let parent = cold.dropper.get().or(cold.parent.get())?;
+        // SAFETY: a block holds its parent's, and its dropper waits.
+        Some(WeakGreenlet::untyped(unsafe { parent.as_ref() }))
     }
 
     pub(crate) fn set_parent<T, R>(&self, parent: &WeakGreenlet<T, R>) -> Result<(), ParentError> {
         if self.has_no_parent() {
             return Err(ParentError::Main);
         }
-        let mut ancestor = Some(Hold::new(parent.block()));
+        let mut ancestor = Some(parent.core().hold());
         while let Some(node) = ancestor {
             if std::ptr::eq(&*node, self) {
                 let (greenlet, parent) = (self.title(), parent.core().title());
                 return Err(ParentError::Cycle { greenlet, parent });
             }
-            ancestor = node.cold().parent.get().map(Hold::new);
+            ancestor = node.parent_hold();
         }
-        let old = self.cold().parent.replace(Some(Hold::new(parent.block()).into_block()));
-        drop(old.map(Hold::from_block));
+        let old = self.cold().parent.replace(Some(parent.core().hold().into_block()));
+        // SAFETY: a block holds its parent's.
+        drop(old.map(|old| unsafe { Hold::from_block(old) }));
         Ok(())
     }
 
-    /// Size in bytes, and bytes used at most, of its stack. `None` when it has none of ours.
-    pub(crate) fn stack(&self) -> Option<(usize, usize)> {
+    /// Size of its stack in bytes. `None` when it has none of ours.
+    pub(crate) fn stack_size(&self) -> Option<usize> {
+        self.cold().stack.get().map(Stack::size)
+    }
+
+    /// Bytes used at most of its stack. `None` when it has none of ours.
+    pub(crate) fn stack_high_water(&self) -> Option<usize> {
         // SAFETY: this thread's greenlets do not write to their stacks meanwhile: this one is
         // suspended, or is the current one and writes below what is found in use.
-        self.cold().stack.get().map(|stack| (stack.size(), unsafe { stack.high_water() }))
+        self.cold().stack.get().map(|stack| unsafe { stack.high_water() })
     }
 }

@@ -8,7 +8,7 @@
 //! ```
 
 use super::core::{Core, Life};
-use super::end::discard_unstarted;
+use super::end::{close, discard_unstarted};
 use super::handle::Hold;
 use super::report::{report, swallow_panic};
 use super::switch::{
@@ -98,7 +98,12 @@ fn finish<Out: 'static>(here: Here, block: NonNull<Core>, outcome: Outcome<Out>)
     let (heir, word, signal) = match outcome {
         // Common: the parent lives, and it is suspended in a wait for just this. (The dead accept
         // nothing, and nobody gives that.)
-        Outcome::Returned(result) if awaits_it && !thread::alarmed() && !float_modes_changed() => {
+        Outcome::Returned(result)
+            if awaits_it
+                && core.cold().dropper.get().is_none()
+                && !thread::alarmed()
+                && !float_modes_changed() =>
+        {
             value = ManuallyDrop::new(result);
             (parent, encode(&value), block.as_ptr().expose_provenance())
         }
@@ -114,10 +119,7 @@ fn finish<Out: 'static>(here: Here, block: NonNull<Core>, outcome: Outcome<Out>)
             (heir, word, LOOK)
         }
     };
-    core.life.set(Life::Dead);
-    core.door.set(TypeKey::CLOSED);
-    core.accepts.set(TypeKey::NONE);
-    here.live.set(here.live.get() - 1);
+    close(here, core, Life::Dead);
     here.set_current(heir);
     // SAFETY: the heir is started and suspended, or unstarted and fresh, and awaits what `word`
     // encodes, or looks at the delivery. `value` stays in place: this stack is not used again before
@@ -139,10 +141,14 @@ fn settle_estate<Out: 'static>(
     // SAFETY: the current greenlet is alive.
     let core = unsafe { block.as_ref() };
     let gives = core.cold().gives.get();
-    let mut heir = parent_of(core);
+    let mut heir = match core.cold().dropper.get() {
+        // SAFETY: it waits for this end.
+        Some(dropper) => unsafe { dropper.as_ref() }.hold(),
+        None => parent_of(core),
+    };
     let inheritance = loop {
         match (heir.life.get(), outcome) {
-            (Life::Dead, same) => outcome = same,
+            (Life::Dead | Life::Ending, same) => outcome = same,
             (_, Outcome::Returned(value)) if heir.accepts.get() == gives => break Ok(value),
             (Life::Started, other) => break Err(arrival_of(here, core, &heir, other)),
             (Life::Unstarted, other) => {
@@ -156,8 +162,11 @@ fn settle_estate<Out: 'static>(
                     }
                     same => same,
                 };
+                // Dropping the result may have begun it, or ended it.
                 swallow_panic(&heir, "dropping the body of", || {
-                    discard_unstarted(here, heir.block())
+                    if heir.life.get() == Life::Unstarted {
+                        discard_unstarted(here, &heir);
+                    }
                 });
             }
         }
@@ -169,7 +178,8 @@ fn settle_estate<Out: 'static>(
     let _ = leave(here, TypeKey::NONE, event);
     drop(here.delivery.orphan.take());
     here.delivery.look.set(false);
-    here.delivery.finished.set(Some(block));
+    // SAFETY: that of its life, which is over with the switch that is to come.
+    here.delivery.finished.set(Some(unsafe { Hold::from_block(block) }));
     let result = match inheritance {
         Ok(result) => Some(result),
         Err(arrival) => {
@@ -181,7 +191,7 @@ fn settle_estate<Out: 'static>(
 }
 
 fn parent_of(core: &Core) -> Hold {
-    Hold::new(core.cold().parent.get().expect("every ancestor is below main, which is alive"))
+    core.parent_hold().expect("every ancestor is below main, which is alive")
 }
 
 /// What an heir that cannot take the outcome as a value is sent. No code of the user's runs: what the
@@ -192,11 +202,11 @@ fn arrival_of<Out: 'static>(
     heir: &Core,
     outcome: Outcome<Out>,
 ) -> Arrival {
-    let waits_for_the_end = heir.accepts.get() == TypeKey::ANY;
+    let waits_for_the_end = core.cold().dropper.get().is_some();
     match outcome {
         Outcome::Returned(value) => {
             let unwanted: Box<dyn Any> = Box::new(value);
-            here.delivery.discard.set(Some(unwanted));
+            here.delivery.discard_later(unwanted);
             if waits_for_the_end {
                 return Arrival::Value;
             }
@@ -208,7 +218,7 @@ fn arrival_of<Out: 'static>(
         Outcome::Panicked(payload) if waits_for_the_end => {
             report(core, "panicked while it was being dropped", &payload);
             // Its destructor is the user's, and might switch: it runs when this is over.
-            here.delivery.discard.set(Some(payload));
+            here.delivery.discard_later(payload);
             Arrival::Value
         }
         Outcome::Panicked(payload) => Arrival::Throw(payload),

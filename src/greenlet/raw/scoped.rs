@@ -1,12 +1,14 @@
 //! Greenlets whose body may borrow from the one that makes them.
 
-use super::core::Life;
+use super::core::{Core, Life};
 use super::handle::Greenlet;
 use super::thread::Here;
+use super::types::TypeKey;
 use super::{create, end};
 use crate::greenlet::error::BuildError;
 use crate::sys::stderr;
-use std::process;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{mem, process};
 
 /// Makes a greenlet whose body may borrow what is alive during this call, and calls `inside` with it.
 ///
@@ -35,26 +37,50 @@ impl<In, Out> Drop for End<In, Out> {
     fn drop(&mut self) {
         /// A body that catches its exit gets another: it may have caught one meant for an inner scope.
         const PATIENCE: usize = 100;
-        let here = Here::of_a_block();
-        // What is thrown into this greenlet meanwhile waits: nothing may be gone before its time.
-        let mut thrown = None;
+        let (here, core) = (Here::of_a_block(), self.0.core());
+        // Whatever panics here, the scope is not left before the body is gone.
+        let alive = AbortOnDrop(core);
+        let mut panics = Vec::new();
         for _ in 0..PATIENCE {
-            match self.0.core().life.get() {
+            let result = catch_unwind(AssertUnwindSafe(|| match core.life.get() {
+                Life::Unstarted => {
+                    end::discard_unstarted(here, core);
+                    None
+                }
+                Life::Started if !cfg!(panic = "abort") => {
+                    end::try_unwind(here, core, TypeKey::END)
+                }
+                Life::Started | Life::Ending | Life::Dead => None,
+            }));
+            panics.extend(result.unwrap_or_else(Some));
+            match core.life.get() {
                 Life::Dead => break,
-                Life::Unstarted => end::discard_unstarted(here, self.0.block()),
-                Life::Started if cfg!(panic = "abort") => break,
-                Life::Started => thrown = end::try_unwind(here, self.0.block()).or(thrown),
+                // Its body is being dropped on another's stack: that is not ours to wait for.
+                Life::Ending => return,
+                Life::Unstarted | Life::Started => {}
             }
         }
-        if self.0.core().life.get() == Life::Dead {
-            return thrown.map_or((), end::raise_from_a_destructor);
+        if core.life.get() == Life::Dead {
+            mem::forget(alive);
+            let mut panics = panics.into_iter();
+            if let Some(first) = panics.next() {
+                // The others are dropped on the way, with whatever that does.
+                end::raise_from_a_destructor(first);
+            }
         }
-        let title = self.0.core().title();
-        stderr::write(&[
-            "switchgrass: greenlet ",
-            &title,
-            " borrows from a scope that has ended, and does not let itself be unwound\n",
-        ]);
+    }
+}
+
+/// Ends the process if it is dropped.
+struct AbortOnDrop<'a>(&'a Core);
+
+impl Drop for AbortOnDrop<'_> {
+    fn drop(&mut self) {
+        let title = self.0.title();
+        stderr::write(&[&format!(
+            "switchgrass: greenlet {title} borrows from a scope that has ended, and does not let itself \
+             be unwound\n"
+        )]);
         process::abort();
     }
 }

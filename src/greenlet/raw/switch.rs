@@ -42,7 +42,7 @@ pub(super) unsafe fn switch<T: 'static, R: 'static>(
     // greenlet, which is alive.
     let (from, to) = unsafe { (thread::current().unwrap_unchecked().as_ref(), target.as_ref()) };
     if to.door.get() != from.accepts.get() || thread::alarmed() || float_modes_changed() {
-        return switch_slowly(target, value);
+        return switch_slowly(to, value);
     }
     thread::set_current(target);
     let outgoing = ManuallyDrop::new(value);
@@ -63,7 +63,7 @@ pub(super) unsafe fn switch<T: 'static, R: 'static>(
 #[cold]
 #[inline(never)]
 pub(super) fn switch_slowly<T: 'static, R: 'static>(
-    target: NonNull<Core>,
+    target: &Core,
     value: T,
 ) -> Result<R, SwitchError<T>> {
     let here = Here::of_a_block();
@@ -80,17 +80,18 @@ pub(super) fn switch_slowly<T: 'static, R: 'static>(
     if target == here.current() {
         // SAFETY: `route` has found the types equal; the value is read once.
         let value = unsafe { (&raw const outgoing).cast::<R>().read() };
-        trace(here, TraceKind::Switch, target);
+        trace(here, TraceKind::Switch, here.running());
         return Ok(value);
     }
     // SAFETY: a block that `route` has found alive.
-    let looked_at = unsafe { target.as_ref() }.accepts.get() != TypeKey::ANY;
+    let accepts = unsafe { target.as_ref() }.accepts.get();
+    let looked_at = accepts != TypeKey::ANY && accepts != TypeKey::END;
     let word = if looked_at {
         encode(&outgoing)
     } else {
         // SAFETY: it is not read again.
         let unwanted: Box<dyn Any> = Box::new(unsafe { ptr::read(&*outgoing) });
-        here.delivery.discard.set(Some(unwanted));
+        here.delivery.discard_later(unwanted);
         Word::uninit()
     };
     let carried = leave(here, awaited, TraceKind::Switch);
@@ -109,7 +110,7 @@ pub(super) fn switch_slowly<T: 'static, R: 'static>(
 
 /// Raises `payload` in `target`, or where that leads, and returns what is next sent to the caller.
 pub(super) fn throw<R: 'static>(
-    target: NonNull<Core>,
+    target: &Core,
     payload: Payload,
 ) -> Result<R, SwitchError<Payload>> {
     if cfg!(panic = "abort") {
@@ -120,31 +121,31 @@ pub(super) fn throw<R: 'static>(
         return Err(SwitchError::Unwinding { value: payload });
     }
     let is_exit = payload.is::<GreenletExit>();
-    let mut node = Hold::new(target);
-    if is_exit && node.life.get() == Life::Dead {
+    let mut node = target.hold();
+    if is_exit && !node.is_alive() {
         return Err(SwitchError::Exited(GreenletExit));
     }
     // Who has not begun dies of it where it stands, and it goes on to the parent.
     let mut passed = false;
     while node.life.get() != Life::Started {
         if node.life.get() == Life::Unstarted {
-            end::discard_unstarted(here, node.block());
+            end::discard_unstarted(here, &node);
             passed = true;
         }
-        let Some(parent) = node.cold().parent.get() else {
+        let Some(parent) = node.parent_hold() else {
             return Err(SwitchError::ThreadEnded { value: payload });
         };
-        node = Hold::new(parent);
+        node = parent;
     }
     let target = node.block();
-    if target == here.current() {
+    if node.is_current() {
         if is_exit && passed {
             return Err(SwitchError::Exited(GreenletExit));
         }
-        trace(here, TraceKind::Throw, target);
+        trace(here, TraceKind::Throw, &node);
         resume_unwind(payload);
     }
-    if node.cold().unwinding.get() > 0 {
+    if node.cold().unwinding.get() > 0 || node.accepts.get() == TypeKey::END {
         return Err(SwitchError::TargetUnwinding { value: payload });
     }
     let arrival = if is_exit && passed { Arrival::Exit } else { Arrival::Throw(payload) };
@@ -192,20 +193,22 @@ enum Refusal {
 /// Where a switch to `target` leads: to itself, or if it is dead to its first live ancestor.
 fn route(
     here: Here,
-    target: NonNull<Core>,
+    target: &Core,
     sent: TypeKey,
     awaited: TypeKey,
 ) -> Result<NonNull<Core>, Refusal> {
     if here.cannot_carry_panics() {
         return Err(Refusal::Unwinding);
     }
-    let mut node = target;
+    let mut node = NonNull::from(target);
     loop {
         // SAFETY: the caller holds the target, and every block holds its parent's.
         let core = unsafe { node.as_ref() };
-        if core.life.get() != Life::Dead {
+        if core.is_alive() {
             let expected = if node == here.current() { awaited } else { core.accepts.get() };
-            return if expected == sent || expected == TypeKey::ANY {
+            let dropper = here.running().cold().dropper.get();
+            let by_the_one_it_unwinds = expected == TypeKey::END && dropper == Some(node);
+            return if expected == sent || expected == TypeKey::ANY || by_the_one_it_unwinds {
                 Ok(node)
             } else {
                 Err(Refusal::WrongType(mismatch(here, core, expected, sent)))
@@ -233,9 +236,7 @@ pub(super) struct Carried {
 /// Prepares to leave: says what is awaited, takes from the thread what is the current greenlet's own,
 /// and leaves word for the one who arrives. No code of the user's runs.
 pub(super) fn leave(here: Here, awaited: TypeKey, kind: TraceKind) -> Carried {
-    let block = here.current();
-    // SAFETY: the current greenlet is alive.
-    let core = unsafe { block.as_ref() };
+    let core = here.running();
     let cold = core.cold();
     if core.is_main() {
         core.accepts.set(awaited);
@@ -252,13 +253,13 @@ pub(super) fn leave(here: Here, awaited: TypeKey, kind: TraceKind) -> Carried {
         here.modes.restore();
     }
     if here.tracer.borrow().is_some() {
-        here.delivery.trace.set(Some((kind, Hold::new(block))));
+        here.delivery.trace.set(Some((kind, core.hold())));
         here.delivery.look.set(true);
     }
     if here.orphaned.replace(false) {
         here.set_alarm();
         if core.handles.get() == 0 && !core.is_main() {
-            here.delivery.orphan.set(Some(Hold::new(block)));
+            here.delivery.orphan.set(Some(core.hold()));
             here.delivery.look.set(true);
         }
     }
@@ -268,9 +269,7 @@ pub(super) fn leave(here: Here, awaited: TypeKey, kind: TraceKind) -> Carried {
 impl Carried {
     /// Puts back what [`leave`] has taken.
     pub(super) fn restore(self, here: Here) {
-        let block = here.current();
-        // SAFETY: the current greenlet is alive.
-        let core = unsafe { block.as_ref() };
+        let core = here.running();
         let cold = core.cold();
         if !core.is_main() {
             core.accepts.set(cold.takes.get());
@@ -350,7 +349,9 @@ pub(super) unsafe fn receive<R>(word: Word, signal: usize) -> Result<R, Failure>
     // was awaited. It may lie on the stack that is given back, so it is read first.
     let value = unsafe { decode(word) };
     let finished = ptr::with_exposed_provenance_mut::<Core>(signal);
-    end::bury(Here::of_a_block(), NonNull::new(finished).expect("a signal that is not PLAIN"));
+    let finished = NonNull::new(finished).expect("a signal that is not PLAIN");
+    // SAFETY: that of its life, which is over.
+    end::bury(Here::of_a_block(), unsafe { Hold::from_block(finished) });
     Ok(value)
 }
 
@@ -416,21 +417,26 @@ fn settle(here: Here) {
     if let Some(finished) = finished {
         end::bury(here, finished);
     }
-    if let Some((kind, from)) = traced {
-        trace(here, kind, from.block());
-    }
+    let tracer = catch_unwind(AssertUnwindSafe(|| {
+        if let Some((kind, from)) = traced {
+            trace(here, kind, &from);
+        }
+    }));
     if let Some(orphan) = orphan {
-        end::unwind_orphan(here, orphan.block());
+        end::unwind_orphan(here, &orphan);
     }
     drop(discard);
+    if let Err(payload) = tracer {
+        resume_unwind(payload);
+    }
 }
 
 /// Tells the tracer that the current greenlet was switched to from `from`. A tracer that panics is
 /// removed, and its panic goes on here.
-fn trace(here: Here, kind: TraceKind, from: NonNull<Core>) {
+fn trace(here: Here, kind: TraceKind, from: &Core) {
     let Some(tracer) = here.tracer() else { return };
     let from = WeakGreenlet::untyped(from);
-    let to = WeakGreenlet::untyped(here.current());
+    let to = WeakGreenlet::untyped(here.running());
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| tracer.switched(kind, from, to))) {
         drop(here.tracer.take());
         here.set_alarm();

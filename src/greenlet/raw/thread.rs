@@ -67,6 +67,7 @@ pub(super) struct Thread {
     /// The current greenlet has lost its last handle, and perhaps does not run any more.
     pub(super) orphaned: Cell<bool>,
     pub(super) ended: Cell<bool>,
+    /// std's count of panics under way, if it was found.
     panics: Option<NonNull<Cell<usize>>>,
     /// The floating-point modes of a greenlet that has set none: those in force when the thread first
     /// used this library.
@@ -83,7 +84,7 @@ pub(super) struct Thread {
 pub(super) struct Delivery {
     pub(super) arrival: Cell<Arrival>,
     /// Who has ended with this switch: its stack is given back by who arrives.
-    pub(super) finished: Cell<Option<NonNull<Core>>>,
+    pub(super) finished: Cell<Option<Hold>>,
     /// Who has been left without a handle: it is unwound by who arrives.
     pub(super) orphan: Cell<Option<Hold>>,
     /// A value that nobody awaits: it is dropped by who arrives.
@@ -148,10 +149,13 @@ impl Here {
 
     #[cold]
     fn make() -> Option<Here> {
-        if HOT.with(|hot| hot.ended.get()) || END.try_with(|_| ()).is_err() {
+        if HOT.with(|hot| hot.ended.get()) {
             return None;
         }
+        // First, so that it is there until the thread's greenlets have been unwound: what is registered
+        // first is dropped last.
         alternate_stack::ensure();
+        END.try_with(|_| ()).ok()?;
         overflow::install();
         let slab = Slab::new();
         let main = slab.take();
@@ -207,9 +211,27 @@ impl Here {
         current().expect("a thread with state has a current greenlet")
     }
 
+    /// Whether the thread unwinds and cannot be left in that state.
+    pub(super) fn cannot_carry_panics(self) -> bool {
+        self.panics().is_none() && std::thread::panicking()
+    }
+
+    /// The greenlet that runs.
+    #[inline(always)]
+    pub(super) fn running(&self) -> &Core {
+        // SAFETY: the current greenlet is alive, and so is its block.
+        unsafe { self.current().as_ref() }
+    }
+
     #[inline(always)]
     pub(super) fn set_current(self, core: NonNull<Core>) {
         set_current(core);
+    }
+
+    /// The current greenlet has lost its last handle: whoever it leaves the thread to unwinds it.
+    pub(super) fn set_orphaned(self) {
+        self.orphaned.set(true);
+        self.set_alarm();
     }
 
     /// Decides whether switches may go the short way.
@@ -221,10 +243,10 @@ impl Here {
         let loud = self.tracer.borrow().is_some()
             || self.orphaned.get()
             || !self.float_probe_works
-            || (self.panics.is_none() && !cfg!(panic = "abort"));
-        let word = match self.panics {
+            || (self.panics().is_none() && !cfg!(panic = "abort"));
+        let word = match self.panics() {
             _ if loud => &raw const LOUD,
-            Some(count) => count.as_ptr().cast_const().cast(),
+            Some(count) => count.as_ptr().cast_const(),
             None => &raw const QUIET,
         };
         HOT.with(|hot| hot.alarm.set(word));
@@ -250,6 +272,15 @@ pub(super) fn alarmed() -> bool {
     HOT.with(|hot| unsafe { hot.alarm.get().read_volatile() } != 0)
 }
 
+impl Delivery {
+    /// Leaves a value to be dropped by who arrives.
+    pub(super) fn discard_later(&self, value: Box<dyn Any>) {
+        let forgotten = self.discard.replace(Some(value));
+        debug_assert!(forgotten.is_none(), "what is left with a switch is taken at its arrival");
+        self.look.set(true);
+    }
+}
+
 impl Thread {
     pub(super) fn tracer(&self) -> Option<Tracer> {
         self.tracer.borrow().as_ref().map(Rc::clone)
@@ -259,10 +290,5 @@ impl Thread {
     pub(super) fn panics(&self) -> Option<&Cell<usize>> {
         // SAFETY: a word of this thread's thread-local storage, which outlives this.
         self.panics.map(|word| unsafe { word.as_ref() })
-    }
-
-    /// Whether the thread unwinds and cannot be left in that state.
-    pub(super) fn cannot_carry_panics(&self) -> bool {
-        self.panics.is_none() && std::thread::panicking()
     }
 }

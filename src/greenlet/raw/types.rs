@@ -12,6 +12,8 @@ impl TypeKey {
     pub(crate) const NONE: TypeKey = TypeKey(0);
     /// Whatever it is, it is not looked at.
     pub(crate) const ANY: TypeKey = TypeKey(1);
+    /// Nothing but the end of a greenlet, or what that greenlet sends.
+    pub(crate) const END: TypeKey = TypeKey(u32::MAX - 1);
     /// A closed door. Never what anybody accepts.
     pub(crate) const CLOSED: TypeKey = TypeKey(u32::MAX);
 
@@ -73,6 +75,7 @@ impl TypeTable {
         match key {
             TypeKey::NONE | TypeKey::CLOSED => "nothing",
             TypeKey::ANY => "anything",
+            TypeKey::END => "the end of a greenlet",
             TypeKey(number) if number < TypeKey::FIRST => FREQUENT_NAMES[(number - 2) as usize](),
             TypeKey(number) => self.known.borrow()[(number - TypeKey::FIRST) as usize].1,
         }
