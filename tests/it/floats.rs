@@ -3,7 +3,8 @@
 use crate::support::pause;
 use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use switchgrass::{Generator, Greenlet};
+use std::sync::mpsc;
+use switchgrass::{Generator, Greenlet, pair};
 
 unsafe extern "C" {
     safe fn fesetround(mode: i32) -> i32;
@@ -129,5 +130,120 @@ fn a_thread_that_began_with_another_mode() {
         nearest.switch(());
         assert!(nearest.is_dead());
         assert_eq!(fegetround(), UPWARD);
+    });
+}
+
+/// The three that there are here, by what the processor does and not by what it says.
+fn mode_by_arithmetic() -> i32 {
+    let (up, down) = (third() == NEAREST_THIRD + 1, tenth() == NEAREST_TENTH - 1);
+    assert!(up || third() == NEAREST_THIRD);
+    assert!(down || tenth() == NEAREST_TENTH);
+    let mode = match (up, down) {
+        (false, false) => NEAREST,
+        (true, false) => UPWARD,
+        (false, true) => TOWARD_ZERO,
+        (true, true) => unreachable!("no mode rounds one up and the other down here"),
+    };
+    assert_eq!(fegetround(), mode);
+    mode
+}
+
+/// Folded by the compiler, which rounds to nearest.
+const NEAREST_THIRD: u64 = (1.0_f64 / 3.0).to_bits();
+const NEAREST_TENTH: u64 = (1.0_f64 / 10.0).to_bits();
+
+#[test]
+fn a_mode_stays_with_its_generator() {
+    on_a_thread(|| {
+        let mut up = Generator::new(|y| {
+            fesetround(UPWARD);
+            for _ in 0..3 {
+                y.yield_(mode_by_arithmetic());
+            }
+        });
+        let mut plain = Generator::new(|y| (0..3).for_each(|_| y.yield_(mode_by_arithmetic())));
+        fesetround(TOWARD_ZERO);
+        for _ in 0..3 {
+            assert_eq!((up.next(), mode_by_arithmetic()), (Some(UPWARD), TOWARD_ZERO));
+            // It begins as the thread does, whoever asks first.
+            assert_eq!((plain.next(), mode_by_arithmetic()), (Some(NEAREST), TOWARD_ZERO));
+        }
+        assert_eq!((up.next(), plain.next()), (None, None));
+        assert_eq!(mode_by_arithmetic(), TOWARD_ZERO);
+        fesetround(NEAREST);
+    });
+}
+
+/// Destructors run in the mode of the greenlet that unwinds, and the dropper goes on in its own.
+#[test]
+fn the_destructors_of_a_dropped_one_have_its_mode() {
+    struct Tells(mpsc::Sender<i32>);
+    impl Drop for Tells {
+        fn drop(&mut self) {
+            self.0.send(mode_by_arithmetic()).unwrap();
+        }
+    }
+    on_a_thread(|| {
+        for (own, droppers) in [(UPWARD, NEAREST), (NEAREST, UPWARD), (UPWARD, TOWARD_ZERO)] {
+            let (sender, receiver) = mpsc::channel();
+            let g = Greenlet::new(move |()| {
+                let _tells = Tells(sender);
+                fesetround(own);
+                pause();
+            });
+            g.switch(());
+            fesetround(droppers);
+            drop(g);
+            assert_eq!(mode_by_arithmetic(), droppers);
+            fesetround(NEAREST);
+            assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [own]);
+        }
+    });
+}
+
+/// What is thrown is raised in the target's mode.
+#[test]
+fn a_throw_leaves_the_modes_alone() {
+    on_a_thread(|| {
+        let g = Greenlet::new(|()| -> () {
+            fesetround(UPWARD);
+            assert!(catch_unwind(AssertUnwindSafe(pause)).is_err());
+            assert_eq!(mode_by_arithmetic(), UPWARD);
+            pause();
+            assert_eq!(mode_by_arithmetic(), UPWARD);
+            std::panic::resume_unwind(Box::new("out"));
+        });
+        g.switch(());
+        g.throw("in").unwrap();
+        assert_eq!(mode_by_arithmetic(), NEAREST);
+        assert!(catch_unwind(AssertUnwindSafe(|| g.switch(()))).is_err());
+        assert_eq!(mode_by_arithmetic(), NEAREST);
+    });
+}
+
+/// From sibling to sibling, without main in between.
+#[test]
+fn siblings_have_modes_of_their_own() {
+    on_a_thread(|| {
+        let up = pair(
+            |zero, ()| {
+                fesetround(UPWARD);
+                for _ in 0..3 {
+                    zero.switch(());
+                    assert_eq!(mode_by_arithmetic(), UPWARD);
+                }
+            },
+            |up, ()| {
+                assert_eq!(mode_by_arithmetic(), NEAREST);
+                fesetround(TOWARD_ZERO);
+                loop {
+                    up.switch(());
+                    assert_eq!(mode_by_arithmetic(), TOWARD_ZERO);
+                }
+            },
+        );
+        up.switch(());
+        assert!(up.is_dead());
+        assert_eq!(mode_by_arithmetic(), NEAREST);
     });
 }

@@ -3,9 +3,10 @@
 use crate::support::{Log, panic_message, pause};
 use std::cell::RefCell;
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use switchgrass::generator::{Generator, Yielder};
-use switchgrass::{Greenlet, greenlet};
+use switchgrass::{AnyWeakGreenlet, Greenlet, current, greenlet};
 
 /// Three passes of a generator of five, consumer and producer in turn.
 #[test]
@@ -342,4 +343,134 @@ fn several_interleave() {
     }
     assert_eq!(text, "a1b2c3");
     assert!(format!("{a:?}").starts_with("Generator(Greenlet(#"));
+}
+
+/// Something is thrown into the consumer while it waits: nobody awaits a value then. The body is resumed
+/// by somebody else, and cannot yield, not even to the same greenlet, which awaits a value of another
+/// generator by now. Nor can it ask itself: it would be its own parent.
+#[test]
+fn a_body_that_nobody_awaits() {
+    type Slot<T> = Rc<RefCell<Option<T>>>;
+    let log = Log::new();
+    let (slot, body, other_body): (Slot<Generator<u32>>, Slot<AnyWeakGreenlet>, _) =
+        Default::default();
+    let other_handle: Slot<AnyWeakGreenlet> = Rc::clone(&other_body);
+    let (main, home) = (current(), current());
+    let (inside, its_own, handle) = (log.clone(), Rc::clone(&slot), Rc::clone(&body));
+    let numbers = Generator::new(move |y| {
+        let _guard = inside.guard("unwound");
+        handle.replace(Some(current()));
+        main.switch_any::<(), ()>(());
+        inside.add(y.try_yield(1).unwrap_err());
+        let mut itself: Generator<u32> = its_own.take().unwrap();
+        inside.add(panic_message(|| itself.next()).split(':').next().unwrap());
+        its_own.replace(Some(itself));
+        main.switch_any::<(), ()>(());
+    });
+    let mut others = Generator::new(move |y| {
+        other_handle.replace(Some(current()));
+        home.switch_any::<(), ()>(());
+        y.yield_(7);
+    });
+    let put_away = Rc::clone(&slot);
+    let consumer = Greenlet::new(move |()| {
+        let mut numbers = numbers;
+        let caught = catch_unwind(AssertUnwindSafe(|| numbers.next()));
+        assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"enough"));
+        put_away.replace(Some(numbers));
+        assert_eq!(others.next(), Some(7));
+    });
+    consumer.switch(());
+    consumer.throw("enough").unwrap();
+    body.take().unwrap().switch_any::<(), ()>(());
+    assert_eq!(log.take(), ["1", "a generator was asked for a value by its own descendant"]);
+    drop(slot.take());
+    assert_eq!(log.take(), ["unwound"]);
+    other_body.take().unwrap().switch_any::<(), ()>(());
+    assert!(consumer.is_dead());
+}
+
+/// Two scopes whose generators are swapped: each ends its own body, whoever has the handle.
+#[test]
+fn a_scope_ends_the_body_that_it_began() {
+    let log = Log::new();
+    let slot = RefCell::new(None);
+    Generator::scoped(
+        |y: Yielder<u32>| {
+            let _guard = log.guard("outer body");
+            (1..99).for_each(|n| y.yield_(n));
+        },
+        |outer| {
+            assert_eq!(outer.next(), Some(1));
+            Generator::scoped(
+                |y: Yielder<u32>| {
+                    let _guard = log.guard("inner body");
+                    slot.replace(Some(y.clone()));
+                    (10..99).for_each(|n| y.yield_(n));
+                },
+                |inner| {
+                    assert_eq!(inner.next(), Some(10));
+                    mem::swap(outer, inner);
+                    assert_eq!((inner.next(), outer.next()), (Some(2), Some(11)));
+                },
+            )
+            .unwrap();
+            assert_eq!(log.take(), ["inner body"]);
+            assert_eq!((outer.is_finished(), outer.next()), (true, None));
+            // Kept from a body that was ended in the middle.
+            assert_eq!(slot.take().unwrap().try_yield(5), Err(5));
+        },
+    )
+    .unwrap();
+    assert_eq!(log.take(), ["outer body"]);
+    assert_eq!(greenlet::live_count(), 0);
+}
+
+/// {test_switching_holding_critical_section_no_crash}: in the middle of a sort on either side.
+#[test]
+fn a_sort_on_either_side() {
+    let compared = Generator::new(|y| {
+        let mut items = [3, 1, 2];
+        items.sort_by(|a, b| {
+            y.yield_(vec![*a, *b]);
+            a.cmp(b)
+        });
+        y.yield_(items.to_vec());
+    });
+    let seen: Vec<Vec<u32>> = compared.collect();
+    let (sorted, pairs) = seen.split_last().unwrap();
+    assert_eq!(*sorted, [1, 2, 3]);
+    assert!(pairs.len() >= 2 && pairs.iter().all(|pair| pair.len() == 2 && pair[0] != pair[1]));
+
+    let mut turns = Generator::new(|y| (0..99).for_each(|n: u32| y.yield_(n)));
+    let (mut items, mut calls) = ([5, 4, 9, 1], 0);
+    items.sort_by(|a, b| {
+        assert_eq!(turns.next(), Some(calls));
+        calls += 1;
+        let mut whole = 0;
+        permutations(vec![1, 2, 3]).for_each(|_| whole += 1);
+        assert_eq!(whole, 6);
+        a.cmp(b)
+    });
+    assert_eq!(items, [1, 4, 5, 9]);
+    assert_eq!(turns.next(), Some(calls));
+}
+
+/// A panic ends the body: its guards have run before it is raised, and `Debug` says so.
+#[test]
+fn a_failed_generator() {
+    let log = Log::new();
+    let inside = log.clone();
+    let mut numbers: Generator<u32> = Generator::new(move |_| {
+        let _outer = inside.guard("outer");
+        let _inner = inside.guard("inner");
+        resume_unwind(Box::new("failed"));
+    });
+    assert!(format!("{numbers:?}").ends_with(", unstarted))"));
+    let caught = catch_unwind(AssertUnwindSafe(|| numbers.next()));
+    assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"failed"));
+    assert_eq!(log.take(), ["inner", "outer"]);
+    assert!(numbers.is_finished());
+    assert!(format!("{numbers:?}").ends_with(", dead))"));
+    assert_eq!((numbers.next(), numbers.next()), (None, None));
 }

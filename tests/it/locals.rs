@@ -2,7 +2,8 @@
 
 use crate::support::{Log, pause};
 use std::cell::{Cell, RefCell};
-use switchgrass::{Builder, Greenlet, Local};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use switchgrass::{Builder, Generator, Greenlet, Local};
 
 static NUMBER: Local<Cell<u32>> = Local::new(|| Cell::new(1));
 static OTHER: Local<Cell<u32>> = Local::new(|| Cell::new(NUMBER.with(Cell::get) * 100));
@@ -123,4 +124,143 @@ fn a_destructor_may_use_others() {
     .switch(());
     // Its values are being dropped, so it sees a new one.
     assert_eq!(log.take(), ["1"]);
+}
+
+/// How often a value of `TOWER` was made, in this greenlet.
+static MADE: Local<Cell<u32>> = Local::new(|| Cell::new(0));
+static TOWER: Local<u32> = Local::new(|| {
+    let level = MADE.with(|made| made.replace(made.get() + 1));
+    if level < 3 { TOWER.with(|inner| inner * 10) } else { level }
+});
+
+/// Making it asks for the same one: there is one value all the same, that which was there first.
+#[test]
+fn making_one_may_use_itself() {
+    let g = Greenlet::new(|()| {
+        let twice = TOWER.with(|outer| (*outer, TOWER.with(|again| std::ptr::eq(outer, again))));
+        assert_eq!(twice, (3, true));
+        MADE.with(Cell::get)
+    });
+    assert_eq!(g.switch(()), 4);
+}
+
+/// Two greenlets are suspended in the function that makes it.
+#[test]
+fn making_one_may_switch() {
+    static SLOW: Local<u32> = Local::new(|| {
+        pause();
+        number()
+    });
+    let make = |value: u32| {
+        Greenlet::new(move |()| {
+            NUMBER.with(|number| number.set(value));
+            assert_eq!(SLOW.with(|slow| *slow), value);
+            assert_eq!(SLOW.with(|slow| *slow), value);
+        })
+    };
+    let (a, b) = (make(10), make(20));
+    for g in [&a, &b] {
+        g.switch(());
+        assert!(g.is_active());
+    }
+    for g in [&a, &b] {
+        g.switch(());
+        assert!(g.is_dead());
+    }
+}
+
+/// A panic while it is made leaves none behind; one in the closure leaves it as it was.
+#[test]
+fn panics_around_one() {
+    static FAILS_ONCE: Local<Cell<u32>> = Local::new(|| {
+        if MADE.with(|made| made.replace(1)) == 0 {
+            resume_unwind(Box::new("not made"));
+        }
+        Cell::new(5)
+    });
+    let g = Greenlet::new(|()| {
+        let failed = catch_unwind(|| FAILS_ONCE.with(Cell::get));
+        assert_eq!(failed.unwrap_err().downcast_ref(), Some(&"not made"));
+        let failed = catch_unwind(|| {
+            FAILS_ONCE.with(|value| {
+                value.set(value.get() + 1);
+                resume_unwind(Box::new("in with"))
+            })
+        });
+        let failed: Result<(), _> = failed;
+        assert_eq!(failed.unwrap_err().downcast_ref(), Some(&"in with"));
+        FAILS_ONCE.with(Cell::get)
+    });
+    assert_eq!(g.switch(()), 6);
+}
+
+/// {test_context_shared}: what is shared ends with the last who shares it.
+#[test]
+fn shared_ones_end_with_the_last_of_them() {
+    let log = Log::new();
+    let inside = log.clone();
+    let owner = Greenlet::new(move |()| {
+        NUMBER.with(|number| number.set(7));
+        GUARDS.with(|guards| guards.borrow_mut().push(inside.guard("local dropped")));
+        Builder::new().share_locals().build(|()| number()).unwrap()
+    });
+    let sharer = owner.switch(());
+    assert!(owner.is_dead() && log.take().is_empty());
+    assert_eq!(sharer.switch(()), 7);
+    assert_eq!(log.take(), ["local dropped"]);
+    assert!(sharer.is_dead());
+}
+
+/// A body of a generator is a greenlet like any other.
+#[test]
+fn a_generator_has_its_own() {
+    let consumer = Greenlet::new(|()| {
+        NUMBER.with(|number| number.set(40));
+        let mut numbers = Generator::new(|y| {
+            loop {
+                y.yield_(number());
+                NUMBER.with(|number| number.set(number.get() + 1));
+            }
+        });
+        let two: Vec<u32> = numbers.by_ref().take(2).collect();
+        (two, number())
+    });
+    assert_eq!(consumer.switch(()), (vec![1, 2], 40));
+}
+
+/// A destructor of a local that switches: its greenlet has not ended while it does.
+#[test]
+fn a_destructor_may_switch() {
+    struct Pauses(Log);
+    impl Drop for Pauses {
+        fn drop(&mut self) {
+            self.0.add("away");
+            pause();
+            self.0.add("back");
+        }
+    }
+    static PAUSES: Local<RefCell<Option<Pauses>>> = Local::new(|| RefCell::new(None));
+    let log = Log::new();
+    let inside = log.clone();
+    let g = Greenlet::new(move |()| {
+        PAUSES.with(|pauses| pauses.replace(Some(Pauses(inside.clone()))));
+        inside.add("body ends");
+    });
+    g.switch(());
+    assert_eq!(log.take(), ["body ends", "away"]);
+    assert!(g.is_active());
+    g.switch(());
+    assert_eq!(log.take(), ["back"]);
+    assert!(g.is_dead());
+    // After a panic, which is on its way meanwhile and arrives.
+    let inside = log.clone();
+    let failing = Greenlet::new(move |()| -> () {
+        PAUSES.with(|pauses| pauses.replace(Some(Pauses(inside))));
+        resume_unwind(Box::new("failed"));
+    });
+    failing.switch(());
+    assert!(failing.is_active());
+    let caught = catch_unwind(AssertUnwindSafe(|| failing.switch(())));
+    assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"failed"));
+    assert_eq!(log.take(), ["away", "back"]);
 }

@@ -3,6 +3,9 @@
 use crate::support::{Log, pause};
 use corosensei::stack::{DefaultStack, Stack, StackPointer};
 use std::hint::black_box;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::mpsc;
+use std::thread;
 use switchgrass::stack::{self, StackError};
 use switchgrass::{BuildError, Builder, Greenlet, current, greenlet};
 
@@ -161,4 +164,123 @@ fn trimmed_stacks_are_used_again() {
     assert_eq!(stack::guards_are_cheap(), stack::guards_are_cheap());
     let builder = Builder::new().name("x");
     assert!(format!("{builder:?}").starts_with(r#"Builder { name: Some("x"), stack_size: 262144"#));
+}
+
+/// However the greenlet ends, and whatever is not made of it.
+#[test]
+fn a_stack_of_ones_own_is_dropped_once() {
+    let log = Log::new();
+    let own = || Builder::new().stack(Own(DefaultStack::new(128 * 1024).unwrap(), log.clone()));
+    let panics = own().build(|()| -> () { resume_unwind(Box::new(1)) }).unwrap();
+    assert!(catch_unwind(AssertUnwindSafe(|| panics.switch(()))).is_err());
+    assert_eq!(log.take(), ["stack dropped"]);
+    let unstarted = own().build(|()| ()).unwrap();
+    assert!(unstarted.throw(switchgrass::GreenletExit).is_err());
+    assert_eq!(log.take(), ["stack dropped"]);
+    drop(own());
+    assert_eq!(log.take(), ["stack dropped"]);
+    let (large, guard) = ([0_u8; 100 * 1024], log.guard("captured dropped"));
+    let error = own().build(move |()| (large[0], drop(guard))).unwrap_err();
+    assert!(matches!(error, BuildError::Body { .. }));
+    let mut dropped = log.take();
+    dropped.sort();
+    assert_eq!(dropped, ["captured dropped", "stack dropped"]);
+    assert_eq!(greenlet::live_count(), 0);
+}
+
+struct Sends(DefaultStack, mpsc::Sender<thread::ThreadId>);
+
+// SAFETY: both are those of a stack that keeps its promises.
+unsafe impl Stack for Sends {
+    fn base(&self) -> StackPointer {
+        self.0.base()
+    }
+
+    fn limit(&self) -> StackPointer {
+        self.0.limit()
+    }
+}
+
+impl Drop for Sends {
+    fn drop(&mut self) {
+        self.1.send(thread::current().id()).unwrap();
+    }
+}
+
+#[test]
+fn a_stack_of_ones_own_at_a_threads_end() {
+    let (sender, receiver) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        let stack = || Sends(DefaultStack::new(64 * 1024).unwrap(), sender.clone());
+        let suspended = Builder::new().stack(stack()).build(|()| pause()).unwrap();
+        suspended.switch(());
+        let unstarted = Builder::new().stack(stack()).build(|()| ()).unwrap();
+        std::mem::forget((suspended, unstarted));
+    });
+    let id = thread.thread().id();
+    thread.join().unwrap();
+    assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [id, id]);
+}
+
+/// Says where it was when it was dropped: zero if that was as its alignment demands.
+struct Placed<T>(T, Log);
+
+impl<T> Drop for Placed<T> {
+    fn drop(&mut self) {
+        let place = std::ptr::from_ref(self);
+        // Opaque: the compiler would take a reference's word for it.
+        self.1.add(black_box(place).addr() % align_of::<T>());
+    }
+}
+
+/// Captured values of every alignment are where they must be, and are dropped once: whether the body
+/// begins or not, and whether it is built or not. Those of one that never begins are dropped where the
+/// library has put them.
+#[test]
+fn over_aligned_captures() {
+    fn check<T: 'static>(aligned: impl Fn() -> T) {
+        let log = Log::new();
+        let capture = || Placed(aligned(), log.clone());
+        let (begins, never) = (capture(), capture());
+        Greenlet::new(move |()| drop(begins)).switch(());
+        assert_eq!(log.take(), ["0"], "{}", align_of::<T>());
+        drop(Greenlet::new(move |()| drop(never)));
+        assert_eq!(log.take(), ["0"], "{}", align_of::<T>());
+        let (refused, small) = (capture(), Builder::new().stack_size(stack::MIN_SIZE));
+        let built = small.build(move |()| drop(refused));
+        assert_eq!(built.is_ok(), size_of::<Placed<T>>() <= stack::MIN_SIZE / 4);
+        drop(built);
+        assert_eq!(log.take(), ["0"], "{}", align_of::<T>());
+    }
+    #[repr(align(64))]
+    struct Align64;
+    #[repr(align(2048))]
+    struct Align2048;
+    #[repr(align(4096))]
+    struct Align4096 {
+        _bytes: [u8; 10_000],
+    }
+    #[repr(align(16384))]
+    struct Align16384;
+    check(|| Align64);
+    check(|| Align2048);
+    check(|| Align4096 { _bytes: [1; 10_000] });
+    check(|| Align16384);
+}
+
+#[test]
+fn a_builder_shows_what_it_was_told() {
+    assert_eq!(
+        format!("{:?}", Builder::new()),
+        "Builder { name: None, stack_size: 262144, own_stack: false, parent: None, .. }"
+    );
+    let parent = Builder::new().name("above").build(|()| ()).unwrap();
+    let own = DefaultStack::new(64 * 1024).unwrap();
+    let builder = Builder::new().name("x").stack_size(100_001).stack(own).parent(&parent);
+    assert_eq!(
+        format!("{builder:?}"),
+        r#"Builder { name: Some("x"), stack_size: 100001, own_stack: true, parent: Some(Greenlet("above", unstarted)), .. }"#
+    );
+    let child = builder.build(|()| ()).unwrap();
+    assert_eq!(child.parent().unwrap(), parent);
 }

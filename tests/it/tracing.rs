@@ -2,7 +2,7 @@
 
 use crate::support::{Log, pause};
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use switchgrass::greenlet::{TraceEvent, TraceHook, set_trace, trace};
 use switchgrass::{Builder, Greenlet, current};
@@ -12,13 +12,12 @@ fn logging(log: &Log) -> TraceHook {
     let log = log.clone();
     Rc::new(move |event| {
         let name = |g: &switchgrass::AnyWeakGreenlet| g.name().unwrap().into_owned();
-        match event {
-            TraceEvent::Switch { from, to } => {
-                assert!(*to == current() && !to.is_dead());
-                log.add(format!("switch {} {}", name(from), name(to)));
-            }
-            TraceEvent::Throw { from, to } => log.add(format!("throw {} {}", name(from), name(to))),
-        }
+        let (kind, from, to) = match event {
+            TraceEvent::Switch { from, to } => ("switch", from, to),
+            TraceEvent::Throw { from, to } => ("throw", from, to),
+        };
+        assert!(*to == current() && !to.is_dead());
+        log.add(format!("{kind} {} {}", name(from), name(to)));
     })
 }
 
@@ -152,4 +151,61 @@ fn test_reentrant_switch_three_greenlets() {
     assert_eq!(second.switch(3), 4);
     set_trace(None);
     assert_eq!(log.take(), ["third 10", "second 1", "second 3"]);
+}
+
+/// A hook that switches while a panic is on its way: it arrives, and is not mixed up with values.
+#[test]
+fn a_hook_that_switches_during_a_throw() {
+    let log = Log::new();
+    let inside = log.clone();
+    let detour = Greenlet::new(move |text: &'static str| -> &'static str {
+        inside.add(text);
+        "from the detour"
+    });
+    let target = Greenlet::new(|()| -> () {
+        let caught = catch_unwind(AssertUnwindSafe(pause));
+        resume_unwind(Box::new(format!(
+            "{}!",
+            caught.unwrap_err().downcast_ref::<&str>().unwrap()
+        )));
+    });
+    target.switch(());
+    let (handle, inside) = (detour.clone(), log.clone());
+    set_trace(Some(Rc::new(move |event| {
+        if let TraceEvent::Throw { to, .. } = event
+            && !handle.is_started()
+        {
+            handle.set_parent(to).unwrap();
+            inside.add(handle.switch("in the hook"));
+        }
+    })));
+    let caught = catch_unwind(AssertUnwindSafe(|| target.throw("thrown")));
+    set_trace(None);
+    assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"thrown!".to_string()));
+    assert_eq!(log.take(), ["in the hook", "from the detour"]);
+    assert!(detour.is_dead() && target.is_dead());
+}
+
+/// A hook may take itself away, or put another in its place, while it runs.
+#[test]
+fn a_hook_that_replaces_itself() {
+    let log = Log::new();
+    let (first, second) = (log.clone(), log.clone());
+    let guard = log.guard("first dropped");
+    let hook: TraceHook = Rc::new(move |_| {
+        let _captured = &guard;
+        let second = second.clone();
+        drop(set_trace(Some(Rc::new(move |_| {
+            second.add("second");
+            drop(set_trace(None));
+        }))));
+        first.add("first goes on");
+    });
+    set_trace(Some(hook));
+    let g = Greenlet::new(|()| pause());
+    g.switch(());
+    assert_eq!(log.take(), ["first goes on", "first dropped", "second"]);
+    assert!(trace().is_none());
+    g.switch(());
+    assert!(log.take().is_empty());
 }
