@@ -1,11 +1,16 @@
 #![doc = include_str!("../README.md")]
 
 mod arch;
+pub mod coroutine;
 pub mod generator;
 pub mod greenlet;
+mod hub;
 pub mod stack;
 mod sys;
 
+pub use coroutine::{
+    Coroutine, Elapsed, JoinError, JoinHandle, sleep, sleep_until, spawn, timeout, yield_now,
+};
 pub use generator::Generator;
 pub use greenlet::{
     AnyGreenlet, AnyWeakGreenlet, BuildError, Builder, Greenlet, GreenletExit, Local, Mismatch,

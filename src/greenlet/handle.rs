@@ -488,6 +488,11 @@ impl<In, Out> WeakGreenlet<In, Out> {
         self.core().life() == Life::Started
     }
 
+    /// Whether it is the one that runs.
+    pub fn is_current(&self) -> bool {
+        self.core().is_current()
+    }
+
     /// The name that its builder gave it. A thread's main greenlet is called `main`.
     pub fn name(&self) -> Option<Cow<'static, str>> {
         self.core().name()

@@ -50,4 +50,12 @@ pub use local::Local;
 pub use pair::pair;
 pub use raw::{AnyWeakGreenlet, Greenlet, Untyped, WeakGreenlet, trim_stacks, unwind_all};
 pub use scope::scoped;
+/// For the hub.
+pub(crate) mod scheduled {
+    pub(crate) use super::raw::{
+        DetachedSpec, Owner, Payload, describe, for_each_alive, main, set_scheduler, spawn,
+        with_current,
+    };
+}
+
 pub use trace::{TraceEvent, TraceHook, set_trace, trace};

@@ -3,9 +3,11 @@
 //! Nothing here knows what a stack or a greenlet is.
 
 pub(crate) mod alternate_stack;
+pub(crate) mod clock;
 pub(crate) mod fault;
 pub(crate) mod memory;
 pub(crate) mod panic_count;
+pub(crate) mod poll;
 #[cfg(feature = "sanitizer")]
 pub(crate) mod sanitizer;
 pub(crate) mod stderr;

@@ -22,6 +22,7 @@
 //! that is not closed tells the truth: what a handle of the declared types sends is what is awaited.
 
 use super::handle::Hold;
+use super::scheduled::Owner;
 use super::types::TypeKey;
 use crate::arch::Context;
 use crate::stack::Stack;
@@ -57,6 +58,9 @@ pub(crate) struct Core {
     /// Whatever needs this block to exist: see `counts.rs`.
     pub(super) holds: Cell<u32>,
     pub(super) life: Cell<Life>,
+    /// The scheduler's: see `scheduled.rs`.
+    pub(super) mark: Cell<u8>,
+    pub(super) purpose: Cell<&'static str>,
     pub(super) cold: NonNull<Cold>,
 }
 
@@ -78,6 +82,8 @@ pub(crate) struct Cold {
     /// The body while it has not begun: where it lies on the stack, and how it is dropped.
     pub(super) body: Cell<Option<Body>>,
     pub(super) locals: RefCell<Option<Rc<Locals>>>,
+    /// The scheduler's. One that has it is not ended when its last handle goes.
+    pub(super) owner: Cell<Option<Rc<dyn Owner>>>,
     /// While the block is free: the next free one.
     pub(super) next_free: Cell<Option<NonNull<Core>>>,
     /// While suspended: how many panics of it are under way.
@@ -103,6 +109,8 @@ impl Core {
             handles: Cell::new(0),
             holds: Cell::new(0),
             life: Cell::new(Life::Dead),
+            mark: Cell::new(0),
+            purpose: Cell::new(""),
             cold,
         }
     }
@@ -120,6 +128,14 @@ impl Core {
     /// Whether it has begun and not ended, or may still begin.
     pub(super) fn is_alive(&self) -> bool {
         matches!(self.life.get(), Life::Unstarted | Life::Started)
+    }
+
+    /// Whether a scheduler keeps it, whatever becomes of its handles.
+    pub(super) fn is_detached(&self) -> bool {
+        let owner = self.cold().owner.take();
+        let is_detached = owner.is_some();
+        self.cold().owner.set(owner);
+        is_detached
     }
 
     /// Whether it is suspended in the middle of its body, given that it is not the current one.
@@ -154,6 +170,7 @@ impl Cold {
             stack: Cell::new(None),
             body: Cell::new(None),
             locals: RefCell::new(None),
+            owner: Cell::new(None),
             next_free: Cell::new(None),
             unwinding: Cell::new(0),
         }

@@ -66,7 +66,7 @@ pub(super) unsafe fn remove_handle(block: &Core) {
 }
 
 /// Frees a block that nobody holds, and its ancestors as far as it alone held them.
-#[inline]
+#[inline(never)]
 fn free(block: NonNull<Core>) {
     let here = Here::of_a_block();
     // SAFETY: nobody holds it, so nobody has freed it.

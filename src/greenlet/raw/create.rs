@@ -3,6 +3,7 @@
 use super::core::{Body, Core, Life};
 use super::handle::Hold;
 use super::run::entry;
+use super::scheduled::DetachedSpec;
 use super::thread::Here;
 use super::{AnyWeakGreenlet, locals_of};
 use crate::arch::STACK_ALIGNMENT;
@@ -54,7 +55,7 @@ where
     check_body::<F>(DEFAULT_SIZE)?;
     let stack = here.pool.borrow_mut().take_default().map_err(BuildError::Stack)?;
     // SAFETY: as the caller says; the stack was just taken, and is large enough.
-    Ok(unsafe { create_on(here, stack, body) })
+    Ok(unsafe { create_on(here, stack, here.running(), body) })
 }
 
 /// Makes a greenlet as `spec` says, the current greenlet its parent.
@@ -85,7 +86,7 @@ where
         }
     };
     // SAFETY: as the caller says; the stack was just taken, and is large enough.
-    let block = unsafe { create_on(here, stack, body) };
+    let block = unsafe { create_on(here, stack, here.running(), body) };
     // SAFETY: just made.
     let cold = unsafe { block.as_ref() }.cold();
     if spec.name.is_some() {
@@ -103,6 +104,38 @@ where
     Ok(block)
 }
 
+/// Makes a greenlet without a handle. The caller's hold is the only one beside that of its life.
+///
+/// # Safety
+///
+/// As for [`create`].
+#[inline]
+pub(super) unsafe fn create_detached(
+    parent: &Core,
+    spec: DetachedSpec,
+    body: impl FnOnce(()),
+) -> Result<Hold, BuildError> {
+    fn check<F>(_: &F, stack: usize) -> Result<(), BuildError> {
+        check_body::<F>(stack)
+    }
+    let here = Here::ready().ok_or(BuildError::ThreadEnded)?;
+    check(&body, spec.stack_size.map_or(DEFAULT_SIZE, |size| size.max(MIN_SIZE)))?;
+    let stack = match spec.stack_size {
+        None => here.pool.borrow_mut().take_default(),
+        Some(size) => here.pool.borrow_mut().take(size),
+    };
+    // SAFETY: as the caller says; the stack was just taken, and is large enough.
+    let block = unsafe { create_on(here, stack.map_err(BuildError::Stack)?, parent, body) };
+    // SAFETY: that of the handle that there would be.
+    let core = unsafe { Hold::from_block(block) };
+    core.handles.set(0);
+    core.mark.set(0);
+    if spec.name.is_some() {
+        *core.cold().name.borrow_mut() = spec.name;
+    }
+    Ok(core)
+}
+
 /// A body may take a quarter of its stack.
 fn check_body<F>(stack: usize) -> Result<(), BuildError> {
     let alignment = align_of::<F>().max(STACK_ALIGNMENT);
@@ -118,7 +151,12 @@ fn check_body<F>(stack: usize) -> Result<(), BuildError> {
 ///
 /// As for [`create`], and the stack is the caller's to give, and passes [`check_body`].
 #[inline]
-unsafe fn create_on<In, Out, F>(here: Here, stack: Stack, body: F) -> NonNull<Core>
+unsafe fn create_on<In, Out, F>(
+    here: Here,
+    stack: Stack,
+    parent: &Core,
+    body: F,
+) -> NonNull<Core>
 where
     In: 'static,
     Out: 'static,
@@ -138,7 +176,7 @@ where
     let core = unsafe { block.as_ref() };
     // SAFETY: the stack is the greenlet's until `bury`. Above `place` lies the body alone.
     unsafe { core.context.prepare(place.as_ptr(), stack.bottom().as_ptr(), entry::<In, Out, F>) };
-    let parent = here.running().hold().into_block();
+    let parent = parent.hold().into_block();
     let (takes, gives) = (here.types.key::<In>(), here.types.key::<Out>());
     core.accepts.set(takes);
     core.door.set(gives);

@@ -31,7 +31,7 @@ pub(super) fn bury(here: Here, core: Hold) {
     // SAFETY: it has ended, and nobody switches to the dead.
     unsafe { core.context.retire() };
     let custom = give_back_stack(here, &core);
-    if custom.is_some() || core.cold().locals.borrow().is_some() {
+    if custom.is_some() || core.cold().locals.borrow().is_some() || core.is_detached() {
         bury_belongings(core, custom);
     }
 }
@@ -41,10 +41,11 @@ pub(super) fn bury(here: Here, core: Hold) {
 #[cold]
 #[inline(never)]
 fn bury_belongings(core: Hold, custom: Option<Box<dyn corosensei::stack::Stack>>) {
-    let locals = core.cold().locals.take();
+    let (locals, owner) = (core.cold().locals.take(), core.cold().owner.take());
     drop(core);
     drop(custom);
     drop(locals);
+    drop(owner);
 }
 
 /// Takes a greenlet's stack away, which is not the current one. A custom one is returned.
@@ -105,6 +106,7 @@ fn release_alive(core: &Core) {
     let here = Here::of_a_block();
     match core.life.get() {
         Life::Dead | Life::Ending => {}
+        _ if core.is_detached() => {}
         Life::Unstarted => discard_unstarted(here, core),
         Life::Started if core.is_main() => {}
         Life::Started if core.is_current() => here.set_orphaned(),
@@ -209,7 +211,8 @@ pub(super) fn unwind_all(here: Here) {
         here.slab.each(|block| {
             // SAFETY: made by the slab, which exists.
             let core = unsafe { block.as_ref() };
-            if core.is_alive() && !core.is_current() && !core.is_main() {
+            let is_spared = core.is_current() || core.is_main() || here.is_scheduler(core);
+            if core.is_alive() && !is_spared {
                 living.push(core.hold());
             }
         });

@@ -146,7 +146,8 @@ impl<In, Out> WeakGreenlet<In, Out> {
     /// # Safety
     ///
     /// The types are as Invariant 2 says.
-    unsafe fn of(hold: Hold) -> Self {
+    #[inline]
+    pub(super) unsafe fn of(hold: Hold) -> Self {
         WeakGreenlet { hold, types: PhantomData }
     }
 
@@ -183,6 +184,7 @@ impl<In, Out> WeakGreenlet<In, Out> {
 }
 
 impl WeakGreenlet<Untyped, Untyped> {
+    #[inline]
     pub(super) fn untyped(core: &Core) -> Self {
         // SAFETY: no types.
         unsafe { Self::of(core.hold()) }
@@ -243,6 +245,7 @@ impl<In, Out> Drop for Greenlet<In, Out> {
 }
 
 impl<In, Out> Clone for WeakGreenlet<In, Out> {
+    #[inline]
     fn clone(&self) -> Self {
         WeakGreenlet { hold: self.hold.hold(), types: PhantomData }
     }
@@ -250,6 +253,7 @@ impl<In, Out> Clone for WeakGreenlet<In, Out> {
 
 impl Core {
     /// Keeps the block. Whoever has a `&Core` has it from somebody who holds it (Invariant 7).
+    #[inline]
     pub(super) fn hold(&self) -> Hold {
         let block = NonNull::from(self);
         // SAFETY: held.
@@ -276,6 +280,7 @@ impl Hold {
     }
 
     /// The block, with the hold left to whoever calls [`Hold::from_block`].
+    #[inline]
     pub(super) fn into_block(self) -> NonNull<Core> {
         let block = self.0;
         mem::forget(self);
@@ -287,6 +292,7 @@ impl Hold {
     /// # Safety
     ///
     /// It is the caller's to take: left by [`Hold::into_block`], or counted by who set `holds`.
+    #[inline]
     pub(super) unsafe fn from_block(block: NonNull<Core>) -> Self {
         Hold(block)
     }
@@ -303,6 +309,7 @@ impl Deref for Hold {
 }
 
 impl Drop for Hold {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: the hold is this one's.
         unsafe { unhold(self.0) };

@@ -12,6 +12,7 @@
 //! | `report.rs` | what goes wrong where nobody can be told |
 //! | `handle.rs` | counted handles |
 //! | `scoped.rs` | greenlets that may borrow |
+//! | `scheduled.rs` | what a scheduler keeps in a block, and its switch |
 //! | `overflow.rs` | the message when a stack is full |
 //! | `sanitize.rs` | the same switches, told to AddressSanitizer |
 //!
@@ -28,6 +29,7 @@ mod report;
 mod run;
 #[cfg(all(feature = "sanitizer", not(feature = "portable")))]
 mod sanitize;
+mod scheduled;
 mod scoped;
 mod slab;
 mod switch;
@@ -37,6 +39,10 @@ mod types;
 pub(crate) use self::core::{Core, Life, Locals};
 pub(crate) use self::create::Spec;
 pub use self::handle::{Greenlet, Untyped, WeakGreenlet};
+pub(crate) use self::report::describe;
+pub(crate) use self::scheduled::{
+    DetachedSpec, Owner, for_each_alive, main, set_scheduler, spawn, with_current,
+};
 pub(crate) use self::scoped::scoped;
 
 use self::handle::Hold;
@@ -111,7 +117,11 @@ pub(crate) fn tracer() -> Option<Tracer> {
 
 /// How many greenlets of this thread are neither dead nor main.
 pub(crate) fn live_count() -> usize {
-    Here::existing().map_or(0, |here| here.live.get())
+    let Some(here) = Here::existing() else { return 0 };
+    let scheduler = here.scheduler.take();
+    let is_there = scheduler.as_ref().is_some_and(|scheduler| scheduler.is_alive());
+    here.scheduler.set(scheduler);
+    here.live.get() - usize::from(is_there)
 }
 
 /// Gives the memory of this thread's free stacks back to the kernel. Their address space is kept.

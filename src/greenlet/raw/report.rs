@@ -16,13 +16,18 @@ pub(super) fn swallow_panic(core: &Core, doing: &str, f: impl FnOnce()) {
 /// Reports a panic that goes nowhere.
 #[cold]
 pub(super) fn report(core: &Core, what: &str, payload: &Payload) {
-    let message = payload
+    let message = describe(payload);
+    let title = core.title();
+    stderr::write(&[&format!("switchgrass: greenlet {title} {what}: {message}\n")]);
+}
+
+/// The message of a panic.
+pub(crate) fn describe(payload: &Payload) -> &str {
+    payload
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(no message)");
-    let title = core.title();
-    stderr::write(&[&format!("switchgrass: greenlet {title} {what}: {message}\n")]);
+        .unwrap_or("(no message)")
 }
 
 /// Reports a greenlet that will never end.

@@ -61,6 +61,8 @@ pub(super) struct Thread {
     pub(super) main: NonNull<Core>,
     pub(super) delivery: Delivery,
     pub(super) tracer: RefCell<Option<Tracer>>,
+    /// The greenlet of whoever schedules the others, if somebody does.
+    pub(super) scheduler: Cell<Option<Hold>>,
     /// Greenlets that are neither dead nor main.
     pub(super) live: Cell<usize>,
     pub(super) next_id: Cell<u64>,
@@ -166,6 +168,7 @@ impl Here {
             main,
             delivery: Delivery::default(),
             tracer: RefCell::new(None),
+            scheduler: Cell::new(None),
             live: Cell::new(0),
             next_id: Cell::new(1),
             orphaned: Cell::new(false),
@@ -282,6 +285,13 @@ impl Delivery {
 }
 
 impl Thread {
+    pub(super) fn is_scheduler(&self, core: &Core) -> bool {
+        let scheduler = self.scheduler.take();
+        let is_it = scheduler.as_ref().is_some_and(|scheduler| ptr::eq(&**scheduler, core));
+        self.scheduler.set(scheduler);
+        is_it
+    }
+
     pub(super) fn tracer(&self) -> Option<Tracer> {
         self.tracer.borrow().as_ref().map(Rc::clone)
     }

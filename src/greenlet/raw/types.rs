@@ -12,6 +12,8 @@ impl TypeKey {
     pub(crate) const NONE: TypeKey = TypeKey(0);
     /// Whatever it is, it is not looked at.
     pub(crate) const ANY: TypeKey = TypeKey(1);
+    /// `()`, the first of the frequent types.
+    pub(crate) const UNIT: TypeKey = TypeKey(2);
     /// Nothing but the end of a greenlet, or what that greenlet sends.
     pub(crate) const END: TypeKey = TypeKey(u32::MAX - 1);
     /// A closed door. Never what anybody accepts.

@@ -1,0 +1,105 @@
+#![forbid(unsafe_code)]
+//! Coroutines that are to be like this or like that.
+
+use super::join::JoinHandle;
+use super::packet::Packet;
+use crate::greenlet::BuildError;
+use crate::greenlet::scheduled::DetachedSpec;
+use crate::hub::{self, Deadline, Start, Task};
+use std::borrow::Cow;
+use std::panic::Location;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Makes a coroutine that is not like others.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use switchgrass::coroutine::Builder;
+///
+/// let handle = Builder::new()
+///     .name("late")
+///     .stack_size(64 * 1024)
+///     .start_after(Duration::from_millis(1))
+///     .spawn(|| 5)?;
+/// assert_eq!(handle.join().unwrap(), 5);
+/// # Ok::<(), switchgrass::BuildError>(())
+/// ```
+#[derive(Debug, Default)]
+#[must_use = "a builder does nothing until it spawns"]
+pub struct Builder {
+    name: Option<Cow<'static, str>>,
+    stack_size: Option<usize>,
+    delay: Option<Duration>,
+}
+
+impl Builder {
+    /// One that makes coroutines as [`spawn`](crate::spawn) does.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A name, for messages.
+    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The size of its stack in bytes, from [`stack::MIN_SIZE`](crate::stack::MIN_SIZE) to
+    /// [`stack::MAX_SIZE`](crate::stack::MAX_SIZE).
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// It begins so much later, and not at its first turn. One that is killed before never begins.
+    pub fn start_after(mut self, delay: Duration) -> Self {
+        self.delay = Some(delay);
+        self
+    }
+
+    /// Makes the coroutine. See [`spawn`](crate::spawn).
+    ///
+    /// # Errors
+    ///
+    /// When there is no stack for it, as said by [`BuildError`].
+    ///
+    /// # Panics
+    ///
+    /// When the thread is ending and has ended its coroutines.
+    ///
+    /// # Switching
+    ///
+    /// Never switches.
+    #[track_caller]
+    pub fn spawn<T: 'static>(
+        self,
+        body: impl FnOnce() -> T + 'static,
+    ) -> Result<JoinHandle<T>, BuildError> {
+        let start = match self.delay {
+            None => Start::Now,
+            Some(delay) => Deadline::after(delay).map_or(Start::Held, Start::At),
+        };
+        let spec = DetachedSpec { name: self.name.clone(), stack_size: self.stack_size };
+        spawn_as(self.name, spec, start, body)
+    }
+}
+
+#[inline]
+#[track_caller]
+pub(super) fn spawn_as<T: 'static>(
+    name: Option<Cow<'static, str>>,
+    spec: DetachedSpec,
+    start: Start,
+    body: impl FnOnce() -> T + 'static,
+) -> Result<JoinHandle<T>, BuildError> {
+    let task = Task::new(hub::next_id(), name, Some(Location::caller()));
+    let packet = Rc::new(Packet::new(task));
+    let own = Rc::clone(&packet);
+    let owner = Rc::<Packet<T>>::clone(&packet);
+    let greenlet = hub::spawn(spec, start, owner, move |()| own.run(body))?;
+    let _ = packet.head.task.greenlet.set(greenlet);
+    Ok(JoinHandle::new(packet))
+}

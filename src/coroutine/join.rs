@@ -1,0 +1,404 @@
+#![forbid(unsafe_code)]
+//! Handles of coroutines: wait for one, end it, be told of its end.
+
+use super::error::JoinError;
+use super::packet::{Head, Link, Packet, notify_in_hub};
+use crate::greenlet::scheduled::Payload;
+use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
+use crate::hub::{self, Deadline, TaskRef, Wake};
+use std::borrow::Cow;
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// A coroutine: to ask who it is, to end it, to be told of its end. A further handle of it is a clone.
+///
+/// Dropping it has no effect on the coroutine.
+///
+/// # Examples
+///
+/// ```
+/// use switchgrass::coroutine;
+///
+/// let handle = coroutine::Builder::new().name("worker").spawn(|| coroutine::current().name());
+/// assert_eq!(handle.unwrap().join().unwrap().as_deref(), Some("worker"));
+/// assert_eq!(coroutine::current().name().as_deref(), Some("main"));
+/// ```
+#[derive(Clone)]
+pub struct Coroutine(pub(super) TaskRef);
+
+/// Names a link, to take it off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkId(u64);
+
+impl Coroutine {
+    /// Its number, which no other coroutine of the thread has or had. Main's is 0.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// Its name, if it was given one.
+    pub fn name(&self) -> Option<Cow<'static, str>> {
+        self.0.name.clone()
+    }
+
+    /// Where it was spawned. `None` for main.
+    pub fn spawned_at(&self) -> Option<&'static Location<'static>> {
+        self.0.site
+    }
+
+    /// What it waits for, in words: the operation that has suspended it last.
+    pub fn waits_for(&self) -> Option<&'static str> {
+        let greenlet = self.greenlet()?;
+        (!self.is_finished() && !greenlet.is_current()).then(|| greenlet.purpose())
+    }
+
+    /// The greenlet that its body runs in. `None` when it has ended.
+    pub fn greenlet(&self) -> Option<AnyWeakGreenlet> {
+        if self.is_finished() { None } else { self.0.greenlet.get().cloned() }
+    }
+
+    /// Whether it has ended, in whichever way.
+    pub fn is_finished(&self) -> bool {
+        Head::of(&self.0).is_some_and(Head::is_finished)
+    }
+
+    /// Has a [`GreenletExit`] raised in it when the hub comes to that: after those that are ready now, and
+    /// after itself if it is one of these. One that has not begun never does. One that has ended, stays so.
+    /// In the current one it is raised here and now.
+    ///
+    /// The coroutine may catch it and go on; it is an ordinary unwind. To wait for its end, see
+    /// [`Coroutine::kill_wait`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use switchgrass::{JoinError, coroutine, spawn, yield_now};
+    ///
+    /// let endless = spawn(|| loop { yield_now() });
+    /// yield_now();
+    /// endless.kill();
+    /// assert!(matches!(endless.join(), Err(JoinError::Killed)));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// With the `GreenletExit`, if it is the current coroutine.
+    ///
+    /// # Switching
+    ///
+    /// Never switches; but the body of one that has not begun is dropped here, with whatever that does.
+    pub fn kill(&self) {
+        self.kill_with(Box::new(GreenletExit));
+    }
+
+    /// As [`Coroutine::kill`], with something else to raise: the coroutine ends by
+    /// [`JoinError::Panicked`], unless it catches it.
+    ///
+    /// # Panics
+    ///
+    /// With the payload, if it is the current coroutine.
+    ///
+    /// # Switching
+    ///
+    /// As [`Coroutine::kill`].
+    pub fn kill_with(&self, payload: Payload) {
+        let task = &self.0;
+        let Some(greenlet) = self.greenlet() else { return };
+        if hub::current_task().id == task.id {
+            resume_unwind(payload);
+        }
+        if greenlet.is_started() {
+            return hub::interrupt(task.clone(), payload);
+        }
+        let Some(head) = Head::of(task) else { return };
+        // Its body may drop things of the user's.
+        let dropped = catch_unwind(AssertUnwindSafe(|| greenlet.discard()));
+        if !head.is_finished() {
+            head.fail(payload);
+            head.finish(|| task.clone());
+        }
+        if let Err(payload) = dropped {
+            resume_unwind(payload);
+        }
+    }
+
+    /// [`Coroutine::kill`], and waits for its end, for at most `limit` (`None`: for ever). Whether it has
+    /// ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::panic::{AssertUnwindSafe, catch_unwind};
+    /// use std::time::Duration;
+    /// use switchgrass::{sleep, spawn, yield_now};
+    ///
+    /// let stubborn = spawn(|| {
+    ///     let _ = catch_unwind(|| sleep(Duration::from_secs(60)));
+    ///     sleep(Duration::from_millis(20));
+    /// });
+    /// yield_now();
+    /// assert!(!stubborn.kill_wait(Some(Duration::from_millis(1))));
+    /// assert!(stubborn.kill_wait(None));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// With what is raised in the current coroutine meanwhile; with the `GreenletExit`, if that is to be
+    /// killed.
+    ///
+    /// # Switching
+    ///
+    /// Switches, unless it has ended already. All others may run meanwhile.
+    ///
+    /// # Cancellation
+    ///
+    /// The kill is under way all the same.
+    pub fn kill_wait(&self, limit: Option<Duration>) -> bool {
+        let deadline = limit.and_then(Deadline::after);
+        self.kill();
+        self.wait("Coroutine::kill_wait", deadline)
+    }
+
+    /// Has `callback` run in a coroutine of its own when this one has ended: at once if it has already,
+    /// but never before the caller gives up control. Callbacks, and those who wait in
+    /// [`JoinHandle::join`], come in the order in which they were added.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use std::rc::Rc;
+    /// use switchgrass::{spawn, yield_now};
+    ///
+    /// let told = Rc::new(Cell::new(false));
+    /// let handle = spawn(|| ());
+    /// let tell = Rc::clone(&told);
+    /// handle.link(move || tell.set(true));
+    /// handle.join().unwrap();
+    /// yield_now();
+    /// yield_now();
+    /// assert!(told.get());
+    /// ```
+    ///
+    /// # Switching
+    ///
+    /// Never switches. The callback may.
+    pub fn link(&self, callback: impl FnOnce() + 'static) -> LinkId {
+        self.add(Link::Spawn(Box::new(callback)))
+    }
+
+    /// As [`Coroutine::link`], but the callback runs in the hub: sooner, and it must not wait. What it
+    /// panics with is reported on standard error.
+    ///
+    /// # Switching
+    ///
+    /// Never switches, nor may the callback: waiting in it is a panic that says so.
+    pub fn link_in_hub(&self, callback: impl FnOnce() + 'static) -> LinkId {
+        self.add(Link::InHub(Box::new(callback)))
+    }
+
+    /// Takes a link off. Whether it was there and has not run: also while others are being run.
+    pub fn unlink(&self, link: LinkId) -> bool {
+        Head::of(&self.0).is_some_and(|head| head.unlink(link.0))
+    }
+
+    pub(super) fn add(&self, link: Link) -> LinkId {
+        let Some(head) = Head::of(&self.0) else {
+            // Main ends with its thread: nobody is left who could be told.
+            return LinkId(0);
+        };
+        let id = head.link(link);
+        if head.is_finished() {
+            notify_in_hub(self.0.clone());
+        }
+        LinkId(id)
+    }
+
+    /// Waits for its end until `deadline`. Whether it has ended.
+    pub(super) fn wait(&self, purpose: &'static str, deadline: Option<Deadline>) -> bool {
+        let Some(head) = Head::of(&self.0) else { panic!("main ends with its thread: nobody can wait for it") };
+        wait_for(head, purpose, deadline)
+    }
+}
+
+/// Waits for an end until `deadline`. Whether it has come.
+#[inline]
+fn wait_for(head: &Head, purpose: &'static str, deadline: Option<Deadline>) -> bool {
+    if head.is_finished() {
+        return true;
+    }
+    let me = hub::current_greenlet();
+    let _linked = head.link_for_now(Link::Unpark(me));
+    loop {
+        let wake = hub::park(purpose, deadline);
+        if head.is_finished() {
+            return true;
+        }
+        if wake == Wake::TimedOut {
+            return false;
+        }
+    }
+}
+
+impl fmt::Debug for Coroutine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Coroutine({})", self.0.title())
+    }
+}
+
+impl PartialEq for Coroutine {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for Coroutine {}
+
+/// Waits for a coroutine's end, and takes its result. What else can be done with a coroutine is listed at
+/// [`Coroutine`], to which this dereferences.
+///
+/// Dropping it has no effect on the coroutine, which goes on. It stays on its thread:
+///
+/// ```compile_fail,E0277
+/// let handle = switchgrass::spawn(|| ());
+/// std::thread::spawn(move || handle.join());
+/// ```
+///
+/// It is a [`Future`] as well, for code that is written so.
+///
+/// # Examples
+///
+/// ```
+/// use switchgrass::spawn;
+///
+/// let sum = spawn(|| 1 + 2);
+/// assert!(!sum.is_finished(), "nothing runs before the spawner gives up control");
+/// assert_eq!(sum.join().unwrap(), 3);
+/// ```
+pub struct JoinHandle<T> {
+    coroutine: Coroutine,
+    packet: Rc<Packet<T>>,
+    /// The link of the waker that was left last.
+    waker: Option<LinkId>,
+}
+
+impl<T: 'static> JoinHandle<T> {
+    #[inline]
+    pub(super) fn new(packet: Rc<Packet<T>>) -> Self {
+        let coroutine = Coroutine(TaskRef(Rc::<Packet<T>>::clone(&packet)));
+        JoinHandle { coroutine, packet, waker: None }
+    }
+}
+
+impl<T> JoinHandle<T> {
+    /// The coroutine, for as long as one wants.
+    pub fn coroutine(&self) -> Coroutine {
+        self.coroutine.clone()
+    }
+
+    /// Waits until the coroutine has ended, and takes its result.
+    ///
+    /// # Errors
+    ///
+    /// The cases of [`JoinError`].
+    ///
+    /// # Panics
+    ///
+    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
+    /// it, with a message that lists who waits for what. In a coroutine that joins itself.
+    ///
+    /// # Switching
+    ///
+    /// Switches, unless it has ended already. All others may run meanwhile.
+    ///
+    /// # Cancellation
+    ///
+    /// The coroutine goes on; its result is lost with this handle.
+    #[track_caller]
+    pub fn join(mut self) -> Result<T, JoinError> {
+        self.wait_until("JoinHandle::join", None);
+        self.packet.take()
+    }
+
+    /// As [`JoinHandle::join`], for at most `limit`. `None` if it has not ended by then; once it has, the
+    /// result is there once, and then [`JoinError::Taken`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use switchgrass::{sleep, spawn};
+    ///
+    /// let mut slow = spawn(|| sleep(Duration::from_millis(20)));
+    /// assert!(slow.join_timeout(Duration::from_millis(1)).is_none());
+    /// slow.join_timeout(Duration::from_secs(60)).expect("in time").unwrap();
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`JoinHandle::join`].
+    ///
+    /// # Switching
+    ///
+    /// As [`JoinHandle::join`]; a limit of zero lets those run that are ready.
+    ///
+    /// # Cancellation
+    ///
+    /// Nothing is lost.
+    #[track_caller]
+    pub fn join_timeout(&mut self, limit: Duration) -> Option<Result<T, JoinError>> {
+        let is_finished = self.wait_until("JoinHandle::join_timeout", Deadline::after(limit));
+        is_finished.then(|| self.packet.take())
+    }
+
+    /// How it has failed, if it has.
+    pub(super) fn into_failure(self) -> Option<JoinError> {
+        self.packet.take().err()
+    }
+
+    #[track_caller]
+    fn wait_until(&mut self, purpose: &'static str, deadline: Option<Deadline>) -> bool {
+        let head = &self.packet.head;
+        if !head.is_finished() {
+            let is_own = self.coroutine.0.greenlet.get().is_some_and(|own| own.is_current());
+            assert!(!is_own, "a coroutine that joins itself would wait for ever");
+        }
+        wait_for(head, purpose, deadline)
+    }
+}
+
+impl<T> std::ops::Deref for JoinHandle<T> {
+    type Target = Coroutine;
+
+    fn deref(&self) -> &Coroutine {
+        &self.coroutine
+    }
+}
+
+impl<T> Unpin for JoinHandle<T> {}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(link) = self.waker.take() {
+            self.coroutine.unlink(link);
+        }
+        if self.packet.head.is_finished() {
+            return Poll::Ready(self.packet.take());
+        }
+        self.waker = Some(self.coroutine.add(Link::Wake(context.waker().clone())));
+        Poll::Pending
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("JoinHandle").field(&self.coroutine).finish()
+    }
+}

@@ -1,0 +1,242 @@
+#![forbid(unsafe_code)]
+//! What a coroutine and its handles share: its task, its end, and who is to be told of it.
+
+use super::error::JoinError;
+use crate::greenlet::scheduled::{Owner, Payload, describe};
+use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
+use crate::hub::{self, Task, TaskRef};
+use crate::sys::stderr;
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::task::Waker;
+
+/// What a coroutine and its handles share.
+pub(super) struct Packet<T> {
+    pub(super) head: Head,
+    pub(super) value: Cell<Option<T>>,
+}
+
+/// The part that does not depend on what the coroutine returns.
+pub(super) struct Head {
+    pub(super) task: Task,
+    finished: Cell<bool>,
+    failure: Cell<Option<JoinError>>,
+    /// The first one needs no memory of its own.
+    first: Cell<Option<(u64, Link)>>,
+    others: RefCell<Others>,
+}
+
+/// Few coroutines have them, so they are one word.
+type Others = Option<Box<VecDeque<(u64, Link)>>>;
+
+/// What is to be done when a coroutine has ended.
+pub(super) enum Link {
+    Unpark(AnyWeakGreenlet),
+    Wake(Waker),
+    /// Ours: does not wait, and does not panic.
+    Tell(Box<dyn FnOnce()>),
+    /// The user's, to be run in the hub.
+    InHub(Box<dyn FnOnce()>),
+    /// The user's, to be run in a coroutine.
+    Spawn(Box<dyn FnOnce()>),
+}
+
+/// A link that is taken off when this is dropped.
+pub(super) struct Linked<'a> {
+    head: &'a Head,
+    id: u64,
+}
+
+impl<T> Packet<T> {
+    pub(super) fn new(task: Task) -> Self {
+        let head = Head {
+            task,
+            finished: Cell::new(false),
+            failure: Cell::new(None),
+            first: Cell::new(None),
+            others: RefCell::new(None),
+        };
+        Packet { head, value: Cell::new(None) }
+    }
+
+    /// The outcome, which is there once.
+    pub(super) fn take(&self) -> Result<T, JoinError> {
+        if let Some(value) = self.value.take() {
+            return Ok(value);
+        }
+        Err(self.head.failure.take().unwrap_or(JoinError::Taken))
+    }
+}
+
+impl<T: 'static> Packet<T> {
+    /// The body of the coroutine.
+    pub(super) fn run(self: Rc<Self>, body: impl FnOnce() -> T) {
+        hub::begin();
+        match catch_unwind(AssertUnwindSafe(body)) {
+            Ok(value) => self.value.set(Some(value)),
+            Err(payload) => self.head.fail(payload),
+        }
+        self.head.finish(|| TaskRef(Rc::<Packet<T>>::clone(&self)));
+        let owner = self.head.task.greenlet.get().and_then(|greenlet| greenlet.set_owner(None));
+        let last = (self, owner);
+        if std::mem::needs_drop::<T>() {
+            // Perhaps nobody wants the value: then it is dropped here.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(last))) {
+                complain("the destructor of a coroutine's result", &payload);
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+            }
+        }
+    }
+}
+
+impl<T: 'static> Owner for Packet<T> {
+    fn as_any(&self) -> &dyn Any {
+        &self.head.task
+    }
+
+    fn more(&self) -> Option<&dyn Any> {
+        Some(&self.head)
+    }
+}
+
+fn complain(what: &str, payload: &Payload) {
+    let message = describe(payload);
+    stderr::write(&[&format!("switchgrass: {what} panicked: {message}\n")]);
+}
+
+impl Head {
+    pub(super) fn of(task: &TaskRef) -> Option<&Head> {
+        task.0.more()?.downcast_ref()
+    }
+
+    #[inline]
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished.get()
+    }
+
+    pub(super) fn is_successful(&self) -> bool {
+        let failure = self.failure.take();
+        let has_panicked = matches!(failure, Some(JoinError::Panicked(_)));
+        self.failure.set(failure);
+        self.is_finished() && !has_panicked
+    }
+
+    /// Notes that the coroutine ends by a panic, and says so unless it is a kill.
+    #[cold]
+    pub(super) fn fail(&self, payload: Payload) {
+        let error = if payload.is::<GreenletExit>() {
+            JoinError::Killed
+        } else {
+            self.report(&payload);
+            JoinError::Panicked(payload)
+        };
+        self.failure.set(Some(error));
+    }
+
+    fn report(&self, payload: &Payload) {
+        let (title, message) = (self.task.title(), describe(payload));
+        let site = self.task.site.map_or(String::new(), |site| format!(" (spawned at {site})"));
+        stderr::write(&[&format!("switchgrass: coroutine {title} panicked: {message}{site}\n")]);
+    }
+
+    /// Tells everybody who is linked, in the order of their links: at once, but from the first callback of
+    /// the user's on in the hub.
+    #[inline]
+    pub(super) fn finish(&self, task: impl FnOnce() -> TaskRef) {
+        self.finished.set(true);
+        while let Some(link) = self.pop_link() {
+            match link {
+                (_, Link::Unpark(greenlet)) => hub::unpark(&greenlet),
+                (_, Link::Tell(tell)) => tell(),
+                other => {
+                    if let Some(next) = self.first.replace(Some(other)) {
+                        self.others.borrow_mut().get_or_insert_default().push_front(next);
+                    }
+                    return notify_in_hub(task());
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn pop_link(&self) -> Option<(u64, Link)> {
+        let first = self.first.take()?;
+        let next = self.others.borrow_mut().as_mut().and_then(|others| others.pop_front());
+        self.first.set(next);
+        Some(first)
+    }
+
+    /// Adds a link.
+    #[inline]
+    pub(super) fn link(&self, link: Link) -> u64 {
+        let id = hub::next_id();
+        match self.first.take() {
+            None => self.first.set(Some((id, link))),
+            first => {
+                self.first.set(first);
+                self.others.borrow_mut().get_or_insert_default().push_back((id, link));
+            }
+        }
+        id
+    }
+
+    /// Takes a link off. Whether it was there.
+    #[inline]
+    pub(super) fn unlink(&self, id: u64) -> bool {
+        match self.first.take() {
+            None => false,
+            Some((first, link)) if first == id => {
+                let next = self.others.borrow_mut().as_mut().and_then(|others| others.pop_front());
+                self.first.set(next);
+                drop(link);
+                true
+            }
+            first => {
+                self.first.set(first);
+                let mut others = self.others.borrow_mut();
+                let link = others.as_mut().and_then(|others| {
+                    let at = others.iter().position(|(other, _)| *other == id)?;
+                    others.remove(at)
+                });
+                drop(others);
+                link.is_some()
+            }
+        }
+    }
+
+    pub(super) fn link_for_now(&self, link: Link) -> Linked<'_> {
+        Linked { head: self, id: self.link(link) }
+    }
+}
+
+/// Goes on with the links of one that has ended. A callback may take off those that come after it, and may
+/// panic without harm to them.
+#[cold]
+pub(super) fn notify_in_hub(task: TaskRef) {
+    hub::call(move || {
+        let head = Head::of(&task).expect("a coroutine's task has one");
+        while let Some((_, link)) = head.pop_link() {
+            let told = catch_unwind(AssertUnwindSafe(|| match link {
+                Link::Unpark(greenlet) => hub::unpark(&greenlet),
+                Link::Tell(tell) => tell(),
+                Link::Wake(waker) => waker.wake(),
+                Link::InHub(callback) => callback(),
+                Link::Spawn(callback) => drop(super::spawn(callback)),
+            }));
+            if let Err(payload) = told {
+                let title = head.task.title();
+                complain(&format!("a link of coroutine {title}"), &payload);
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+            }
+        }
+    });
+}
+
+impl Drop for Linked<'_> {
+    fn drop(&mut self) {
+        self.head.unlink(self.id);
+    }
+}

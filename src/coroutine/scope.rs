@@ -1,0 +1,232 @@
+//! Coroutines that may borrow from the one that makes them.
+//!
+//! One of the few places with `unsafe` above the engine: a body that borrows is given to the hub as one that
+//! does not. It is sound since [`scope`] does not return before every body has ended and is gone: not by a
+//! destructor that somebody could forget, but by its own frame, which nobody else can reach.
+
+use super::error::JoinError;
+use super::join::{Coroutine, JoinHandle};
+use super::packet::Link;
+use crate::hub;
+use crate::sys::stderr;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process;
+use std::rc::Rc;
+
+/// Calls `f` with a scope: coroutines that are spawned in it may borrow what lives longer than this call.
+///
+/// When `f` returns, they are joined. When it panics, or something is raised in the current coroutine while
+/// they are joined, they are killed, and joined. So none of them is left on any way out, and this is sound
+/// whatever is forgotten.
+///
+/// # Examples
+///
+/// ```
+/// use switchgrass::coroutine::scope;
+///
+/// let words = ["one", "two", "three"].map(String::from);
+/// let lengths = scope(|scope| {
+///     let all: Vec<_> = words.iter().map(|word| scope.spawn(move || word.len())).collect();
+///     all.into_iter().map(|handle| handle.join().unwrap()).collect::<Vec<_>>()
+/// });
+/// assert_eq!(lengths, [3, 3, 5]);
+/// ```
+///
+/// A body may not borrow what ends before the scope:
+///
+/// ```compile_fail,E0373
+/// switchgrass::coroutine::scope(|scope| {
+///     let inner = String::new();
+///     scope.spawn(|| inner.len());
+/// });
+/// ```
+///
+/// # Panics
+///
+/// With what `f` panics, or what is raised in the current coroutine meanwhile. Otherwise, with the panic of
+/// the first coroutine of the scope that has panicked and was not joined.
+///
+/// # Switching
+///
+/// Switches, unless all have ended already. All others may run meanwhile.
+///
+/// # Cancellation
+///
+/// The coroutines of the scope are killed, and their ends waited for.
+pub fn scope<'env, R>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> R) -> R {
+    let scope = Scope {
+        members: Rc::default(),
+        scope: PhantomData,
+        env: PhantomData,
+    };
+    let everybody = Everybody(&scope.members);
+    let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    let raised = everybody.wait(result.is_err());
+    std::mem::forget(everybody);
+    let failed = scope.members.failed.take();
+    match (result, raised) {
+        (Err(payload), _) | (Ok(_), Some(payload)) => resume_unwind(payload),
+        (Ok(result), None) => match failed {
+            Some(payload) => resume_unwind(payload),
+            None => result,
+        },
+    }
+}
+
+/// Where coroutines are spawned that may borrow. See [`scope`].
+pub struct Scope<'scope, 'env: 'scope> {
+    members: Rc<Members>,
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+#[derive(Default)]
+struct Members {
+    /// Those that may not have ended.
+    alive: RefCell<Vec<Coroutine>>,
+    waiter: RefCell<Option<crate::greenlet::AnyWeakGreenlet>>,
+    /// The first panic that nobody has joined.
+    failed: Cell<Option<Box<dyn std::any::Any + Send>>>,
+}
+
+/// Ends the process if it is dropped: then a scope would be left that bodies borrow from.
+struct Everybody<'a>(&'a Members);
+
+impl Everybody<'_> {
+    /// Waits until all have ended, killing them first if `kill`. Returns what was raised meanwhile.
+    fn wait(&self, mut kill: bool) -> Option<Box<dyn std::any::Any + Send>> {
+        let mut raised = None;
+        loop {
+            if kill {
+                let alive = self.0.alive.borrow().clone();
+                // What the destructor of an unstarted body panics with goes the same way.
+                let killed = catch_unwind(AssertUnwindSafe(|| alive.iter().for_each(Coroutine::kill)));
+                raised = raised.or(killed.err());
+            }
+            self.0.alive.borrow_mut().retain(|coroutine| !coroutine.is_finished());
+            if self.0.alive.borrow().is_empty() {
+                return raised;
+            }
+            let waiter = self.0.waiter.replace(Some(hub::current_greenlet()));
+            drop(waiter);
+            let woken = catch_unwind(AssertUnwindSafe(|| hub::park("the end of a scope", None)));
+            kill = woken.is_err();
+            if raised.is_none() {
+                raised = woken.err();
+            }
+        }
+    }
+}
+
+impl Drop for Everybody<'_> {
+    fn drop(&mut self) {
+        stderr::write(&["switchgrass: a scope was left with coroutines that borrow from it\n"]);
+        process::abort();
+    }
+}
+
+impl<'scope> Scope<'scope, '_> {
+    /// Makes a coroutine that may borrow what lives longer than the scope. See [`spawn`](crate::spawn).
+    ///
+    /// # Panics
+    ///
+    /// When there is no stack for it.
+    ///
+    /// # Switching
+    ///
+    /// Never switches.
+    #[track_caller]
+    pub fn spawn<T: 'scope>(
+        &'scope self,
+        body: impl FnOnce() -> T + 'scope,
+    ) -> ScopedJoinHandle<'scope, T> {
+        let value = Rc::new(Cell::new(None));
+        let place = Rc::clone(&value);
+        let body: Box<dyn FnOnce() + 'scope> = Box::new(move || place.set(Some(body())));
+        // SAFETY: `scope` returns, and 'scope ends, only when the coroutine has ended; by then the body is
+        // gone, called or dropped. A coroutine that never ends on a thread that does leaves the frame of
+        // `scope` suspended for ever, or ends the process.
+        let body: Box<dyn FnOnce() + 'static> = unsafe { std::mem::transmute(body) };
+        let handle = super::spawn(body);
+        let members = Rc::clone(&self.members);
+        handle.add(Link::Tell(Box::new(move || {
+            if let Some(waiter) = &*members.waiter.borrow() {
+                hub::unpark(waiter);
+            }
+        })));
+        self.members.alive.borrow_mut().push(handle.coroutine());
+        ScopedJoinHandle { handle: Some(handle), value, members: Rc::clone(&self.members), scope: PhantomData }
+    }
+}
+
+impl fmt::Debug for Scope<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").field("alive", &self.members.alive.borrow().len()).finish()
+    }
+}
+
+/// The handle of a coroutine of a [`scope`].
+pub struct ScopedJoinHandle<'scope, T> {
+    handle: Option<JoinHandle<()>>,
+    value: Rc<Cell<Option<T>>>,
+    members: Rc<Members>,
+    scope: PhantomData<&'scope mut &'scope ()>,
+}
+
+impl<T> ScopedJoinHandle<'_, T> {
+    /// As [`JoinHandle::join`].
+    ///
+    /// # Errors
+    ///
+    /// The cases of [`JoinError`].
+    ///
+    /// # Panics
+    ///
+    /// As [`JoinHandle::join`].
+    ///
+    /// # Switching
+    ///
+    /// As [`JoinHandle::join`].
+    ///
+    /// # Cancellation
+    ///
+    /// The coroutine goes on, until the scope ends.
+    #[track_caller]
+    pub fn join(mut self) -> Result<T, JoinError> {
+        let handle = self.handle.take().expect("taken here and when dropped");
+        handle.join()?;
+        self.value.take().ok_or(JoinError::Taken)
+    }
+
+    /// The coroutine.
+    pub fn coroutine(&self) -> Coroutine {
+        self.handle.as_ref().expect("taken when dropped").coroutine()
+    }
+}
+
+impl<T> Drop for ScopedJoinHandle<'_, T> {
+    fn drop(&mut self) {
+        // Nobody joins it: its panic is the scope's.
+        let Some(handle) = self.handle.take() else { return };
+        let members = Rc::clone(&self.members);
+        let coroutine = handle.coroutine();
+        let handle = Cell::new(Some(handle));
+        let note = move || {
+            let Some(handle) = handle.take() else { return };
+            if let Some(JoinError::Panicked(payload)) = handle.into_failure() {
+                let first = members.failed.take().or(Some(payload));
+                members.failed.set(first);
+            }
+        };
+        if coroutine.is_finished() { note() } else { drop(coroutine.add(Link::Tell(Box::new(note)))) }
+    }
+}
+
+impl<T> fmt::Debug for ScopedJoinHandle<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ScopedJoinHandle").field(&self.handle).finish()
+    }
+}

@@ -1,0 +1,181 @@
+//! For whoever schedules greenlets: what it keeps in a block, and the switch that carries nothing.
+//!
+//! A scheduler's greenlets are *detached*: no handle keeps them, they live until they end. That there is
+//! a loop is not known here: the mark, the purpose and the owner are not looked at.
+
+use super::core::Life;
+use super::create::create_detached;
+use super::end;
+use super::handle::{Hold, Untyped, WeakGreenlet};
+use super::switch::{self, Failure, PLAIN, receive, switch_stacks};
+use super::thread::{self, Here};
+use super::types::TypeKey;
+use super::{AnyWeakGreenlet, Payload};
+use crate::arch::{Word, float_modes_changed};
+use crate::greenlet::error::{BuildError, SwitchError};
+use std::any::Any;
+use std::borrow::Cow;
+use std::mem::{self, ManuallyDrop};
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+/// What a scheduler knows about one of its greenlets.
+pub(crate) trait Owner: Any {
+    /// What the scheduler itself knows.
+    fn as_any(&self) -> &dyn Any;
+
+    /// What others have added.
+    fn more(&self) -> Option<&dyn Any> {
+        None
+    }
+}
+
+/// What a detached greenlet is to be like.
+#[derive(Debug, Default)]
+pub(crate) struct DetachedSpec {
+    pub(crate) name: Option<Cow<'static, str>>,
+    /// `None` for the usual one.
+    pub(crate) stack_size: Option<usize>,
+}
+
+/// Makes a greenlet that no handle keeps. Its end goes to `parent`.
+#[inline]
+pub(crate) fn spawn(
+    parent: &AnyWeakGreenlet,
+    spec: DetachedSpec,
+    owner: Option<Rc<dyn Owner>>,
+    body: impl FnOnce(()) + 'static,
+) -> Result<AnyWeakGreenlet, BuildError> {
+    // SAFETY: a body that borrows nothing.
+    let hold = unsafe { create_detached(parent.core(), spec, body)? };
+    if owner.is_some() {
+        hold.cold().owner.set(owner);
+    }
+    Ok(WeakGreenlet::untyped_of(hold))
+}
+
+/// Calls `f` with the greenlet that runs. It may switch: the greenlet lives until it has come back.
+///
+/// # Panics
+///
+/// On a thread without greenlets.
+#[inline(always)]
+pub(crate) fn with_current<R>(f: impl FnOnce(&AnyWeakGreenlet) -> R) -> R {
+    let current = thread::current().expect("a thread with a scheduler has greenlets");
+    // SAFETY: no types; and the current greenlet's life has a hold of its block, which lasts until this
+    // frame has ended, being on its stack. It is not given up here.
+    let current = ManuallyDrop::new(unsafe { WeakGreenlet::of(Hold::from_block(current)) });
+    f(&current)
+}
+
+/// The thread's main greenlet. `None` when the thread has unwound its greenlets.
+pub(crate) fn main() -> Option<AnyWeakGreenlet> {
+    let here = Here::ready()?;
+    // SAFETY: main's block is the thread's own.
+    Some(WeakGreenlet::untyped(unsafe { here.main.as_ref() }))
+}
+
+/// Calls `look` with every greenlet of the thread that is neither dead nor main.
+pub(crate) fn for_each_alive(mut look: impl FnMut(AnyWeakGreenlet)) {
+    let Some(here) = Here::existing() else { return };
+    here.slab.each(|block| {
+        // SAFETY: made by the slab, which exists.
+        let core = unsafe { block.as_ref() };
+        if core.is_alive() && !core.is_main() {
+            look(WeakGreenlet::untyped(core));
+        }
+    });
+}
+
+/// Says which greenlet is the scheduler's own: [`unwind_all`](super::unwind_all) spares it, and it is
+/// not counted.
+pub(crate) fn set_scheduler(scheduler: Option<AnyWeakGreenlet>) {
+    if let Some(here) = Here::existing() {
+        here.scheduler.set(scheduler.map(WeakGreenlet::into_hold));
+    }
+}
+
+impl WeakGreenlet<Untyped, Untyped> {
+    /// A word for the scheduler. Zero in a new greenlet.
+    #[inline(always)]
+    pub(crate) fn mark(&self) -> u8 {
+        self.core().mark.get()
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_mark(&self, mark: u8) {
+        self.core().mark.set(mark);
+    }
+
+    /// What it is suspended for, says the scheduler.
+    pub(crate) fn purpose(&self) -> &'static str {
+        self.core().purpose.get()
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_purpose(&self, purpose: &'static str) {
+        self.core().purpose.set(purpose);
+    }
+
+    /// What the scheduler knows about it.
+    pub(crate) fn owner(&self) -> Option<Rc<dyn Owner>> {
+        let slot = &self.core().cold().owner;
+        let owner = slot.take();
+        slot.set(owner.clone());
+        owner
+    }
+
+    pub(crate) fn set_owner(&self, owner: Option<Rc<dyn Owner>>) -> Option<Rc<dyn Owner>> {
+        self.core().cold().owner.replace(owner)
+    }
+
+    /// Ends it if it has not begun. Its body is dropped here and now.
+    ///
+    /// # Panics
+    ///
+    /// With what the body's destructor panics, when it has ended.
+    pub(crate) fn discard(&self) {
+        if self.core().life.get() == Life::Unstarted {
+            end::discard_unstarted(Here::of_a_block(), self.core());
+        }
+    }
+
+    /// Ends it if it is suspended, and comes back. Returns what was thrown into the caller meanwhile.
+    pub(crate) fn unwind(&self) -> Option<Payload> {
+        end::try_unwind(Here::of_a_block(), self.core(), TypeKey::ANY)
+    }
+
+    /// Switches to it with nothing and awaits nothing, and lets go of it: what a scheduler does.
+    #[inline(always)]
+    pub(crate) fn pass(self) -> Result<(), SwitchError<()>> {
+        let to = self.core();
+        // SAFETY: a handle is there, so this thread has a current greenlet, which is alive.
+        let from = unsafe { thread::current().unwrap_unchecked().as_ref() };
+        let both_unit = to.accepts.get() == TypeKey::UNIT && from.accepts.get() == TypeKey::UNIT;
+        if !both_unit || thread::alarmed() || float_modes_changed() {
+            return switch::switch_slowly(to, ());
+        }
+        // Who accepts something is alive, and so has a hold of its own: this is not the last.
+        to.holds.set(to.holds.get() - 1);
+        let to = NonNull::from(to);
+        mem::forget(self);
+        thread::set_current(to);
+        // SAFETY: alive, as above. It accepts a `()`, so it is suspended or fresh, or the current one;
+        // and so do we.
+        unsafe {
+            let (word, signal) = switch_stacks(from, to.as_ref(), Word::uninit(), PLAIN);
+            if signal == PLAIN {
+                Ok(())
+            } else {
+                receive(word, signal).map_err(Failure::without_value)
+            }
+        }
+    }
+}
+
+impl WeakGreenlet<Untyped, Untyped> {
+    fn untyped_of(hold: Hold) -> Self {
+        // SAFETY: no types.
+        unsafe { Self::of(hold) }
+    }
+}

@@ -1,0 +1,48 @@
+#![forbid(unsafe_code)]
+//! When nothing can ever wake anybody: who waits for what.
+
+use super::Hub;
+use super::task::{Interrupt, TaskRef};
+use crate::greenlet::scheduled;
+use std::fmt::Write;
+
+/// What is raised in main. Raised where it waits, it becomes a panic with a message.
+pub(super) struct Deadlock(pub(super) String);
+
+/// So many coroutines are listed.
+const LISTED: usize = 100;
+
+/// Raises in main a panic that says who is stuck.
+pub(super) fn report(hub: &Hub) {
+    let interrupt = Interrupt { id: 0, payload: Box::new(Deadlock(text(hub))) };
+    hub.interrupt(&hub.main_task, interrupt, false);
+}
+
+/// Who waits for what.
+fn text(hub: &Hub) -> String {
+    let main = hub.main_task.target();
+    let purpose = main.map_or("", |main| main.purpose());
+    let mut text = format!(
+        "this would block for ever: main waits for {purpose}, and nobody is left who could wake it"
+    );
+    let mut others = Vec::new();
+    scheduled::for_each_alive(|greenlet| {
+        let Some(owner) = greenlet.owner() else { return };
+        let task = TaskRef(owner);
+        if greenlet != hub.context {
+            let purpose = task.target().map_or("", |target| target.purpose());
+            others.push((task.id, task, purpose));
+        }
+    });
+    others.sort_by_key(|(id, ..)| *id);
+    for (_, task, purpose) in others.iter().take(LISTED) {
+        let _ = write!(text, "\n  coroutine {} waits for {purpose}", task.title());
+        if let Some(site) = task.site {
+            let _ = write!(text, " (spawned at {site})");
+        }
+    }
+    if let Some(more @ 1..) = others.len().checked_sub(LISTED) {
+        let _ = write!(text, "\n  and {more} more");
+    }
+    text
+}

@@ -1,0 +1,307 @@
+#![forbid(unsafe_code)]
+//! **The** blocking primitive: everything that waits does it here.
+//!
+//! ```text
+//!               park                        unpark, deadline, interrupt
+//!   running ───────────► PARKED ──────────────────────────────────► QUEUED ──► running
+//!      │                                                               ▲   its turn
+//!      └───────────────────────────────────────────────────────────────┘
+//!               yield_now, or a new one
+//! ```
+//!
+//! A greenlet that parks hands the thread to the next that is ready, directly; to the hub's own only if
+//! there is none. Whoever parks does so in a loop, until what it waits for has come: a wake-up may be
+//! left over from an earlier wait. It is registered with whoever is to wake it *before* it parks, and
+//! takes itself off in a destructor, since a kill or a timeout is raised in here.
+
+use super::deadline::Deadline;
+use super::deadlock::Deadlock;
+use super::task::TaskRef;
+use super::timers::Key;
+use super::here::with;
+use super::{Fire, Hub, Why};
+use crate::greenlet::scheduled;
+use crate::greenlet::{AnyWeakGreenlet, SwitchError};
+use crate::sys::clock;
+use std::mem::ManuallyDrop;
+use std::panic::resume_unwind;
+
+/// Marks of a greenlet. Which of the states it is in; 0 if it runs, or is suspended by hand.
+pub(super) const STATE: u8 = 0b0011;
+pub(super) const PARKED: u8 = 0b0001;
+pub(super) const QUEUED: u8 = 0b0010;
+/// Something is to be raised in it.
+pub(super) const INTERRUPTED: u8 = 0b0100;
+/// It has a task of its own.
+pub(super) const ROOT: u8 = 0b1000;
+/// It is the hub's own.
+pub(super) const HUB: u8 = 0b1_0000;
+
+/// Why a greenlet that had parked goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// Somebody has woken it, or nobody has: see what has become of what it waits for.
+    Unparked,
+    /// Its deadline has passed.
+    TimedOut,
+}
+
+/// Suspends the current greenlet until it is woken or `deadline` has passed.
+///
+/// # Panics
+///
+/// With whatever is raised in the current coroutine: a kill, a timeout. In the hub's own greenlet, which
+/// must not block.
+#[inline(always)]
+#[track_caller]
+pub(crate) fn park(purpose: &'static str, deadline: Option<Deadline>) -> Wake {
+    with(|hub| hub.park(purpose, deadline))
+}
+
+/// Makes a parked greenlet ready. Nothing happens to one that is not parked.
+#[inline]
+pub(crate) fn unpark(greenlet: &AnyWeakGreenlet) {
+    with(|hub| hub.unpark(greenlet));
+}
+
+/// Lets all others run that are ready. Never takes the thread to sleep.
+#[inline(always)]
+#[track_caller]
+pub(crate) fn yield_now() {
+    with(Hub::yield_now);
+}
+
+impl Hub {
+    #[inline(always)]
+    #[track_caller]
+    fn park(&self, purpose: &'static str, deadline: Option<Deadline>) -> Wake {
+        scheduled::with_current(|me| {
+            if me.mark() != ROOT || deadline.is_some() {
+                return self.park_unusually(me, purpose, deadline);
+            }
+            me.set_purpose(purpose);
+            me.set_mark(ROOT | PARKED);
+            self.suspend(me);
+            Wake::Unparked
+        })
+    }
+
+    /// Parks one that has a deadline, or is not simply a coroutine or main without anything pending.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn park_unusually(
+        &self,
+        me: &AnyWeakGreenlet,
+        purpose: &'static str,
+        deadline: Option<Deadline>,
+    ) -> Wake {
+        let _delegate = self.look_before_suspension(me, purpose);
+        let timer = deadline.map(|deadline| Timer::new(self, deadline, me));
+        me.set_purpose(purpose);
+        me.set_mark(me.mark() | PARKED);
+        self.suspend(me);
+        if timer.is_some_and(Timer::cancel) { Wake::TimedOut } else { Wake::Unparked }
+    }
+
+    #[inline(always)]
+    #[track_caller]
+    fn yield_now(&self) {
+        if self.ready.is_empty() && !self.tick() {
+            return;
+        }
+        scheduled::with_current(|me| {
+            if me.mark() != ROOT {
+                return self.yield_unusually(me);
+            }
+            me.set_mark(ROOT | QUEUED);
+            self.ready.push(me.clone());
+            self.suspend(me);
+        });
+    }
+
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn yield_unusually(&self, me: &AnyWeakGreenlet) {
+        let _delegate = self.look_before_suspension(me, "yield_now");
+        me.set_mark(me.mark() | QUEUED);
+        self.ready.push(me.clone());
+        self.suspend(me);
+    }
+
+    /// What is to be seen to in one that is not simply a coroutine or main without anything pending.
+    #[track_caller]
+    fn look_before_suspension(&self, me: &AnyWeakGreenlet, purpose: &str) -> Option<Delegate> {
+        let mark = me.mark();
+        assert!(
+            mark & HUB == 0,
+            "{purpose} would block the hub: a callback that runs in it must not wait, but can spawn",
+        );
+        if mark & INTERRUPTED != 0 {
+            self.raise(me);
+        }
+        if mark & ROOT != 0 {
+            return None;
+        }
+        TaskRef::of(me).map(|task| Delegate::new(task, me.clone()))
+    }
+
+    /// Hands the thread to the next, and comes back when it is one's turn. Raises what is to be raised then.
+    #[inline(always)]
+    #[track_caller]
+    fn suspend(&self, me: &AnyWeakGreenlet) {
+        let suspended = Suspended(me);
+        self.leave();
+        drop(suspended);
+        if me.mark() & INTERRUPTED != 0 {
+            self.raise(me);
+        }
+    }
+
+    #[inline]
+    pub(super) fn unpark(&self, greenlet: &AnyWeakGreenlet) {
+        let mark = greenlet.mark();
+        if mark & STATE == PARKED {
+            greenlet.set_mark(mark ^ PARKED ^ QUEUED);
+            self.ready.push(greenlet.clone());
+        }
+    }
+
+    #[inline(always)]
+    fn leave(&self) {
+        loop {
+            match self.next().pass() {
+                // A child that was made by hand may have ended, and its end come here.
+                Ok(()) | Err(SwitchError::Exited(_) | SwitchError::WrongResult(_)) => return,
+                Err(SwitchError::Unwinding { .. }) => {
+                    panic!("{}", SwitchError::Unwinding { value: () })
+                }
+                // Not one that the hub could have resumed: somebody has taken it in hand.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Takes out the next one to run.
+    #[inline(always)]
+    pub(super) fn next(&self) -> AnyWeakGreenlet {
+        if self.tick() {
+            self.why.set(Why::Poll);
+            return self.context.clone();
+        }
+        while let Some(next) = self.ready.pop() {
+            let mark = next.mark();
+            if mark & (STATE | HUB) == QUEUED {
+                return next;
+            }
+            if mark & HUB != 0 {
+                self.why.set(Why::Call);
+                return next;
+            }
+            // An entry that is left over: somebody has resumed it by hand meanwhile.
+        }
+        self.why.set(Why::Poll);
+        self.context.clone()
+    }
+
+    /// Counts a change from one to another. Whether it is time to look for events: after a millisecond at
+    /// the latest, seen at one of the next changes.
+    #[inline(always)]
+    fn tick(&self) -> bool {
+        let left = self.ticks.get();
+        if left > 0 {
+            self.ticks.set(left - 1);
+            return false;
+        }
+        self.look_at_the_clock()
+    }
+
+    /// Looks at the clock now and then: rarely if changes are quick, at each if they are slow.
+    #[cold]
+    #[inline(never)]
+    fn look_at_the_clock(&self) -> bool {
+        /// Nanoseconds.
+        const ENOUGH: u64 = 1_000_000;
+        let now = clock::now();
+        let (interval, since) = (self.interval.get(), now - self.looked.get());
+        let interval = if since > ENOUGH { interval / 4 } else { (interval * 2 + 1).min(63) };
+        self.looked.set(now);
+        self.interval.set(interval);
+        self.ticks.set(interval);
+        now - self.polled.get() > ENOUGH
+    }
+
+    /// Raises what is to be raised in the one that runs, if anything is.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    pub(super) fn raise(&self, me: &AnyWeakGreenlet) {
+        me.set_mark(me.mark() & !INTERRUPTED);
+        let Some(task) = TaskRef::of(me) else { return };
+        let interrupt = task.next_interrupt();
+        if !task.interrupts.borrow().is_empty() {
+            me.set_mark(me.mark() | INTERRUPTED);
+        }
+        drop(task);
+        if let Some(interrupt) = interrupt {
+            match interrupt.payload.downcast::<Deadlock>() {
+                Ok(deadlock) => panic!("{}", deadlock.0),
+                Err(payload) => resume_unwind(payload),
+            }
+        }
+    }
+}
+
+/// One that is suspended here. Dropped, it is not any more: also if something was thrown into it by hand.
+struct Suspended<'a>(&'a AnyWeakGreenlet);
+
+impl Drop for Suspended<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.0.set_mark(self.0.mark() & !STATE);
+    }
+}
+
+/// A timer that unparks somebody. Dropped, it does not any more.
+struct Timer<'a> {
+    hub: &'a Hub,
+    key: Key,
+}
+
+impl<'a> Timer<'a> {
+    fn new(hub: &'a Hub, deadline: Deadline, greenlet: &AnyWeakGreenlet) -> Self {
+        let fire = Fire::Unpark(greenlet.clone());
+        Timer { hub, key: hub.timers.borrow_mut().insert(deadline, false, fire) }
+    }
+
+    /// Whether it has fired.
+    fn cancel(self) -> bool {
+        let timer = ManuallyDrop::new(self);
+        let fire = timer.hub.timers.borrow_mut().remove(timer.key);
+        fire.is_none()
+    }
+}
+
+impl Drop for Timer<'_> {
+    fn drop(&mut self) {
+        let fire = self.hub.timers.borrow_mut().remove(self.key);
+        drop(fire);
+    }
+}
+
+/// Says in a task that another greenlet than its own is parked for it.
+struct Delegate(TaskRef, Option<AnyWeakGreenlet>);
+
+impl Delegate {
+    fn new(task: TaskRef, greenlet: AnyWeakGreenlet) -> Self {
+        let before = task.delegate.replace(Some(greenlet));
+        Delegate(task, before)
+    }
+}
+
+impl Drop for Delegate {
+    fn drop(&mut self) {
+        self.0.delegate.set(self.1.take());
+    }
+}

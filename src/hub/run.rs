@@ -1,0 +1,160 @@
+#![forbid(unsafe_code)]
+//! What the hub's own greenlet does: calls, timers, events, and sleep.
+
+use super::inbox::Message;
+use super::park::{INTERRUPTED, PARKED, QUEUED, STATE};
+use super::task::{Interrupt, Task, TaskRef};
+use super::{Call, Fire, Hub, LimitPassed, Why, deadlock};
+use crate::greenlet::scheduled::describe;
+use crate::sys::poll::{Epoll, Signal};
+use crate::sys::{clock, stderr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// The token of the signal in the epoll instance.
+const SIGNAL: u64 = u64::MAX;
+
+impl Hub {
+    /// The body of the hub's greenlet. It gets the thread when nobody is ready, when it is its turn to run
+    /// a call, when events were not looked for in a while, and when a coroutine ends.
+    pub(super) fn run(&self) -> ! {
+        loop {
+            match self.why.replace(Why::End) {
+                Why::End => {}
+                Why::Call => {
+                    let call = self.calls.borrow_mut().pop_front();
+                    if let Some(call) = call {
+                        self.execute(call);
+                    }
+                }
+                Why::Poll => self.poll(),
+            }
+            let next = self.next();
+            if next != self.context {
+                // Whatever comes back: it is the hub's turn.
+                let _ = next.pass();
+            }
+        }
+    }
+
+    fn execute(&self, call: Call) {
+        let result = catch_unwind(AssertUnwindSafe(|| match call {
+            Call::Run(f) => f(),
+            Call::Interrupt(task, interrupt) => self.interrupt(&task, interrupt, true),
+        }));
+        if let Err(payload) = result {
+            let message = describe(&payload);
+            stderr::write(&[&format!("switchgrass: a callback in the hub panicked: {message}\n")]);
+            // Its destructor is the user's.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+        }
+    }
+
+    /// Has something raised in a task: at once (which is when the hub's greenlet has let go of the thread),
+    /// or when it is its turn.
+    pub(super) fn interrupt(&self, task: &Task, interrupt: Interrupt, at_once: bool) {
+        let Some(target) = task.target() else { return };
+        if target.is_dead() {
+            return;
+        }
+        let mark = target.mark();
+        if mark & STATE == 0 {
+            // Suspended by hand, and not here.
+            let _ = target.throw_any::<()>(interrupt.payload);
+            return;
+        }
+        task.interrupts.borrow_mut().push(interrupt);
+        target.set_mark(mark & !PARKED | QUEUED | INTERRUPTED);
+        if mark & STATE == PARKED {
+            if at_once {
+                self.ready.push_front(target);
+            } else {
+                self.ready.push(target);
+            }
+        }
+    }
+
+    /// Looks for events; sleeps if nobody is ready.
+    fn poll(&self) {
+        self.take_in();
+        loop {
+            if !self.ready.is_empty() {
+                return;
+            }
+            let next = self.timers.borrow().next();
+            let limit = next.map(|next| next.saturating_sub(self.polled.get()));
+            let can_be_woken = self.remotes.borrow().count() > 0;
+            if limit.is_none() && !can_be_woken {
+                deadlock::report(self);
+            } else if limit != Some(0) {
+                self.sleep(limit);
+            }
+            self.take_in();
+        }
+    }
+
+    /// Makes ready whoever is to be by what has come meanwhile.
+    fn take_in(&self) {
+        for message in self.inbox.take() {
+            match message {
+                Message::Unpark(key) => {
+                    let greenlet = self.remotes.borrow().get(key);
+                    if let Some(greenlet) = greenlet {
+                        self.unpark(&greenlet);
+                    }
+                }
+                Message::Call(f) => self.call(Call::Run(f)),
+            }
+        }
+        let now = clock::now();
+        self.polled.set(now);
+        loop {
+            let fire = self.timers.borrow_mut().pop_due(now);
+            match fire {
+                None => return,
+                Some(Fire::Unpark(greenlet)) => self.unpark(&greenlet),
+                Some(Fire::Interrupt(task, id)) => {
+                    let payload = Box::new(LimitPassed(id));
+                    self.interrupt(&task, Interrupt { id, payload }, false);
+                }
+            }
+        }
+    }
+
+    /// The one place where a hub's thread sleeps.
+    fn sleep(&self, limit: Option<u64>) {
+        let epoll = self.epoll.get_or_init(|| {
+            let made = || {
+                let (epoll, signal) = (Epoll::new()?, Signal::new()?);
+                let signal = self.inbox.set_signal(signal);
+                epoll.add(signal.fd(), libc::EPOLLIN as u32, SIGNAL)?;
+                Ok::<_, std::io::Error>(epoll)
+            };
+            made().unwrap_or_else(|error| panic!("a hub needs two descriptors: {error}"))
+        });
+        if self.inbox.may_sleep() {
+            let result = epoll.wait(limit, |_| {});
+            self.inbox.is_awake();
+            if let Err(error) = result {
+                panic!("epoll: {error}");
+            }
+        }
+    }
+
+    /// Has the hub do something, when it is its turn.
+    pub(super) fn call(&self, call: Call) {
+        self.calls.borrow_mut().push_back(call);
+        self.ready.push(self.context.clone());
+    }
+}
+
+impl TaskRef {
+    /// Takes back something that was to be raised in it, or has it raised no more.
+    pub(super) fn forget(&self, id: u64) {
+        drop(self.take_back(id));
+        if self.interrupts.borrow().is_empty() {
+            if let Some(target) = self.target() {
+                target.set_mark(target.mark() & !INTERRUPTED);
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+#![forbid(unsafe_code)]
+//! What the hub knows about a coroutine, or about main.
+
+use crate::greenlet::AnyWeakGreenlet;
+use crate::greenlet::scheduled::{Owner, Payload};
+use std::any::Any;
+use std::borrow::Cow;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
+use std::panic::Location;
+use std::rc::Rc;
+
+/// What the hub knows about a coroutine, or about a thread's main greenlet.
+pub(crate) struct Task {
+    pub(crate) id: u64,
+    pub(crate) name: Option<Cow<'static, str>>,
+    /// Where it was spawned. `None` for main.
+    pub(crate) site: Option<&'static Location<'static>>,
+    /// The greenlet that its body runs in.
+    pub(crate) greenlet: OnceCell<AnyWeakGreenlet>,
+    /// The one that is parked on its behalf, if it is another: a generator's, for example.
+    pub(super) delegate: Cell<Option<AnyWeakGreenlet>>,
+    /// What is to be raised in it when it runs next.
+    pub(super) interrupts: RefCell<Vec<Interrupt>>,
+}
+
+/// Something to be raised in a coroutine.
+pub(crate) struct Interrupt {
+    /// By which it can be taken back.
+    pub(crate) id: u64,
+    pub(crate) payload: Payload,
+}
+
+/// A task, by whatever belongs to it.
+#[derive(Clone)]
+pub(crate) struct TaskRef(pub(crate) Rc<dyn Owner>);
+
+impl Task {
+    pub(crate) fn new(
+        id: u64,
+        name: Option<Cow<'static, str>>,
+        site: Option<&'static Location<'static>>,
+    ) -> Self {
+        Task {
+            id,
+            name,
+            site,
+            greenlet: OnceCell::new(),
+            delegate: Cell::new(None),
+            interrupts: RefCell::new(Vec::new()),
+        }
+    }
+
+    /// Takes out what is to be raised next.
+    pub(super) fn next_interrupt(&self) -> Option<Interrupt> {
+        let mut interrupts = self.interrupts.borrow_mut();
+        (!interrupts.is_empty()).then(|| interrupts.remove(0))
+    }
+
+    /// What it is called in messages.
+    pub(crate) fn title(&self) -> String {
+        match &self.name {
+            Some(name) => format!("'{name}'"),
+            None => format!("#{}", self.id),
+        }
+    }
+
+    /// The greenlet to be woken when something is to be raised in it.
+    pub(super) fn target(&self) -> Option<AnyWeakGreenlet> {
+        let delegate = self.delegate.take();
+        self.delegate.set(delegate.clone());
+        delegate.or_else(|| self.greenlet.get().cloned())
+    }
+
+    /// Takes back something that was to be raised.
+    pub(crate) fn take_back(&self, id: u64) -> Option<Interrupt> {
+        let mut interrupts = self.interrupts.borrow_mut();
+        let at = interrupts.iter().position(|interrupt| interrupt.id == id)?;
+        Some(interrupts.remove(at))
+    }
+}
+
+impl Owner for Task {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Task({})", self.title())
+    }
+}
+
+impl TaskRef {
+    /// The task that `greenlet` runs for: its own, or that of its nearest ancestor that has one.
+    pub(crate) fn of(greenlet: &AnyWeakGreenlet) -> Option<TaskRef> {
+        let mut node = greenlet.clone();
+        loop {
+            if let Some(owner) = node.owner() {
+                return Some(TaskRef(owner));
+            }
+            node = node.parent()?;
+        }
+    }
+}
+
+impl std::ops::Deref for TaskRef {
+    type Target = Task;
+
+    fn deref(&self) -> &Task {
+        self.0.as_any().downcast_ref().expect("every owner is or has a task")
+    }
+}

@@ -1,0 +1,140 @@
+//! Where a thread sleeps until a descriptor is ready: epoll, and an eventfd to be woken by.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// What has happened to a descriptor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Event {
+    /// As given when the descriptor was added.
+    pub(crate) token: u64,
+    /// `libc::EPOLLIN` and the like.
+    pub(crate) what: u32,
+}
+
+/// An epoll instance.
+#[derive(Debug)]
+pub(crate) struct Epoll(OwnedFd);
+
+/// So many events are taken at once.
+const BATCH: usize = 256;
+
+impl Epoll {
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: no preconditions.
+        let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        // SAFETY: a new descriptor of ours.
+        Ok(Epoll(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    pub(crate) fn add(&self, fd: RawFd, what: u32, token: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: what, u64: token };
+        // SAFETY: a valid event; the descriptors are checked by the kernel.
+        check(unsafe {
+            libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event)
+        })?;
+        Ok(())
+    }
+
+    /// Waits until something happens, at most `limit` nanoseconds (`None`: for ever), and calls `each`
+    /// with it. A signal ends the wait early.
+    pub(crate) fn wait(
+        &self,
+        limit: Option<u64>,
+        mut each: impl FnMut(Event),
+    ) -> io::Result<usize> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; BATCH];
+        let count = match self.wait_precisely(&mut events, limit) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            other => other?,
+        };
+        for event in &events[..count] {
+            each(Event { token: event.u64, what: event.events });
+        }
+        Ok(count)
+    }
+
+    /// `epoll_pwait2` where the kernel has it (5.11), to the nanosecond; else `epoll_wait`, to the
+    /// millisecond and never too early.
+    fn wait_precisely(
+        &self,
+        events: &mut [libc::epoll_event; BATCH],
+        limit: Option<u64>,
+    ) -> io::Result<usize> {
+        static NOT_THERE: AtomicBool = AtomicBool::new(false);
+        let fd = self.0.as_raw_fd();
+        if limit.is_some_and(|limit| limit > 0) && !NOT_THERE.load(Relaxed) {
+            let limit = limit.unwrap_or(0);
+            let time = libc::timespec {
+                tv_sec: (limit / 1_000_000_000) as _,
+                tv_nsec: (limit % 1_000_000_000) as _,
+            };
+            // SAFETY: room for as many events as is said, a valid time, no signal mask.
+            let count = unsafe {
+                libc::syscall(
+                    libc::SYS_epoll_pwait2,
+                    fd,
+                    events.as_mut_ptr(),
+                    BATCH as libc::c_int,
+                    &raw const time,
+                    ptr::null::<libc::sigset_t>(),
+                    0_usize,
+                )
+            };
+            match check(count as libc::c_int) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                    NOT_THERE.store(true, Relaxed);
+                }
+                other => return other.map(|count| count as usize),
+            }
+        }
+        let limit = match limit {
+            None => -1,
+            Some(limit) => {
+                libc::c_int::try_from(limit.div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
+            }
+        };
+        // SAFETY: room for as many events as is said.
+        let count =
+            unsafe { libc::epoll_wait(fd, events.as_mut_ptr(), BATCH as libc::c_int, limit) };
+        check(count).map(|count| count as usize)
+    }
+}
+
+/// A descriptor that becomes readable when it is signalled, from whichever thread.
+#[derive(Debug)]
+pub(crate) struct Signal(OwnedFd);
+
+impl Signal {
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: no preconditions.
+        let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        // SAFETY: a new descriptor of ours.
+        Ok(Signal(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    /// Makes it readable.
+    pub(crate) fn raise(&self) {
+        let one = 1_u64;
+        // SAFETY: eight bytes of ours. It fails only when it is readable already. By number, since
+        // `libc::write` may one day be a hook.
+        unsafe { libc::syscall(libc::SYS_write, self.fd(), &raw const one, 8_usize) };
+    }
+
+    /// Makes it unreadable.
+    pub(crate) fn lower(&self) {
+        let mut count = 0_u64;
+        // SAFETY: room for eight bytes. It fails only when it is unreadable already.
+        unsafe { libc::syscall(libc::SYS_read, self.fd(), &raw mut count, 8_usize) };
+    }
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
