@@ -6,6 +6,7 @@ pub mod generator;
 pub mod greenlet;
 mod hub;
 pub mod stack;
+pub mod sync;
 mod sys;
 
 pub use coroutine::{

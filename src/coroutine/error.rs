@@ -53,7 +53,9 @@ impl fmt::Debug for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             JoinError::Killed => f.write_str("Killed"),
-            JoinError::Panicked(payload) => f.debug_tuple("Panicked").field(&describe(payload)).finish(),
+            JoinError::Panicked(payload) => {
+                f.debug_tuple("Panicked").field(&describe(payload)).finish()
+            }
             JoinError::Taken => f.write_str("Taken"),
         }
     }

@@ -39,7 +39,8 @@ use std::task::{Context, Poll, Wake, Waker};
 /// The future is dropped where it is.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let registration = Registration::new();
-    let alarm = Arc::new(Alarm { woken: AtomicBool::new(false), unparker: registration.unparker() });
+    let alarm =
+        Arc::new(Alarm { woken: AtomicBool::new(false), unparker: registration.unparker() });
     let waker = Waker::from(Arc::clone(&alarm));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);

@@ -221,7 +221,9 @@ impl Coroutine {
 
     /// Waits for its end until `deadline`. Whether it has ended.
     pub(super) fn wait(&self, purpose: &'static str, deadline: Option<Deadline>) -> bool {
-        let Some(head) = Head::of(&self.0) else { panic!("main ends with its thread: nobody can wait for it") };
+        let Some(head) = Head::of(&self.0) else {
+            panic!("main ends with its thread: nobody can wait for it")
+        };
         wait_for(head, purpose, deadline)
     }
 }

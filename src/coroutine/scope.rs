@@ -57,11 +57,7 @@ use std::rc::Rc;
 ///
 /// The coroutines of the scope are killed, and their ends waited for.
 pub fn scope<'env, R>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> R) -> R {
-    let scope = Scope {
-        members: Rc::default(),
-        scope: PhantomData,
-        env: PhantomData,
-    };
+    let scope = Scope { members: Rc::default(), scope: PhantomData, env: PhantomData };
     let everybody = Everybody(&scope.members);
     let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
     let raised = everybody.wait(result.is_err());
@@ -103,7 +99,8 @@ impl Everybody<'_> {
             if kill {
                 let alive = self.0.alive.borrow().clone();
                 // What the destructor of an unstarted body panics with goes the same way.
-                let killed = catch_unwind(AssertUnwindSafe(|| alive.iter().for_each(Coroutine::kill)));
+                let killed =
+                    catch_unwind(AssertUnwindSafe(|| alive.iter().for_each(Coroutine::kill)));
                 raised = raised.or(killed.err());
             }
             self.0.alive.borrow_mut().retain(|coroutine| !coroutine.is_finished());
@@ -158,7 +155,12 @@ impl<'scope> Scope<'scope, '_> {
             }
         })));
         self.members.alive.borrow_mut().push(handle.coroutine());
-        ScopedJoinHandle { handle: Some(handle), value, members: Rc::clone(&self.members), scope: PhantomData }
+        ScopedJoinHandle {
+            handle: Some(handle),
+            value,
+            members: Rc::clone(&self.members),
+            scope: PhantomData,
+        }
     }
 }
 
@@ -221,7 +223,11 @@ impl<T> Drop for ScopedJoinHandle<'_, T> {
                 members.failed.set(first);
             }
         };
-        if coroutine.is_finished() { note() } else { drop(coroutine.add(Link::Tell(Box::new(note)))) }
+        if coroutine.is_finished() {
+            note();
+        } else {
+            coroutine.add(Link::Tell(Box::new(note)));
+        }
     }
 }
 

@@ -19,8 +19,4 @@ impl Deadline {
     pub(crate) fn at(moment: Instant) -> Option<Self> {
         Self::after(moment.saturating_duration_since(Instant::now()))
     }
-
-    pub(crate) fn has_passed(self) -> bool {
-        clock::now() >= self.0
-    }
 }

@@ -16,9 +16,9 @@
 
 use super::deadline::Deadline;
 use super::deadlock::Deadlock;
+use super::here::with;
 use super::task::TaskRef;
 use super::timers::Key;
-use super::here::with;
 use super::{Fire, Hub, Why};
 use crate::greenlet::scheduled;
 use crate::greenlet::{AnyWeakGreenlet, SwitchError};

@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
 //! Greenlets that other threads may wake.
 
-use super::inbox::{Inbox, Message, RemoteKey};
 use super::here::{try_with, with};
+use super::inbox::{Inbox, Message, RemoteKey};
 use crate::greenlet::AnyWeakGreenlet;
 use std::fmt;
 use std::sync::Arc;
@@ -45,6 +45,7 @@ impl Remotes {
 
 /// The current greenlet, registered to be woken by any thread for as long as this lives. While somebody is
 /// registered, the hub does not take it that nobody can wake its thread.
+#[derive(Debug)]
 pub(crate) struct Registration(RemoteKey);
 
 impl Registration {

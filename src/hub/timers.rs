@@ -136,9 +136,8 @@ impl<F> Timers<F> {
     fn sink(&mut self, mut place: usize, node: Node) {
         loop {
             let children = 4 * place + 1..(4 * place + 5).min(self.heap.len());
-            let first = children.reduce(|a, b| {
-                if self.heap[b].is_before(&self.heap[a]) { b } else { a }
-            });
+            let first =
+                children.reduce(|a, b| if self.heap[b].is_before(&self.heap[a]) { b } else { a });
             match first {
                 Some(child) if self.heap[child].is_before(&node) => {
                     self.put(place, self.heap[child]);
@@ -160,7 +159,9 @@ mod tests {
     fn does_what_a_sorted_list_does() {
         let mut state = 1_u64;
         let mut random = |below: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % below
         };
         for _ in 0..50 {
@@ -176,8 +177,7 @@ mod tests {
                         model.sort_by_key(|&(when, later, number, _)| (when, later, number));
                     }
                     3 if !model.is_empty() => {
-                        let (_, _, number, key) =
-                            model.remove(random(model.len() as u64) as usize);
+                        let (_, _, number, key) = model.remove(random(model.len() as u64) as usize);
                         assert_eq!(timers.remove(key), Some(number));
                         gone.push(key);
                     }

@@ -32,9 +32,7 @@ impl Epoll {
     pub(crate) fn add(&self, fd: RawFd, what: u32, token: u64) -> io::Result<()> {
         let mut event = libc::epoll_event { events: what, u64: token };
         // SAFETY: a valid event; the descriptors are checked by the kernel.
-        check(unsafe {
-            libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event)
-        })?;
+        check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) })?;
         Ok(())
     }
 

@@ -151,12 +151,7 @@ fn check_body<F>(stack: usize) -> Result<(), BuildError> {
 ///
 /// As for [`create`], and the stack is the caller's to give, and passes [`check_body`].
 #[inline]
-unsafe fn create_on<In, Out, F>(
-    here: Here,
-    stack: Stack,
-    parent: &Core,
-    body: F,
-) -> NonNull<Core>
+unsafe fn create_on<In, Out, F>(here: Here, stack: Stack, parent: &Core, body: F) -> NonNull<Core>
 where
     In: 'static,
     Out: 'static,

@@ -1,0 +1,199 @@
+#![forbid(unsafe_code)]
+//! Waiting, with a mutex, until something has changed.
+
+use super::mutex::{Mutex, MutexGuard};
+use super::sharing::{Local, Shared, Sharing, State, Waker};
+use super::wait::{Object, Place};
+use super::wait_list::WaitList;
+use crate::hub::Deadline;
+use std::fmt;
+use std::sync::{LockResult, PoisonError};
+use std::time::Duration;
+
+/// Where those wait who need a change of what a [`Mutex`] protects. As [`std::sync::Condvar`], but nobody
+/// is woken without a reason.
+///
+/// # Examples
+///
+/// ```
+/// use std::rc::Rc;
+/// use switchgrass::{spawn, sync::{Condvar, Mutex}};
+///
+/// let pair = Rc::new((Mutex::new(false), Condvar::new()));
+/// let other = Rc::clone(&pair);
+/// spawn(move || {
+///     *other.0.lock().unwrap() = true;
+///     other.1.notify_one();
+/// });
+/// let mut started = pair.0.lock().unwrap();
+/// while !*started {
+///     started = pair.1.wait(started).unwrap();
+/// }
+/// ```
+pub struct Condvar<S: Sharing = Local> {
+    waiting: S::State<WaitList<S::Waker>>,
+}
+
+/// Whether a wait ended by its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitTimeoutResult(bool);
+
+impl WaitTimeoutResult {
+    /// Whether it did.
+    pub fn timed_out(&self) -> bool {
+        self.0
+    }
+}
+
+impl Condvar<Local> {
+    /// One of this thread.
+    pub fn new() -> Self {
+        Condvar { waiting: State::new(WaitList::new()) }
+    }
+}
+
+impl Default for Condvar<Local> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Condvar<Shared> {
+    /// One that threads can share, with a mutex that they share.
+    pub fn shared() -> Self {
+        Condvar { waiting: State::new(WaitList::new()) }
+    }
+}
+
+impl<S: Sharing> Condvar<S> {
+    /// Unlocks the mutex, waits until it is notified, and locks it again.
+    ///
+    /// # Errors
+    ///
+    /// If the mutex is poisoned; the error has the guard.
+    ///
+    /// # Panics
+    ///
+    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
+    /// it.
+    ///
+    /// # Switching
+    ///
+    /// Always switches. All others may run meanwhile.
+    ///
+    /// # Cancellation
+    ///
+    /// The mutex is not locked. A notification that had come goes to the next that waits.
+    #[track_caller]
+    pub fn wait<'a, T: ?Sized>(
+        &self,
+        guard: MutexGuard<'a, T, S>,
+    ) -> LockResult<MutexGuard<'a, T, S>> {
+        self.wait_until(guard, None).0
+    }
+
+    /// As [`Condvar::wait`], while `condition` says so.
+    ///
+    /// # Errors
+    ///
+    /// As [`Condvar::wait`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Condvar::wait`].
+    ///
+    /// # Switching
+    ///
+    /// Switches while the condition holds.
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Condvar::wait`].
+    #[track_caller]
+    pub fn wait_while<'a, T: ?Sized>(
+        &self,
+        mut guard: MutexGuard<'a, T, S>,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> LockResult<MutexGuard<'a, T, S>> {
+        while condition(&mut guard) {
+            guard = self.wait(guard)?;
+        }
+        Ok(guard)
+    }
+
+    /// As [`Condvar::wait`], for at most `limit`; then it waits for the mutex, as long as that takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Condvar::wait`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Condvar::wait`].
+    ///
+    /// # Switching
+    ///
+    /// Always switches. All others may run meanwhile.
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Condvar::wait`].
+    #[track_caller]
+    pub fn wait_timeout<'a, T: ?Sized>(
+        &self,
+        guard: MutexGuard<'a, T, S>,
+        limit: Duration,
+    ) -> LockResult<(MutexGuard<'a, T, S>, WaitTimeoutResult)> {
+        let (guard, timed_out) = self.wait_until(guard, Deadline::after(limit));
+        match guard {
+            Ok(guard) => Ok((guard, WaitTimeoutResult(timed_out))),
+            Err(error) => Err(PoisonError::new((error.into_inner(), WaitTimeoutResult(timed_out)))),
+        }
+    }
+
+    fn wait_until<'a, T: ?Sized>(
+        &self,
+        guard: MutexGuard<'a, T, S>,
+        deadline: Option<Deadline>,
+    ) -> (LockResult<MutexGuard<'a, T, S>>, bool) {
+        let mutex: &Mutex<T, S> = MutexGuard::mutex(&guard);
+        let object = Object::<S, _, _, _> {
+            state: &self.waiting,
+            list: |waiting| waiting,
+            purpose: "Condvar::wait",
+        };
+        let place = Place::enter(object, |waker| waker, |()| self.notify_one());
+        drop(guard);
+        let result = place.wait(deadline);
+        (mutex.lock(), result.is_err())
+    }
+
+    /// Wakes the one that has waited longest.
+    ///
+    /// # Switching
+    ///
+    /// Never switches.
+    pub fn notify_one(&self) {
+        let waker = self.waiting.with(|waiting| waiting.grant(()));
+        if let Ok(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Wakes all that wait now, in the order of waiting.
+    ///
+    /// # Switching
+    ///
+    /// Never switches.
+    pub fn notify_all(&self) {
+        let wakers: Vec<_> =
+            self.waiting.with(|waiting| std::iter::from_fn(|| waiting.grant(()).ok()).collect());
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl<S: Sharing> fmt::Debug for Condvar<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Condvar").finish_non_exhaustive()
+    }
+}

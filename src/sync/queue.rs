@@ -1,0 +1,812 @@
+#![forbid(unsafe_code)]
+//! Queues: first in first out, last in first out, smallest first.
+
+use super::select::{Selectable, Watchers, sealed};
+use super::sharing::{Local, Shared, Sharing, State, Waker};
+use super::wait::{Object, wait};
+use super::wait_list::WaitList;
+use crate::hub::Deadline;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::error::Error;
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+/// In which order a queue gives its items.
+///
+/// There are [`Fifo`], [`Lifo`] and [`Priority`], and there will be no others.
+pub trait Order<T>: order::Order<T> {}
+
+/// First in, first out.
+#[derive(Clone, Copy, Debug)]
+pub struct Fifo(());
+
+/// Last in, first out.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifo(());
+
+/// Smallest first; which of two equal ones is not said.
+#[derive(Clone, Copy, Debug)]
+pub struct Priority(());
+
+impl<T> Order<T> for Fifo {}
+impl<T> Order<T> for Lifo {}
+impl<T: Ord> Order<T> for Priority {}
+
+pub(crate) mod order {
+    use super::*;
+
+    pub trait Order<T> {
+        type Items: Default;
+
+        fn push(items: &mut Self::Items, item: T);
+        fn pop(items: &mut Self::Items) -> Option<T>;
+        fn len(items: &Self::Items) -> usize;
+    }
+
+    impl<T> Order<T> for Fifo {
+        type Items = VecDeque<T>;
+
+        #[inline]
+        fn push(items: &mut VecDeque<T>, item: T) {
+            items.push_back(item);
+        }
+
+        #[inline]
+        fn pop(items: &mut VecDeque<T>) -> Option<T> {
+            items.pop_front()
+        }
+
+        #[inline]
+        fn len(items: &VecDeque<T>) -> usize {
+            items.len()
+        }
+    }
+
+    impl<T> Order<T> for Lifo {
+        type Items = Vec<T>;
+
+        fn push(items: &mut Vec<T>, item: T) {
+            items.push(item);
+        }
+
+        fn pop(items: &mut Vec<T>) -> Option<T> {
+            items.pop()
+        }
+
+        fn len(items: &Vec<T>) -> usize {
+            items.len()
+        }
+    }
+
+    impl<T: Ord> Order<T> for Priority {
+        type Items = BinaryHeap<Reverse<T>>;
+
+        fn push(items: &mut BinaryHeap<Reverse<T>>, item: T) {
+            items.push(Reverse(item));
+        }
+
+        fn pop(items: &mut BinaryHeap<Reverse<T>>) -> Option<T> {
+            items.pop().map(|Reverse(item)| item)
+        }
+
+        fn len(items: &BinaryHeap<Reverse<T>>) -> usize {
+            items.len()
+        }
+    }
+}
+
+/// Items that some put and others get. Of a bounded one, who puts waits while it is full.
+///
+/// Items, who waits to get, and who waits to put, all take their turns in order. An item is never lost, nor
+/// given twice, whoever is killed or gives up around it.
+///
+/// Items can be counted until they are done with: see [`Queue::task_done`].
+///
+/// # Examples
+///
+/// ```
+/// use std::rc::Rc;
+/// use switchgrass::{spawn, sync::Queue};
+///
+/// let queue = Rc::new(Queue::bounded(1));
+/// let producer = spawn({
+///     let queue = Rc::clone(&queue);
+///     move || {
+///         for number in 0..3 {
+///             queue.put(number).unwrap();
+///         }
+///         queue.shut_down();
+///     }
+/// });
+/// let mut all = Vec::new();
+/// while let Ok(number) = queue.get() {
+///     all.push(number);
+/// }
+/// assert_eq!(all, [0, 1, 2]);
+/// # producer.join().unwrap();
+/// ```
+///
+/// Between threads:
+///
+/// ```
+/// use std::sync::Arc;
+/// use switchgrass::sync::Queue;
+///
+/// let queue = Arc::new(Queue::shared());
+/// let other = Arc::clone(&queue);
+/// let thread = std::thread::spawn(move || other.put("hello").unwrap());
+/// assert_eq!(queue.get().unwrap(), "hello");
+/// thread.join().unwrap();
+/// ```
+pub struct Queue<T, S: Sharing = Local, O: Order<T> = Fifo> {
+    state: S::State<Items<T, S, O>>,
+    order: PhantomData<O>,
+}
+
+/// A queue that gives what was put last. Made by `LifoQueue::lifo()` and the like.
+///
+/// # Examples
+///
+/// ```
+/// use switchgrass::sync::LifoQueue;
+///
+/// let stack = LifoQueue::lifo();
+/// stack.put(1).unwrap();
+/// stack.put(2).unwrap();
+/// assert_eq!((stack.get(), stack.get()), (Ok(2), Ok(1)));
+/// ```
+pub type LifoQueue<T, S = Local> = Queue<T, S, Lifo>;
+
+/// A queue that gives what is smallest. Made by `PriorityQueue::priority()` and the like.
+///
+/// # Examples
+///
+/// ```
+/// use switchgrass::sync::PriorityQueue;
+///
+/// let queue = PriorityQueue::priority();
+/// queue.put((2, "later")).unwrap();
+/// queue.put((1, "first")).unwrap();
+/// assert_eq!(queue.get(), Ok((1, "first")));
+/// ```
+pub type PriorityQueue<T, S = Local> = Queue<T, S, Priority>;
+
+/// A queue whose items are counted until they are done with. Every [`Queue`] is one.
+pub type JoinableQueue<T, S = Local> = Queue<T, S, Fifo>;
+
+struct Items<T, S: Sharing, O: order::Order<T>> {
+    items: O::Items,
+    limit: usize,
+    is_shut_down: bool,
+    /// Items that were put and not said to be done with.
+    unfinished: usize,
+    /// They are granted an item, or nothing if there will be none.
+    getters: WaitList<S::Waker, Option<T>>,
+    /// They leave their items here, and are granted whether these were taken.
+    putters: WaitList<Putter<T, S>, Result<(), T>>,
+    joiners: WaitList<S::Waker>,
+    watchers: Watchers<S>,
+}
+
+struct Putter<T, S: Sharing> {
+    waker: S::Waker,
+    item: Option<T>,
+}
+
+/// Why an item was not put. It comes back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum PutError<T> {
+    /// The queue is full, or was until the limit had passed.
+    Full(T),
+    /// The queue was shut down.
+    ShutDown(T),
+}
+
+impl<T> PutError<T> {
+    /// The item.
+    pub fn into_inner(self) -> T {
+        match self {
+            PutError::Full(item) | PutError::ShutDown(item) => item,
+        }
+    }
+}
+
+impl<T> fmt::Debug for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PutError::Full(_) => "Full(..)",
+            PutError::ShutDown(_) => "ShutDown(..)",
+        })
+    }
+}
+
+impl<T> fmt::Display for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PutError::Full(_) => "the queue is full",
+            PutError::ShutDown(_) => "the queue was shut down",
+        })
+    }
+}
+
+impl<T> Error for PutError<T> {}
+
+/// Why no item was got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GetError {
+    /// The queue is empty, or was until the limit had passed.
+    Empty,
+    /// The queue was shut down, and is empty.
+    ShutDown,
+}
+
+impl fmt::Display for GetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            GetError::Empty => "the queue is empty",
+            GetError::ShutDown => "the queue was shut down, and is empty",
+        })
+    }
+}
+
+impl Error for GetError {}
+
+/// [`Queue::task_done`] was called more often than items were put. It had no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DoneTooOften(());
+
+impl fmt::Display for DoneTooOften {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("task_done was called more often than items were put")
+    }
+}
+
+impl Error for DoneTooOften {}
+
+macro_rules! constructors {
+    ($order:ident: $($bound:ident)?, $new:ident, $bounded:ident, $shared:ident, $shared_bounded:ident) => {
+        impl<T $(: $bound)?> Queue<T, Local, $order> {
+            /// A queue of this thread, for as many items as there is memory.
+            pub fn $new() -> Self {
+                Self::with(usize::MAX)
+            }
+
+            /// A queue of this thread, for so many items.
+            ///
+            /// # Panics
+            ///
+            /// If `limit` is zero: a [`Channel`](crate::sync::Channel) hands over without keeping.
+            #[track_caller]
+            pub fn $bounded(limit: usize) -> Self {
+                Self::with(limit)
+            }
+        }
+
+        impl<T $(: $bound)?> Queue<T, Shared, $order> {
+            /// A queue that threads can share, for as many items as there is memory.
+            pub fn $shared() -> Self {
+                Self::with(usize::MAX)
+            }
+
+            /// A queue that threads can share, for so many items.
+            ///
+            /// # Panics
+            ///
+            /// If `limit` is zero: a [`Channel`](crate::sync::Channel) hands over without keeping.
+            #[track_caller]
+            pub fn $shared_bounded(limit: usize) -> Self {
+                Self::with(limit)
+            }
+        }
+    };
+}
+
+constructors!(Fifo: , new, bounded, shared, shared_bounded);
+constructors!(Lifo: , lifo, bounded_lifo, shared_lifo, shared_bounded_lifo);
+constructors!(Priority: Ord, priority, bounded_priority, shared_priority, shared_bounded_priority);
+
+impl<T> Default for Queue<T, Local, Fifo> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
+    #[track_caller]
+    fn with(limit: usize) -> Self {
+        assert!(limit > 0, "a queue for no items: use a Channel, which hands over without keeping");
+        let items = Items {
+            items: O::Items::default(),
+            limit,
+            is_shut_down: false,
+            unfinished: 0,
+            getters: WaitList::new(),
+            putters: WaitList::new(),
+            joiners: WaitList::new(),
+            watchers: Watchers::new(),
+        };
+        Queue { state: State::new(items), order: PhantomData }
+    }
+
+    /// Puts an item in, when there is room.
+    ///
+    /// # Errors
+    ///
+    /// [`PutError::ShutDown`], before or meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
+    /// it.
+    ///
+    /// # Switching
+    ///
+    /// Switches if it is full. All others may run meanwhile.
+    ///
+    /// # Cancellation
+    ///
+    /// The item is in the queue, if there was room by then, or is dropped.
+    #[inline]
+    #[track_caller]
+    pub fn put(&self, item: T) -> Result<(), PutError<T>> {
+        self.put_until(item, None)
+    }
+
+    /// As [`Queue::put`], if there is room.
+    ///
+    /// # Errors
+    ///
+    /// The cases of [`PutError`].
+    ///
+    /// # Switching
+    ///
+    /// Never switches.
+    #[inline]
+    pub fn try_put(&self, item: T) -> Result<(), PutError<T>> {
+        let mut item = Some(item);
+        match self.offer(&mut item) {
+            Some(done) => done.map_err(PutError::ShutDown),
+            None => Err(PutError::Full(item.expect("it was not taken"))),
+        }
+    }
+
+    /// As [`Queue::put`], for at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// The cases of [`PutError`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Queue::put`].
+    ///
+    /// # Switching
+    ///
+    /// Switches if it is full, also for a limit of zero.
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Queue::put`].
+    #[track_caller]
+    pub fn put_timeout(&self, item: T, limit: Duration) -> Result<(), PutError<T>> {
+        self.put_until(item, Deadline::after(limit))
+    }
+
+    #[inline]
+    fn put_until(&self, item: T, deadline: Option<Deadline>) -> Result<(), PutError<T>> {
+        let mut item = Some(item);
+        if let Some(done) = self.offer(&mut item) {
+            return done.map_err(PutError::ShutDown);
+        }
+        self.put_slowly(item, deadline)
+    }
+
+    #[cold]
+    fn put_slowly(
+        &self,
+        mut item: Option<T>,
+        deadline: Option<Deadline>,
+    ) -> Result<(), PutError<T>> {
+        let object = Object::<S, _, _, _> {
+            state: &self.state,
+            list: |items: &mut Items<T, S, O>| &mut items.putters,
+            purpose: "Queue::put",
+        };
+        let place = std::cell::Cell::new(item.take());
+        let mut wakers = None;
+        let attempt = |items: &mut Items<T, S, O>| {
+            let mut item = place.take();
+            let (done, woken) = items.offer(&mut item);
+            place.set(item);
+            wakers = woken;
+            done
+        };
+        let enter = |waker| Putter { waker, item: place.take() };
+        let result = wait(object, deadline, attempt, enter, drop);
+        if let Some(wakers) = wakers {
+            wakers.wake();
+        }
+        match result {
+            Ok(done) => done.map_err(PutError::ShutDown),
+            Err(putter) => Err(PutError::Full(putter.item.expect("it was not taken"))),
+        }
+    }
+
+    /// Puts an item in if that can be said now: `None` if there is no room.
+    #[inline]
+    fn offer(&self, item: &mut Option<T>) -> Option<Result<(), T>> {
+        let (done, wakers) = self.state.with(|items| items.offer(item));
+        if let Some(wakers) = wakers {
+            wakers.wake();
+        }
+        done
+    }
+
+    /// Takes an item out, when there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`GetError::ShutDown`], when there will be none.
+    ///
+    /// # Panics
+    ///
+    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
+    /// it.
+    ///
+    /// # Switching
+    ///
+    /// Switches if it is empty. All others may run meanwhile.
+    ///
+    /// # Cancellation
+    ///
+    /// No item is taken. One that had been handed over already goes to the next that waits, or back to where
+    /// it would be got next.
+    #[inline]
+    #[track_caller]
+    pub fn get(&self) -> Result<T, GetError> {
+        self.get_until(None)
+    }
+
+    /// As [`Queue::get`], if there is an item.
+    ///
+    /// # Errors
+    ///
+    /// The cases of [`GetError`].
+    ///
+    /// # Switching
+    ///
+    /// Never switches.
+    #[inline]
+    pub fn try_get(&self) -> Result<T, GetError> {
+        let (done, waker) = self.state.with(Items::take);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        match done {
+            Some(item) => item.ok_or(GetError::ShutDown),
+            None => Err(GetError::Empty),
+        }
+    }
+
+    /// As [`Queue::get`], for at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// The cases of [`GetError`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Queue::get`].
+    ///
+    /// # Switching
+    ///
+    /// Switches if it is empty, also for a limit of zero.
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Queue::get`].
+    #[track_caller]
+    pub fn get_timeout(&self, limit: Duration) -> Result<T, GetError> {
+        self.get_until(Deadline::after(limit))
+    }
+
+    #[inline]
+    fn get_until(&self, deadline: Option<Deadline>) -> Result<T, GetError> {
+        match self.try_get() {
+            Err(GetError::Empty) => self.get_slowly(deadline),
+            done => done,
+        }
+    }
+
+    fn get_slowly(&self, deadline: Option<Deadline>) -> Result<T, GetError> {
+        let object = Object::<S, _, _, _> {
+            state: &self.state,
+            list: |items: &mut Items<T, S, O>| &mut items.getters,
+            purpose: "Queue::get",
+        };
+        let mut waker = None;
+        let attempt = |items: &mut Items<T, S, O>| {
+            let (done, woken) = items.take();
+            waker = woken;
+            done
+        };
+        let give_back = |item: Option<T>| {
+            if let Some(item) = item {
+                self.give_back(item);
+            }
+        };
+        let result = wait(object, deadline, attempt, |waker| waker, give_back);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        match result {
+            Ok(Some(item)) => Ok(item),
+            Ok(None) => Err(GetError::ShutDown),
+            Err(_) => Err(GetError::Empty),
+        }
+    }
+
+    /// Takes back an item that was handed to one that has been killed meanwhile.
+    fn give_back(&self, item: T) {
+        let wakers = self.state.with(|items| items.hand_over(item));
+        wakers.wake();
+    }
+
+    /// Says that one item that was got is done with.
+    ///
+    /// # Errors
+    ///
+    /// If that was said of all of them before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::rc::Rc;
+    /// use switchgrass::{spawn, sync::Queue};
+    ///
+    /// let jobs = Rc::new(Queue::new());
+    /// let worker = Rc::clone(&jobs);
+    /// spawn(move || {
+    ///     while let Ok(job) = worker.get() {
+    ///         println!("{job}");
+    ///         worker.task_done().unwrap();
+    ///     }
+    /// });
+    /// for job in ["one", "two"] {
+    ///     jobs.put(job).unwrap();
+    /// }
+    /// jobs.join();
+    /// assert_eq!(jobs.unfinished(), 0);
+    /// ```
+    ///
+    /// # Switching
+    ///
+    /// Never switches.
+    pub fn task_done(&self) -> Result<(), DoneTooOften> {
+        let wakers = self.state.with(|items| {
+            items.unfinished = items.unfinished.checked_sub(1)?;
+            Some(if items.unfinished == 0 { items.let_joiners_go() } else { Vec::new() })
+        });
+        wakers.ok_or(DoneTooOften(()))?.into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    /// Waits until all items that were put have been got and are done with.
+    ///
+    /// # Panics
+    ///
+    /// As [`Queue::get`].
+    ///
+    /// # Switching
+    ///
+    /// Switches, unless there are none. All others may run meanwhile.
+    ///
+    /// # Cancellation
+    ///
+    /// Leaves nothing behind.
+    #[track_caller]
+    pub fn join(&self) {
+        self.join_until(None);
+    }
+
+    /// As [`Queue::join`], for at most `limit`. Whether all are done with.
+    ///
+    /// # Panics
+    ///
+    /// As [`Queue::get`].
+    ///
+    /// # Switching
+    ///
+    /// Switches, unless there are none.
+    ///
+    /// # Cancellation
+    ///
+    /// Leaves nothing behind.
+    #[track_caller]
+    pub fn join_timeout(&self, limit: Duration) -> bool {
+        self.join_until(Deadline::after(limit))
+    }
+
+    fn join_until(&self, deadline: Option<Deadline>) -> bool {
+        let object = Object::<S, _, _, _> {
+            state: &self.state,
+            list: |items: &mut Items<T, S, O>| &mut items.joiners,
+            purpose: "Queue::join",
+        };
+        let attempt = |items: &mut Items<T, S, O>| (items.unfinished == 0).then_some(());
+        wait(object, deadline, attempt, |waker| waker, |()| ()).is_ok()
+    }
+
+    /// Lets no more items in. Those that are in can still be got; then everybody is told that there will be
+    /// none. Who waits to put gets the item back.
+    ///
+    /// # Switching
+    ///
+    /// Never switches.
+    pub fn shut_down(&self) {
+        self.end(false);
+    }
+
+    /// As [`Queue::shut_down`], and drops the items that are in, which count as done with.
+    ///
+    /// # Switching
+    ///
+    /// Never switches, unless the destructor of an item does.
+    pub fn shut_down_now(&self) {
+        self.end(true);
+    }
+
+    fn end(&self, now: bool) {
+        let (wakers, watchers, dropped) = self.state.with(|items| {
+            items.is_shut_down = true;
+            let mut wakers: Vec<S::Waker> = Vec::new();
+            while let Some(waker) = items.refuse_putter() {
+                wakers.push(waker);
+            }
+            let mut dropped = Vec::new();
+            while let Some(item) = if now { O::pop(&mut items.items) } else { None } {
+                items.unfinished = items.unfinished.saturating_sub(1);
+                dropped.push(item);
+            }
+            if items.unfinished == 0 {
+                wakers.extend(items.let_joiners_go());
+            }
+            // Somebody waits to get only if there is nothing to be got.
+            wakers.extend(std::iter::from_fn(|| items.getters.grant(None).ok()));
+            (wakers, items.watchers.all(), dropped)
+        });
+        wakers.into_iter().for_each(Waker::wake);
+        watchers.wake();
+        drop(dropped);
+    }
+
+    /// How many items are in.
+    pub fn len(&self) -> usize {
+        self.state.with(|items| O::len(&items.items))
+    }
+
+    /// Whether no item is in.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether there is no room for a further item.
+    pub fn is_full(&self) -> bool {
+        self.state.with(|items| O::len(&items.items) >= items.limit)
+    }
+
+    /// How many items were put that are not done with.
+    pub fn unfinished(&self) -> usize {
+        self.state.with(|items| items.unfinished)
+    }
+
+    /// Whether it was shut down.
+    pub fn is_shut_down(&self) -> bool {
+        self.state.with(|items| items.is_shut_down)
+    }
+}
+
+/// Who is to be woken when the state is let go of.
+struct Woken<W> {
+    getter: Option<W>,
+    watchers: Option<super::select::Wakers<W>>,
+}
+
+impl<W: Waker> Woken<W> {
+    #[inline]
+    fn wake(self) {
+        if let Some(getter) = self.getter {
+            getter.wake();
+        }
+        if let Some(watchers) = self.watchers {
+            watchers.wake();
+        }
+    }
+}
+
+impl<T, S: Sharing, O: order::Order<T>> Items<T, S, O> {
+    /// Takes an item in, if that can be said now.
+    #[inline]
+    fn offer(&mut self, item: &mut Option<T>) -> (Option<Result<(), T>>, Option<Woken<S::Waker>>) {
+        let Some(offered) = item.take() else { return (None, None) };
+        if self.is_shut_down {
+            return (Some(Err(offered)), None);
+        }
+        if O::len(&self.items) >= self.limit {
+            *item = Some(offered);
+            return (None, None);
+        }
+        self.unfinished += 1;
+        let woken = self.hand_over(offered);
+        (Some(Ok(())), Some(woken))
+    }
+
+    /// Gives an item to the first that waits for one, or keeps it.
+    #[inline]
+    fn hand_over(&mut self, item: T) -> Woken<S::Waker> {
+        match self.getters.grant(Some(item)) {
+            Ok(getter) => Woken { getter: Some(getter), watchers: None },
+            Err(item) => {
+                O::push(&mut self.items, item.expect("as it was given"));
+                Woken { getter: None, watchers: self.watchers.if_any() }
+            }
+        }
+    }
+
+    /// Takes an item out, if that can be said now: `Some(None)` if there will be none. Lets in the item of
+    /// the first that waits to put.
+    #[inline]
+    fn take(&mut self) -> (Option<Option<T>>, Option<S::Waker>) {
+        let Some(item) = O::pop(&mut self.items) else {
+            return (self.is_shut_down.then_some(None), None);
+        };
+        let waker = if self.putters.is_empty() { None } else { self.let_putter_in() };
+        (Some(Some(item)), waker)
+    }
+
+    fn let_putter_in(&mut self) -> Option<S::Waker> {
+        let putter = self.putters.grant(Ok(())).ok()?;
+        O::push(&mut self.items, putter.item.expect("it was left there"));
+        self.unfinished += 1;
+        Some(putter.waker)
+    }
+
+    fn refuse_putter(&mut self) -> Option<S::Waker> {
+        let item = self.putters.first_mut()?.item.take().expect("it was left there");
+        self.putters.grant(Err(item)).ok().map(|putter| putter.waker)
+    }
+
+    fn let_joiners_go(&mut self) -> Vec<S::Waker> {
+        std::iter::from_fn(|| self.joiners.grant(()).ok()).collect()
+    }
+}
+
+impl<T, S: Sharing, O: Order<T>> sealed::Selectable for Queue<T, S, O> {
+    fn is_ready(&self) -> bool {
+        self.state.with(|items| O::len(&items.items) > 0 || items.is_shut_down)
+    }
+
+    fn watch(&self) -> Box<dyn FnOnce() + '_> {
+        super::select::watch::<S, _>(&self.state, |items| &mut items.watchers)
+    }
+}
+
+/// Ready when an item can be got, or the queue was shut down.
+impl<T, S: Sharing, O: Order<T>> Selectable for Queue<T, S, O> {}
+
+/// Gets items until the queue is shut down and empty.
+impl<T, S: Sharing, O: Order<T>> Iterator for &Queue<T, S, O> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.get().ok()
+    }
+}
+
+impl<T, S: Sharing, O: Order<T>> fmt::Debug for Queue<T, S, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("len", &self.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,167 @@
+#![forbid(unsafe_code)]
+//! Who waits for an object, in order, and what each has been given.
+//!
+//! ```text
+//!            push                     grant                      take
+//!   (free) ───────► waiting: a waker ───────► granted: a value ───────► (free)
+//!                        │                                                ▲
+//!                        └──────────── take: nothing was granted ─────────┘
+//! ```
+//!
+//! A grant is made under the same borrow or lock as the change of the object that it is about, and taken
+//! by the one that waits, or given back if that was killed meanwhile: so nothing is lost and nothing
+//! handed over twice, whoever is faster. Adding, granting and taking out are all O(1).
+
+/// Names one that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Token(u32);
+
+#[derive(Debug)]
+pub(crate) struct WaitList<W, G = ()> {
+    nodes: Vec<Node<W, G>>,
+    free: u32,
+    /// The first and the last that wait.
+    head: u32,
+    tail: u32,
+    waiting: u32,
+}
+
+#[derive(Debug)]
+struct Node<W, G> {
+    what: What<W, G>,
+    before: u32,
+    after: u32,
+}
+
+#[derive(Debug)]
+enum What<W, G> {
+    Free,
+    Waiting(W),
+    Granted(G),
+}
+
+const NONE: u32 = u32::MAX;
+
+impl<W, G> WaitList<W, G> {
+    pub(crate) const fn new() -> Self {
+        WaitList { nodes: Vec::new(), free: NONE, head: NONE, tail: NONE, waiting: 0 }
+    }
+
+    /// Whether nobody waits.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head == NONE
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting as usize
+    }
+
+    /// The first that waits.
+    pub(crate) fn first(&self) -> Option<&W> {
+        match &self.nodes.get(self.head as usize)?.what {
+            What::Waiting(waker) => Some(waker),
+            _ => unreachable!("what is linked waits"),
+        }
+    }
+
+    /// The first that waits.
+    pub(crate) fn first_mut(&mut self) -> Option<&mut W> {
+        match &mut self.nodes.get_mut(self.head as usize)?.what {
+            What::Waiting(waker) => Some(waker),
+            _ => unreachable!("what is linked waits"),
+        }
+    }
+
+    /// To the end.
+    pub(crate) fn push(&mut self, waker: W) -> Token {
+        let node = Node { what: What::Waiting(waker), before: self.tail, after: NONE };
+        let index = self.free;
+        let index = if index == NONE {
+            self.nodes.push(node);
+            u32::try_from(self.nodes.len() - 1).expect("fewer than 2^32 wait")
+        } else {
+            self.free = self.nodes[index as usize].after;
+            self.nodes[index as usize] = node;
+            index
+        };
+        match self.tail {
+            NONE => self.head = index,
+            tail => self.nodes[tail as usize].after = index,
+        }
+        self.tail = index;
+        self.waiting += 1;
+        Token(index)
+    }
+
+    /// Gives `grant` to the first that waits, and takes it out of the queue. Returns what wakes it, or the
+    /// grant if nobody waits.
+    #[inline]
+    pub(crate) fn grant(&mut self, grant: G) -> Result<W, G> {
+        if self.head == NONE {
+            return Err(grant);
+        }
+        let head = self.head;
+        self.unlink(head);
+        match std::mem::replace(&mut self.nodes[head as usize].what, What::Granted(grant)) {
+            What::Waiting(waker) => Ok(waker),
+            _ => unreachable!("what is linked waits"),
+        }
+    }
+
+    /// Whether one waits no more.
+    #[inline]
+    pub(crate) fn is_granted(&self, token: Token) -> bool {
+        matches!(self.nodes[token.0 as usize].what, What::Granted(_))
+    }
+
+    /// Takes one out that waits no more, with what it was given, or else as it was put in.
+    #[inline]
+    pub(crate) fn take(&mut self, token: Token) -> Result<G, W> {
+        let index = token.0;
+        if let What::Waiting(_) = self.nodes[index as usize].what {
+            self.unlink(index);
+        }
+        let node = &mut self.nodes[index as usize];
+        node.after = std::mem::replace(&mut self.free, index);
+        match std::mem::replace(&mut node.what, What::Free) {
+            What::Granted(grant) => Ok(grant),
+            What::Waiting(waker) => Err(waker),
+            What::Free => unreachable!("a token is used once"),
+        }
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let Node { before, after, .. } = self.nodes[index as usize];
+        match before {
+            NONE => self.head = after,
+            before => self.nodes[before as usize].after = after,
+        }
+        match after {
+            NONE => self.tail = before,
+            after => self.nodes[after as usize].before = before,
+        }
+        self.waiting -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_come_in_order_and_once() {
+        let mut list: WaitList<u32, char> = WaitList::new();
+        let [a, b, c] = [1, 2, 3].map(|waker| list.push(waker));
+        assert_eq!(list.take(b), Err(2), "it was given nothing");
+        assert_eq!((list.grant('x'), list.grant('y')), (Ok(1), Ok(3)));
+        assert_eq!(list.grant('z'), Err('z'));
+        assert!(list.is_empty() && list.len() == 0);
+        let d = list.push(4);
+        assert_eq!((list.take(c), list.take(a)), (Ok('y'), Ok('x')));
+        assert_eq!((list.len(), list.grant('z')), (1, Ok(4)));
+        assert!(list.is_granted(d));
+        assert_eq!(list.take(d), Ok('z'));
+    }
+}
