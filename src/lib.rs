@@ -5,9 +5,11 @@ pub mod coroutine;
 pub mod generator;
 pub mod greenlet;
 mod hub;
+pub mod pool;
 pub mod stack;
 pub mod sync;
 mod sys;
+pub mod thread;
 
 pub use coroutine::{
     Coroutine, Elapsed, JoinError, JoinHandle, sleep, sleep_until, spawn, timeout, yield_now,

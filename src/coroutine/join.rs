@@ -207,6 +207,15 @@ impl Coroutine {
         Head::of(&self.0).is_some_and(|head| head.unlink(link.0))
     }
 
+    /// Has `tell` called at its end, at once if it has ended. It must neither wait nor panic.
+    pub(crate) fn on_end(&self, tell: impl FnOnce() + 'static) {
+        if self.is_finished() {
+            tell();
+        } else {
+            self.add(Link::Tell(Box::new(tell)));
+        }
+    }
+
     pub(super) fn add(&self, link: Link) -> LinkId {
         let Some(head) = Head::of(&self.0) else {
             // Main ends with its thread: nobody is left who could be told.

@@ -8,13 +8,14 @@
 //!
 //! - `builder.rs` and `join.rs` make them, wait for them, end them; `packet.rs` is what these share;
 //! - `timeout.rs` has sleep and time limits; `wait.rs` waits for several; `scope.rs` for all of a scope;
-//! - `future.rs` is the bridge to `async` code.
+//! - `future.rs` is the bridge to `async` code, `remote.rs` that from other threads.
 
 mod builder;
 mod error;
 mod future;
 mod join;
 mod packet;
+mod remote;
 #[allow(unsafe_code, reason = "said there")]
 mod scope;
 mod timeout;
@@ -25,6 +26,7 @@ pub use builder::Builder;
 pub use error::{Elapsed, JoinError};
 pub use future::block_on;
 pub use join::{Coroutine, JoinHandle, LinkId};
+pub use remote::Remote;
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use timeout::{sleep, sleep_until, timeout};
 pub use wait::{Iwait, iwait, join_all, kill_all, wait_any};

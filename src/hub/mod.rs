@@ -39,7 +39,6 @@ use ready::Ready;
 use remote::Remotes;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
-use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use timers::{Key, Timers};
@@ -61,6 +60,8 @@ struct Hub {
     epoll: OnceCell<Epoll>,
     inbox: Arc<Inbox>,
     remotes: RefCell<Remotes>,
+    /// Counts, by its copies, the [`RemoteHub`]s that there are.
+    outside: Arc<()>,
     main_task: Rc<Task>,
     next_id: Cell<u64>,
 }
@@ -118,6 +119,7 @@ impl Hub {
             epoll: OnceCell::new(),
             inbox: Inbox::new(),
             remotes: RefCell::new(Remotes::default()),
+            outside: Arc::new(()),
             main_task,
             next_id: Cell::new(1),
         })
@@ -259,24 +261,23 @@ impl Drop for Limit {
     }
 }
 
-/// A thread's hub, for other threads.
+/// A thread's hub, for other threads. While there is one, the hub does not take it that nobody can wake its
+/// thread.
 #[derive(Clone)]
-pub(crate) struct RemoteHub(Arc<Inbox>);
+pub(crate) struct RemoteHub {
+    inbox: Arc<Inbox>,
+    _outside: Arc<()>,
+}
 
 impl RemoteHub {
     /// This thread's.
+    #[track_caller]
     pub(crate) fn here() -> Self {
-        RemoteHub(with(|hub| Arc::clone(&hub.inbox)))
+        with(|hub| RemoteHub { inbox: Arc::clone(&hub.inbox), _outside: Arc::clone(&hub.outside) })
     }
 
     /// Has `f` run in the hub's greenlet. It must not wait.
     pub(crate) fn call(&self, f: impl FnOnce() + Send + 'static) {
-        self.0.push(Message::Call(Box::new(f)));
-    }
-}
-
-impl fmt::Debug for RemoteHub {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RemoteHub").finish_non_exhaustive()
+        self.inbox.push(Message::Call(Box::new(f)));
     }
 }

@@ -9,9 +9,7 @@ use crate::greenlet::scheduled::describe;
 use crate::sys::poll::{Epoll, Signal};
 use crate::sys::{clock, stderr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
-/// The token of the signal in the epoll instance.
-const SIGNAL: u64 = u64::MAX;
+use std::sync::Arc;
 
 impl Hub {
     /// The body of the hub's greenlet. It gets the thread when nobody is ready, when it is its turn to run
@@ -82,7 +80,8 @@ impl Hub {
             }
             let next = self.timers.borrow().next();
             let limit = next.map(|next| next.saturating_sub(self.polled.get()));
-            let can_be_woken = self.remotes.borrow().count() > 0;
+            let can_be_woken =
+                self.remotes.borrow().count() > 0 || Arc::strong_count(&self.outside) > 1;
             if limit.is_none() && !can_be_woken {
                 deadlock::report(self);
             } else if limit != Some(0) {
@@ -126,13 +125,13 @@ impl Hub {
             let made = || {
                 let (epoll, signal) = (Epoll::new()?, Signal::new()?);
                 let signal = self.inbox.set_signal(signal);
-                epoll.add(signal.fd(), libc::EPOLLIN as u32, SIGNAL)?;
+                epoll.add(signal.fd())?;
                 Ok::<_, std::io::Error>(epoll)
             };
             made().unwrap_or_else(|error| panic!("a hub needs two descriptors: {error}"))
         });
         if self.inbox.may_sleep() {
-            let result = epoll.wait(limit, |_| {});
+            let result = epoll.wait(limit);
             self.inbox.is_awake();
             if let Err(error) = result {
                 panic!("epoll: {error}");

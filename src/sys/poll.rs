@@ -5,21 +5,12 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// What has happened to a descriptor.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Event {
-    /// As given when the descriptor was added.
-    pub(crate) token: u64,
-    /// `libc::EPOLLIN` and the like.
-    pub(crate) what: u32,
-}
-
 /// An epoll instance.
 #[derive(Debug)]
 pub(crate) struct Epoll(OwnedFd);
 
 /// So many events are taken at once.
-const BATCH: usize = 256;
+const BATCH: usize = 16;
 
 impl Epoll {
     pub(crate) fn new() -> io::Result<Self> {
@@ -29,29 +20,22 @@ impl Epoll {
         Ok(Epoll(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    pub(crate) fn add(&self, fd: RawFd, what: u32, token: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: what, u64: token };
+    /// Has `fd` end a wait when it is readable.
+    pub(crate) fn add(&self, fd: RawFd) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
         // SAFETY: a valid event; the descriptors are checked by the kernel.
         check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) })?;
         Ok(())
     }
 
-    /// Waits until something happens, at most `limit` nanoseconds (`None`: for ever), and calls `each`
-    /// with it. A signal ends the wait early.
-    pub(crate) fn wait(
-        &self,
-        limit: Option<u64>,
-        mut each: impl FnMut(Event),
-    ) -> io::Result<usize> {
+    /// Waits until something happens, at most `limit` nanoseconds (`None`: for ever). A signal ends the wait
+    /// early.
+    pub(crate) fn wait(&self, limit: Option<u64>) -> io::Result<()> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; BATCH];
-        let count = match self.wait_precisely(&mut events, limit) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-            other => other?,
-        };
-        for event in &events[..count] {
-            each(Event { token: event.u64, what: event.events });
+        match self.wait_precisely(&mut events, limit) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
         }
-        Ok(count)
     }
 
     /// `epoll_pwait2` where the kernel has it (5.11), to the nanosecond; else `epoll_wait`, to the

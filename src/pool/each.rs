@@ -1,0 +1,162 @@
+#![forbid(unsafe_code)]
+//! One function, many items: a coroutine each.
+
+use crate::coroutine::{JoinError, JoinHandle};
+use crate::sync::Queue;
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+
+/// Where coroutines are spawned: a group or a pool.
+pub trait Spawner {
+    #[doc(hidden)]
+    fn run_in<T: 'static>(&self, body: impl FnOnce() -> T + 'static) -> JoinHandle<T>;
+}
+
+pub(super) fn map<I: 'static, R: 'static>(
+    spawner: &impl Spawner,
+    items: impl IntoIterator<Item = I>,
+    f: impl Fn(I) -> R + 'static,
+) -> Result<Vec<R>, JoinError> {
+    let f = Rc::new(f);
+    let all: Vec<JoinHandle<R>> = items
+        .into_iter()
+        .map(|item| {
+            let f = Rc::clone(&f);
+            spawner.run_in(move || f(item))
+        })
+        .collect();
+    let ended: Vec<_> = all.into_iter().map(JoinHandle::join).collect();
+    ended.into_iter().collect()
+}
+
+/// The items that are still to come, and a panic among them: which is raised when what came before it has
+/// been given.
+struct Input<It> {
+    items: Option<It>,
+    panic: Option<Box<dyn std::any::Any + Send>>,
+}
+
+impl<It: Iterator> Input<It> {
+    fn next(&mut self) -> Option<It::Item> {
+        let items = self.items.as_mut()?;
+        match catch_unwind(AssertUnwindSafe(|| items.next())) {
+            Ok(Some(item)) => Some(item),
+            Ok(None) => {
+                self.items = None;
+                None
+            }
+            Err(payload) => {
+                self.items = None;
+                self.panic = Some(payload);
+                None
+            }
+        }
+    }
+
+    /// When there are no more.
+    fn end(&mut self) {
+        if let Some(payload) = self.panic.take() {
+            resume_unwind(payload);
+        }
+    }
+}
+
+#[track_caller]
+fn check(ahead: usize) -> usize {
+    assert!(ahead > 0, "with none under way nothing would ever come: let it be at least 1");
+    ahead
+}
+
+/// What `imap` returns: results in the order of the items. A failure comes in its place, and does not end the
+/// others. Dropped, it lets those go on that are under way.
+#[must_use = "an iterator does nothing until it is asked"]
+pub struct Imap<It, I, R, P> {
+    spawner: P,
+    ahead: usize,
+    input: Input<It>,
+    f: Rc<dyn Fn(I) -> R>,
+    under_way: VecDeque<JoinHandle<R>>,
+}
+
+impl<It: Iterator<Item = I>, I: 'static, R: 'static, P: Spawner> Imap<It, I, R, P> {
+    #[track_caller]
+    pub(super) fn new(spawner: P, ahead: usize, items: It, f: impl Fn(I) -> R + 'static) -> Self {
+        let input = Input { items: Some(items), panic: None };
+        Imap { spawner, ahead: check(ahead), input, f: Rc::new(f), under_way: VecDeque::new() }
+    }
+}
+
+impl<It: Iterator<Item = I>, I: 'static, R: 'static, P: Spawner> Iterator for Imap<It, I, R, P> {
+    type Item = Result<R, JoinError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.under_way.len() < self.ahead {
+            let Some(item) = self.input.next() else { break };
+            let f = Rc::clone(&self.f);
+            self.under_way.push_back(self.spawner.run_in(move || f(item)));
+        }
+        let Some(next) = self.under_way.pop_front() else {
+            self.input.end();
+            return None;
+        };
+        Some(next.join())
+    }
+}
+
+impl<It, I, R, P> fmt::Debug for Imap<It, I, R, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Imap").field("under_way", &self.under_way.len()).finish_non_exhaustive()
+    }
+}
+
+/// What `imap_unordered` returns: results in the order in which they come. Otherwise as [`Imap`].
+#[must_use = "an iterator does nothing until it is asked"]
+pub struct ImapUnordered<It, I, R, P> {
+    spawner: P,
+    ahead: usize,
+    input: Input<It>,
+    f: Rc<dyn Fn(I) -> R>,
+    ended: Rc<Queue<JoinHandle<R>>>,
+    under_way: usize,
+}
+
+impl<It: Iterator<Item = I>, I: 'static, R: 'static, P: Spawner> ImapUnordered<It, I, R, P> {
+    #[track_caller]
+    pub(super) fn new(spawner: P, ahead: usize, items: It, f: impl Fn(I) -> R + 'static) -> Self {
+        let input = Input { items: Some(items), panic: None };
+        let ended = Rc::new(Queue::new());
+        ImapUnordered { spawner, ahead: check(ahead), input, f: Rc::new(f), ended, under_way: 0 }
+    }
+}
+
+impl<It: Iterator<Item = I>, I: 'static, R: 'static, P: Spawner> Iterator
+    for ImapUnordered<It, I, R, P>
+{
+    type Item = Result<R, JoinError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.under_way < self.ahead {
+            let Some(item) = self.input.next() else { break };
+            let f = Rc::clone(&self.f);
+            let handle = self.spawner.run_in(move || f(item));
+            self.under_way += 1;
+            let (coroutine, ended) = (handle.coroutine(), Rc::clone(&self.ended));
+            coroutine.on_end(move || drop(ended.try_put(handle)));
+        }
+        if self.under_way == 0 {
+            self.input.end();
+            return None;
+        }
+        let next = self.ended.get().expect("it is not shut down");
+        self.under_way -= 1;
+        Some(next.join())
+    }
+}
+
+impl<It, I, R, P> fmt::Debug for ImapUnordered<It, I, R, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ImapUnordered").field("under_way", &self.under_way).finish_non_exhaustive()
+    }
+}
