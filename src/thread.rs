@@ -1,8 +1,9 @@
 #![forbid(unsafe_code)]
 //! OS threads that coroutines can wait for.
 //!
-//! As [`std::thread`], but that [`JoinHandle::join`] lets the other coroutines of the thread run, that there is
-//! a [`JoinHandle::join_timeout`], and that the process waits at its end for threads that are not *daemons*.
+//! As [`std::thread`], but that [`JoinHandle::join`] lets the other coroutines of the thread run, that there
+//! is a [`JoinHandle::join_timeout`], and that the process waits at its end for threads that are not
+//! *daemons*.
 
 use crate::sync::{Event, Shared};
 use crate::sys::exit::at_exit;

@@ -1,4 +1,3 @@
-#![deny(unsafe_code)]
 //! Coroutines: greenlets that the hub schedules.
 //!
 //! A coroutine is spawned with a closure, runs when it is its turn, and hands over to the next whenever it
@@ -6,7 +5,7 @@
 //! computes. No function has to be called first: the hub is made when it is needed, and main takes its turn
 //! like everybody else.
 //!
-//! - `builder.rs` and `join.rs` make them, wait for them, end them; `packet.rs` is what these share;
+//! - `spawn.rs`, `builder.rs`, `join.rs` make them, wait for them, end them; `packet.rs` is what they share;
 //! - `timeout.rs` has sleep and time limits; `wait.rs` waits for several; `scope.rs` for all of a scope;
 //! - `future.rs` is the bridge to `async` code, `remote.rs` that from other threads.
 
@@ -16,8 +15,8 @@ mod future;
 mod join;
 mod packet;
 mod remote;
-#[allow(unsafe_code, reason = "said there")]
 mod scope;
+mod spawn;
 mod timeout;
 mod wait;
 
@@ -28,100 +27,6 @@ pub use future::block_on;
 pub use join::{Coroutine, JoinHandle, LinkId};
 pub use remote::Remote;
 pub use scope::{Scope, ScopedJoinHandle, scope};
+pub use spawn::{current, spawn, yield_now};
 pub use timeout::{sleep, sleep_until, timeout};
 pub use wait::{Iwait, iwait, join_all, kill_all, wait_any};
-
-use crate::greenlet::scheduled::DetachedSpec;
-use crate::hub::{self, Start};
-
-/// Makes a coroutine that will call `body`, at the end of the queue of those that are ready. It does not
-/// begin before the caller gives up control.
-///
-/// It goes on whatever becomes of the handle, until its thread ends: to wait for it is up to the program.
-///
-/// # Examples
-///
-/// ```
-/// use switchgrass::{spawn, yield_now};
-///
-/// let a = spawn(|| {
-///     println!("a 1");
-///     yield_now();
-///     println!("a 2");
-/// });
-/// let b = spawn(|| println!("b 1"));
-/// a.join().unwrap(); // a 1, b 1, a 2
-/// b.join().unwrap();
-/// ```
-///
-/// # Panics
-///
-/// When there is no stack for it ([`Builder::spawn`] returns an error instead), or the thread is ending.
-///
-/// # Switching
-///
-/// Never switches.
-#[inline]
-#[track_caller]
-pub fn spawn<T: 'static>(body: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
-    match builder::spawn_as(None, DetachedSpec::default(), Start::Now, body) {
-        Ok(handle) => handle,
-        Err(error) => panic!("no coroutine was made: {error}"),
-    }
-}
-
-/// Lets all others run that are ready, in their order, and comes back after them.
-///
-/// # Examples
-///
-/// ```
-/// use std::cell::RefCell;
-/// use std::rc::Rc;
-/// use switchgrass::{spawn, yield_now};
-///
-/// let log = Rc::new(RefCell::new(String::new()));
-/// let all: Vec<_> = ["1", "2"]
-///     .map(|number| {
-///         let log = Rc::clone(&log);
-///         spawn(move || {
-///             for letter in ["a", "b"] {
-///                 log.borrow_mut().extend([number, letter, " "]);
-///                 yield_now();
-///             }
-///         })
-///     })
-///     .into();
-/// all.into_iter().for_each(|handle| handle.join().unwrap());
-/// assert_eq!(*log.borrow(), "1a 2a 1b 2b ");
-/// ```
-///
-/// # Panics
-///
-/// With what is raised in the current coroutine meanwhile. In a callback that runs in the hub.
-///
-/// # Switching
-///
-/// Switches if anybody else is ready. These run meanwhile.
-///
-/// # Cancellation
-///
-/// Leaves nothing behind.
-#[inline]
-#[track_caller]
-pub fn yield_now() {
-    hub::yield_now();
-}
-
-/// The coroutine that runs. In main, and in greenlets that it has made by hand, this is main.
-///
-/// # Panics
-///
-/// When the thread is ending and has ended its coroutines.
-///
-/// # Switching
-///
-/// Never switches.
-#[track_caller]
-pub fn current() -> Coroutine {
-    Coroutine(hub::current_task())
-}

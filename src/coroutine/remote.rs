@@ -7,8 +7,8 @@ use std::fmt;
 /// This thread's coroutines, for other threads: what is sent is spawned here. It wakes the thread if that is
 /// asleep; nothing is lost if it is not yet.
 ///
-/// While there is one, main may wait without anybody in sight who could wake it. What is sent to a thread that
-/// has ended is dropped with the last of its `Remote`s.
+/// While there is one, main may wait without anybody in sight who could wake it. What is sent to a thread
+/// that has ended is dropped with the last of its `Remote`s.
 ///
 /// # Examples
 ///

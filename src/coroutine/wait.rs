@@ -76,8 +76,7 @@ pub fn kill_all(coroutines: impl IntoIterator<Item = Coroutine>, limit: Option<D
         coroutines.into_iter().partition(|coroutine| *coroutine == current);
     others.iter().for_each(Coroutine::kill);
     own.iter().for_each(Coroutine::kill);
-    // All are asked, whether or not the limit has passed.
-    others.iter().fold(true, |all, coroutine| coroutine.wait("kill_all", deadline) && all)
+    others.iter().all(|coroutine| coroutine.wait("kill_all", deadline))
 }
 
 /// Waits for several, and gives their numbers in the order in which they end: first those that have ended

@@ -6,7 +6,7 @@
 //!
 //! - `raw/` is the engine, and the only place here with `unsafe`;
 //! - `handle.rs`, `pair.rs`, `scope.rs`, `builder.rs` are what one makes and switches to;
-//! - `error.rs`, `trace.rs`, `local.rs` are what goes with them.
+//! - `error.rs`, `trace.rs`, `local.rs` are what goes with them; `scheduled.rs` is what a scheduler needs.
 //!
 //! Nothing here knows that there is a loop.
 //!
@@ -40,6 +40,7 @@ mod handle;
 mod local;
 mod pair;
 mod raw;
+pub(crate) mod scheduled;
 mod scope;
 mod trace;
 
@@ -50,12 +51,4 @@ pub use local::Local;
 pub use pair::pair;
 pub use raw::{AnyWeakGreenlet, Greenlet, Untyped, WeakGreenlet, trim_stacks, unwind_all};
 pub use scope::scoped;
-/// For the hub.
-pub(crate) mod scheduled {
-    pub(crate) use super::raw::{
-        DetachedSpec, Owner, Payload, describe, for_each_alive, main, set_scheduler, spawn,
-        with_current,
-    };
-}
-
 pub use trace::{TraceEvent, TraceHook, set_trace, trace};

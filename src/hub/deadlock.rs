@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! When nothing can ever wake anybody: who waits for what.
 
-use super::Hub;
+use super::state::Hub;
 use super::task::{Interrupt, TaskRef};
 use crate::greenlet::scheduled;
 use std::fmt::Write;

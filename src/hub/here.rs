@@ -3,7 +3,7 @@
 //! One of the few places of the hub with `unsafe`: everything that waits passes here, and a thread-local
 //! variable that has a destructor cannot be read in one load.
 
-use super::Hub;
+use super::state::Hub;
 use std::cell::{Cell, OnceCell};
 use std::ptr;
 

@@ -51,10 +51,10 @@ impl Inbox {
     pub(super) fn push(&self, message: Message) {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner).push_back(message);
         self.filled.store(true, SeqCst);
-        if self.asleep.swap(false, SeqCst) {
-            if let Some(signal) = self.signal.get() {
-                signal.raise();
-            }
+        if self.asleep.swap(false, SeqCst)
+            && let Some(signal) = self.signal.get()
+        {
+            signal.raise();
         }
     }
 
@@ -82,12 +82,11 @@ impl Inbox {
 
     /// After the hub has slept.
     pub(super) fn is_awake(&self) {
-        if !self.asleep.swap(false, SeqCst) {
-            // Somebody has raised the signal, or is about to: then it wakes the hub once more, for
-            // nothing.
-            if let Some(signal) = self.signal.get() {
-                signal.lower();
-            }
+        // Somebody has raised the signal, or is about to: then it wakes the hub once more, for nothing.
+        if !self.asleep.swap(false, SeqCst)
+            && let Some(signal) = self.signal.get()
+        {
+            signal.lower();
         }
     }
 }

@@ -17,9 +17,9 @@
 use super::deadline::Deadline;
 use super::deadlock::Deadlock;
 use super::here::with;
+use super::state::{Fire, Hub, Why};
 use super::task::TaskRef;
 use super::timers::Key;
-use super::{Fire, Hub, Why};
 use crate::greenlet::scheduled;
 use crate::greenlet::{AnyWeakGreenlet, SwitchError};
 use crate::sys::clock;

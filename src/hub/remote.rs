@@ -1,8 +1,9 @@
 #![forbid(unsafe_code)]
-//! Greenlets that other threads may wake.
+//! What other threads may do to a hub: wake its greenlets, and have it run something.
 
 use super::here::{try_with, with};
 use super::inbox::{Inbox, Message, RemoteKey};
+use super::state::current_greenlet;
 use crate::greenlet::AnyWeakGreenlet;
 use std::fmt;
 use std::sync::Arc;
@@ -50,7 +51,7 @@ pub(crate) struct Registration(RemoteKey);
 
 impl Registration {
     pub(crate) fn new() -> Self {
-        let me = super::current_greenlet();
+        let me = current_greenlet();
         Registration(with(|hub| hub.remotes.borrow_mut().insert(me)))
     }
 
@@ -93,5 +94,26 @@ impl Unparker {
 impl fmt::Debug for Unparker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Unparker").finish_non_exhaustive()
+    }
+}
+
+/// A thread's hub, for other threads. While there is one, the hub does not take it that nobody can wake its
+/// thread.
+#[derive(Clone)]
+pub(crate) struct RemoteHub {
+    inbox: Arc<Inbox>,
+    _outside: Arc<()>,
+}
+
+impl RemoteHub {
+    /// This thread's.
+    #[track_caller]
+    pub(crate) fn here() -> Self {
+        with(|hub| RemoteHub { inbox: Arc::clone(&hub.inbox), _outside: Arc::clone(&hub.outside) })
+    }
+
+    /// Has `f` run in the hub's greenlet. It must not wait.
+    pub(crate) fn call(&self, f: impl FnOnce() + Send + 'static) {
+        self.inbox.push(Message::Call(Box::new(f)));
     }
 }

@@ -1,10 +1,12 @@
 #![forbid(unsafe_code)]
 //! What the hub's own greenlet does: calls, timers, events, and sleep.
 
+use super::deadlock;
 use super::inbox::Message;
+use super::limit::LimitPassed;
 use super::park::{INTERRUPTED, PARKED, QUEUED, STATE};
+use super::state::{Call, Fire, Hub, Why};
 use super::task::{Interrupt, Task, TaskRef};
-use super::{Call, Fire, Hub, LimitPassed, Why, deadlock};
 use crate::greenlet::scheduled::describe;
 use crate::sys::poll::{Epoll, Signal};
 use crate::sys::{clock, stderr};
@@ -150,10 +152,10 @@ impl TaskRef {
     /// Takes back something that was to be raised in it, or has it raised no more.
     pub(super) fn forget(&self, id: u64) {
         drop(self.take_back(id));
-        if self.interrupts.borrow().is_empty() {
-            if let Some(target) = self.target() {
-                target.set_mark(target.mark() & !INTERRUPTED);
-            }
+        if self.interrupts.borrow().is_empty()
+            && let Some(target) = self.target()
+        {
+            target.set_mark(target.mark() & !INTERRUPTED);
         }
     }
 }

@@ -113,8 +113,8 @@ impl Group {
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake it.
-    /// In a member, which would wait for itself.
+    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
+    /// it. In a member, which would wait for itself.
     ///
     /// # Switching
     ///

@@ -355,10 +355,10 @@ impl Inner {
     fn next(&self) -> Option<Job> {
         let mut state = self.lock();
         loop {
-            if state.live <= state.max {
-                if let Some(job) = state.jobs.pop_front() {
-                    return Some(job);
-                }
+            if state.live <= state.max
+                && let Some(job) = state.jobs.pop_front()
+            {
+                return Some(job);
             }
             if state.is_closed || state.live > state.max {
                 break;

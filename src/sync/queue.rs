@@ -708,6 +708,9 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
     }
 }
 
+/// What has become of an item that was offered, if that can be said, and who is to be woken for it.
+type Offered<T, W> = (Option<Result<(), T>>, Option<Woken<W>>);
+
 /// Who is to be woken when the state is let go of.
 struct Woken<W> {
     getter: Option<W>,
@@ -729,7 +732,7 @@ impl<W: Waker> Woken<W> {
 impl<T, S: Sharing, O: order::Order<T>> Items<T, S, O> {
     /// Takes an item in, if that can be said now.
     #[inline]
-    fn offer(&mut self, item: &mut Option<T>) -> (Option<Result<(), T>>, Option<Woken<S::Waker>>) {
+    fn offer(&mut self, item: &mut Option<T>) -> Offered<T, S::Waker> {
         let Some(offered) = item.take() else { return (None, None) };
         if self.is_shut_down {
             return (Some(Err(offered)), None);

@@ -24,7 +24,7 @@ pub trait Sharing: sealed::Sharing {}
 #[derive(Clone, Copy, Debug)]
 pub struct Local(());
 
-/// Objects that several threads share. See [`sync::shared`](crate::sync::shared).
+/// Objects that several threads share, made by functions called `shared`.
 #[derive(Clone, Copy, Debug)]
 pub struct Shared(());
 

@@ -1,0 +1,7 @@
+#![forbid(unsafe_code)]
+//! What the hub needs of greenlets, and nobody else.
+
+pub(crate) use super::raw::{
+    DetachedSpec, Owner, Payload, describe, for_each_alive, main, set_scheduler, spawn,
+    with_current,
+};

@@ -1,0 +1,48 @@
+#![forbid(unsafe_code)]
+//! Time limits of coroutines.
+
+use super::deadline::Deadline;
+use super::here::{try_with, with};
+use super::state::{Fire, current_task};
+use super::task::TaskRef;
+use super::timers::Key;
+
+/// What is raised in a coroutine when one of its time limits has passed. The number says which.
+#[derive(Debug)]
+pub(crate) struct LimitPassed(pub(crate) u64);
+
+/// A time limit of the current coroutine: when it has passed, a [`LimitPassed`] with its number is raised
+/// in it, unless this was dropped before.
+pub(crate) struct Limit {
+    id: u64,
+    task: TaskRef,
+    timer: Key,
+}
+
+impl Limit {
+    pub(crate) fn new(deadline: Deadline) -> Self {
+        let task = current_task();
+        let (id, timer) = with(|hub| {
+            let id = hub.next_id();
+            let fire = Fire::Interrupt(task.clone(), id);
+            (id, hub.timers.borrow_mut().insert(deadline, true, fire))
+        });
+        Limit { id, task, timer }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        try_with(|hub| {
+            let fire = hub.timers.borrow_mut().remove(self.timer);
+            if fire.is_none() {
+                // It has fired, and may not have been raised yet.
+                self.task.forget(self.id);
+            }
+        });
+    }
+}

@@ -1,0 +1,54 @@
+#![forbid(unsafe_code)]
+//! Making coroutines.
+
+use super::deadline::Deadline;
+use super::here::with;
+use super::park::{PARKED, QUEUED, ROOT, STATE};
+use super::state::Fire;
+use crate::greenlet::scheduled::{self, DetachedSpec, Owner};
+use crate::greenlet::{AnyWeakGreenlet, BuildError};
+use std::rc::Rc;
+
+/// When a new coroutine is to begin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start {
+    /// At the end of the queue of those that are ready.
+    Now,
+    /// Not before this.
+    At(Deadline),
+    /// When it is unparked.
+    Held,
+}
+
+/// Makes a coroutine that runs `body`, and belongs to `owner`. Its body begins with [`begin`].
+#[inline]
+pub(crate) fn spawn(
+    spec: DetachedSpec,
+    start: Start,
+    owner: Rc<dyn Owner>,
+    body: impl FnOnce(()) + 'static,
+) -> Result<AnyWeakGreenlet, BuildError> {
+    with(|hub| {
+        let greenlet = scheduled::spawn(&hub.context, spec, Some(owner), body)?;
+        match start {
+            Start::Now => {
+                greenlet.set_mark(ROOT | QUEUED);
+                hub.ready.push(greenlet.clone());
+            }
+            Start::At(deadline) => {
+                greenlet.set_mark(ROOT | PARKED);
+                let fire = Fire::Unpark(greenlet.clone());
+                hub.timers.borrow_mut().insert(deadline, false, fire);
+            }
+            Start::Held => greenlet.set_mark(ROOT | PARKED),
+        }
+        greenlet.set_purpose("its first turn");
+        Ok(greenlet)
+    })
+}
+
+/// The first thing that a coroutine's body calls: it runs now.
+#[inline]
+pub(crate) fn begin() {
+    scheduled::with_current(|me| me.set_mark(me.mark() & !STATE));
+}

@@ -1,0 +1,152 @@
+#![forbid(unsafe_code)]
+//! What a thread's hub keeps.
+
+use super::here::with;
+use super::inbox::Inbox;
+use super::park::{HUB, QUEUED, ROOT};
+use super::ready::Ready;
+use super::remote::Remotes;
+use super::task::{Interrupt, Task, TaskRef};
+use super::timers::Timers;
+use crate::greenlet::scheduled::{self, DetachedSpec, Owner, Payload};
+use crate::greenlet::{self, AnyWeakGreenlet, BuildError};
+use crate::sys::clock;
+use crate::sys::poll::Epoll;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What a thread keeps for its coroutines.
+pub(super) struct Hub {
+    pub(super) ready: Ready,
+    /// So many changes from one to another until the clock is looked at, and how many there were last time.
+    pub(super) ticks: Cell<u64>,
+    pub(super) interval: Cell<u64>,
+    /// When the clock was last looked at for this, and when events were looked for.
+    pub(super) looked: Cell<u64>,
+    pub(super) polled: Cell<u64>,
+    /// The hub's own greenlet, and what it is to do when it has the thread.
+    pub(super) context: AnyWeakGreenlet,
+    pub(super) why: Cell<Why>,
+    pub(super) calls: RefCell<VecDeque<Call>>,
+    pub(super) timers: RefCell<Timers<Fire>>,
+    pub(super) epoll: OnceCell<Epoll>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) remotes: RefCell<Remotes>,
+    /// Counts, by its copies, the [`RemoteHub`]s that there are.
+    pub(super) outside: Arc<()>,
+    pub(super) main_task: Rc<Task>,
+    pub(super) next_id: Cell<u64>,
+}
+
+/// Why the hub's greenlet has the thread.
+#[derive(Clone, Copy, Default)]
+pub(super) enum Why {
+    /// A coroutine has ended.
+    #[default]
+    End,
+    /// It is its turn to run a call.
+    Call,
+    /// Nobody is ready, or events were not looked for in a while.
+    Poll,
+}
+
+/// What is to be done in the hub's greenlet.
+pub(super) enum Call {
+    Run(Box<dyn FnOnce()>),
+    Interrupt(TaskRef, Interrupt),
+}
+
+/// What happens when a time has come.
+pub(super) enum Fire {
+    Unpark(AnyWeakGreenlet),
+    Interrupt(TaskRef, u64),
+}
+
+impl Hub {
+    pub(super) fn new() -> Result<Self, BuildError> {
+        let main = scheduled::main().ok_or(BuildError::ThreadEnded)?;
+        let main_task = Rc::new(Task::new(0, Some("main".into()), None));
+        main.set_mark(ROOT);
+        main.set_owner(Some(Rc::<Task>::clone(&main_task)));
+        let spec = DetachedSpec { name: Some("hub".into()), ..DetachedSpec::default() };
+        let own_task: Rc<dyn Owner> = Rc::new(Task::new(0, Some("hub".into()), None));
+        let context = scheduled::spawn(&main, spec, Some(own_task), |()| with(|hub| hub.run()))?;
+        context.set_mark(HUB | QUEUED);
+        scheduled::set_scheduler(Some(context.clone()));
+        let _ = main_task.greenlet.set(main);
+        Ok(Hub {
+            ready: Ready::new(),
+            ticks: Cell::new(0),
+            interval: Cell::new(0),
+            looked: Cell::new(0),
+            polled: Cell::new(clock::now()),
+            context,
+            why: Cell::new(Why::End),
+            calls: RefCell::new(VecDeque::new()),
+            timers: RefCell::new(Timers::new()),
+            epoll: OnceCell::new(),
+            inbox: Inbox::new(),
+            remotes: RefCell::new(Remotes::default()),
+            outside: Arc::new(()),
+            main_task,
+            next_id: Cell::new(1),
+        })
+    }
+
+    pub(super) fn next_id(&self) -> u64 {
+        self.next_id.replace(self.next_id.get() + 1)
+    }
+
+    /// Ends all coroutines of a thread that is about to end.
+    pub(super) fn end(&self) {
+        let main = self.main_task.greenlet.get().expect("set when it was made");
+        if !main.is_current() {
+            // `exit` was called in a coroutine: see `greenlet/raw/end.rs`.
+            return;
+        }
+        // Their destructors may wait: the hub's greenlet is spared and still works.
+        greenlet::unwind_all();
+        scheduled::set_scheduler(None);
+        self.context.unwind();
+        main.set_mark(0);
+        // What is dropped here may be the user's, and may even call this.
+        drop(self.calls.take());
+        while self.ready.pop().is_some() {}
+        drop(self.timers.replace(Timers::new()));
+        drop(self.remotes.take());
+        drop(main.set_owner(None));
+    }
+}
+
+/// A new number, not used before on this thread.
+pub(crate) fn next_id() -> u64 {
+    with(Hub::next_id)
+}
+
+/// The greenlet that runs.
+#[inline]
+#[track_caller]
+pub(crate) fn current_greenlet() -> AnyWeakGreenlet {
+    // Main may be parked when there is a hub.
+    with(|_| scheduled::with_current(AnyWeakGreenlet::clone))
+}
+
+/// The task that the current greenlet runs for.
+pub(crate) fn current_task() -> TaskRef {
+    TaskRef::of(&current_greenlet()).expect("main has one")
+}
+
+/// Has `f` run in the hub's greenlet, at the end of the queue of those that are ready. It must not wait.
+pub(crate) fn call(f: impl FnOnce() + 'static) {
+    with(|hub| hub.call(Call::Run(Box::new(f))));
+}
+
+/// Has `payload` raised in a task, when the hub comes to it: at the end of the queue of those that are ready.
+pub(crate) fn interrupt(task: TaskRef, payload: Payload) {
+    with(|hub| {
+        let id = hub.next_id();
+        hub.call(Call::Interrupt(task, Interrupt { id, payload }));
+    });
+}
