@@ -31,6 +31,8 @@ struct End;
 impl Drop for End {
     fn drop(&mut self) {
         try_with(Hub::end);
+        // Who asks for it now is told that the thread is ending.
+        HERE.set(ptr::null());
     }
 }
 
@@ -62,11 +64,14 @@ pub(super) fn try_with<R>(f: impl FnOnce(&Hub) -> R) -> Option<R> {
 #[track_caller]
 fn make() -> *const Hub {
     let made = OWNER.try_with(|owner| {
+        if owner.get().is_some() {
+            return None;
+        }
         let hub = Hub::new().unwrap_or_else(|error| panic!("there is no hub: {error}"));
         let hub = &raw const *owner.get_or_init(|| Owned(Box::new(hub))).0;
         HERE.set(hub);
         END.with(|_| ());
-        hub
+        Some(hub)
     });
-    made.unwrap_or_else(|_| panic!("the thread is ending and has ended its coroutines"))
+    made.ok().flatten().expect("the thread is ending, and has ended its coroutines")
 }

@@ -1,21 +1,33 @@
 #![forbid(unsafe_code)]
 //! What other threads leave for a hub, and how they wake it.
 //!
+//! One word says how things are:
+//!
 //! ```text
-//!   another thread                      the hub's thread
-//!   ──────────────                      ────────────────
-//!   push the message                    say ASLEEP
-//!   was it ASLEEP? say AWAKE,           any message? then AWAKE again, and no sleep
-//!   raise the signal                    sleep until the signal or a time; say AWAKE
+//!              push: FILLED                    EMPTY ◄── take ── FILLED
+//!   another ──────────────────► was it           │                  ▲
+//!   thread      (swap)          ASLEEP?          │ before a sleep   │ push
+//!                               raise the        ▼                  │
+//!                               alarm          ASLEEP ──────────────┘
 //! ```
 //!
-//! Either the pusher sees ASLEEP, or the hub sees the message: whoever comes second under the lock's
-//! order of things. So a wake-up is never lost, and a hub that is awake costs no system call.
+//! All changes of that word are read-modify-write operations, so they have an order: either the hub finds it
+//! FILLED and does not sleep, or the pusher finds it ASLEEP and raises the alarm. So a wake-up is never lost,
+//! and a hub that is awake costs no system call. (A model of this is checked by loom: `RUSTFLAGS="--cfg loom"
+//! cargo test --lib --release inbox`.)
 
 use crate::sys::poll::Signal;
+#[cfg(loom)]
+use loom::sync::Mutex;
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU8, Ordering};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::io;
+#[cfg(not(loom))]
+use std::sync::Mutex;
+use std::sync::PoisonError;
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// What a message does when it arrives, on the hub's thread.
 pub(super) enum Message {
@@ -32,61 +44,130 @@ pub(super) struct RemoteKey {
     pub(super) generation: u32,
 }
 
-#[derive(Default)]
-pub(super) struct Inbox {
-    messages: Mutex<VecDeque<Message>>,
-    /// Whether there may be messages: so that looking costs no lock.
-    filled: AtomicBool,
-    asleep: AtomicBool,
-    /// Made when the hub first sleeps.
-    signal: OnceLock<Signal>,
+/// What ends a sleep.
+pub(super) trait Alarm {
+    fn raise(&self);
+    fn lower(&self);
 }
 
-impl Inbox {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::default()
+impl Alarm for Signal {
+    fn raise(&self) {
+        self.raise();
+    }
+
+    fn lower(&self) {
+        self.lower();
+    }
+}
+
+pub(super) struct Inbox<A = Signal, M = Message> {
+    messages: Mutex<VecDeque<M>>,
+    state: AtomicU8,
+    pub(super) alarm: A,
+}
+
+const EMPTY: u8 = 0;
+const FILLED: u8 = 1;
+const ASLEEP: u8 = 2;
+
+impl<A: Alarm, M> Inbox<A, M> {
+    pub(super) fn new(alarm: A) -> Self {
+        Inbox { messages: Mutex::new(VecDeque::new()), state: AtomicU8::new(EMPTY), alarm }
     }
 
     /// Leaves a message, from any thread.
-    pub(super) fn push(&self, message: Message) {
+    pub(super) fn push(&self, message: M) {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner).push_back(message);
-        self.filled.store(true, SeqCst);
-        if self.asleep.swap(false, SeqCst)
-            && let Some(signal) = self.signal.get()
-        {
-            signal.raise();
+        if self.state.swap(FILLED, Ordering::AcqRel) == ASLEEP {
+            self.alarm.raise();
         }
     }
 
     /// Takes all messages.
-    pub(super) fn take(&self) -> VecDeque<Message> {
-        if !self.filled.swap(false, SeqCst) {
+    pub(super) fn take(&self) -> VecDeque<M> {
+        if self.state.load(Ordering::Relaxed) != FILLED {
             return VecDeque::new();
         }
+        self.state.swap(EMPTY, Ordering::AcqRel);
         std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn set_signal(&self, signal: Signal) -> &Signal {
-        self.signal.get_or_init(|| signal)
+    /// Calls `sleep`, which the alarm ends, unless there are messages. It returns whether the alarm has.
+    ///
+    /// Then the alarm is lowered. (A pusher may be late with it, and raise it in the hub's next sleep: so
+    /// what the word says is not enough to know.) The messages are taken after that, so that none is left
+    /// whose alarm was lowered.
+    pub(super) fn sleep_unless_filled(
+        &self,
+        sleep: impl FnOnce() -> io::Result<bool>,
+    ) -> io::Result<()> {
+        let change = |from, to| {
+            self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        };
+        if !change(EMPTY, ASLEEP) {
+            return Ok(());
+        }
+        let rung = sleep();
+        change(ASLEEP, EMPTY);
+        if rung? {
+            self.alarm.lower();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(all(test, loom))]
+mod model {
+    use super::*;
+    use loom::sync::{Arc, Condvar};
+    use loom::thread;
+
+    /// An eventfd: raised until it is lowered.
+    #[derive(Default)]
+    struct Flag(Mutex<bool>, Condvar);
+
+    impl Alarm for Flag {
+        fn raise(&self) {
+            *self.0.lock().unwrap() = true;
+            self.1.notify_one();
+        }
+
+        fn lower(&self) {
+            *self.0.lock().unwrap() = false;
+        }
     }
 
-    /// Before the hub sleeps: whether it may.
-    pub(super) fn may_sleep(&self) -> bool {
-        self.asleep.store(true, SeqCst);
-        if self.filled.load(SeqCst) {
-            self.asleep.store(false, SeqCst);
-            return false;
+    impl Flag {
+        fn wait(&self) -> bool {
+            let mut raised = self.0.lock().unwrap();
+            while !*raised {
+                raised = self.1.wait(raised).unwrap();
+            }
+            true
         }
-        true
     }
 
-    /// After the hub has slept.
-    pub(super) fn is_awake(&self) {
-        // Somebody has raised the signal, or is about to: then it wakes the hub once more, for nothing.
-        if !self.asleep.swap(false, SeqCst)
-            && let Some(signal) = self.signal.get()
-        {
-            signal.lower();
-        }
+    /// Whatever the interleaving, the hub gets both messages and never sleeps for ever: loom would say so.
+    #[test]
+    fn no_wake_up_is_lost() {
+        loom::model(|| {
+            let inbox = Arc::new(Inbox::new(Flag::default()));
+            let pushers: Vec<_> = (0..2)
+                .map(|number| {
+                    let inbox = Arc::clone(&inbox);
+                    thread::spawn(move || inbox.push(number))
+                })
+                .collect();
+            let mut got = Vec::new();
+            while got.len() < 2 {
+                inbox.sleep_unless_filled(|| Ok(inbox.alarm.wait())).unwrap();
+                got.extend(inbox.take());
+            }
+            got.sort();
+            assert_eq!(got, [0, 1]);
+            for pusher in pushers {
+                pusher.join().unwrap();
+            }
+        });
     }
 }

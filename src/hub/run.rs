@@ -8,7 +8,7 @@ use super::park::{INTERRUPTED, PARKED, QUEUED, STATE};
 use super::state::{Call, Fire, Hub, Why};
 use super::task::{Interrupt, Task, TaskRef};
 use crate::greenlet::scheduled::describe;
-use crate::sys::poll::{Epoll, Signal};
+use crate::sys::poll::Epoll;
 use crate::sys::{clock, stderr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -124,21 +124,15 @@ impl Hub {
     /// The one place where a hub's thread sleeps.
     fn sleep(&self, limit: Option<u64>) {
         let epoll = self.epoll.get_or_init(|| {
-            let made = || {
-                let (epoll, signal) = (Epoll::new()?, Signal::new()?);
-                let signal = self.inbox.set_signal(signal);
-                epoll.add(signal.fd())?;
-                Ok::<_, std::io::Error>(epoll)
-            };
-            made().unwrap_or_else(|error| panic!("a hub needs two descriptors: {error}"))
+            let made = Epoll::new().and_then(|epoll| {
+                epoll.add(self.inbox.alarm.fd()?)?;
+                Ok(epoll)
+            });
+            made.unwrap_or_else(|error| panic!("a hub needs two descriptors to sleep: {error}"))
         });
-        if self.inbox.may_sleep() {
-            let result = epoll.wait(limit);
-            self.inbox.is_awake();
-            if let Err(error) = result {
-                panic!("epoll: {error}");
-            }
-        }
+        // The alarm is the only thing that it waits for.
+        let slept = self.inbox.sleep_unless_filled(|| Ok(epoll.wait(limit)? > 0));
+        slept.unwrap_or_else(|error| panic!("a hub could not sleep: {error}"));
     }
 
     /// Has the hub do something, when it is its turn.

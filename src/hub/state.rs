@@ -11,7 +11,7 @@ use super::timers::Timers;
 use crate::greenlet::scheduled::{self, DetachedSpec, Owner, Payload};
 use crate::greenlet::{self, AnyWeakGreenlet, BuildError};
 use crate::sys::clock;
-use crate::sys::poll::Epoll;
+use crate::sys::poll::{Epoll, Signal};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -71,7 +71,7 @@ impl Hub {
         main.set_mark(ROOT);
         main.set_owner(Some(Rc::<Task>::clone(&main_task)));
         let spec = DetachedSpec { name: Some("hub".into()), ..DetachedSpec::default() };
-        let own_task: Rc<dyn Owner> = Rc::new(Task::new(0, Some("hub".into()), None));
+        let own_task: Rc<dyn Owner> = Rc::new(Task::new(u64::MAX, Some("hub".into()), None));
         let context = scheduled::spawn(&main, spec, Some(own_task), |()| with(|hub| hub.run()))?;
         context.set_mark(HUB | QUEUED);
         scheduled::set_scheduler(Some(context.clone()));
@@ -87,7 +87,7 @@ impl Hub {
             calls: RefCell::new(VecDeque::new()),
             timers: RefCell::new(Timers::new()),
             epoll: OnceCell::new(),
-            inbox: Inbox::new(),
+            inbox: Arc::new(Inbox::new(Signal::new())),
             remotes: RefCell::new(Remotes::default()),
             outside: Arc::new(()),
             main_task,

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// An epoll instance.
@@ -28,13 +29,13 @@ impl Epoll {
         Ok(())
     }
 
-    /// Waits until something happens, at most `limit` nanoseconds (`None`: for ever). A signal ends the wait
-    /// early.
-    pub(crate) fn wait(&self, limit: Option<u64>) -> io::Result<()> {
+    /// Waits until something happens, at most `limit` nanoseconds (`None`: for ever), and returns how much
+    /// has. A signal ends the wait early.
+    pub(crate) fn wait(&self, limit: Option<u64>) -> io::Result<usize> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; BATCH];
         match self.wait_precisely(&mut events, limit) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
-            _ => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            other => other,
         }
     }
 
@@ -85,35 +86,43 @@ impl Epoll {
     }
 }
 
-/// A descriptor that becomes readable when it is signalled, from whichever thread.
+/// A descriptor that becomes readable when it is raised, from whichever thread. Made when it is first asked
+/// for.
 #[derive(Debug)]
-pub(crate) struct Signal(OwnedFd);
+pub(crate) struct Signal(OnceLock<OwnedFd>);
 
 impl Signal {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) const fn new() -> Self {
+        Signal(OnceLock::new())
+    }
+
+    /// The descriptor.
+    pub(crate) fn fd(&self) -> io::Result<RawFd> {
+        if let Some(fd) = self.0.get() {
+            return Ok(fd.as_raw_fd());
+        }
         // SAFETY: no preconditions.
         let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
         // SAFETY: a new descriptor of ours.
-        Ok(Signal(unsafe { OwnedFd::from_raw_fd(fd) }))
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(self.0.get_or_init(|| fd).as_raw_fd())
     }
 
-    pub(crate) fn fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-
-    /// Makes it readable.
+    /// Makes it readable. Nothing happens before it was asked for: then nobody waits for it.
     pub(crate) fn raise(&self) {
+        let Some(fd) = self.0.get() else { return };
         let one = 1_u64;
         // SAFETY: eight bytes of ours. It fails only when it is readable already. By number, since
         // `libc::write` may one day be a hook.
-        unsafe { libc::syscall(libc::SYS_write, self.fd(), &raw const one, 8_usize) };
+        unsafe { libc::syscall(libc::SYS_write, fd.as_raw_fd(), &raw const one, 8_usize) };
     }
 
     /// Makes it unreadable.
     pub(crate) fn lower(&self) {
+        let Some(fd) = self.0.get() else { return };
         let mut count = 0_u64;
         // SAFETY: room for eight bytes. It fails only when it is unreadable already.
-        unsafe { libc::syscall(libc::SYS_read, self.fd(), &raw mut count, 8_usize) };
+        unsafe { libc::syscall(libc::SYS_read, fd.as_raw_fd(), &raw mut count, 8_usize) };
     }
 }
 
