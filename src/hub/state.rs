@@ -109,7 +109,9 @@ impl Hub {
         // Their destructors may wait: the hub's greenlet is spared and still works.
         greenlet::unwind_all();
         scheduled::set_scheduler(None);
-        self.context.unwind();
+        if !cfg!(panic = "abort") {
+            self.context.unwind();
+        }
         main.set_mark(0);
         // What is dropped here may be the user's, and may even call this.
         drop(self.calls.take());
