@@ -5,6 +5,7 @@
 //! - [`Context`]: where a suspended computation goes on. `Context::new` makes one for the computation
 //!   that is running now, `Context::prepare` one that will call an [`Entry`] on a fresh stack.
 //! - [`switch`]: leaves one context for another and hands over a [`Word`] and a signal.
+//! - [`prefetch`]: asks for memory ahead of its use.
 //! - [`FloatModes`], [`float_modes_changed`]: the floating-point control modes, which belong to a
 //!   computation as much as its registers do.
 //!
@@ -51,6 +52,32 @@ use aarch64::float;
 use no_float as float;
 #[cfg(target_arch = "x86_64")]
 use x86_64::float;
+
+/// The size of a cache line, or less than that.
+#[cfg(all(not(feature = "portable"), any(target_arch = "x86_64", target_arch = "aarch64")))]
+const CACHE_LINE: usize = 64;
+
+/// Asks for the cache line at an address, whatever that is, ahead of its use.
+#[inline(always)]
+pub(crate) fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: any address will do: a prefetch does not fault.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above; and nothing but the cache changes.
+    unsafe {
+        std::arch::asm!(
+            "prfm pldl1keep, [{}]",
+            in(reg) address,
+            options(readonly, nostack, preserves_flags),
+        );
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = address;
+}
 
 pub(crate) use float::{FloatModes, float_modes_changed, float_probe_works};
 pub(crate) use machine::{Context, switch};

@@ -107,6 +107,9 @@ impl Context {
         unsafe { *self.fiber.get() = Some(Fiber::with_stack_unchecked(stack, body)) };
     }
 
+    /// Would ask for what a switch to this context reads first from its stack: where that is is not known.
+    pub(crate) fn prefetch_stack(&self) {}
+
     /// Forgets a computation that will never be resumed.
     ///
     /// # Safety

@@ -95,8 +95,8 @@ pub(super) fn spawn_as<T: 'static>(
     start: Start,
     body: impl FnOnce() -> T + 'static,
 ) -> Result<JoinHandle<T>, BuildError> {
-    let task = Task::new(hub::next_id(), name, Some(Location::caller()));
-    let packet = Rc::new(Packet::new(task));
+    let (id, site) = (hub::next_id(), Location::caller());
+    let packet = Rc::new(Packet::new(Task::new(id, name, Some(site))));
     let own = Rc::clone(&packet);
     let owner = Rc::<Packet<T>>::clone(&packet);
     let greenlet = hub::spawn(spec, start, owner, move |()| own.run(body))?;

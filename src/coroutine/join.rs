@@ -244,7 +244,7 @@ fn wait_for(head: &Head, purpose: &'static str, deadline: Option<Deadline>) -> b
         return true;
     }
     let me = hub::current_greenlet();
-    let _linked = head.link_for_now(Link::Unpark(me));
+    let _linked = head.wake_for_now(me);
     loop {
         let wake = hub::park(purpose, deadline);
         if head.is_finished() {

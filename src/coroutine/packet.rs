@@ -24,8 +24,14 @@ pub(super) struct Head {
     pub(super) task: Task,
     finished: Cell<bool>,
     failure: Cell<Option<JoinError>>,
-    /// The first one needs no memory of its own.
+    /// The very first one, if it is of who waits: two words, since most have this one and no other, and
+    /// what is larger is slow to move.
+    waiter: Cell<Option<AnyWeakGreenlet>>,
+    waiter_id: Cell<u64>,
+    /// The first of the others needs no memory of its own.
     first: Cell<Option<(u64, Link)>>,
+    /// Whether that is there.
+    has_links: Cell<bool>,
     others: RefCell<Others>,
 }
 
@@ -51,12 +57,16 @@ pub(super) struct Linked<'a> {
 }
 
 impl<T> Packet<T> {
+    #[inline(always)]
     pub(super) fn new(task: Task) -> Self {
         let head = Head {
             task,
             finished: Cell::new(false),
             failure: Cell::new(None),
+            waiter: Cell::new(None),
+            waiter_id: Cell::new(0),
             first: Cell::new(None),
+            has_links: Cell::new(false),
             others: RefCell::new(None),
         };
         Packet { head, value: Cell::new(None) }
@@ -147,36 +157,54 @@ impl Head {
     #[inline]
     pub(super) fn finish(&self, task: impl FnOnce() -> TaskRef) {
         self.finished.set(true);
+        if let Some(waiter) = self.waiter.take() {
+            hub::unpark(&waiter);
+        }
+        if self.has_links.get() {
+            self.finish_links(task());
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn finish_links(&self, task: TaskRef) {
         while let Some(link) = self.pop_link() {
             match link {
                 (_, Link::Unpark(greenlet)) => hub::unpark(&greenlet),
                 (_, Link::Tell(tell)) => tell(),
                 other => {
-                    if let Some(next) = self.first.replace(Some(other)) {
+                    if let Some(next) = self.put_first(Some(other)) {
                         self.others.borrow_mut().get_or_insert_default().push_front(next);
                     }
-                    return notify_in_hub(task());
+                    return notify_in_hub(task);
                 }
             }
         }
     }
 
-    #[inline]
+    /// Replaces the first of the others.
+    fn put_first(&self, link: Option<(u64, Link)>) -> Option<(u64, Link)> {
+        self.has_links.set(link.is_some());
+        self.first.replace(link)
+    }
+
     fn pop_link(&self) -> Option<(u64, Link)> {
-        let first = self.first.take()?;
+        if let Some(waiter) = self.waiter.take() {
+            return Some((self.waiter_id.get(), Link::Unpark(waiter)));
+        }
+        let first = self.put_first(None)?;
         let next = self.others.borrow_mut().as_mut().and_then(|others| others.pop_front());
-        self.first.set(next);
+        self.put_first(next);
         Some(first)
     }
 
     /// Adds a link.
-    #[inline]
     pub(super) fn link(&self, link: Link) -> u64 {
         let id = hub::next_id();
-        match self.first.take() {
-            None => self.first.set(Some((id, link))),
+        match self.put_first(None) {
+            None => drop(self.put_first(Some((id, link)))),
             first => {
-                self.first.set(first);
+                self.put_first(first);
                 self.others.borrow_mut().get_or_insert_default().push_back((id, link));
             }
         }
@@ -186,16 +214,25 @@ impl Head {
     /// Takes a link off. Whether it was there.
     #[inline]
     pub(super) fn unlink(&self, id: u64) -> bool {
-        match self.first.take() {
+        if self.waiter_id.get() == id {
+            return self.waiter.take().is_some();
+        }
+        self.has_links.get() && self.unlink_other(id)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unlink_other(&self, id: u64) -> bool {
+        match self.put_first(None) {
             None => false,
             Some((first, link)) if first == id => {
                 let next = self.others.borrow_mut().as_mut().and_then(|others| others.pop_front());
-                self.first.set(next);
+                self.put_first(next);
                 drop(link);
                 true
             }
             first => {
-                self.first.set(first);
+                self.put_first(first);
                 let mut others = self.others.borrow_mut();
                 let link = others.as_mut().and_then(|others| {
                     let at = others.iter().position(|(other, _)| *other == id)?;
@@ -207,7 +244,23 @@ impl Head {
         }
     }
 
-    pub(super) fn link_for_now(&self, link: Link) -> Linked<'_> {
+    /// Has somebody woken at the end, until this is dropped.
+    #[inline]
+    pub(super) fn wake_for_now(&self, greenlet: AnyWeakGreenlet) -> Linked<'_> {
+        let waiter = self.waiter.take();
+        if waiter.is_some() || self.has_links.get() {
+            self.waiter.set(waiter);
+            return self.link_for_now(Link::Unpark(greenlet));
+        }
+        let id = hub::next_id();
+        self.waiter_id.set(id);
+        self.waiter.set(Some(greenlet));
+        Linked { head: self, id }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn link_for_now(&self, link: Link) -> Linked<'_> {
         Linked { head: self, id: self.link(link) }
     }
 }
@@ -236,6 +289,7 @@ pub(super) fn notify_in_hub(task: TaskRef) {
 }
 
 impl Drop for Linked<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.head.unlink(self.id);
     }

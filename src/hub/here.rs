@@ -5,7 +5,8 @@
 
 use super::state::Hub;
 use std::cell::{Cell, OnceCell};
-use std::ptr;
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
 
 thread_local! {
     /// The hub, while it is there. Without a destructor.
@@ -36,42 +37,65 @@ impl Drop for End {
     }
 }
 
-/// Calls `f` with this thread's hub, which is made if need be. `f` may switch.
+/// The calling thread's hub. It never leaves its thread, and nobody keeps it beyond the call that has
+/// asked for it, which may switch.
+#[derive(Clone, Copy)]
+pub(super) struct Here(NonNull<Hub>);
+
+impl Deref for Here {
+    type Target = Hub;
+
+    #[inline(always)]
+    fn deref(&self) -> &Hub {
+        // SAFETY: it lives until the thread ends, that is until `Owned` is dropped. By then the greenlets of
+        // this thread have ended, or are never gone on with: so the frame that asked has, or is not.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// This thread's hub, which is made if need be.
+///
+/// Not a function that takes a closure: a closure that is large is not inlined into every caller, and one
+/// that switches should be (see `arch/x86_64/switch.rs`).
 ///
 /// # Panics
 ///
 /// When the thread is ending and has ended its coroutines.
 #[inline(always)]
 #[track_caller]
-pub(super) fn with<R>(f: impl FnOnce(&Hub) -> R) -> R {
-    let mut hub = HERE.get();
-    if hub.is_null() {
-        hub = make();
+pub(super) fn here() -> Here {
+    match NonNull::new(HERE.get().cast_mut()) {
+        Some(hub) => Here(hub),
+        None => make(),
     }
-    // SAFETY: it lives until the thread ends, that is until `Owned` is dropped. By then the greenlets of
-    // this thread have ended, or are never gone on with: so this frame has, or is not.
-    f(unsafe { &*hub })
+}
+
+/// Calls `f` with this thread's hub, as [`here`].
+#[inline(always)]
+#[track_caller]
+pub(super) fn with<R>(f: impl FnOnce(&Hub) -> R) -> R {
+    f(&here())
 }
 
 /// Calls `f` with this thread's hub, if there is one.
 pub(super) fn try_with<R>(f: impl FnOnce(&Hub) -> R) -> Option<R> {
-    // SAFETY: as in `with`.
+    // SAFETY: as for `Here`.
     unsafe { HERE.get().as_ref() }.map(f)
 }
 
 #[cold]
 #[inline(never)]
 #[track_caller]
-fn make() -> *const Hub {
+fn make() -> Here {
     let made = OWNER.try_with(|owner| {
         if owner.get().is_some() {
             return None;
         }
         let hub = Hub::new().unwrap_or_else(|error| panic!("there is no hub: {error}"));
-        let hub = &raw const *owner.get_or_init(|| Owned(Box::new(hub))).0;
-        HERE.set(hub);
+        let hub = NonNull::from(&*owner.get_or_init(|| Owned(Box::new(hub))).0);
+        HERE.set(hub.as_ptr());
         END.with(|_| ());
-        Some(hub)
+        Some(Here(hub))
     });
     made.ok().flatten().expect("the thread is ending, and has ended its coroutines")
 }

@@ -16,7 +16,7 @@
 
 use super::deadline::Deadline;
 use super::deadlock::Deadlock;
-use super::here::with;
+use super::here::here;
 use super::state::{Fire, Hub, Why};
 use super::task::TaskRef;
 use super::timers::Key;
@@ -55,35 +55,34 @@ pub(crate) enum Wake {
 #[inline(always)]
 #[track_caller]
 pub(crate) fn park(purpose: &'static str, deadline: Option<Deadline>) -> Wake {
-    with(|hub| hub.park(purpose, deadline))
+    here().park(purpose, deadline)
 }
 
 /// Makes a parked greenlet ready. Nothing happens to one that is not parked.
 #[inline]
 pub(crate) fn unpark(greenlet: &AnyWeakGreenlet) {
-    with(|hub| hub.unpark(greenlet));
+    here().unpark(greenlet);
 }
 
 /// Lets all others run that are ready. Never takes the thread to sleep.
 #[inline(always)]
 #[track_caller]
 pub(crate) fn yield_now() {
-    with(Hub::yield_now);
+    here().yield_now();
 }
 
 impl Hub {
     #[inline(always)]
     #[track_caller]
     fn park(&self, purpose: &'static str, deadline: Option<Deadline>) -> Wake {
-        scheduled::with_current(|me| {
-            if me.mark() != ROOT || deadline.is_some() {
-                return self.park_unusually(me, purpose, deadline);
-            }
-            me.set_purpose(purpose);
-            me.set_mark(ROOT | PARKED);
-            self.suspend(me);
-            Wake::Unparked
-        })
+        let me = &*scheduled::running();
+        if me.mark() != ROOT || deadline.is_some() {
+            return self.park_unusually(me, purpose, deadline);
+        }
+        me.set_purpose(purpose);
+        me.set_mark(ROOT | PARKED);
+        self.suspend(me, None);
+        Wake::Unparked
     }
 
     /// Parks one that has a deadline, or is not simply a coroutine or main without anything pending.
@@ -100,34 +99,37 @@ impl Hub {
         let timer = deadline.map(|deadline| Timer::new(self, deadline, me));
         me.set_purpose(purpose);
         me.set_mark(me.mark() | PARKED);
-        self.suspend(me);
+        self.suspend(me, None);
         if timer.is_some_and(Timer::cancel) { Wake::TimedOut } else { Wake::Unparked }
     }
 
     #[inline(always)]
     #[track_caller]
     fn yield_now(&self) {
-        if self.ready.is_empty() && !self.tick() {
-            return;
+        let (me, ticks) = (&*scheduled::running(), self.ticks.get());
+        if me.mark() != ROOT || ticks == 0 || self.ready.is_empty() {
+            return self.yield_unusually(me);
         }
-        scheduled::with_current(|me| {
-            if me.mark() != ROOT {
-                return self.yield_unusually(me);
-            }
-            me.set_mark(ROOT | QUEUED);
-            self.ready.push(me.clone());
-            self.suspend(me);
-        });
+        self.ticks.set(ticks - 1);
+        me.set_mark(ROOT | QUEUED);
+        let first = self.ready.rotate(me.clone());
+        self.suspend(me, first.filter(|first| self.may_run(first)));
     }
 
+    /// Yields if nobody else is ready, or it is time to look at the clock, or the caller is not simply a
+    /// coroutine or main without anything pending.
     #[cold]
     #[inline(never)]
     #[track_caller]
     fn yield_unusually(&self, me: &AnyWeakGreenlet) {
+        let is_late = self.tick();
+        if self.ready.is_empty() && !is_late {
+            return;
+        }
         let _delegate = self.look_before_suspension(me, "yield_now");
         me.set_mark(me.mark() | QUEUED);
         self.ready.push(me.clone());
-        self.suspend(me);
+        self.suspend(me, is_late.then(|| self.poller()));
     }
 
     /// What is to be seen to in one that is not simply a coroutine or main without anything pending.
@@ -147,12 +149,13 @@ impl Hub {
         TaskRef::of(me).map(|task| Delegate::new(task, me.clone()))
     }
 
-    /// Hands the thread to the next, and comes back when it is one's turn. Raises what is to be raised then.
+    /// Hands the thread to `next`, or to the next one there is, and comes back when it is one's turn. Raises
+    /// what is to be raised then.
     #[inline(always)]
     #[track_caller]
-    fn suspend(&self, me: &AnyWeakGreenlet) {
+    fn suspend(&self, me: &AnyWeakGreenlet, next: Option<AnyWeakGreenlet>) {
         let suspended = Suspended(me);
-        self.leave();
+        self.leave(next);
         drop(suspended);
         if me.mark() & INTERRUPTED != 0 {
             self.raise(me);
@@ -169,9 +172,9 @@ impl Hub {
     }
 
     #[inline(always)]
-    fn leave(&self) {
+    fn leave(&self, mut next: Option<AnyWeakGreenlet>) {
         loop {
-            match self.next().pass() {
+            match next.take().unwrap_or_else(|| self.next()).pass() {
                 // A child that was made by hand may have ended, and its end come here.
                 Ok(()) | Err(SwitchError::Exited(_) | SwitchError::WrongResult(_)) => return,
                 Err(SwitchError::Unwinding { .. }) => {
@@ -187,22 +190,32 @@ impl Hub {
     #[inline(always)]
     pub(super) fn next(&self) -> AnyWeakGreenlet {
         if self.tick() {
-            self.why.set(Why::Poll);
-            return self.context.clone();
+            return self.poller();
         }
         while let Some(next) = self.ready.pop() {
-            let mark = next.mark();
-            if mark & (STATE | HUB) == QUEUED {
+            if self.may_run(&next) {
                 return next;
             }
-            if mark & HUB != 0 {
-                self.why.set(Why::Call);
-                return next;
-            }
-            // An entry that is left over: somebody has resumed it by hand meanwhile.
         }
+        self.poller()
+    }
+
+    /// The hub's own greenlet, to look for events.
+    fn poller(&self) -> AnyWeakGreenlet {
         self.why.set(Why::Poll);
         self.context.clone()
+    }
+
+    /// Whether one that was taken out of the queue is to run. Otherwise that was an entry that is left over:
+    /// somebody has resumed it by hand meanwhile.
+    #[inline(always)]
+    fn may_run(&self, next: &AnyWeakGreenlet) -> bool {
+        let mark = next.mark();
+        if mark & HUB != 0 {
+            self.why.set(Why::Call);
+            return true;
+        }
+        mark & STATE == QUEUED
     }
 
     /// Counts a change from one to another. Whether it is time to look for events: after a millisecond at
@@ -303,5 +316,29 @@ impl Delegate {
 impl Drop for Delegate {
     fn drop(&mut self) {
         self.0.delegate.set(self.1.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{sleep, spawn, yield_now};
+    use std::cell::Cell;
+    use std::rc::Rc;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn one_who_yields_alone_keeps_no_sleeper_waiting() {
+        let woken = Rc::new(Cell::new(false));
+        let tell = Rc::clone(&woken);
+        let sleeper = spawn(move || {
+            sleep(Duration::from_millis(5));
+            tell.set(true);
+        });
+        let start = Instant::now();
+        while !woken.get() && start.elapsed() < Duration::from_secs(10) {
+            yield_now();
+        }
+        assert!(woken.get());
+        sleeper.join().unwrap();
     }
 }

@@ -50,5 +50,6 @@ pub(crate) fn spawn(
 /// The first thing that a coroutine's body calls: it runs now.
 #[inline]
 pub(crate) fn begin() {
-    scheduled::with_current(|me| me.set_mark(me.mark() & !STATE));
+    let me = scheduled::running();
+    me.set_mark(me.mark() & !STATE);
 }

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! What a thread's hub keeps.
 
-use super::here::with;
+use super::here::{here, with};
 use super::inbox::Inbox;
 use super::park::{HUB, QUEUED, ROOT};
 use super::ready::Ready;
@@ -132,7 +132,8 @@ pub(crate) fn next_id() -> u64 {
 #[track_caller]
 pub(crate) fn current_greenlet() -> AnyWeakGreenlet {
     // Main may be parked when there is a hub.
-    with(|_| scheduled::with_current(AnyWeakGreenlet::clone))
+    here();
+    scheduled::running().clone()
 }
 
 /// The task that the current greenlet runs for.

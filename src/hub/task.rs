@@ -36,6 +36,7 @@ pub(crate) struct Interrupt {
 pub(crate) struct TaskRef(pub(crate) Rc<dyn Owner>);
 
 impl Task {
+    #[inline(always)]
     pub(crate) fn new(
         id: u64,
         name: Option<Cow<'static, str>>,
@@ -108,6 +109,7 @@ impl TaskRef {
 impl std::ops::Deref for TaskRef {
     type Target = Task;
 
+    #[inline]
     fn deref(&self) -> &Task {
         self.0.as_any().downcast_ref().expect("every owner is or has a task")
     }

@@ -21,6 +21,7 @@ mod region;
 pub use error::StackError;
 pub(crate) use pool::Pool;
 
+use crate::arch;
 use crate::sys::memory::{self, Guard, page_size};
 use std::cell::Cell;
 use std::fmt;
@@ -122,6 +123,15 @@ impl Stack {
     #[inline]
     pub(crate) fn top(self) -> NonNull<u8> {
         self.0.cast()
+    }
+
+    /// Asks for its upper end: the next to be taken.
+    #[inline(always)]
+    fn prefetch(self) {
+        const CACHE_LINE: usize = 64;
+        let top = self.top().as_ptr().cast_const();
+        arch::prefetch(top);
+        arch::prefetch(top.wrapping_sub(CACHE_LINE));
     }
 
     /// The lowest usable byte, page-aligned. For a custom stack it may be the start of the guard.

@@ -127,6 +127,9 @@ impl Class {
     fn take(&mut self) -> Result<Stack, StackError> {
         let Some(stack) = self.warm else { return self.take_cold() };
         self.warm = stack.header().next.take();
+        if let Some(next) = self.warm {
+            next.prefetch();
+        }
         self.warm_count -= 1;
         Ok(stack)
     }

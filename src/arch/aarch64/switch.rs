@@ -29,9 +29,10 @@
 //! dead. Why it is inlined and jumps: see `x86_64/switch.rs`. `x19` and `x29` are saved by hand because the
 //! compiler reserves them; `x18` is the platform's and not touched.
 
-use crate::arch::{Entry, STACK_ALIGNMENT, Word};
+use crate::arch::{CACHE_LINE, Entry, STACK_ALIGNMENT, Word, prefetch};
 use std::arch::{asm, naked_asm};
 use std::cell::Cell;
+use std::ptr;
 
 /// Where a suspended computation goes on.
 #[derive(Debug)]
@@ -62,6 +63,14 @@ impl Context {
             self.sp.set(slot.expose_provenance());
         }
         self.pc.set(trampoline as *const () as usize);
+    }
+
+    /// Asks for what a switch to this context reads first from its stack.
+    #[inline(always)]
+    pub(crate) fn prefetch_stack(&self) {
+        let sp = self.sp.get();
+        prefetch(ptr::without_provenance(sp));
+        prefetch(ptr::without_provenance(sp + CACHE_LINE));
     }
 
     /// Forgets a computation that will never be resumed. Here there is nothing to forget.

@@ -34,9 +34,10 @@
 //! which the processor's return-address predictor gets wrong at some 30 cycles each. `rbx` and `rbp`
 //! are pushed by hand because the compiler reserves them and does not take them as clobbered.
 
-use crate::arch::{Entry, STACK_ALIGNMENT, Word};
+use crate::arch::{CACHE_LINE, Entry, STACK_ALIGNMENT, Word, prefetch};
 use std::arch::{asm, naked_asm};
 use std::cell::Cell;
+use std::ptr;
 
 /// Where a suspended computation goes on.
 #[derive(Debug)]
@@ -67,6 +68,14 @@ impl Context {
             self.sp.set(slot.expose_provenance());
         }
         self.ip.set(trampoline as *const () as usize);
+    }
+
+    /// Asks for what a switch to this context reads first from its stack.
+    #[inline(always)]
+    pub(crate) fn prefetch_stack(&self) {
+        let sp = self.sp.get();
+        prefetch(ptr::without_provenance(sp));
+        prefetch(ptr::without_provenance(sp + CACHE_LINE));
     }
 
     /// Forgets a computation that will never be resumed. Here there is nothing to forget.

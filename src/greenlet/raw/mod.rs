@@ -41,7 +41,7 @@ pub(crate) use self::create::Spec;
 pub use self::handle::{Greenlet, Untyped, WeakGreenlet};
 pub(crate) use self::report::describe;
 pub(crate) use self::scheduled::{
-    DetachedSpec, Owner, for_each_alive, main, set_scheduler, spawn, with_current,
+    DetachedSpec, Owner, for_each_alive, main, running, set_scheduler, spawn,
 };
 pub(crate) use self::scoped::scoped;
 

@@ -11,11 +11,12 @@ use super::switch::{self, Failure, PLAIN, receive, switch_stacks};
 use super::thread::{self, Here};
 use super::types::TypeKey;
 use super::{AnyWeakGreenlet, Payload};
-use crate::arch::{Word, float_modes_changed};
+use crate::arch::{self, Word, float_modes_changed};
 use crate::greenlet::error::{BuildError, SwitchError};
 use std::any::Any;
 use std::borrow::Cow;
 use std::mem::{self, ManuallyDrop};
+use std::ops::Deref;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
@@ -54,18 +55,30 @@ pub(crate) fn spawn(
     Ok(WeakGreenlet::untyped_of(hold))
 }
 
-/// Calls `f` with the greenlet that runs. It may switch: the greenlet lives until it has come back.
+/// The greenlet that runs, without a hold of its own. It never leaves the frame that has asked for it,
+/// which may switch.
+pub(crate) struct Current(ManuallyDrop<AnyWeakGreenlet>);
+
+impl Deref for Current {
+    type Target = AnyWeakGreenlet;
+
+    #[inline(always)]
+    fn deref(&self) -> &AnyWeakGreenlet {
+        &self.0
+    }
+}
+
+/// The greenlet that runs.
 ///
 /// # Panics
 ///
 /// On a thread without greenlets.
 #[inline(always)]
-pub(crate) fn with_current<R>(f: impl FnOnce(&AnyWeakGreenlet) -> R) -> R {
+pub(crate) fn running() -> Current {
     let current = thread::current().expect("a thread with a scheduler has greenlets");
-    // SAFETY: no types; and the current greenlet's life has a hold of its block, which lasts until this
-    // frame has ended, being on its stack. It is not given up here.
-    let current = ManuallyDrop::new(unsafe { WeakGreenlet::of(Hold::from_block(current)) });
-    f(&current)
+    // SAFETY: no types; and the current greenlet's life has a hold of its block, which lasts until the
+    // frame that asked has ended, being on its stack. It is not given up here.
+    Current(ManuallyDrop::new(unsafe { WeakGreenlet::of(Hold::from_block(current)) }))
 }
 
 /// The thread's main greenlet. `None` when the thread has unwound its greenlets.
@@ -105,6 +118,18 @@ impl WeakGreenlet<Untyped, Untyped> {
     #[inline(always)]
     pub(crate) fn set_mark(&self, mark: u8) {
         self.core().mark.set(mark);
+    }
+
+    /// Asks for its block, ahead of its turn.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self) {
+        arch::prefetch(self.block().as_ptr().cast());
+    }
+
+    /// Asks for its stack, ahead of its turn. Its block should be there.
+    #[inline(always)]
+    pub(crate) fn prefetch_stack(&self) {
+        self.core().context.prefetch_stack();
     }
 
     /// What it is suspended for, says the scheduler.
