@@ -17,6 +17,11 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 
+#[path = "hub/handoff.rs"]
+mod handoff;
+#[path = "hub/sync.rs"]
+mod sync;
+
 /// A runtime on the calling thread, without anything that is not asked for.
 fn tokio_runtime() -> Runtime {
     Builder::new_current_thread().build().expect("a runtime")
@@ -388,5 +393,9 @@ fn quick() -> Criterion {
         .sample_size(50)
 }
 
-criterion_group!(name = all; config = quick(); targets = yields, spawn_join, timers);
+criterion_group!(
+    name = all;
+    config = quick();
+    targets = yields, handoff::handoff, spawn_join, sync::channel, sync::mutex, timers
+);
 criterion_main!(all);
