@@ -214,7 +214,11 @@ impl Group {
             // Somebody may be added at any time: look again at each end.
             let left = limit.map(|limit| limit.saturating_sub(start.elapsed()));
             let first = self.members.alive.borrow().values().next().cloned();
-            if first.is_some_and(|first| !first.wait_end(left)) {
+            let Some(first) = first else { continue };
+            if first.is_finished() {
+                // Its links are still to run, and ours is among them.
+                self.discard(&first);
+            } else if !first.wait_end(left) {
                 return false;
             }
         }
