@@ -5,7 +5,7 @@ use super::each::{Imap, ImapUnordered, Spawner, map};
 use crate::coroutine::{self, Coroutine, JoinError, JoinHandle};
 use crate::sync::Event;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -34,6 +34,8 @@ pub struct Group {
 #[derive(Default)]
 struct Members {
     alive: RefCell<BTreeMap<u64, Coroutine>>,
+    /// Which of these were killed, not to be killed again.
+    killed: RefCell<BTreeSet<u64>>,
     /// Set while there are none. Made by the first who waits.
     empty: Event,
     has_been_asked: Cell<bool>,
@@ -42,9 +44,28 @@ struct Members {
 impl Members {
     fn remove(&self, id: u64) {
         let removed = self.alive.borrow_mut().remove(&id);
+        self.killed.borrow_mut().remove(&id);
         drop(removed);
         if self.has_been_asked.get() && self.alive.borrow().is_empty() {
             self.empty.set();
+        }
+    }
+
+    /// Kills those that were not killed before, in order, but for `spared`.
+    fn kill(&self, spared: &Coroutine) {
+        let mut from = 0;
+        while self.killed.borrow().len() < self.alive.borrow().len() {
+            let next = {
+                let (alive, killed) = (self.alive.borrow(), self.killed.borrow());
+                let mut rest = alive.range(from..).filter(|(id, _)| !killed.contains(id));
+                rest.next().map(|(_, member)| member.clone())
+            };
+            let Some(next) = next else { return };
+            from = next.id() + 1;
+            if next != *spared {
+                self.killed.borrow_mut().insert(next.id());
+                next.kill();
+            }
         }
     }
 }
@@ -170,7 +191,8 @@ impl Group {
     }
 
     /// Kills the members, and waits until there are none, for at most `limit` (`None`: for ever). Those that
-    /// are added meanwhile are killed as well; each is killed once. Whether there are no members.
+    /// are added meanwhile are killed as well. Each is killed once, also if this is called again while it has
+    /// not ended. Whether there are no members.
     ///
     /// # Examples
     ///
@@ -197,15 +219,9 @@ impl Group {
     pub fn kill(&self, limit: Option<Duration>) -> bool {
         let start = Instant::now();
         let current = coroutine::current();
-        let mut killed = 0;
         loop {
-            let fresh: Vec<Coroutine> = {
-                let alive = self.members.alive.borrow();
-                alive.range(killed..).map(|(_, member)| member.clone()).collect()
-            };
-            killed = fresh.last().map_or(killed, |last| last.id() + 1);
-            fresh.iter().filter(|member| **member != current).for_each(Coroutine::kill);
-            if fresh.contains(&current) {
+            self.members.kill(&current);
+            if self.contains(&current) {
                 current.kill();
             }
             if self.is_empty() {
