@@ -130,7 +130,8 @@ impl Group {
         self.len() == 0
     }
 
-    /// Waits until there are no members. Those that are added meanwhile are waited for as well.
+    /// Waits until there is a moment without members. Those that are added before it are waited for as well,
+    /// and those after it are not, though they may be there when this returns.
     ///
     /// # Panics
     ///
@@ -147,12 +148,12 @@ impl Group {
     #[track_caller]
     pub fn join(&self) {
         self.refuse_to_wait_for_oneself();
-        while !self.is_empty() {
+        if !self.is_empty() {
             self.prepare().wait();
         }
     }
 
-    /// As [`Group::join`], for at most `limit`. Whether there are no members.
+    /// As [`Group::join`], for at most `limit`. Whether the moment has come.
     ///
     /// # Panics
     ///
@@ -168,14 +169,7 @@ impl Group {
     #[track_caller]
     pub fn join_timeout(&self, limit: Duration) -> bool {
         self.refuse_to_wait_for_oneself();
-        let start = Instant::now();
-        while !self.is_empty() {
-            let left = limit.saturating_sub(start.elapsed());
-            if !self.prepare().wait_timeout(left) {
-                return self.is_empty();
-            }
-        }
-        true
+        self.is_empty() || self.prepare().wait_timeout(limit)
     }
 
     #[track_caller]
