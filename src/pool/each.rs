@@ -2,6 +2,8 @@
 //! One function, many items: a coroutine each.
 
 use crate::coroutine::{JoinError, JoinHandle};
+use crate::greenlet::GreenletExit;
+use crate::hub::LimitPassed;
 use crate::sync::Queue;
 use std::collections::VecDeque;
 use std::fmt;
@@ -46,6 +48,10 @@ impl<It: Iterator> Input<It> {
             Ok(None) => {
                 self.items = None;
                 None
+            }
+            // Not of the items, but of the one who asks: it is to end now.
+            Err(payload) if payload.is::<GreenletExit>() || payload.is::<LimitPassed>() => {
+                resume_unwind(payload)
             }
             Err(payload) => {
                 self.items = None;
