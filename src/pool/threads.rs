@@ -223,7 +223,9 @@ impl ThreadPool {
         assert!(max > 0, "a pool of no threads would never run anything: let it be at least 1");
         let mut state = self.inner.lock();
         state.max = max;
-        let missing = state.jobs.len().min(max.saturating_sub(state.live));
+        // Those that are idle were told of theirs.
+        let waiting = state.jobs.len().saturating_sub(state.idle);
+        let missing = waiting.min(max.saturating_sub(state.live));
         state.live += missing;
         drop(state);
         (0..missing).for_each(|_| self.inner.start_thread());
