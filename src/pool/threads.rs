@@ -4,6 +4,7 @@
 use crate::coroutine::JoinError;
 use crate::sync::{Event, Shared};
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -59,6 +60,11 @@ struct State {
     live: usize,
     idle: usize,
     is_closed: bool,
+}
+
+thread_local! {
+    /// The pool whose thread this is: one for all of its life.
+    static WORKS_FOR: Cell<*const Inner> = const { Cell::new(std::ptr::null()) };
 }
 
 /// The pool is closed: it takes no more jobs.
@@ -167,7 +173,8 @@ impl ThreadPool {
         Ok(JobHandle { outcome })
     }
 
-    /// Has `job` run on one of the threads, and waits for its result.
+    /// Has `job` run on one of the threads, and waits for its result. On one of the pool's own threads it is
+    /// run there and then: with all of them waiting in here nobody would be left to run it.
     ///
     /// # Errors
     ///
@@ -179,7 +186,7 @@ impl ThreadPool {
     ///
     /// # Switching
     ///
-    /// Always switches. All others may run meanwhile.
+    /// Switches, unless on one of the pool's own threads. All others may run meanwhile.
     ///
     /// # Cancellation
     ///
@@ -188,6 +195,9 @@ impl ThreadPool {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Closed> {
+        if WORKS_FOR.get() == Arc::as_ptr(&self.inner) {
+            return if self.inner.lock().is_closed { Err(Closed(())) } else { Ok(job()) };
+        }
         match self.spawn(job)?.join() {
             Ok(result) => Ok(result),
             Err(JoinError::Panicked(payload)) => resume_unwind(payload),
@@ -345,6 +355,7 @@ impl Inner {
 
     /// What a thread does.
     fn work(&self) {
+        WORKS_FOR.set(self);
         loop {
             let Some(job) = self.next() else { return };
             // A panic was printed by its hook.
@@ -479,7 +490,7 @@ impl<T> fmt::Debug for JobHandle<T> {
 }
 
 /// Runs a call that blocks on a thread of [`ThreadPool::global`], and waits for it: the other coroutines of
-/// this thread run meanwhile.
+/// this thread run meanwhile. On one of those threads it is run there and then.
 ///
 /// # Examples
 ///
@@ -494,7 +505,7 @@ impl<T> fmt::Debug for JobHandle<T> {
 ///
 /// # Switching
 ///
-/// Always switches. All others may run meanwhile.
+/// Switches, unless on one of those threads. All others may run meanwhile.
 ///
 /// # Cancellation
 ///
