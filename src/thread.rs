@@ -94,6 +94,8 @@ impl Builder {
             let result = catch_unwind(AssertUnwindSafe(body));
             *place.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
             place.done.set();
+            // Perhaps nobody wants the result: then it is dropped here.
+            drop(place);
             drop(waited_for);
         })?;
         Ok(JoinHandle { thread: handle.thread().clone(), outcome })
