@@ -58,7 +58,8 @@ impl Builder {
     }
 
     /// Whether the process may end while it runs. By default it may not: a return from `main`, or a call of
-    /// `exit` on another thread, waits until it has ended.
+    /// `exit` on another thread, waits until it has ended. So it must not call `exit` itself by then: std
+    /// holds all but the first who do for ever, and the process would wait as long.
     pub fn daemon(mut self, is_daemon: bool) -> Self {
         self.is_daemon = is_daemon;
         self

@@ -190,7 +190,8 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// With what `items` panics, and with what is raised in the current coroutine meanwhile.
+    /// With what `items` panics, and with what is raised in the current coroutine meanwhile; in one of the
+    /// pool's own, with what `f` panics.
     ///
     /// # Switching
     ///
