@@ -94,6 +94,79 @@ fn nftw_iter() {
 }
 
 #[test]
+fn producer_consumer() {
+    let lines = lines("producer_consumer", &[]);
+    let at = |entry: &str| lines.iter().position(|line| line == entry);
+    let done = at("all is done").unwrap_or_else(|| panic!("{lines:#?}"));
+    for producer in ["a", "b"] {
+        let worked: Vec<_> = (1..=4)
+            .map(|number| {
+                let end = format!(" works on {producer} {number}");
+                lines.iter().position(|line| line.ends_with(&end))
+            })
+            .collect();
+        assert!(worked.iter().all(|at| at.is_some_and(|at| at < done)), "{lines:#?}");
+        assert!(worked.is_sorted(), "{lines:#?}");
+    }
+    // Three are handed over and two fit in.
+    let [first, second] = [&lines[..5], &lines[5..6]];
+    assert_eq!(first, ["a puts 1", "a puts 2", "a puts 3", "a puts 4", "b puts 1"]);
+    assert_eq!(second, ["b puts 2, when there is room"]);
+    assert_eq!(lines.last().unwrap(), "8 jobs, 3 consumers at work");
+    assert_eq!(lines.len(), 8 + 8 + 3);
+}
+
+#[test]
+fn gevent_tour() {
+    let lines = lines("gevent_tour", &[]);
+    let expected = [
+        "-- spawn, join_all",
+        "[1, 4, 9]",
+        "-- two that take turns",
+        "running in foo",
+        "explicit context to bar",
+        "back in foo again",
+        "implicit switch back to bar",
+        "-- one sets an event, two wait for it",
+        "the setter sets it",
+        "waiter 1 goes on",
+        "waiter 2 goes on",
+        "-- a time limit",
+        "the time limit of 10ms has passed",
+        "-- kill",
+        "killed: its destructors have run",
+        "its result: Err(Killed)",
+        "another has failed: Some(\"of its own\")",
+        "-- a deadlock",
+        "this would block for ever: main waits for JoinHandle::join, and nobody is left who could \
+         wake it",
+    ];
+    let (report, rest) = lines.split_last().expect("it prints");
+    assert_eq!(rest, expected);
+    let begin = "  coroutine 'waiter' waits for Event::wait (spawned at ";
+    assert!(report.starts_with(begin) && report.contains("gevent_tour.rs:"), "{report}");
+}
+
+#[test]
+fn thread_pool() {
+    let lines = lines("thread_pool", &[]);
+    assert_eq!(lines[0], "0 threads before the first job");
+    // Jobs may have run by the time that all are queued.
+    let has = |line: &str| assert!(lines.iter().any(|there| there == line), "{line}: {lines:#?}");
+    has("closed: the thread pool is closed and takes no more jobs");
+    has("a coroutine has run meanwhile");
+    has("job 13 failed: Some(\"bad luck\")");
+    assert!((1..=10).contains(&number(&lines, "threads, 50 jobs")), "{lines:#?}");
+    let last = &lines[lines.len() - 2];
+    assert!(last.starts_with("49 done, 1 failed, on "), "{lines:#?}");
+    for job in (0..50).filter(|job| *job != 13) {
+        let begin = format!("job {job} ran on ");
+        assert_eq!(lines.iter().filter(|line| line.starts_with(&begin)).count(), 1, "{begin}");
+    }
+    assert!(number(&lines, "on one thread") >= 50, "{lines:#?}");
+}
+
+#[test]
 fn embed() {
     let lines = lines("embed", &[]);
     assert_eq!(lines[..7], ["a1", "b1", "c1", "a2", "b2", "b3", "sum: 6"]);
