@@ -1,6 +1,7 @@
 //! What coroutines wait for each other with, a module a type. Cases of gevent's own suite, and of the lock
 //! tests of CPython that it runs, carry their names.
 
+mod async_result;
 mod event;
 #[expect(dead_code, reason = "what is there for greenlets is not needed here")]
 #[path = "../it/support.rs"]
