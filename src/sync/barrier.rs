@@ -158,7 +158,7 @@ impl<S: Sharing> Barrier<S> {
             Ok(round.waiting.push(waker))
         });
         let place = match entered {
-            Ok(token) => Place::new(object, registration, token, |all| is_over.set(all)),
+            Ok(token) => Place::new(object, registration, token, |_| is_over.set(true)),
             Err(Err(broken)) => return Err(broken),
             Err(Ok(wakers)) => {
                 wakers.into_iter().for_each(Waker::wake);
