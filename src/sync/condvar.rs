@@ -31,7 +31,26 @@ use std::time::Duration;
 /// }
 /// ```
 pub struct Condvar<S: Sharing = Local> {
-    waiting: S::State<WaitList<S::Waker>>,
+    waiting: S::State<WaitList<S::Waker, Notified>>,
+}
+
+/// Who was notified together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Notified {
+    One,
+    All,
+}
+
+/// A notification that one has, but has not gone on with yet. Dropped, it goes to the next that waits.
+struct Pending<'a, S: Sharing>(&'a Condvar<S>, Notified);
+
+impl<S: Sharing> Drop for Pending<'_, S> {
+    fn drop(&mut self) {
+        // Of all, everybody else has one as well.
+        if self.1 == Notified::One {
+            self.0.notify_one();
+        }
+    }
 }
 
 /// Whether a wait ended by its limit.
@@ -162,10 +181,14 @@ impl<S: Sharing> Condvar<S> {
             list: |waiting| waiting,
             purpose: "Condvar::wait",
         };
-        let place = Place::enter(object, |waker| waker, |()| self.notify_one());
+        let pending = |notified| Pending(self, notified);
+        let place = Place::enter(object, |waker| waker, |notified| drop(pending(notified)));
         drop(guard);
-        let result = place.wait(deadline);
-        (mutex.lock(), result.is_err())
+        let pending = place.wait(deadline).ok().map(pending);
+        let timed_out = pending.is_none();
+        let guard = mutex.lock();
+        std::mem::forget(pending);
+        (guard, timed_out)
     }
 
     /// Wakes the one that has waited longest.
@@ -174,7 +197,7 @@ impl<S: Sharing> Condvar<S> {
     ///
     /// Never switches.
     pub fn notify_one(&self) {
-        let waker = self.waiting.with(|waiting| waiting.grant(()));
+        let waker = self.waiting.with(|waiting| waiting.grant(Notified::One));
         if let Ok(waker) = waker {
             waker.wake();
         }
@@ -186,8 +209,9 @@ impl<S: Sharing> Condvar<S> {
     ///
     /// Never switches.
     pub fn notify_all(&self) {
-        let wakers: Vec<_> =
-            self.waiting.with(|waiting| std::iter::from_fn(|| waiting.grant(()).ok()).collect());
+        let wakers: Vec<_> = self
+            .waiting
+            .with(|waiting| std::iter::from_fn(|| waiting.grant(Notified::All).ok()).collect());
         wakers.into_iter().for_each(Waker::wake);
     }
 }
