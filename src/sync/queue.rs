@@ -765,7 +765,9 @@ impl<T, S: Sharing, O: order::Order<T>> Items<T, S, O> {
         let Some(item) = O::pop(&mut self.items) else {
             return (self.is_shut_down.then_some(None), None);
         };
-        let waker = if self.putters.is_empty() { None } else { self.let_putter_in() };
+        // It may have been too full, if an item had come back.
+        let has_room = !self.putters.is_empty() && O::len(&self.items) < self.limit;
+        let waker = if has_room { self.let_putter_in() } else { None };
         (Some(Some(item)), waker)
     }
 
