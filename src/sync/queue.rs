@@ -7,7 +7,7 @@ use super::wait::{Object, wait};
 use super::wait_list::WaitList;
 use crate::hub::Deadline;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
@@ -43,24 +43,52 @@ pub(crate) mod order {
         fn push(items: &mut Self::Items, item: T);
         fn pop(items: &mut Self::Items) -> Option<T>;
         fn len(items: &Self::Items) -> usize;
+
+        /// Takes an item back that was handed over: when none was in, so that it was put before all that
+        /// are in now, but those that came back as well.
+        fn take_back(items: &mut Self::Items, number: u64, item: T) {
+            let _ = number;
+            Self::push(items, item);
+        }
+    }
+
+    /// Items in the order in which they were put.
+    #[derive(Debug)]
+    pub struct InOrder<T> {
+        /// Those that came back, before the others.
+        back: BTreeMap<u64, T>,
+        items: VecDeque<T>,
+    }
+
+    impl<T> Default for InOrder<T> {
+        fn default() -> Self {
+            InOrder { back: BTreeMap::new(), items: VecDeque::new() }
+        }
     }
 
     impl<T> Order<T> for Fifo {
-        type Items = VecDeque<T>;
+        type Items = InOrder<T>;
 
         #[inline]
-        fn push(items: &mut VecDeque<T>, item: T) {
-            items.push_back(item);
+        fn push(items: &mut InOrder<T>, item: T) {
+            items.items.push_back(item);
         }
 
         #[inline]
-        fn pop(items: &mut VecDeque<T>) -> Option<T> {
-            items.pop_front()
+        fn pop(items: &mut InOrder<T>) -> Option<T> {
+            match items.back.pop_first() {
+                Some((_, item)) => Some(item),
+                None => items.items.pop_front(),
+            }
         }
 
         #[inline]
-        fn len(items: &VecDeque<T>) -> usize {
-            items.len()
+        fn len(items: &InOrder<T>) -> usize {
+            items.back.len() + items.items.len()
+        }
+
+        fn take_back(items: &mut InOrder<T>, number: u64, item: T) {
+            items.back.insert(number, item);
         }
     }
 
@@ -182,12 +210,20 @@ struct Items<T, S: Sharing, O: order::Order<T>> {
     is_shut_down: bool,
     /// Items that were put and not said to be done with.
     unfinished: usize,
+    /// The number of the last item that came. By it those that come back are in order.
+    last: u64,
     /// They are granted an item, or nothing if there will be none.
-    getters: WaitList<S::Waker, Option<T>>,
+    getters: WaitList<S::Waker, Option<Handed<T>>>,
     /// They leave their items here, and are granted whether these were taken.
     putters: WaitList<Putter<T, S>, Result<(), T>>,
     joiners: WaitList<S::Waker>,
     watchers: Watchers<S>,
+}
+
+/// An item that was handed to one that waited, and its number.
+struct Handed<T> {
+    number: u64,
+    item: T,
 }
 
 struct Putter<T, S: Sharing> {
@@ -322,6 +358,7 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
             limit,
             is_shut_down: false,
             unfinished: 0,
+            last: 0,
             getters: WaitList::new(),
             putters: WaitList::new(),
             joiners: WaitList::new(),
@@ -530,11 +567,12 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
         let attempt = |items: &mut Items<T, S, O>| {
             let (done, woken) = items.take();
             waker = woken;
-            done
+            // It is not given back: it was not handed over.
+            done.map(|item| item.map(|item| Handed { number: 0, item }))
         };
-        let give_back = |item: Option<T>| {
-            if let Some(item) = item {
-                self.give_back(item);
+        let give_back = |handed: Option<Handed<T>>| {
+            if let Some(handed) = handed {
+                self.give_back(handed);
             }
         };
         let result = wait(object, deadline, attempt, |waker| waker, give_back);
@@ -542,16 +580,16 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
             waker.wake();
         }
         match result {
-            Ok(Some(item)) => Ok(item),
+            Ok(Some(handed)) => Ok(handed.item),
             Ok(None) => Err(GetError::ShutDown),
             Err(_) => Err(GetError::Empty),
         }
     }
 
     /// Takes back an item that was handed to one that has been killed meanwhile.
-    fn give_back(&self, item: T) {
-        let wakers = self.state.with(|items| items.hand_over(item));
-        wakers.wake();
+    fn give_back(&self, handed: Handed<T>) {
+        let woken = self.state.with(|items| items.take_back(handed));
+        woken.wake();
     }
 
     /// Says that one item that was got is done with.
@@ -749,10 +787,26 @@ impl<T, S: Sharing, O: order::Order<T>> Items<T, S, O> {
     /// Gives an item to the first that waits for one, or keeps it.
     #[inline]
     fn hand_over(&mut self, item: T) -> Woken<S::Waker> {
-        match self.getters.grant(Some(item)) {
+        self.last += 1;
+        let handed = Handed { number: self.last, item };
+        self.grant_or(handed, |items, handed| O::push(items, handed.item))
+    }
+
+    /// Does so with one that was handed over, and not taken.
+    fn take_back(&mut self, handed: Handed<T>) -> Woken<S::Waker> {
+        self.grant_or(handed, |items, handed| O::take_back(items, handed.number, handed.item))
+    }
+
+    #[inline]
+    fn grant_or(
+        &mut self,
+        handed: Handed<T>,
+        keep: impl FnOnce(&mut O::Items, Handed<T>),
+    ) -> Woken<S::Waker> {
+        match self.getters.grant(Some(handed)) {
             Ok(getter) => Woken { getter: Some(getter), watchers: None },
-            Err(item) => {
-                O::push(&mut self.items, item.expect("as it was given"));
+            Err(handed) => {
+                keep(&mut self.items, handed.expect("as it was given"));
                 Woken { getter: None, watchers: self.watchers.if_any() }
             }
         }
