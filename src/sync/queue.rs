@@ -208,6 +208,8 @@ struct Items<T, S: Sharing, O: order::Order<T>> {
     items: O::Items,
     limit: usize,
     is_shut_down: bool,
+    /// Whether items that come back are dropped.
+    drops: bool,
     /// Items that were put and not said to be done with.
     unfinished: usize,
     /// The number of the last item that came. By it those that come back are in order.
@@ -357,6 +359,7 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
             items: O::Items::default(),
             limit,
             is_shut_down: false,
+            drops: false,
             unfinished: 0,
             last: 0,
             getters: WaitList::new(),
@@ -588,8 +591,18 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
 
     /// Takes back an item that was handed to one that has been killed meanwhile.
     fn give_back(&self, handed: Handed<T>) {
-        let woken = self.state.with(|items| items.take_back(handed));
-        woken.wake();
+        let (woken, joiners, dropped) = self.state.with(|items| {
+            if items.drops {
+                (None, items.done(), Some(handed.item))
+            } else {
+                (Some(items.take_back(handed)), None, None)
+            }
+        });
+        if let Some(woken) = woken {
+            woken.wake();
+        }
+        joiners.into_iter().flatten().for_each(Waker::wake);
+        drop(dropped);
     }
 
     /// Says that one item that was got is done with.
@@ -623,10 +636,7 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
     ///
     /// Never switches.
     pub fn task_done(&self) -> Result<(), DoneTooOften> {
-        let wakers = self.state.with(|items| {
-            items.unfinished = items.unfinished.checked_sub(1)?;
-            Some(if items.unfinished == 0 { items.let_joiners_go() } else { Vec::new() })
-        });
+        let wakers = self.state.with(Items::done);
         wakers.ok_or(DoneTooOften(()))?.into_iter().for_each(Waker::wake);
         Ok(())
     }
@@ -699,6 +709,7 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
     fn end(&self, now: bool) {
         let (wakers, watchers, dropped) = self.state.with(|items| {
             items.is_shut_down = true;
+            items.drops |= now;
             let mut wakers: Vec<S::Waker> = Vec::new();
             while let Some(waker) = items.refuse_putter() {
                 wakers.push(waker);
@@ -810,6 +821,13 @@ impl<T, S: Sharing, O: order::Order<T>> Items<T, S, O> {
                 Woken { getter: None, watchers: self.watchers.if_any() }
             }
         }
+    }
+
+    /// Counts one item as done with. Returns who joins, if that was the last one, and nothing if there was
+    /// none.
+    fn done(&mut self) -> Option<Vec<S::Waker>> {
+        self.unfinished = self.unfinished.checked_sub(1)?;
+        Some(if self.unfinished == 0 { self.let_joiners_go() } else { Vec::new() })
     }
 
     /// Takes an item out, if that can be said now: `Some(None)` if there will be none. Lets in the item of
