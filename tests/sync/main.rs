@@ -4,6 +4,7 @@
 mod async_result;
 mod event;
 mod locks;
+mod queue;
 mod semaphore;
 #[expect(dead_code, reason = "what is there for greenlets is not needed here")]
 #[path = "../it/support.rs"]
