@@ -5,7 +5,7 @@ use super::queue::{GetError, PutError};
 use super::sharing::{Local, Shared, Sharing, State, Waker};
 use super::wait::{Object, wait};
 use super::wait_list::WaitList;
-use crate::hub::Deadline;
+use crate::hub::{self, Deadline};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
@@ -85,7 +85,8 @@ impl<T, S: Sharing> Channel<T, S> {
     ///
     /// # Switching
     ///
-    /// Switches if nobody waits to get. All others may run meanwhile.
+    /// Switches: one of this thread that waits to get takes the item before this returns. All others may run
+    /// meanwhile.
     ///
     /// # Cancellation
     ///
@@ -121,7 +122,7 @@ impl<T, S: Sharing> Channel<T, S> {
     ///
     /// # Switching
     ///
-    /// Switches if nobody waits to get, also for a limit of zero.
+    /// As [`Channel::put`], also for a limit of zero.
     ///
     /// # Cancellation
     ///
@@ -156,6 +157,8 @@ impl<T, S: Sharing> Channel<T, S> {
         let result = wait(object, deadline, attempt, enter, drop);
         if let Some(getter) = getter {
             getter.wake();
+            // It takes the item before its putter goes on.
+            hub::yield_now();
         }
         result.map_err(|putter| PutError::Full(putter.item.expect("nobody has taken it")))
     }
