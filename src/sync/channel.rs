@@ -7,7 +7,7 @@ use super::wait::{Object, wait};
 use super::wait_list::WaitList;
 use crate::hub::{self, Deadline};
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -34,10 +34,18 @@ pub struct Channel<T, S: Sharing = Local> {
 
 /// At most one of the lists has somebody in it.
 struct Meeting<T, S: Sharing> {
-    /// Items that were handed to one that was killed before it went on.
-    left: VecDeque<T>,
-    getters: WaitList<S::Waker, T>,
+    /// Items that were handed to one that was killed before it went on, by their numbers.
+    left: BTreeMap<u64, T>,
+    /// The number of the last item that was handed to one that waited.
+    last: u64,
+    getters: WaitList<S::Waker, Handed<T>>,
     putters: WaitList<Putter<T, S>>,
+}
+
+/// An item that was handed to one that waited, and its number.
+struct Handed<T> {
+    number: u64,
+    item: T,
 }
 
 struct Putter<T, S: Sharing> {
@@ -67,8 +75,12 @@ impl<T> Channel<T, Shared> {
 
 impl<T, S: Sharing> Channel<T, S> {
     fn empty() -> Self {
-        let meeting =
-            Meeting { left: VecDeque::new(), getters: WaitList::new(), putters: WaitList::new() };
+        let meeting = Meeting {
+            left: BTreeMap::new(),
+            last: 0,
+            getters: WaitList::new(),
+            putters: WaitList::new(),
+        };
         Channel { state: State::new(meeting) }
     }
 
@@ -106,7 +118,7 @@ impl<T, S: Sharing> Channel<T, S> {
     ///
     /// Never switches.
     pub fn try_put(&self, item: T) -> Result<(), PutError<T>> {
-        let waker = self.state.with(|meeting| meeting.getters.grant(item));
+        let waker = self.state.with(|meeting| meeting.hand_over(item));
         waker.map(Waker::wake).map_err(PutError::Full)
     }
 
@@ -140,17 +152,16 @@ impl<T, S: Sharing> Channel<T, S> {
         };
         let item = Cell::new(Some(item));
         let mut getter = None;
-        let attempt = |meeting: &mut Meeting<T, S>| {
-            let waker = meeting.getters.grant(item.take().expect("it is still here"));
-            match waker {
-                Ok(waker) => {
-                    getter = Some(waker);
-                    Some(())
-                }
-                Err(back) => {
-                    item.set(Some(back));
-                    None
-                }
+        let attempt = |meeting: &mut Meeting<T, S>| match meeting
+            .hand_over(item.take().expect("it is still here"))
+        {
+            Ok(waker) => {
+                getter = Some(waker);
+                Some(())
+            }
+            Err(back) => {
+                item.set(Some(back));
+                None
             }
         };
         let enter = |waker| Putter { waker, item: item.take() };
@@ -236,12 +247,13 @@ impl<T, S: Sharing> Channel<T, S> {
         let attempt = |meeting: &mut Meeting<T, S>| {
             let (item, waker) = meeting.take()?;
             putter = waker;
-            Some(item)
+            // It is not given back: it was not handed over.
+            Some(Handed { number: 0, item })
         };
-        let give_back = |item| {
+        let give_back = |handed| {
             let waker = self.state.with(|meeting| {
-                let refused = meeting.getters.grant(item);
-                refused.map_err(|item| meeting.left.push_back(item))
+                let refused = meeting.getters.grant(handed);
+                refused.map_err(|Handed { number, item }| meeting.left.insert(number, item))
             });
             if let Ok(waker) = waker {
                 waker.wake();
@@ -251,7 +263,7 @@ impl<T, S: Sharing> Channel<T, S> {
         if let Some(putter) = putter {
             putter.wake();
         }
-        result.map_err(|_| GetError::Empty)
+        result.map(|handed| handed.item).map_err(|_| GetError::Empty)
     }
 
     /// How many wait to put.
@@ -266,9 +278,15 @@ impl<T, S: Sharing> Channel<T, S> {
 }
 
 impl<T, S: Sharing> Meeting<T, S> {
+    /// Gives an item to the first that waits to get, or back.
+    fn hand_over(&mut self, item: T) -> Result<S::Waker, T> {
+        self.last += 1;
+        self.getters.grant(Handed { number: self.last, item }).map_err(|handed| handed.item)
+    }
+
     /// Takes the item of the first that waits to put, unless one was left.
     fn take(&mut self) -> Option<(T, Option<S::Waker>)> {
-        if let Some(item) = self.left.pop_front() {
+        if let Some((_, item)) = self.left.pop_first() {
             return Some((item, None));
         }
         let mut putter = self.putters.grant(()).ok()?;
