@@ -2,6 +2,7 @@
 //! tests of CPython that it runs, carry their names.
 
 mod async_result;
+mod channel;
 mod event;
 mod locks;
 mod queue;
