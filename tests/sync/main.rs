@@ -6,6 +6,7 @@ mod channel;
 mod event;
 mod locks;
 mod queue;
+mod select;
 mod semaphore;
 #[expect(dead_code, reason = "what is there for greenlets is not needed here")]
 #[path = "../it/support.rs"]
