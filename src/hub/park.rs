@@ -122,11 +122,11 @@ impl Hub {
     #[inline(never)]
     #[track_caller]
     fn yield_unusually(&self, me: &AnyWeakGreenlet) {
+        let _delegate = self.look_before_suspension(me, "yield_now");
         let is_late = self.tick();
         if self.ready.is_empty() && !is_late {
             return;
         }
-        let _delegate = self.look_before_suspension(me, "yield_now");
         me.set_mark(me.mark() | QUEUED);
         self.ready.push(me.clone());
         self.suspend(me, is_late.then(|| self.poller()));
