@@ -2,6 +2,7 @@
 //! When a wait ends at the latest.
 
 use crate::sys::clock;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// A moment on the monotonic clock, in nanoseconds.
@@ -17,6 +18,10 @@ impl Deadline {
 
     /// At `moment`. `None` if that is beyond what the clock can say.
     pub(crate) fn at(moment: Instant) -> Option<Self> {
-        Self::after(moment.saturating_duration_since(Instant::now()))
+        /// One moment on both clocks: so that the same moment is the same deadline, whoever asks when.
+        static BOTH: OnceLock<(Instant, u64)> = OnceLock::new();
+        let (instant, nanos) = BOTH.get_or_init(|| (Instant::now(), clock::now()));
+        let later = moment.saturating_duration_since(*instant);
+        nanos.checked_add(u64::try_from(later.as_nanos()).ok()?).map(Deadline)
     }
 }
