@@ -23,6 +23,8 @@ pub(super) struct Packet<T> {
 pub(super) struct Head {
     pub(super) task: Task,
     finished: Cell<bool>,
+    /// Whether it has ended by a panic. The failure itself may be taken.
+    panicked: Cell<bool>,
     failure: Cell<Option<JoinError>>,
     /// The very first one, if it is of who waits: two words, since most have this one and no other, and
     /// what is larger is slow to move.
@@ -62,6 +64,7 @@ impl<T> Packet<T> {
         let head = Head {
             task,
             finished: Cell::new(false),
+            panicked: Cell::new(false),
             failure: Cell::new(None),
             waiter: Cell::new(None),
             waiter_id: Cell::new(0),
@@ -128,10 +131,7 @@ impl Head {
     }
 
     pub(super) fn is_successful(&self) -> bool {
-        let failure = self.failure.take();
-        let has_panicked = matches!(failure, Some(JoinError::Panicked(_)));
-        self.failure.set(failure);
-        self.is_finished() && !has_panicked
+        self.is_finished() && !self.panicked.get()
     }
 
     /// Notes that the coroutine ends by a panic, and says so unless it is a kill.
@@ -141,6 +141,7 @@ impl Head {
             JoinError::Killed
         } else {
             self.report(&payload);
+            self.panicked.set(true);
             JoinError::Panicked(payload)
         };
         self.failure.set(Some(error));
