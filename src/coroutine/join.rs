@@ -53,8 +53,11 @@ impl Coroutine {
 
     /// What it waits for, in words: the operation that has suspended it last.
     pub fn waits_for(&self) -> Option<&'static str> {
-        let greenlet = self.greenlet()?;
-        (!self.is_finished() && !greenlet.is_current()).then(|| greenlet.purpose())
+        if self.is_finished() || hub::current_task().id == self.0.id {
+            return None;
+        }
+        // Perhaps a generator's greenlet waits on its behalf.
+        self.0.target().map(|greenlet| greenlet.purpose())
     }
 
     /// The greenlet that its body runs in. `None` when it has ended.

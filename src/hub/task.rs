@@ -66,8 +66,8 @@ impl Task {
         }
     }
 
-    /// The greenlet to be woken when something is to be raised in it.
-    pub(super) fn target(&self) -> Option<AnyWeakGreenlet> {
+    /// The greenlet that waits for it, and is to be woken when something is to be raised in it.
+    pub(crate) fn target(&self) -> Option<AnyWeakGreenlet> {
         let delegate = self.delegate.take();
         self.delegate.set(delegate.clone());
         delegate.or_else(|| self.greenlet.get().cloned())
