@@ -8,6 +8,7 @@ mod generators;
 mod locals;
 mod parents;
 mod reentrancy;
+mod spawning;
 mod stacks;
 mod support;
 mod switching;

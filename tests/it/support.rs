@@ -1,8 +1,10 @@
 //! What the tests share.
 
+use std::any::Any;
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 use switchgrass::current;
 
 /// What happened, in order.
@@ -58,5 +60,37 @@ pub(crate) fn panic_message<R>(f: impl FnOnce() -> R) -> String {
     match payload.downcast::<String>() {
         Ok(message) => *message,
         Err(payload) => payload.downcast_ref::<&str>().expect("a message").to_string(),
+    }
+}
+
+/// So many milliseconds.
+pub(crate) const fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// So long that a test that waits for it has failed.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+/// Computes for `duration`: nobody else runs on this thread.
+pub(crate) fn compute(duration: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < duration {
+        std::hint::spin_loop();
+    }
+}
+
+/// Calls `f` on a thread of its own, which then ends, and returns the result.
+pub(crate) fn on_a_thread<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
+    match std::thread::spawn(f).join() {
+        Ok(result) => result,
+        Err(payload) => resume_unwind(payload),
+    }
+}
+
+/// The payload of what `f` ends by, instead of returning.
+pub(crate) fn payload_of<R>(f: impl FnOnce() -> R) -> Box<dyn Any + Send> {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(_) => panic!("it has returned"),
+        Err(payload) => payload,
     }
 }
