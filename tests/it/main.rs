@@ -5,6 +5,7 @@ mod dropping;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod floats;
 mod generators;
+mod joining;
 mod locals;
 mod parents;
 mod reentrancy;
