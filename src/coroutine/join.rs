@@ -119,6 +119,7 @@ impl Coroutine {
             return hub::interrupt(task.clone(), payload);
         }
         let Some(head) = Head::of(task) else { return };
+        hub::forget_start(task);
         // Its body may drop things of the user's.
         let dropped = catch_unwind(AssertUnwindSafe(|| greenlet.discard()));
         if !head.is_finished() {
@@ -229,6 +230,14 @@ impl Coroutine {
             notify_in_hub(self.0.clone());
         }
         LinkId(id)
+    }
+
+    /// What it has panicked with, if nobody has taken that.
+    pub(super) fn take_panic(&self) -> Option<Payload> {
+        match Head::of(&self.0)?.take_failure()? {
+            JoinError::Panicked(payload) => Some(payload),
+            _ => None,
+        }
     }
 
     /// Waits for its end until `deadline`. Whether it has ended.
@@ -368,11 +377,6 @@ impl<T> JoinHandle<T> {
     pub fn join_timeout(&mut self, limit: Duration) -> Option<Result<T, JoinError>> {
         let is_finished = self.wait_until("JoinHandle::join_timeout", Deadline::after(limit));
         is_finished.then(|| self.packet.take())
-    }
-
-    /// How it has failed, if it has.
-    pub(super) fn into_failure(self) -> Option<JoinError> {
-        self.packet.take().err()
     }
 
     #[track_caller]

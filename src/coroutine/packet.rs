@@ -80,7 +80,7 @@ impl<T> Packet<T> {
         if let Some(value) = self.value.take() {
             return Ok(value);
         }
-        Err(self.head.failure.take().unwrap_or(JoinError::Taken))
+        Err(self.head.take_failure().unwrap_or(JoinError::Taken))
     }
 }
 
@@ -128,6 +128,10 @@ impl Head {
     #[inline]
     pub(super) fn is_finished(&self) -> bool {
         self.finished.get()
+    }
+
+    pub(super) fn take_failure(&self) -> Option<JoinError> {
+        self.failure.take()
     }
 
     pub(super) fn is_successful(&self) -> bool {

@@ -7,7 +7,7 @@
 use super::error::JoinError;
 use super::join::{Coroutine, JoinHandle};
 use super::packet::Link;
-use crate::hub;
+use crate::hub::{self, TaskRef};
 use crate::sys::stderr;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -60,15 +60,20 @@ pub fn scope<'env, R>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) ->
     let scope = Scope { members: Rc::default(), scope: PhantomData, env: PhantomData };
     let everybody = Everybody(&scope.members);
     let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
-    let raised = everybody.wait(result.is_err());
+    let Raised { by_hub, by_body } = everybody.wait(result.is_err());
     std::mem::forget(everybody);
     let failed = scope.members.failed.take();
-    match (result, raised) {
-        (Err(payload), _) | (Ok(_), Some(payload)) => resume_unwind(payload),
-        (Ok(result), None) => match failed {
-            Some(payload) => resume_unwind(payload),
-            None => result,
-        },
+    let failed = failed.iter().find_map(Coroutine::take_panic);
+    let mut by_hub = by_hub.into_iter();
+    let (result, first) = match result {
+        Ok(result) => (Some(result), by_hub.next().or(by_body).or(failed)),
+        Err(payload) => (None, Some(payload)),
+    };
+    // One thing at a time: what else was raised is not this scope's to lose.
+    hub::raise_later(by_hub);
+    match (result, first) {
+        (Some(result), None) => result,
+        (_, first) => resume_unwind(first.expect("a scope without a result has panicked")),
     }
 }
 
@@ -84,8 +89,17 @@ struct Members {
     /// Those that may not have ended.
     alive: RefCell<Vec<Coroutine>>,
     waiter: RefCell<Option<crate::greenlet::AnyWeakGreenlet>>,
-    /// The first panic that nobody has joined.
-    failed: Cell<Option<Box<dyn std::any::Any + Send>>>,
+    /// Those that have panicked, in the order of their ends. Who is joined has its panic taken.
+    failed: RefCell<Vec<Coroutine>>,
+}
+
+/// What was raised in the one that waits for a scope.
+#[derive(Default)]
+struct Raised {
+    /// Kills, time limits.
+    by_hub: Vec<Box<dyn std::any::Any + Send>>,
+    /// A panic of the destructor of a body that has not begun: the first.
+    by_body: Option<Box<dyn std::any::Any + Send>>,
 }
 
 /// Ends the process if it is dropped: then a scope would be left that bodies borrow from.
@@ -93,15 +107,15 @@ struct Everybody<'a>(&'a Members);
 
 impl Everybody<'_> {
     /// Waits until all have ended, killing them first if `kill`. Returns what was raised meanwhile.
-    fn wait(&self, mut kill: bool) -> Option<Box<dyn std::any::Any + Send>> {
-        let mut raised = None;
+    fn wait(&self, mut kill: bool) -> Raised {
+        let mut raised = Raised::default();
         loop {
             if kill {
                 let alive = self.0.alive.borrow().clone();
-                // What the destructor of an unstarted body panics with goes the same way.
-                let killed =
-                    catch_unwind(AssertUnwindSafe(|| alive.iter().for_each(Coroutine::kill)));
-                raised = raised.or(killed.err());
+                for coroutine in alive {
+                    let killed = catch_unwind(AssertUnwindSafe(|| coroutine.kill()));
+                    raised.by_body = raised.by_body.or(killed.err());
+                }
             }
             self.0.alive.borrow_mut().retain(|coroutine| !coroutine.is_finished());
             if self.0.alive.borrow().is_empty() {
@@ -111,9 +125,7 @@ impl Everybody<'_> {
             drop(waiter);
             let woken = catch_unwind(AssertUnwindSafe(|| hub::park("the end of a scope", None)));
             kill = woken.is_err();
-            if raised.is_none() {
-                raised = woken.err();
-            }
+            raised.by_hub.extend(woken.err());
         }
     }
 }
@@ -149,18 +161,17 @@ impl<'scope> Scope<'scope, '_> {
         let body: Box<dyn FnOnce() + 'static> = unsafe { std::mem::transmute(body) };
         let handle = super::spawn(body);
         let members = Rc::clone(&self.members);
+        let ended = Rc::downgrade(&handle.coroutine().0.0);
         handle.add(Link::Tell(Box::new(move || {
+            let ended = ended.upgrade().map(|task| Coroutine(TaskRef(task)));
+            let failed = ended.filter(|ended| !ended.is_successful());
+            members.failed.borrow_mut().extend(failed);
             if let Some(waiter) = &*members.waiter.borrow() {
                 hub::unpark(waiter);
             }
         })));
         self.members.alive.borrow_mut().push(handle.coroutine());
-        ScopedJoinHandle {
-            handle: Some(handle),
-            value,
-            members: Rc::clone(&self.members),
-            scope: PhantomData,
-        }
+        ScopedJoinHandle { handle, value, scope: PhantomData }
     }
 }
 
@@ -172,9 +183,8 @@ impl fmt::Debug for Scope<'_, '_> {
 
 /// The handle of a coroutine of a [`scope`].
 pub struct ScopedJoinHandle<'scope, T> {
-    handle: Option<JoinHandle<()>>,
+    handle: JoinHandle<()>,
     value: Rc<Cell<Option<T>>>,
-    members: Rc<Members>,
     scope: PhantomData<&'scope mut &'scope ()>,
 }
 
@@ -197,37 +207,14 @@ impl<T> ScopedJoinHandle<'_, T> {
     ///
     /// The coroutine goes on, until the scope ends.
     #[track_caller]
-    pub fn join(mut self) -> Result<T, JoinError> {
-        let handle = self.handle.take().expect("taken here and when dropped");
-        handle.join()?;
+    pub fn join(self) -> Result<T, JoinError> {
+        self.handle.join()?;
         self.value.take().ok_or(JoinError::Taken)
     }
 
     /// The coroutine.
     pub fn coroutine(&self) -> Coroutine {
-        self.handle.as_ref().expect("taken when dropped").coroutine()
-    }
-}
-
-impl<T> Drop for ScopedJoinHandle<'_, T> {
-    fn drop(&mut self) {
-        // Nobody joins it: its panic is the scope's.
-        let Some(handle) = self.handle.take() else { return };
-        let members = Rc::clone(&self.members);
-        let coroutine = handle.coroutine();
-        let handle = Cell::new(Some(handle));
-        let note = move || {
-            let Some(handle) = handle.take() else { return };
-            if let Some(JoinError::Panicked(payload)) = handle.into_failure() {
-                let first = members.failed.take().or(Some(payload));
-                members.failed.set(first);
-            }
-        };
-        if coroutine.is_finished() {
-            note();
-        } else {
-            coroutine.add(Link::Tell(Box::new(note)));
-        }
+        self.handle.coroutine()
     }
 }
 

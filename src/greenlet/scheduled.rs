@@ -2,5 +2,6 @@
 //! What the hub needs of greenlets, and nobody else.
 
 pub(crate) use super::raw::{
-    DetachedSpec, Owner, Payload, describe, for_each_alive, main, running, set_scheduler, spawn,
+    DetachedSpec, EXIT_GOES_ON, Owner, Payload, describe, for_each_alive, main, panics, running,
+    set_scheduler, spawn,
 };

@@ -3,18 +3,28 @@
 
 use super::state::Hub;
 use super::task::{Interrupt, TaskRef};
-use crate::greenlet::scheduled;
+use crate::greenlet::scheduled::{self, Payload};
 use std::fmt::Write;
 
 /// What is raised in main. Raised where it waits, it becomes a panic with a message.
 pub(super) struct Deadlock(pub(super) String);
+
+/// How its message begins.
+const OPENING: &str = "this would block for ever: ";
+
+/// Whether this is what main has panicked with because of it.
+pub(super) fn is_message(payload: &Payload) -> bool {
+    payload.downcast_ref::<String>().is_some_and(|text| text.starts_with(OPENING))
+}
 
 /// So many coroutines are listed.
 const LISTED: usize = 100;
 
 /// Raises in main a panic that says who is stuck.
 pub(super) fn report(hub: &Hub) {
-    let interrupt = Interrupt { id: 0, payload: Box::new(Deadlock(text(hub))) };
+    // In a destructor it ends the process, with its message: better than waiting for ever.
+    let payload = Box::new(Deadlock(text(hub)));
+    let interrupt = Interrupt { id: 0, depth: usize::MAX, payload };
     hub.interrupt(&hub.main_task, interrupt, false);
 }
 
@@ -22,9 +32,8 @@ pub(super) fn report(hub: &Hub) {
 fn text(hub: &Hub) -> String {
     let main = hub.main_task.target();
     let purpose = main.map_or("", |main| main.purpose());
-    let mut text = format!(
-        "this would block for ever: main waits for {purpose}, and nobody is left who could wake it"
-    );
+    let mut text =
+        format!("{OPENING}main waits for {purpose}, and nobody is left who could wake it");
     let mut others = Vec::new();
     scheduled::for_each_alive(|greenlet| {
         let Some(owner) = greenlet.owner() else { return };

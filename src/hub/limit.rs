@@ -4,8 +4,9 @@
 use super::deadline::Deadline;
 use super::here::{try_with, with};
 use super::state::{Fire, current_task};
-use super::task::TaskRef;
+use super::task::{self, TaskRef};
 use super::timers::Key;
+use crate::greenlet::scheduled;
 
 /// What is raised in a coroutine when one of its time limits has passed. The number says which.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ impl Limit {
         let task = current_task();
         let (id, timer) = with(|hub| {
             let id = hub.next_id();
-            let fire = Fire::Interrupt(task.clone(), id);
+            let fire = Fire::Interrupt(task.clone(), id, task::panics(&scheduled::running()));
             (id, hub.timers.borrow_mut().insert(deadline, true, fire))
         });
         Limit { id, task, timer }

@@ -30,6 +30,6 @@ pub(crate) use deadline::Deadline;
 pub(crate) use limit::{Limit, LimitPassed};
 pub(crate) use park::{Wake, park, unpark, yield_now};
 pub(crate) use remote::{Registration, RemoteHub, Unparker};
-pub(crate) use spawn::{Start, begin, spawn};
-pub(crate) use state::{call, current_greenlet, current_task, interrupt, next_id};
+pub(crate) use spawn::{Start, begin, forget_start, spawn};
+pub(crate) use state::{call, current_greenlet, current_task, interrupt, next_id, raise_later};
 pub(crate) use task::{Task, TaskRef};

@@ -18,10 +18,10 @@ use super::deadline::Deadline;
 use super::deadlock::Deadlock;
 use super::here::here;
 use super::state::{Fire, Hub, Why};
-use super::task::TaskRef;
+use super::task::{self, TaskRef};
 use super::timers::Key;
 use crate::greenlet::scheduled;
-use crate::greenlet::{AnyWeakGreenlet, SwitchError};
+use crate::greenlet::{AnyWeakGreenlet, GreenletExit, SwitchError};
 use crate::sys::clock;
 use std::mem::ManuallyDrop;
 use std::panic::resume_unwind;
@@ -140,13 +140,12 @@ impl Hub {
             mark & HUB == 0,
             "{purpose} would block the hub: a callback that runs in it must not wait, but can spawn",
         );
-        if mark & INTERRUPTED != 0 {
+        let task = if mark & ROOT == 0 { TaskRef::of(me) } else { None };
+        let other = task.as_ref().is_some_and(|task| !task.interrupts.borrow().is_empty());
+        if mark & INTERRUPTED != 0 || other {
             self.raise(me);
         }
-        if mark & ROOT != 0 {
-            return None;
-        }
-        TaskRef::of(me).map(|task| Delegate::new(task, me.clone()))
+        task.map(|task| Delegate::new(task, me.clone()))
     }
 
     /// Hands the thread to `next`, or to the next one there is, and comes back when it is one's turn. Raises
@@ -252,12 +251,15 @@ impl Hub {
     pub(super) fn raise(&self, me: &AnyWeakGreenlet) {
         me.set_mark(me.mark() & !INTERRUPTED);
         let Some(task) = TaskRef::of(me) else { return };
-        let interrupt = task.next_interrupt();
+        let interrupt = task.next_interrupt(task::panics(me));
         if !task.interrupts.borrow().is_empty() {
-            me.set_mark(me.mark() | INTERRUPTED);
+            task.mark_interrupted(me);
         }
         drop(task);
         if let Some(interrupt) = interrupt {
+            if interrupt.payload.is::<GreenletExit>() {
+                task::let_exit_go_on(me);
+            }
             match interrupt.payload.downcast::<Deadlock>() {
                 Ok(deadlock) => panic!("{}", deadlock.0),
                 Err(payload) => resume_unwind(payload),

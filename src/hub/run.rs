@@ -7,6 +7,7 @@ use super::limit::LimitPassed;
 use super::park::{INTERRUPTED, PARKED, QUEUED, STATE};
 use super::state::{Call, Fire, Hub, Why};
 use super::task::{Interrupt, Task, TaskRef};
+use crate::greenlet::SwitchError;
 use crate::greenlet::scheduled::describe;
 use crate::sys::poll::Epoll;
 use crate::sys::{clock, stderr};
@@ -59,7 +60,11 @@ impl Hub {
         let mark = target.mark();
         if mark & STATE == 0 {
             // Suspended by hand, and not here.
-            let _ = target.throw_any::<()>(interrupt.payload);
+            let Interrupt { id, depth, payload } = interrupt;
+            if let Err(SwitchError::TargetUnwinding { value }) = target.throw_any::<()>(payload) {
+                task.interrupts.borrow_mut().push(Interrupt { id, depth, payload: value });
+                target.set_mark(target.mark() | INTERRUPTED);
+            }
             return;
         }
         task.interrupts.borrow_mut().push(interrupt);
@@ -113,9 +118,9 @@ impl Hub {
             match fire {
                 None => return,
                 Some(Fire::Unpark(greenlet)) => self.unpark(&greenlet),
-                Some(Fire::Interrupt(task, id)) => {
+                Some(Fire::Interrupt(task, id, depth)) => {
                     let payload = Box::new(LimitPassed(id));
-                    self.interrupt(&task, Interrupt { id, payload }, false);
+                    self.interrupt(&task, Interrupt { id, depth, payload }, false);
                 }
             }
         }

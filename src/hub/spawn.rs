@@ -5,6 +5,7 @@ use super::deadline::Deadline;
 use super::here::with;
 use super::park::{PARKED, QUEUED, ROOT, STATE};
 use super::state::Fire;
+use super::task::{Task, TaskRef};
 use crate::greenlet::scheduled::{self, DetachedSpec, Owner};
 use crate::greenlet::{AnyWeakGreenlet, BuildError};
 use std::rc::Rc;
@@ -38,13 +39,24 @@ pub(crate) fn spawn(
             Start::At(deadline) => {
                 greenlet.set_mark(ROOT | PARKED);
                 let fire = Fire::Unpark(greenlet.clone());
-                hub.timers.borrow_mut().insert(deadline, false, fire);
+                let key = hub.timers.borrow_mut().insert(deadline, false, fire);
+                if let Some(owner) = greenlet.owner() {
+                    TaskRef(owner).start.set(Some(key));
+                }
             }
             Start::Held => greenlet.set_mark(ROOT | PARKED),
         }
         greenlet.set_purpose("its first turn");
         Ok(greenlet)
     })
+}
+
+/// It never begins: so nobody waits for its start any more.
+pub(crate) fn forget_start(task: &Task) {
+    if let Some(key) = task.start.take() {
+        let fire = with(|hub| hub.timers.borrow_mut().remove(key));
+        drop(fire);
+    }
 }
 
 /// The first thing that a coroutine's body calls: it runs now.

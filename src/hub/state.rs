@@ -1,12 +1,14 @@
 #![forbid(unsafe_code)]
 //! What a thread's hub keeps.
 
+use super::deadlock;
 use super::here::{here, with};
 use super::inbox::Inbox;
+use super::limit::LimitPassed;
 use super::park::{HUB, QUEUED, ROOT};
 use super::ready::Ready;
 use super::remote::Remotes;
-use super::task::{Interrupt, Task, TaskRef};
+use super::task::{self, Interrupt, Task, TaskRef};
 use super::timers::Timers;
 use crate::greenlet::scheduled::{self, DetachedSpec, Owner, Payload};
 use crate::greenlet::{self, AnyWeakGreenlet, BuildError};
@@ -61,7 +63,8 @@ pub(super) enum Call {
 /// What happens when a time has come.
 pub(super) enum Fire {
     Unpark(AnyWeakGreenlet),
-    Interrupt(TaskRef, u64),
+    /// With its number and depth.
+    Interrupt(TaskRef, u64, usize),
 }
 
 impl Hub {
@@ -71,6 +74,7 @@ impl Hub {
         main.set_mark(ROOT);
         main.set_owner(Some(Rc::<Task>::clone(&main_task)));
         let spec = DetachedSpec { name: Some("hub".into()), ..DetachedSpec::default() };
+        // Another number than main's, which is not the one to be killed here and now in a callback.
         let own_task: Rc<dyn Owner> = Rc::new(Task::new(u64::MAX, Some("hub".into()), None));
         let context = scheduled::spawn(&main, spec, Some(own_task), |()| with(|hub| hub.run()))?;
         context.set_mark(HUB | QUEUED);
@@ -150,6 +154,26 @@ pub(crate) fn call(f: impl FnOnce() + 'static) {
 pub(crate) fn interrupt(task: TaskRef, payload: Payload) {
     with(|hub| {
         let id = hub.next_id();
-        hub.call(Call::Interrupt(task, Interrupt { id, payload }));
+        hub.call(Call::Interrupt(task, Interrupt { id, depth: 0, payload }));
     });
+}
+
+/// Has `payloads`, which were raised in the current coroutine and caught, raised once more where it
+/// waits next, before what else is to be raised there.
+pub(crate) fn raise_later(payloads: impl IntoIterator<Item = Payload>) {
+    let interrupts = payloads.into_iter().filter_map(|payload| {
+        let id = match payload.downcast_ref() {
+            Some(LimitPassed(id)) => *id,
+            None => next_id(),
+        };
+        // Of a deadlock there is nothing left to be told: if it is one still, it is found again.
+        let depth = task::panics(&scheduled::running());
+        (!deadlock::is_message(&payload)).then_some(Interrupt { id, depth, payload })
+    });
+    let interrupts: Vec<_> = interrupts.collect();
+    if !interrupts.is_empty() {
+        let task = current_task();
+        task.interrupts.borrow_mut().splice(..0, interrupts);
+        task.mark_interrupted(&scheduled::running());
+    }
 }

@@ -1,8 +1,10 @@
 #![forbid(unsafe_code)]
 //! What the hub knows about a coroutine, or about main.
 
+use super::park::INTERRUPTED;
+use super::timers::Key;
 use crate::greenlet::AnyWeakGreenlet;
-use crate::greenlet::scheduled::{Owner, Payload};
+use crate::greenlet::scheduled::{self, Owner, Payload};
 use std::any::Any;
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -18,6 +20,8 @@ pub(crate) struct Task {
     pub(crate) site: Option<&'static Location<'static>>,
     /// The greenlet that its body runs in.
     pub(crate) greenlet: OnceCell<AnyWeakGreenlet>,
+    /// The timer of a start that is to come later.
+    pub(super) start: Cell<Option<Key>>,
     /// The one that is parked on its behalf, if it is another: a generator's, for example.
     pub(super) delegate: Cell<Option<AnyWeakGreenlet>>,
     /// What is to be raised in it when it runs next.
@@ -28,6 +32,9 @@ pub(crate) struct Task {
 pub(crate) struct Interrupt {
     /// By which it can be taken back.
     pub(crate) id: u64,
+    /// So many panics may be under way where it is raised. It waits for its destructors to end
+    /// where there are more: a panic that left one of these would end the process.
+    pub(crate) depth: usize,
     pub(crate) payload: Payload,
 }
 
@@ -47,15 +54,25 @@ impl Task {
             name,
             site,
             greenlet: OnceCell::new(),
+            start: Cell::new(None),
             delegate: Cell::new(None),
             interrupts: RefCell::new(Vec::new()),
         }
     }
 
-    /// Takes out what is to be raised next.
-    pub(super) fn next_interrupt(&self) -> Option<Interrupt> {
+    /// Takes out what is to be raised next, where so many panics are under way.
+    pub(super) fn next_interrupt(&self, depth: usize) -> Option<Interrupt> {
         let mut interrupts = self.interrupts.borrow_mut();
-        (!interrupts.is_empty()).then(|| interrupts.remove(0))
+        let at = interrupts.iter().position(|interrupt| interrupt.depth >= depth)?;
+        Some(interrupts.remove(at))
+    }
+
+    /// Something is to be raised in it: in `me`, which runs for it, or its own greenlet, if that is
+    /// the next to wait.
+    pub(super) fn mark_interrupted(&self, me: &AnyWeakGreenlet) {
+        for greenlet in [Some(me), self.greenlet.get()].into_iter().flatten() {
+            greenlet.set_mark(greenlet.mark() | INTERRUPTED);
+        }
     }
 
     /// What it is called in messages.
@@ -103,6 +120,30 @@ impl TaskRef {
             }
             node = node.parent()?;
         }
+    }
+}
+
+/// So many panics are under way in the greenlet that runs, and in those of its task that wait for
+/// it.
+pub(super) fn panics(me: &AnyWeakGreenlet) -> usize {
+    let mut panics = scheduled::panics();
+    let mut node = me.clone();
+    while node.owner().is_none() {
+        let Some(parent) = node.parent() else { break };
+        panics += parent.suspended_panics();
+        node = parent;
+    }
+    panics
+}
+
+/// A kill is raised in `me`: if it is a generator's greenlet, for example, then not that alone is
+/// to end.
+pub(super) fn let_exit_go_on(me: &AnyWeakGreenlet) {
+    let mut node = me.clone();
+    while node.owner().is_none() {
+        let Some(parent) = node.parent() else { break };
+        node.set_mark(node.mark() | scheduled::EXIT_GOES_ON);
+        node = parent;
     }
 }
 

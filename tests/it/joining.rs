@@ -1,18 +1,28 @@
 //! Ends of coroutines: who waits for them, and who is told.
 
-use crate::support::{LONG, Log, ms, panic_message};
+use crate::support::{LONG, Log, ms, panic_message, settle};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 use switchgrass::coroutine::{Iwait, LinkId, iwait, join_all, kill_all, wait_any};
 use switchgrass::{
-    Coroutine, Generator, JoinError, JoinHandle, coroutine, greenlet, sleep, spawn, yield_now,
+    Coroutine, Generator, JoinError, JoinHandle, coroutine, greenlet, sleep, sleep_until, spawn,
+    yield_now,
 };
 
 fn sleeper(milliseconds: u64) -> JoinHandle<u64> {
-    spawn(move || {
-        sleep(ms(milliseconds));
-        milliseconds
+    let [one] = sleepers([milliseconds]);
+    one
+}
+
+/// Those who end after so many milliseconds from now, and return these.
+fn sleepers<const N: usize>(milliseconds: [u64; N]) -> [JoinHandle<u64>; N] {
+    let start = Instant::now();
+    milliseconds.map(|milliseconds| {
+        spawn(move || {
+            sleep_until(start + ms(milliseconds));
+            milliseconds
+        })
     })
 }
 
@@ -42,14 +52,21 @@ fn joining_one_that_has_ended() {
 /// {TestJoin}: the limit is kept, and what comes later is not lost.
 #[test]
 fn test_join_timeout() {
-    let mut handle = sleeper(40);
+    let may_end = Rc::new(Cell::new(false));
+    let ask = Rc::clone(&may_end);
+    let mut handle = spawn(move || {
+        while !ask.get() {
+            sleep(ms(1));
+        }
+        40
+    });
     let start = Instant::now();
     assert!(handle.join_timeout(ms(10)).is_none());
     assert!(start.elapsed() >= ms(10));
     assert!(handle.join_timeout(ms(0)).is_none());
     assert!(!handle.wait_end(Some(ms(1))));
+    may_end.set(true);
     assert_eq!(handle.join_timeout(LONG).unwrap().unwrap(), 40);
-    assert!(start.elapsed() >= ms(40));
     assert!(matches!(handle.join_timeout(LONG), Some(Err(JoinError::Taken))));
 }
 
@@ -92,8 +109,8 @@ fn one_that_joins_itself() {
     assert_eq!(log.take(), ["a coroutine that joins itself would wait for ever"]);
 }
 
-/// {TestLink}: those who wait are links too, and everybody has their turn in the order of the links. What
-/// runs in the hub comes as soon as it is its turn; what is spawned has to start first.
+/// {TestLink}: those who wait are links too, and everybody has their turn in the order of the
+/// links. What runs in the hub comes as soon as it is its turn; what is spawned has to start first.
 #[test]
 fn links_are_in_order() {
     let log = Log::new();
@@ -119,7 +136,7 @@ fn links_are_in_order() {
     one.link_in_hub(tell("in hub 2"));
     first.join().unwrap();
     second.join().unwrap();
-    sleep(ms(1));
+    settle();
     assert_eq!(log.take(), ["first", "in hub 1", "in hub 2", "link 1", "second", "link 2"]);
     one.join().unwrap();
     assert_eq!(greenlet::live_count(), 0);
@@ -133,7 +150,7 @@ fn many_links(count: u32) {
         one.link(move || log.add(number));
     }
     one.join().unwrap();
-    sleep(ms(1));
+    settle();
     assert_eq!(log.take(), numbers(0..count));
     let one = spawn(|| ());
     for number in 0..count {
@@ -167,7 +184,7 @@ fn a_link_may_wait() {
         });
     }
     one.join().unwrap();
-    sleep(ms(1));
+    settle();
     assert_eq!(log.take(), ["1 begins", "2 begins", "1 ends", "2 ends"]);
 }
 
@@ -182,7 +199,7 @@ fn links_fire_on_every_end() {
         one.link(move || linked.add("link"));
         one.link_in_hub(move || in_hub.add("in hub"));
         let _ = one.join();
-        sleep(ms(1));
+        settle();
         assert_eq!(log.take(), ["in hub", "link"]);
     }
 }
@@ -204,7 +221,7 @@ fn test_multiple_listeners_error() {
         });
     }
     one.join().unwrap();
-    sleep(ms(1));
+    settle();
     let expected = ["hub 0", "hub 1", "hub 2", "hub 3", "link 0", "link 1", "link 2", "link 3"];
     assert_eq!(log.take(), expected);
 }
@@ -230,7 +247,7 @@ fn test_multiple_listeners_error_unlink() {
     later.set([links.as_slice(), &links[..1]].concat());
     one.link_in_hub(tell("last"));
     one.join().unwrap();
-    sleep(ms(1));
+    settle();
     assert_eq!(log.take(), ["true", "true", "false", "last"]);
 }
 
@@ -259,8 +276,8 @@ fn test_unlink() {
     assert!(!links.iter().any(|link| one.unlink(*link)));
 }
 
-/// {TestLink, after death}: it fires, but never before the caller gives up control; and may still be taken
-/// off.
+/// {TestLink, after death}: it fires, but never before the caller gives up control; and may still
+/// be taken off.
 #[test]
 fn links_that_are_added_after_the_end() {
     let log = Log::new();
@@ -276,7 +293,7 @@ fn links_that_are_added_after_the_end() {
     let late = one.link(move || in_late.add("late"));
     log.add("main");
     assert!(one.unlink(late));
-    sleep(ms(1));
+    settle();
     let expected = ["main", "hub 0", "hub 1", "hub 2", "link 0", "link 1", "link 2"];
     assert_eq!(log.take(), expected);
 }
@@ -295,12 +312,12 @@ fn a_link_that_is_added_by_a_link() {
     let in_second = log.clone();
     one.link_in_hub(move || in_second.add("second"));
     one.join().unwrap();
-    sleep(ms(1));
+    settle();
     assert_eq!(log.take(), ["first", "second", "added"]);
 }
 
-/// {test_wait_noerrors, test_wait_error}: results in the order of the handles, and one that fails does not
-/// end the others.
+/// {test_wait_noerrors, test_wait_error}: results in the order of the handles, and one that fails
+/// does not end the others.
 #[test]
 fn test_wait_error() {
     assert!(join_all(Vec::<JoinHandle<()>>::new()).is_empty());
@@ -320,10 +337,11 @@ fn test_wait_error() {
 /// {test_joinall_exception_order}: the earliest in time comes first, whichever its place.
 #[test]
 fn test_joinall_exception_order() {
-    let handles: Vec<_> = [20, 10]
+    let start = Instant::now();
+    let handles: Vec<_> = [60, 10]
         .map(|delay| {
             spawn(move || -> () {
-                sleep(ms(delay));
+                sleep_until(start + ms(delay));
                 panic!("{delay}");
             })
         })
@@ -345,7 +363,8 @@ fn test_joinall_exception_order() {
 /// {test_iwait}: in the order of their ends; those that have ended already come first.
 #[test]
 fn test_iwait() {
-    let handles = vec![sleeper(20), sleeper(0), sleeper(10), sleeper(0)];
+    let [slow, quick] = sleepers([90, 30]);
+    let handles = [slow, spawn(|| 0), quick, spawn(|| 0)];
     yield_now();
     yield_now();
     assert!(handles[1].is_finished() && handles[3].is_finished());
@@ -358,8 +377,7 @@ fn test_iwait() {
 /// {test__joinall}: one that is given twice comes twice.
 #[test]
 fn duplicates_come_twice() {
-    let (a, b) = (sleeper(10), sleeper(1));
-    let [a, b] = [&a, &b].map(|handle| handle.coroutine());
+    let [a, b] = sleepers([10, 1]).map(|handle| handle.coroutine());
     let order: Vec<_> = iwait([&a, &b, &a, &b].map(Coroutine::clone)).collect();
     assert_eq!(order, [1, 3, 0, 2]);
 }
@@ -367,7 +385,7 @@ fn duplicates_come_twice() {
 /// {test_iwait_partial}: a limit ends it early, and what ends later is still there to be asked for.
 #[test]
 fn test_iwait_partial() {
-    let handles = vec![sleeper(1), sleeper(60)];
+    let handles = sleepers([1, 60]);
     let start = Instant::now();
     let mut ends = iwait(all_of(&handles)).limit(ms(20));
     assert_eq!(ends.next(), Some(0));
@@ -382,7 +400,7 @@ fn test_iwait_partial() {
 /// What has ended by then comes although the limit has passed.
 #[test]
 fn a_limit_that_has_passed_hides_no_end() {
-    let handles = vec![sleeper(1), sleeper(2), sleeper(60_000)];
+    let handles = sleepers([1, 2, 60_000]);
     let ends = iwait(all_of(&handles)).limit(ms(10));
     sleep(ms(20));
     assert_eq!(ends.collect::<Vec<_>>(), [0, 1]);
@@ -392,7 +410,7 @@ fn a_limit_that_has_passed_hides_no_end() {
 /// {test_iwait_nogarbage}: dropped early, it leaves nothing behind that wakes anybody.
 #[test]
 fn test_iwait_nogarbage() {
-    let handles = vec![sleeper(1), sleeper(5), sleeper(10)];
+    let handles = sleepers([1, 5, 10]);
     assert_eq!(iwait(all_of(&handles)).next(), Some(0));
     let start = Instant::now();
     let mut never = spawn(|| sleep(LONG));
@@ -405,10 +423,10 @@ fn test_iwait_nogarbage() {
 /// {test__issue467}: other calls that wait come in between, and no end is lost meanwhile.
 #[test]
 fn test_issue467() {
-    let handles: Vec<_> = (0..5).map(sleeper).collect();
-    let mut ends = iwait(all_of(&handles));
+    let handles = sleepers([0, 1, 2, 3, 4]);
+    let ends = iwait(all_of(&handles));
     let mut order = Vec::new();
-    while let Some(number) = ends.next() {
+    for number in ends {
         order.push(number);
         let start = Instant::now();
         sleep(ms(3));
@@ -423,7 +441,7 @@ fn test_issue467() {
 #[test]
 fn an_iwait_that_changes_hands() {
     let log = Log::new();
-    let handles = vec![sleeper(5), sleeper(10), sleeper(15)];
+    let handles = sleepers([5, 10, 15]);
     let mut ends: Iwait = iwait(all_of(&handles));
     assert_eq!(ends.next(), Some(0));
     let inside = log.clone();
@@ -499,7 +517,7 @@ fn test_killall_timeout() {
 /// One that kills itself with the others: they are under way all the same.
 #[test]
 fn kill_all_with_oneself() {
-    let others = [sleeper(60_000), sleeper(60_000)];
+    let others = sleepers([60_000; 2]);
     let mut all = all_of(&others);
     let own = spawn(move || {
         all.push(coroutine::current());

@@ -1,6 +1,6 @@
 //! Coroutines: who runs when.
 
-use crate::support::{LONG, Log, compute, ms, on_a_thread, pause};
+use crate::support::{LONG, Log, compute, ms, on_a_thread, pause, settle};
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -11,7 +11,8 @@ use switchgrass::{
     stack, yield_now,
 };
 
-/// Nothing runs before the spawner gives up control; then all do, in the order in which they were spawned.
+/// Nothing runs before the spawner gives up control; then all do, in the order in which they were
+/// spawned.
 #[test]
 fn they_start_in_the_order_of_their_spawns() {
     let log = Log::new();
@@ -151,15 +152,16 @@ fn equal_deadlines_are_in_the_order_of_their_starts() {
 #[test]
 fn sleepers_wake_in_the_order_of_their_deadlines() {
     let log = Log::new();
-    let all = [30, 10, 20].map(|delay| {
+    let start = Instant::now();
+    let all = [90, 30, 60].map(|delay| {
         let log = log.clone();
         spawn(move || {
-            sleep(ms(delay));
+            sleep_until(start + ms(delay));
             log.add(delay);
         })
     });
     all.into_iter().for_each(|handle| handle.join().unwrap());
-    assert_eq!(log.take(), ["10", "20", "30"]);
+    assert_eq!(log.take(), ["30", "60", "90"]);
 }
 
 /// {test_sleep_calls_update_now}: what was computed before does not shorten a sleep.
@@ -215,11 +217,11 @@ fn a_delayed_start() {
         };
         coroutine::Builder::new().start_after(ms(delay)).spawn(body).unwrap()
     };
-    let (second, first) = (late("second", 20), late("first", 10));
+    let (second, first) = (late("second", 60), late("first", 10));
     let in_now = log.clone();
     let now = spawn(move || in_now.add("now"));
     assert_eq!(second.waits_for(), Some("its first turn"));
-    assert!(second.join().unwrap() >= ms(20));
+    assert!(second.join().unwrap() >= ms(60));
     assert!(first.join().unwrap() >= ms(10));
     now.join().unwrap();
     assert_eq!(log.take(), ["now", "first", "second"]);
@@ -278,8 +280,8 @@ fn test_error_exit() {
     assert!(!coroutine.is_successful());
 }
 
-/// {TestExceptionInMainloop, test_exc_info}: a panic is that coroutine's; the others see nothing of it, even
-/// if they are in the middle of something.
+/// {TestExceptionInMainloop, test_exc_info}: a panic is that coroutine's; the others see nothing of
+/// it, even if they are in the middle of something.
 #[test]
 fn a_panic_harms_nobody_else() {
     let log = Log::new();
@@ -323,7 +325,7 @@ fn test_spawn_is_not_cancelled() {
         panic!("expected");
     });
     assert!(matches!(spawner.join(), Err(JoinError::Panicked(_))));
-    sleep(ms(1));
+    settle();
     assert_eq!(log.take(), ["child"]);
     assert_eq!(greenlet::live_count(), 0);
 }
@@ -388,6 +390,32 @@ fn a_generator_that_sleeps() {
     assert_eq!(greenlet::live_count(), 0);
 }
 
+/// A coroutine needs no handle to live: it goes on after it has dropped a generator that has not
+/// ended.
+#[test]
+fn dropping_a_generator_in_a_coroutine() {
+    let log = Log::new();
+    let inside = log.clone();
+    let handle = spawn(move || {
+        let guard = inside.guard("generator unwound");
+        let mut numbers = Generator::new(move |y| {
+            let _guard = guard;
+            for number in 0.. {
+                y.yield_(number);
+            }
+        });
+        inside.add(numbers.next().unwrap());
+        drop(numbers);
+        sleep(ms(1));
+        // By hand, too.
+        Greenlet::new(|()| yield_now()).switch(());
+        "goes on"
+    });
+    assert_eq!(handle.join().unwrap(), "goes on");
+    assert_eq!(log.take(), ["0", "generator unwound"]);
+    assert_eq!(greenlet::live_count(), 0);
+}
+
 /// Main, too, may be in a generator that waits.
 #[test]
 fn a_generator_of_main_that_joins() {
@@ -403,7 +431,8 @@ fn a_generator_of_main_that_joins() {
     assert_eq!(results.by_ref().collect::<Vec<_>>(), [0, 1, 4]);
 }
 
-/// A greenlet that is made by hand in a coroutine waits on its behalf, and is switched to and fro by hand.
+/// A greenlet that is made by hand in a coroutine waits on its behalf, and is switched to and fro
+/// by hand.
 #[test]
 fn a_raw_greenlet_in_a_coroutine_sleeps() {
     let log = Log::new();
@@ -479,10 +508,11 @@ fn three_threads_at_once() {
         let all_sleep = Arc::clone(&all_sleep);
         std::thread::spawn(move || {
             let log = Log::new();
+            let start = Instant::now();
             let all = [2, 1].map(|factor| {
                 let log = log.clone();
                 spawn(move || {
-                    sleep(ms(20 * factor));
+                    sleep_until(start + ms(20 * factor));
                     log.add(factor);
                     factor * number
                 })

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use switchgrass::current;
+use switchgrass::{current, yield_now};
 
 /// What happened, in order.
 #[derive(Clone, Default)]
@@ -76,6 +76,13 @@ pub(crate) fn compute(duration: Duration) {
     let start = Instant::now();
     while start.elapsed() < duration {
         std::hint::spin_loop();
+    }
+}
+
+/// Lets all others run until they wait for something.
+pub(crate) fn settle() {
+    for _ in 0..10 {
+        yield_now();
     }
 }
 

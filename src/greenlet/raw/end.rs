@@ -183,7 +183,7 @@ pub(super) fn try_unwind(here: Here, core: &Core, awaited: TypeKey) -> Option<Pa
         remove_handle(&dropper);
         remove_handle(&core);
     }
-    if dropper.handles.get() == 0 && !dropper.is_main() {
+    if dropper.handles.get() == 0 && !dropper.is_main() && !dropper.is_detached() {
         here.set_orphaned();
     }
     let thrown = match arrival {

@@ -41,7 +41,7 @@ pub(crate) use self::create::Spec;
 pub use self::handle::{Greenlet, Untyped, WeakGreenlet};
 pub(crate) use self::report::describe;
 pub(crate) use self::scheduled::{
-    DetachedSpec, Owner, for_each_alive, main, running, set_scheduler, spawn,
+    DetachedSpec, EXIT_GOES_ON, Owner, for_each_alive, main, panics, running, set_scheduler, spawn,
 };
 pub(crate) use self::scoped::scoped;
 

@@ -11,6 +11,7 @@ use super::core::{Core, Life};
 use super::end::{close, discard_unstarted};
 use super::handle::Hold;
 use super::report::{report, swallow_panic};
+use super::scheduled::EXIT_GOES_ON;
 use super::switch::{
     Failure, LOOK, PLAIN, decode, encode, leave, mismatch, receive, switch_stacks,
 };
@@ -214,6 +215,9 @@ fn arrival_of<Out: 'static>(
             Arrival::WrongResult(mismatch(here, heir, heir.accepts.get(), gives))
         }
         Outcome::Exited if waits_for_the_end => Arrival::Value,
+        Outcome::Exited if core.mark.get() & EXIT_GOES_ON != 0 => {
+            Arrival::Throw(Box::new(GreenletExit))
+        }
         Outcome::Exited => Arrival::Exit,
         Outcome::Panicked(payload) if waits_for_the_end => {
             report(core, "panicked while it was being dropped", &payload);

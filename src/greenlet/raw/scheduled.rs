@@ -1,7 +1,7 @@
 //! For whoever schedules greenlets: what it keeps in a block, and the switch that carries nothing.
 //!
 //! A scheduler's greenlets are *detached*: no handle keeps them, they live until they end. That there is
-//! a loop is not known here: the mark, the purpose and the owner are not looked at.
+//! a loop is not known here: the purpose and the owner are not looked at, and of the mark one bit.
 
 use super::core::Life;
 use super::create::create_detached;
@@ -19,6 +19,10 @@ use std::mem::{self, ManuallyDrop};
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::rc::Rc;
+
+/// A bit of the mark: should the greenlet end by a `GreenletExit`, that is raised in its parent as
+/// well. What is to end is not this one greenlet, but all that it works for.
+pub(crate) const EXIT_GOES_ON: u8 = 0b1000_0000;
 
 /// What a scheduler knows about one of its greenlets.
 pub(crate) trait Owner: Any {
@@ -88,6 +92,13 @@ pub(crate) fn main() -> Option<AnyWeakGreenlet> {
     Some(WeakGreenlet::untyped(unsafe { here.main.as_ref() }))
 }
 
+/// So many panics are under way in the current greenlet: more than none in a destructor alone.
+pub(crate) fn panics() -> usize {
+    let here = Here::existing();
+    let count = here.as_ref().and_then(|here| here.panics());
+    count.map_or_else(|| usize::from(std::thread::panicking()), |count| count.get())
+}
+
 /// Calls `look` with every greenlet of the thread that is neither dead nor main.
 pub(crate) fn for_each_alive(mut look: impl FnMut(AnyWeakGreenlet)) {
     let Some(here) = Here::existing() else { return };
@@ -140,6 +151,11 @@ impl WeakGreenlet<Untyped, Untyped> {
     #[inline(always)]
     pub(crate) fn set_purpose(&self, purpose: &'static str) {
         self.core().purpose.set(purpose);
+    }
+
+    /// So many panics are under way in it, while it is suspended.
+    pub(crate) fn suspended_panics(&self) -> usize {
+        self.core().cold().unwinding.get()
     }
 
     /// What the scheduler knows about it.

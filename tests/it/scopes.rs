@@ -1,0 +1,489 @@
+//! Coroutines that borrow from the one that has made them.
+
+use crate::support::{LONG, Log, ms, on_a_thread, payload_of, settle};
+use std::cell::{Cell, RefCell};
+use std::panic::resume_unwind;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use switchgrass::coroutine::{Coroutine, scope};
+use switchgrass::{
+    Generator, GreenletExit, JoinError, greenlet, sleep, sleep_until, spawn, timeout, yield_now,
+};
+
+/// They borrow, shared and mutably; results may borrow too.
+#[test]
+fn they_borrow() {
+    let words = [String::from("one"), String::from("three")];
+    let mut counts = [0; 2];
+    let longest = scope(|scope| {
+        for (word, count) in words.iter().zip(&mut counts) {
+            scope.spawn(move || {
+                yield_now();
+                *count = word.len();
+            });
+        }
+        let longest = scope.spawn(|| words.iter().max_by_key(|word| word.len()).unwrap());
+        longest.join().unwrap()
+    });
+    assert_eq!(longest, "three");
+    assert_eq!(counts, [3, 5]);
+    assert_eq!(greenlet::live_count(), 0);
+}
+
+/// {TestContextManager}: a normal exit joins them all.
+#[test]
+fn test_join_on_exit() {
+    let log = Log::new();
+    let start = Instant::now();
+    let result = scope(|scope| {
+        for delay in [90, 30] {
+            let log = &log;
+            scope.spawn(move || {
+                sleep_until(start + ms(delay));
+                log.add(delay);
+            });
+        }
+        log.add("body");
+        "result"
+    });
+    assert_eq!(result, "result");
+    assert!(start.elapsed() >= ms(90));
+    assert_eq!(log.take(), ["body", "30", "90"]);
+    assert_eq!(scope(|_| 5), 5);
+}
+
+/// {TestContextManager}: they are killed when the body panics, and its panic goes on when they have
+/// ended. One that has not begun never does.
+#[test]
+fn test_kill_on_error() {
+    let log = Log::new();
+    let payload = payload_of(|| {
+        scope(|scope| -> () {
+            scope.spawn(|| {
+                let _guard = log.guard("killed");
+                sleep(LONG);
+            });
+            yield_now();
+            scope.spawn(|| log.add("never begun"));
+            panic!("expected");
+        })
+    });
+    log.add("left");
+    assert_eq!(payload.downcast_ref(), Some(&"expected"));
+    assert_eq!(log.take(), ["killed", "left"]);
+    assert_eq!(greenlet::live_count(), 0);
+}
+
+/// The parent is killed, in the body or where they are joined: so are they.
+#[test]
+fn they_are_killed_with_their_parent() {
+    for in_body in [true, false] {
+        let log = Log::new();
+        let inside = log.clone();
+        let parent = spawn(move || {
+            let _guard = inside.guard("parent");
+            scope(|scope| {
+                scope.spawn(|| {
+                    let _guard = inside.guard("child");
+                    sleep(LONG);
+                });
+                if in_body {
+                    sleep(LONG);
+                }
+            });
+            unreachable!("killed");
+        });
+        settle();
+        assert!(parent.kill_wait(None));
+        assert!(matches!(parent.join(), Err::<(), _>(JoinError::Killed)));
+        assert_eq!(log.take(), ["child", "parent"]);
+        assert_eq!(greenlet::live_count(), 0);
+    }
+}
+
+/// A limit that passes, in the body or where they are joined, kills them; it is waited until they
+/// have ended.
+#[test]
+fn they_are_killed_by_a_limit() {
+    struct Slow<'a>(&'a Log);
+    impl Drop for Slow<'_> {
+        fn drop(&mut self) {
+            sleep(ms(10));
+            self.0.add("child");
+        }
+    }
+    let log = Log::new();
+    for in_body in [true, false] {
+        let result = timeout(ms(5), || {
+            scope(|scope| {
+                scope.spawn(|| {
+                    let _slow = Slow(&log);
+                    sleep(LONG);
+                });
+                if in_body {
+                    sleep(LONG);
+                }
+            });
+        });
+        log.add(result.is_err());
+        assert_eq!(log.take(), ["child", "true"]);
+    }
+    assert_eq!(greenlet::live_count(), 0);
+}
+
+/// An outer limit passes while those are waited for that an inner one has killed: it is not lost.
+#[test]
+fn a_limit_that_passes_during_the_wait() {
+    struct Slow;
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            sleep(ms(80));
+        }
+    }
+    let outer: Result<(), _> = timeout(ms(50), || {
+        let inner = timeout(ms(5), || {
+            scope(|scope| {
+                scope.spawn(|| {
+                    let _slow = Slow;
+                    sleep(LONG);
+                });
+            });
+        });
+        assert!(inner.is_err());
+        sleep(ms(400));
+        unreachable!("the outer limit has passed");
+    });
+    assert!(outer.is_err());
+}
+
+/// Nor is a kill.
+#[test]
+fn a_kill_during_the_wait() {
+    struct Slow;
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            sleep(ms(80));
+        }
+    }
+    let parent = spawn(|| {
+        let result = timeout(ms(5), || {
+            scope(|scope| {
+                scope.spawn(|| {
+                    let _slow = Slow;
+                    sleep(LONG);
+                });
+            });
+        });
+        assert!(result.is_err());
+        sleep(ms(400));
+        unreachable!("killed");
+    });
+    sleep(ms(40));
+    assert!(parent.kill_wait(None));
+    assert!(matches!(parent.join(), Err::<(), _>(JoinError::Killed)));
+}
+
+/// The panic of one that is not joined is the scope's, when all have ended; that of the first, if
+/// there are more. The others go on.
+#[test]
+fn a_panic_that_nobody_joins() {
+    let log = Log::new();
+    let start = Instant::now();
+    let payload = payload_of(|| {
+        scope(|scope| {
+            for (delay, name) in [(60, "second"), (20, "first")] {
+                scope.spawn(move || {
+                    sleep_until(start + ms(delay));
+                    resume_unwind(Box::new(name));
+                });
+            }
+            scope.spawn(|| {
+                sleep_until(start + ms(100));
+                log.add("third");
+            });
+        })
+    });
+    assert_eq!(payload.downcast_ref(), Some(&"first"));
+    assert_eq!(log.take(), ["third"]);
+}
+
+/// One that has panicked before its handle is dropped, or whose end is told to others first.
+#[test]
+fn a_panic_that_nobody_joins_in_time() {
+    let late = payload_of(|| {
+        scope(|scope| {
+            let handle = scope.spawn(|| panic!("late"));
+            yield_now();
+            assert!(handle.coroutine().is_finished());
+            drop(handle);
+        })
+    });
+    assert_eq!(late.downcast_ref(), Some(&"late"));
+    let log = Log::new();
+    let told = log.clone();
+    let linked = payload_of(|| {
+        scope(|scope| {
+            let handle = scope.spawn(|| panic!("linked"));
+            handle.coroutine().link_in_hub(move || told.add("told"));
+        })
+    });
+    assert_eq!(linked.downcast_ref(), Some(&"linked"));
+    settle();
+    assert_eq!(log.take(), ["told"]);
+}
+
+/// The panic of one that is joined is whoever joins it's; that it was killed is nobody's.
+#[test]
+fn a_panic_that_is_joined() {
+    let result = scope(|scope| {
+        let failing = scope.spawn(|| -> u32 { panic!("expected") });
+        let killed = scope.spawn(|| sleep(LONG));
+        drop(scope.spawn(|| resume_unwind(Box::new(GreenletExit))));
+        yield_now();
+        killed.coroutine().kill();
+        assert!(matches!(killed.join(), Err(JoinError::Killed)));
+        match failing.join() {
+            Err(JoinError::Panicked(payload)) => *payload.downcast_ref::<&str>().unwrap(),
+            other => panic!("{other:?}"),
+        }
+    });
+    assert_eq!(result, "expected");
+}
+
+/// Somebody gives up on joining it: so nobody has joined it.
+#[test]
+fn a_join_that_is_given_up() {
+    let payload = payload_of(|| {
+        scope(|scope| {
+            let handle = scope.spawn(|| {
+                sleep(ms(20));
+                panic!("expected");
+            });
+            let result: Result<Result<(), _>, _> = timeout(ms(1), || handle.join());
+            assert!(result.is_err());
+        })
+    });
+    assert_eq!(payload.downcast_ref(), Some(&"expected"));
+}
+
+/// The body's own panic is the one that counts.
+#[test]
+fn the_panic_of_the_body_comes_first() {
+    let payload = payload_of(|| {
+        scope(|scope| -> () {
+            scope.spawn(|| panic!("child"));
+            yield_now();
+            panic!("body");
+        })
+    });
+    assert_eq!(payload.downcast_ref(), Some(&"body"));
+}
+
+/// What is forgotten changes nothing: they have ended when the scope has.
+#[test]
+fn a_forgotten_handle() {
+    let log = Log::new();
+    {
+        let borrowed = String::from("borrowed");
+        scope(|scope| {
+            let handle = scope.spawn(|| {
+                sleep(ms(5));
+                log.add(&borrowed);
+                &borrowed
+            });
+            std::mem::forget(handle);
+        });
+        log.add("left");
+    }
+    assert_eq!(log.take(), ["borrowed", "left"]);
+    assert_eq!(greenlet::live_count(), 0);
+}
+
+/// A scope in a coroutine of a scope; and each borrows from the ones outside.
+#[test]
+fn nested_scopes() {
+    let sum = Cell::new(0);
+    let numbers = [1, 2, 3];
+    scope(|outer| {
+        for number in &numbers {
+            let sum = &sum;
+            outer.spawn(move || {
+                let own = Cell::new(0);
+                scope(|inner| {
+                    for factor in [10, 100] {
+                        let own = &own;
+                        inner.spawn(move || {
+                            sleep(ms(1));
+                            own.set(own.get() + number * factor);
+                        });
+                    }
+                });
+                sum.set(sum.get() + own.get());
+            });
+        }
+    });
+    assert_eq!(sum.get(), 660);
+}
+
+/// Killed from outside, the inner ones end first.
+#[test]
+fn nested_scopes_are_killed_from_inside_out() {
+    let log = Log::new();
+    let result = timeout(ms(5), || {
+        scope(|outer| {
+            outer.spawn(|| {
+                let _guard = log.guard("outer");
+                scope(|inner| {
+                    inner.spawn(|| {
+                        let _guard = log.guard("inner");
+                        sleep(LONG);
+                    });
+                });
+            });
+        });
+    });
+    assert!(result.is_err());
+    assert_eq!(log.take(), ["inner", "outer"]);
+}
+
+/// Those that are spawned by children, while the scope waits already, are waited for as well.
+#[test]
+fn children_spawn_in_the_scope() {
+    let log = RefCell::new(Vec::new());
+    scope(|scope| {
+        let log = &log;
+        scope.spawn(move || {
+            sleep(ms(5));
+            scope.spawn(move || {
+                sleep(ms(5));
+                scope.spawn(move || log.borrow_mut().push("grandchild"));
+                log.borrow_mut().push("child");
+            });
+            log.borrow_mut().push("first");
+        });
+    });
+    assert_eq!(log.into_inner(), ["first", "child", "grandchild"]);
+    assert_eq!(greenlet::live_count(), 0);
+}
+
+/// One that is killed catches it and goes on: it is waited for. Another kill of the parent reaches
+/// it too.
+#[test]
+fn a_stubborn_child() {
+    let log = Log::new();
+    let inside = log.clone();
+    let parent = spawn(move || {
+        scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..2 {
+                    let exit = payload_of(|| sleep(LONG));
+                    inside.add(exit.is::<GreenletExit>());
+                }
+                inside.add("child ends");
+            });
+        });
+    });
+    settle();
+    assert!(!parent.kill_wait(Some(ms(5))));
+    assert_eq!(log.take(), ["true"]);
+    assert!(parent.kill_wait(None));
+    assert_eq!(log.take(), ["true", "child ends"]);
+    assert!(matches!(parent.join(), Err(JoinError::Killed)));
+}
+
+/// The body of one that has not begun has a destructor that panics: the others are killed all the
+/// same, and the body's own panic is the one that counts.
+#[test]
+fn an_unstarted_body_whose_destructor_panics() {
+    struct Fails;
+    impl Drop for Fails {
+        fn drop(&mut self) {
+            panic!("destructor");
+        }
+    }
+    let log = Log::new();
+    let payload = payload_of(|| {
+        scope(|scope| -> () {
+            let fails = Fails;
+            scope.spawn(move || drop(fails));
+            scope.spawn(|| log.add("never begun"));
+            panic!("body");
+        })
+    });
+    assert_eq!(payload.downcast_ref(), Some(&"body"));
+    assert!(log.take().is_empty());
+    assert_eq!(greenlet::live_count(), 0);
+}
+
+/// A child may be waited for, and killed, by what is not of the scope.
+#[test]
+fn a_child_is_killed_from_outside() {
+    let slot: Rc<RefCell<Option<Coroutine>>> = Rc::default();
+    let target = Rc::clone(&slot);
+    let killer = spawn(move || {
+        while target.borrow().is_none() {
+            yield_now();
+        }
+        target.take().unwrap().kill_wait(None)
+    });
+    let log = Log::new();
+    scope(|scope| {
+        let child = scope.spawn(|| {
+            let _guard = log.guard("killed");
+            sleep(LONG);
+        });
+        yield_now();
+        slot.replace(Some(child.coroutine()));
+    });
+    assert_eq!(log.take(), ["killed"]);
+    assert!(killer.join().unwrap());
+}
+
+/// In a generator, which is dropped in the middle of the scope: the scope ends what it has.
+#[test]
+fn a_scope_in_a_generator_that_is_dropped() {
+    let log = Log::new();
+    let inside = log.clone();
+    let mut numbers = Generator::new(move |y| {
+        let own = String::from("own");
+        scope(|scope| {
+            scope.spawn(|| {
+                let _guard = inside.guard(&own);
+                sleep(LONG);
+            });
+            yield_now();
+            y.yield_(1);
+        });
+    });
+    assert_eq!(numbers.next(), Some(1));
+    drop(numbers);
+    assert_eq!(log.take(), ["own"]);
+    assert_eq!(greenlet::live_count(), 0);
+}
+
+/// The thread ends while a scope waits in a coroutine: all are unwound, the borrowers first.
+#[test]
+fn the_end_of_a_thread() {
+    struct Ends(Arc<Mutex<Vec<&'static str>>>, &'static str);
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            self.0.lock().unwrap().push(self.1);
+        }
+    }
+    let ends = Arc::new(Mutex::new(Vec::new()));
+    let inside = Arc::clone(&ends);
+    on_a_thread(move || {
+        drop(spawn(move || {
+            let lender = Ends(Arc::clone(&inside), "lender");
+            scope(|scope| {
+                scope.spawn(|| {
+                    let _borrower = Ends(Arc::clone(&lender.0), "borrower");
+                    sleep(LONG);
+                });
+            });
+        }));
+        settle();
+    });
+    assert_eq!(*ends.lock().unwrap(), ["borrower", "lender"]);
+}
