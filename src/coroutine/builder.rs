@@ -83,19 +83,19 @@ impl Builder {
             Some(delay) => Deadline::after(delay).map_or(Start::Held, Start::At),
         };
         let spec = DetachedSpec { name: self.name.clone(), stack_size: self.stack_size };
-        spawn_as(self.name, spec, start, body)
+        spawn_as(Location::caller(), self.name, spec, start, body)
     }
 }
 
 #[inline]
-#[track_caller]
 pub(super) fn spawn_as<T: 'static>(
+    site: &'static Location<'static>,
     name: Option<Cow<'static, str>>,
     spec: DetachedSpec,
     start: Start,
     body: impl FnOnce() -> T + 'static,
 ) -> Result<JoinHandle<T>, BuildError> {
-    let (id, site) = (hub::next_id(), Location::caller());
+    let id = hub::next_id();
     let packet = Rc::new(Packet::new(Task::new(id, name, Some(site))));
     let own = Rc::clone(&packet);
     let owner = Rc::<Packet<T>>::clone(&packet);

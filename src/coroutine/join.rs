@@ -56,8 +56,7 @@ impl Coroutine {
         if self.is_finished() || hub::current_task().id == self.0.id {
             return None;
         }
-        // Perhaps a generator's greenlet waits on its behalf.
-        self.0.target().map(|greenlet| greenlet.purpose())
+        self.0.waits_for()
     }
 
     /// The greenlet that its body runs in. `None` when it has ended.
@@ -192,8 +191,9 @@ impl Coroutine {
     /// # Switching
     ///
     /// Never switches. The callback may.
+    #[track_caller]
     pub fn link(&self, callback: impl FnOnce() + 'static) -> LinkId {
-        self.add(Link::Spawn(Box::new(callback)))
+        self.add(Link::Spawn(Box::new(callback), Location::caller()))
     }
 
     /// As [`Coroutine::link`], but the callback runs in the hub: sooner, and it must not wait. What it
@@ -395,6 +395,18 @@ impl<T> std::ops::Deref for JoinHandle<T> {
 
     fn deref(&self) -> &Coroutine {
         &self.coroutine
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(link) = self.waker.take() {
+            self.coroutine.unlink(link);
+        }
+        // Nobody can take the value any more.
+        self.packet.is_wanted.set(false);
+        drop(self.packet.value.take());
     }
 }
 

@@ -9,7 +9,7 @@ use crate::sys::stderr;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::task::Waker;
 
@@ -17,6 +17,8 @@ use std::task::Waker;
 pub(super) struct Packet<T> {
     pub(super) head: Head,
     pub(super) value: Cell<Option<T>>,
+    /// Whether there is a handle that could still take the value.
+    pub(super) is_wanted: Cell<bool>,
 }
 
 /// The part that does not depend on what the coroutine returns.
@@ -49,7 +51,7 @@ pub(super) enum Link {
     /// The user's, to be run in the hub.
     InHub(Box<dyn FnOnce()>),
     /// The user's, to be run in a coroutine.
-    Spawn(Box<dyn FnOnce()>),
+    Spawn(Box<dyn FnOnce()>, &'static Location<'static>),
 }
 
 /// A link that is taken off when this is dropped.
@@ -72,7 +74,7 @@ impl<T> Packet<T> {
             has_links: Cell::new(false),
             others: RefCell::new(None),
         };
-        Packet { head, value: Cell::new(None) }
+        Packet { head, value: Cell::new(None), is_wanted: Cell::new(true) }
     }
 
     /// The outcome, which is there once.
@@ -93,15 +95,16 @@ impl<T: 'static> Packet<T> {
             Err(payload) => self.head.fail(payload),
         }
         self.head.finish(|| TaskRef(Rc::<Packet<T>>::clone(&self)));
-        let owner = self.head.task.greenlet.get().and_then(|greenlet| greenlet.set_owner(None));
-        let last = (self, owner);
-        if std::mem::needs_drop::<T>() {
-            // Perhaps nobody wants the value: then it is dropped here.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(last))) {
+        if std::mem::needs_drop::<T>() && !self.is_wanted.get() {
+            // Its destructor may wait, and have limits: it is the coroutine's to run.
+            let value = self.value.take();
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
                 complain("the destructor of a coroutine's result", &payload);
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
             }
         }
+        let owner = self.head.task.greenlet.get().and_then(|greenlet| greenlet.set_owner(None));
+        drop((self, owner));
     }
 }
 
@@ -282,7 +285,7 @@ pub(super) fn notify_in_hub(task: TaskRef) {
                 Link::Tell(tell) => tell(),
                 Link::Wake(waker) => waker.wake(),
                 Link::InHub(callback) => callback(),
-                Link::Spawn(callback) => drop(super::spawn(callback)),
+                Link::Spawn(callback, site) => drop(super::spawn::spawn_at(site, callback)),
             }));
             if let Err(payload) = told {
                 let title = head.task.title();

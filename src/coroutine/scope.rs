@@ -7,12 +7,13 @@
 use super::error::JoinError;
 use super::join::{Coroutine, JoinHandle};
 use super::packet::Link;
-use crate::hub::{self, TaskRef};
+use crate::hub;
 use crate::sys::stderr;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::process;
 use std::rc::Rc;
 
@@ -86,8 +87,8 @@ pub struct Scope<'scope, 'env: 'scope> {
 
 #[derive(Default)]
 struct Members {
-    /// Those that may not have ended.
-    alive: RefCell<Vec<Coroutine>>,
+    /// Those that have not ended, by number.
+    alive: RefCell<BTreeMap<u64, Coroutine>>,
     waiter: RefCell<Option<crate::greenlet::AnyWeakGreenlet>>,
     /// Those that have panicked, in the order of their ends. Who is joined has its panic taken.
     failed: RefCell<Vec<Coroutine>>,
@@ -106,27 +107,35 @@ struct Raised {
 struct Everybody<'a>(&'a Members);
 
 impl Everybody<'_> {
-    /// Waits until all have ended, killing them first if `kill`. Returns what was raised meanwhile.
-    fn wait(&self, mut kill: bool) -> Raised {
+    /// Waits until all have ended. Once something is raised meanwhile, or if `cancelled` from the start, they
+    /// are killed, and so are those that come later; once more with each thing that is raised. Returns
+    /// what was.
+    fn wait(&self, mut cancelled: bool) -> Raised {
         let mut raised = Raised::default();
+        // Those from this number on have not been killed.
+        let mut first = 0;
         loop {
-            if kill {
-                let alive = self.0.alive.borrow().clone();
-                for coroutine in alive {
-                    let killed = catch_unwind(AssertUnwindSafe(|| coroutine.kill()));
-                    raised.by_body = raised.by_body.or(killed.err());
-                }
+            while let Some(coroutine) = self.from(first).filter(|_| cancelled) {
+                first = coroutine.id() + 1;
+                let killed = catch_unwind(AssertUnwindSafe(|| coroutine.kill()));
+                raised.by_body = raised.by_body.or(killed.err());
             }
-            self.0.alive.borrow_mut().retain(|coroutine| !coroutine.is_finished());
             if self.0.alive.borrow().is_empty() {
                 return raised;
             }
             let waiter = self.0.waiter.replace(Some(hub::current_greenlet()));
             drop(waiter);
             let woken = catch_unwind(AssertUnwindSafe(|| hub::park("the end of a scope", None)));
-            kill = woken.is_err();
-            raised.by_hub.extend(woken.err());
+            if let Err(payload) = woken {
+                raised.by_hub.push(payload);
+                (cancelled, first) = (true, 0);
+            }
         }
+    }
+
+    /// The first that has not ended, from a number on.
+    fn from(&self, first: u64) -> Option<Coroutine> {
+        self.0.alive.borrow().range(first..).next().map(|(_, coroutine)| coroutine.clone())
     }
 }
 
@@ -159,18 +168,18 @@ impl<'scope> Scope<'scope, '_> {
         // gone, called or dropped. A coroutine that never ends on a thread that does leaves the frame of
         // `scope` suspended for ever, or ends the process.
         let body: Box<dyn FnOnce() + 'static> = unsafe { std::mem::transmute(body) };
-        let handle = super::spawn(body);
+        let handle = super::spawn::spawn_at(Location::caller(), body);
         let members = Rc::clone(&self.members);
-        let ended = Rc::downgrade(&handle.coroutine().0.0);
+        let id = handle.id();
+        self.members.alive.borrow_mut().insert(id, handle.coroutine());
         handle.add(Link::Tell(Box::new(move || {
-            let ended = ended.upgrade().map(|task| Coroutine(TaskRef(task)));
+            let ended = members.alive.borrow_mut().remove(&id);
             let failed = ended.filter(|ended| !ended.is_successful());
             members.failed.borrow_mut().extend(failed);
             if let Some(waiter) = &*members.waiter.borrow() {
                 hub::unpark(waiter);
             }
         })));
-        self.members.alive.borrow_mut().push(handle.coroutine());
         ScopedJoinHandle { handle, value, scope: PhantomData }
     }
 }

@@ -5,6 +5,7 @@ use super::builder::spawn_as;
 use super::join::{Coroutine, JoinHandle};
 use crate::greenlet::scheduled::DetachedSpec;
 use crate::hub::{self, Start};
+use std::panic::Location;
 
 /// Makes a coroutine that will call `body`, at the end of the queue of those that are ready. It does not
 /// begin before the caller gives up control.
@@ -37,7 +38,17 @@ use crate::hub::{self, Start};
 #[inline]
 #[track_caller]
 pub fn spawn<T: 'static>(body: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
-    match spawn_as(None, DetachedSpec::default(), Start::Now, body) {
+    spawn_at(Location::caller(), body)
+}
+
+/// As [`spawn`], and says that it was elsewhere.
+#[inline]
+#[track_caller]
+pub(super) fn spawn_at<T: 'static>(
+    site: &'static Location<'static>,
+    body: impl FnOnce() -> T + 'static,
+) -> JoinHandle<T> {
+    match spawn_as(site, None, DetachedSpec::default(), Start::Now, body) {
         Ok(handle) => handle,
         Err(error) => panic!("no coroutine was made: {error}"),
     }

@@ -8,6 +8,7 @@ use crate::hub::{self, Deadline, Wake};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -74,8 +75,14 @@ pub fn kill_all(coroutines: impl IntoIterator<Item = Coroutine>, limit: Option<D
     let current = super::current();
     let (own, others): (Vec<_>, Vec<_>) =
         coroutines.into_iter().partition(|coroutine| *coroutine == current);
-    others.iter().for_each(Coroutine::kill);
-    own.iter().for_each(Coroutine::kill);
+    let mut raised = None;
+    for coroutine in others.iter().chain(&own) {
+        // The destructor of an unstarted body may panic: the rest are killed all the same.
+        raised = raised.or(catch_unwind(AssertUnwindSafe(|| coroutine.kill())).err());
+    }
+    if let Some(payload) = raised {
+        resume_unwind(payload);
+    }
     others.iter().all(|coroutine| coroutine.wait("kill_all", deadline))
 }
 

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! What the hub knows about a coroutine, or about main.
 
-use super::park::INTERRUPTED;
+use super::park::{INTERRUPTED, QUEUED};
 use super::timers::Key;
 use crate::greenlet::AnyWeakGreenlet;
 use crate::greenlet::scheduled::{self, Owner, Payload};
@@ -88,6 +88,13 @@ impl Task {
         let delegate = self.delegate.take();
         self.delegate.set(delegate.clone());
         delegate.or_else(|| self.greenlet.get().cloned())
+    }
+
+    /// What it waits for, if it waits: itself, or a greenlet on its behalf.
+    pub(crate) fn waits_for(&self) -> Option<&'static str> {
+        let target = self.target()?;
+        let is_queued = target.mark() & QUEUED != 0;
+        Some(if is_queued { "its turn" } else { target.purpose() })
     }
 
     /// Takes back something that was to be raised.

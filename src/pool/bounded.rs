@@ -200,6 +200,7 @@ impl Pool {
     /// # Cancellation
     ///
     /// The coroutines go on; their results are lost.
+    #[track_caller]
     pub fn map<I: 'static, R: 'static>(
         &self,
         items: impl IntoIterator<Item = I>,
@@ -318,6 +319,7 @@ impl Drop for Place {
 }
 
 impl Spawner for Pool {
+    #[track_caller]
     fn run_in<T: 'static>(&self, body: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
         self.spawn(body)
     }

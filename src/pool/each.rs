@@ -13,22 +13,22 @@ use std::rc::Rc;
 /// Where coroutines are spawned: a group or a pool.
 pub trait Spawner {
     #[doc(hidden)]
+    #[track_caller]
     fn run_in<T: 'static>(&self, body: impl FnOnce() -> T + 'static) -> JoinHandle<T>;
 }
 
+#[track_caller]
 pub(super) fn map<I: 'static, R: 'static>(
     spawner: &impl Spawner,
     items: impl IntoIterator<Item = I>,
     f: impl Fn(I) -> R + 'static,
 ) -> Result<Vec<R>, JoinError> {
     let f = Rc::new(f);
-    let all: Vec<JoinHandle<R>> = items
-        .into_iter()
-        .map(|item| {
-            let f = Rc::clone(&f);
-            spawner.run_in(move || f(item))
-        })
-        .collect();
+    let mut all: Vec<JoinHandle<R>> = Vec::new();
+    for item in items {
+        let f = Rc::clone(&f);
+        all.push(spawner.run_in(move || f(item)));
+    }
     let ended: Vec<_> = all.into_iter().map(JoinHandle::join).collect();
     ended.into_iter().collect()
 }

@@ -252,6 +252,7 @@ impl Group {
     /// # Cancellation
     ///
     /// The coroutines go on; their results are lost.
+    #[track_caller]
     pub fn map<I, R: 'static>(
         &self,
         items: impl IntoIterator<Item = I>,
@@ -304,6 +305,7 @@ impl Group {
 }
 
 impl Spawner for Group {
+    #[track_caller]
     fn run_in<T: 'static>(&self, body: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
         self.spawn(body)
     }

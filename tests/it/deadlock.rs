@@ -32,7 +32,9 @@ fn main_is_told_who_is_stuck() {
     let joiner = named("joiner", move || {
         target.wait_end(None);
     });
-    let in_generator = named("generator", || drop(Generator::<()>::new(|_| for_ever()).next()));
+    let in_generator = named("generator", || {
+        Generator::<()>::new(|_| for_ever()).next();
+    });
     let target = joiner.coroutine();
     let waiter = named("waiter", move || {
         iwait([target]).next();
@@ -149,7 +151,7 @@ fn a_timer_prevents_it() {
 fn a_timer_that_is_gone_prevents_nothing() {
     let start = Instant::now();
     let asleep = spawn(|| sleep(LONG));
-    let limited = spawn(|| drop(timeout(LONG, for_ever)));
+    let limited = spawn(|| timeout(LONG, for_ever).unwrap());
     let late = Builder::new().start_after(LONG).spawn(|| ()).unwrap();
     yield_now();
     for killed in [asleep, limited, late] {

@@ -156,10 +156,12 @@ fn test_outer_timeout_is_not_lost() {
     });
     passes("timeout", || timeout(LONG, || sleep(LONG)));
     passes("a scope", || scope(|scope| drop(scope.spawn(|| sleep(LONG)))));
-    passes("a generator", || drop(Generator::<()>::new(|_| sleep(LONG)).next()));
+    passes("a generator", || {
+        Generator::<()>::new(|_| sleep(LONG)).next();
+    });
     passes("a greenlet", || Greenlet::new(|()| sleep(LONG)).switch(()));
     let stubborn = || {
-        let handle = spawn(|| drop(catch_unwind(|| sleep(LONG)).map_err(|_| sleep(ms(20)))));
+        let handle = spawn(|| catch_unwind(|| sleep(LONG)).unwrap_or_else(|_| sleep(ms(20))));
         yield_now();
         handle
     };

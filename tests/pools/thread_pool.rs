@@ -167,6 +167,7 @@ fn fewer_threads_than_are_busy() {
         let gate = gate.clone();
         pool.run(move || gate.pass(), |_| ()).unwrap();
     }
+    until(|| counts(&pool) == [3, 0, 0]);
     pool.set_max(1);
     let jobs: Vec<_> = (0..3).map(|n| pool.spawn(move || n).unwrap()).collect();
     assert_eq!(pool.live(), 3);

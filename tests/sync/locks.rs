@@ -467,7 +467,7 @@ fn a_writer_that_gives_up_lets_readers_in() {
                 if way == 0 {
                     writer.coroutine().kill();
                 }
-                readers.into_iter().for_each(|reader| drop(reader.join().unwrap()));
+                readers.into_iter().for_each(|reader| reader.join().unwrap());
                 let _: Result<(), JoinError> = writer.join();
             });
         }
@@ -618,10 +618,14 @@ fn test_reset() {
             let waiting = [(); 2].map(|()| scope.spawn(|| barrier.wait()));
             settle();
             barrier.reset();
-            waiting.into_iter().for_each(|waiting| drop(waiting.join().unwrap().unwrap_err()));
+            waiting.into_iter().for_each(|waiting| {
+                waiting.join().unwrap().unwrap_err();
+            });
             assert!(!barrier.is_broken());
             let all = [(); 3].map(|()| scope.spawn(|| barrier.wait()));
-            all.into_iter().for_each(|one| drop(one.join().unwrap().unwrap()));
+            for one in all {
+                one.join().unwrap().unwrap();
+            }
         });
     }
     check(&Barrier::new(3));

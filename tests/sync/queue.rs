@@ -402,7 +402,8 @@ fn what_need_not_wait_does_not_switch() {
 #[test]
 fn test_nowait_unlock() {
     let queue = Rc::new(Queue::bounded(1));
-    let in_hub = |f: Box<dyn FnOnce(&Queue<u32>)>| {
+    type Use = Box<dyn FnOnce(&Queue<u32>)>;
+    let in_hub = |f: Use| {
         let inside = Rc::clone(&queue);
         spawn(|| ()).link_in_hub(move || f(&inside));
     };
