@@ -2,12 +2,13 @@
 
 use crate::support::{LONG, Log, ms, panic_message, settle};
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Instant;
 use switchgrass::coroutine::{Iwait, LinkId, iwait, join_all, kill_all, wait_any};
 use switchgrass::{
     Coroutine, Generator, JoinError, JoinHandle, coroutine, greenlet, sleep, sleep_until, spawn,
-    yield_now,
+    timeout, yield_now,
 };
 
 fn sleeper(milliseconds: u64) -> JoinHandle<u64> {
@@ -581,4 +582,51 @@ fn test_sleep_invalid_switch() {
     // The one that has switched by hand waits to be switched to, or killed.
     assert!(other.join_timeout(ms(1)).is_none());
     assert!(other.kill_wait(None));
+}
+
+/// A result that nobody can take any more is dropped in its coroutine, where it may wait, within limits of its
+/// own; also if somebody still knows the coroutine.
+#[test]
+fn a_result_that_nobody_wants_is_dropped_in_its_coroutine() {
+    struct Waits(Log);
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            let limit = ms(1);
+            let passed = timeout(limit, || sleep(LONG)).is_err();
+            self.0.add(format!("in #{}, {passed}", coroutine::current().id()));
+        }
+    }
+    let log = Log::new();
+    let value = Waits(log.clone());
+    let handle = spawn(move || value);
+    let coroutine = handle.coroutine();
+    drop(handle);
+    assert!(coroutine.wait_end(None));
+    sleep(ms(5));
+    assert_eq!(log.take(), [format!("in #{}, true", coroutine.id())]);
+    // One that has ended by then is dropped with its handle.
+    let guard = log.guard("dropped");
+    let handle = spawn(move || guard);
+    handle.wait_end(None);
+    assert!(log.take().is_empty());
+    drop(handle);
+    assert_eq!(log.take(), ["dropped"]);
+}
+
+/// The rest are killed, whatever the destructor of an unstarted body does.
+#[test]
+fn kill_all_goes_on_after_a_body_that_panics_when_it_is_dropped() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            resume_unwind(Box::new("dropped"));
+        }
+    }
+    let panics = Panics;
+    let (first, second) = (spawn(move || drop(panics)), spawn(|| sleep(LONG)));
+    let all = [first.coroutine(), second.coroutine()];
+    let killed = catch_unwind(AssertUnwindSafe(|| kill_all(all, None)));
+    assert_eq!(killed.unwrap_err().downcast_ref(), Some(&"dropped"));
+    assert!(matches!(first.join(), Err(JoinError::Killed)));
+    assert!(matches!(second.join(), Err(JoinError::Killed)));
 }

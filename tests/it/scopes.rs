@@ -2,11 +2,11 @@
 
 use crate::support::{LONG, Log, ms, on_a_thread, payload_of, settle};
 use std::cell::{Cell, RefCell};
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use switchgrass::coroutine::{Coroutine, scope};
+use switchgrass::coroutine::{Coroutine, Scope, scope};
 use switchgrass::{
     Generator, GreenletExit, JoinError, greenlet, sleep, sleep_until, spawn, timeout, yield_now,
 };
@@ -486,4 +486,27 @@ fn the_end_of_a_thread() {
         settle();
     });
     assert_eq!(*ends.lock().unwrap(), ["borrower", "lender"]);
+}
+
+/// What the clean-up of a killed child spawns in the scope is killed as well: it does not hold the scope up.
+#[test]
+fn children_that_come_late_are_killed() {
+    struct SpawnsOneMore<'scope, 'env>(&'scope Scope<'scope, 'env>);
+    impl Drop for SpawnsOneMore<'_, '_> {
+        fn drop(&mut self) {
+            self.0.spawn(|| sleep(LONG));
+            yield_now();
+        }
+    }
+    let left = catch_unwind(AssertUnwindSafe(|| {
+        scope(|scope| {
+            scope.spawn(move || {
+                let _more = SpawnsOneMore(scope);
+                sleep(LONG);
+            });
+            yield_now();
+            resume_unwind(Box::new("cancelled"));
+        });
+    }));
+    assert_eq!(left.unwrap_err().downcast_ref(), Some(&"cancelled"));
 }
