@@ -78,7 +78,8 @@ fn test_get_timeout() {
     check(&AsyncResult::shared());
 }
 
-/// {AsLinkTarget, test_link_to_asyncresult}: a coroutine's end sets it, also if it has ended before.
+/// {AsLinkTarget, test_link_to_asyncresult}: a coroutine's end sets it, also if it has ended
+/// before.
 #[test]
 fn test_link_to_asyncresult() {
     for ends_before in [false, true] {

@@ -98,7 +98,8 @@ fn try_operations() {
     check(&Channel::shared());
 }
 
-/// {GetInterrupt, PutInterrupt}: limits of its own and from outside; what was not handed over comes back.
+/// {GetInterrupt, PutInterrupt}: limits of its own and from outside; what was not handed over comes
+/// back.
 #[test]
 fn limits() {
     fn check<S: Sharing>(channel: &Channel<u32, S>) {
@@ -150,8 +151,8 @@ fn senders_that_die() {
     check(&Channel::shared());
 }
 
-/// Items that were handed to getters that die are still got in the order in which they were put, and before
-/// later ones.
+/// Items that were handed to getters that die are still got in the order in which they were put,
+/// and before later ones.
 #[test]
 fn items_that_come_back_keep_their_places() {
     fn check<S: Sharing>(channel: &Channel<u32, S>) {
@@ -167,7 +168,8 @@ fn items_that_come_back_keep_their_places() {
             });
             let second = scope.spawn(|| timeout(2 * SHORT, || channel.get()));
             settle();
-            // Both times have come when the hub looks for them: the second one is ready before the first.
+            // Both times have come when the hub looks for them: the second one is ready before the
+            // first.
             std::thread::sleep(3 * SHORT);
             assert!(matches!(first.join(), Err(JoinError::Killed)));
             let second = second.join().unwrap();

@@ -20,7 +20,8 @@ fn test_is_set() {
     assert!(!event.is_set());
 }
 
-/// {lock_tests test_notify}: all who wait go on in the order of waiting; later ones do not wait at all.
+/// {lock_tests test_notify}: all who wait go on in the order of waiting; later ones do not wait at
+/// all.
 #[test]
 fn test_notify() {
     fn check<S: Sharing>(event: &Event<S>) {
@@ -64,8 +65,8 @@ fn test_timeout() {
     check(&Event::shared());
 }
 
-/// {TestEvent_SetThenClear1, 100, 1000}, {lock_tests test_set_and_clear}: all who waited when it was set go
-/// on and say so, though it is not set any more when they run.
+/// {TestEvent_SetThenClear1, 100, 1000}, {lock_tests test_set_and_clear}: all who waited when it
+/// was set go on and say so, though it is not set any more when they run.
 #[test]
 fn test_set_then_clear() {
     fn check<S: Sharing>(event: &Event<S>, count: usize) {
@@ -91,8 +92,8 @@ fn test_set_then_clear() {
     }
 }
 
-/// {test_set_during_wait}: one that waits again, after a `clear` and while others are still to be woken,
-/// waits for the next `set`.
+/// {test_set_during_wait}: one that waits again, after a `clear` and while others are still to be
+/// woken, waits for the next `set`.
 #[test]
 fn test_set_during_wait() {
     fn check<S: Sharing>(event: &Event<S>) {
@@ -121,8 +122,8 @@ fn test_set_during_wait() {
     check(&Event::shared());
 }
 
-/// {test_wait_while_notifying}: coroutines that come to wait while others are still to be woken run after
-/// those.
+/// {test_wait_while_notifying}: coroutines that come to wait while others are still to be woken run
+/// after those.
 #[test]
 fn test_wait_while_notifying() {
     let event = Event::new();
@@ -170,8 +171,8 @@ fn a_limit_of_zero_lets_the_others_run() {
     check(&Event::shared());
 }
 
-/// One that is killed, or whose limit passes, leaves nothing behind that could wake it, or take what is
-/// another's.
+/// One that is killed, or whose limit passes, leaves nothing behind that could wake it, or take
+/// what is another's.
 #[test]
 fn one_that_gives_up_leaves_nothing_behind() {
     fn check<S: Sharing>(event: &Event<S>) {
@@ -203,7 +204,8 @@ fn one_that_gives_up_leaves_nothing_behind() {
     check(&Event::shared());
 }
 
-/// Killed in the turn in which it was set: the kill is what it sees, and the others are woken all the same.
+/// Killed in the turn in which it was set: the kill is what it sees, and the others are woken all
+/// the same.
 #[test]
 fn a_kill_in_the_turn_of_the_set() {
     fn check<S: Sharing>(event: &Event<S>) {

@@ -11,7 +11,8 @@ use switchgrass::coroutine::{join_all, scope};
 use switchgrass::sync::{Barrier, Condvar, Mutex, RLock, RwLock, Sharing};
 use switchgrass::{GreenletExit, JoinError, sleep, spawn, timeout, yield_now};
 
-/// {lock_tests test_acquire_contended, test_with}: one at a time, over switches, in the order of coming.
+/// {lock_tests test_acquire_contended, test_with}: one at a time, over switches, in the order of
+/// coming.
 #[test]
 fn test_lock_contended() {
     fn check<S: Sharing>(mutex: &Mutex<Vec<usize>, S>) {
@@ -120,7 +121,8 @@ fn a_killed_holder_poisons() {
     check(&Mutex::shared(0));
 }
 
-/// A panic of another coroutine's, which is unwound while this one holds it, poisons nothing of this one's.
+/// A panic of another coroutine's, which is unwound while this one holds it, poisons nothing of
+/// this one's.
 #[test]
 fn a_panic_elsewhere_does_not_poison() {
     let mutex = Mutex::new(());
@@ -377,8 +379,8 @@ fn a_notification_of_one_that_dies_while_it_locks_again() {
     check(&Mutex::shared(()), &Condvar::shared());
 }
 
-/// What `notify_all` was for one that is killed is nobody else's: all others were notified too, and one that
-/// has come later has no reason to wake.
+/// What `notify_all` was for one that is killed is nobody else's: all others were notified too, and
+/// one that has come later has no reason to wake.
 #[test]
 fn a_notification_of_all_is_not_passed_on() {
     fn check<S: Sharing>(mutex: &Mutex<(), S>, condvar: &Condvar<S>) {
@@ -550,8 +552,8 @@ fn test_barrier() {
     check(&Barrier::shared(5));
 }
 
-/// {lock_tests Barrier test_wait_return}: one of them leads, the last that came. And {test_single_thread}:
-/// one that waits for itself alone goes on at once.
+/// {lock_tests Barrier test_wait_return}: one of them leads, the last that came. And
+/// {test_single_thread}: one that waits for itself alone goes on at once.
 #[test]
 fn test_wait_return() {
     let barrier = Rc::new(Barrier::new(3));
@@ -565,7 +567,8 @@ fn test_wait_return() {
     assert!(alone.wait().unwrap().is_leader() && alone.wait().unwrap().is_leader());
 }
 
-/// {lock_tests Barrier test_abort}: one that is killed breaks it for those that wait, and those that come.
+/// {lock_tests Barrier test_abort}: one that is killed breaks it for those that wait, and those
+/// that come.
 #[test]
 fn test_abort() {
     fn check<S: Sharing>(barrier: &Barrier<S>) {
@@ -618,9 +621,9 @@ fn test_reset() {
             let waiting = [(); 2].map(|()| scope.spawn(|| barrier.wait()));
             settle();
             barrier.reset();
-            waiting.into_iter().for_each(|waiting| {
+            for waiting in waiting {
                 waiting.join().unwrap().unwrap_err();
-            });
+            }
             assert!(!barrier.is_broken());
             let all = [(); 3].map(|()| scope.spawn(|| barrier.wait()));
             for one in all {

@@ -1,10 +1,13 @@
-//! What coroutines wait for each other with, a module a type. Cases of gevent's own suite, and of the lock
-//! tests of CPython that it runs, carry their names.
+//! What coroutines wait for each other with, a module a type. Cases of gevent's own suite, and of
+//! the lock tests of CPython that it runs, carry their names.
 
 mod async_result;
+mod between_threads;
 mod channel;
+mod conservation;
 mod event;
 mod locks;
+mod outer_timeout;
 mod queue;
 mod select;
 mod semaphore;

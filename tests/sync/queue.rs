@@ -186,8 +186,8 @@ fn test_two_bogus_waiters() {
     check(&Queue::shared());
 }
 
-/// {FailingQueueTest}: a putter that is killed, or whose limit passes, puts nothing, and the queue goes on
-/// as before.
+/// {FailingQueueTest}: a putter that is killed, or whose limit passes, puts nothing, and the queue
+/// goes on as before.
 #[test]
 fn a_putter_that_fails() {
     fn check<S: Sharing>(queue: &Queue<u32, S>) {
@@ -231,7 +231,8 @@ fn items_of_killed_putters() {
     assert_eq!(log.take(), ["let in"]);
 }
 
-/// {8.6}: items of those that wait to put enter in the order of waiting, before those of later ones.
+/// {8.6}: items of those that wait to put enter in the order of waiting, before those of later
+/// ones.
 #[test]
 fn items_of_waiting_putters_enter_in_order() {
     fn check<S: Sharing>(queue: &Queue<u32, S>) {
@@ -302,8 +303,8 @@ fn what_is_there_is_taken_at_once() {
     });
 }
 
-/// {8.4}: an item that was handed to one that is killed is the next to be got: it was put before those that
-/// are in.
+/// {8.4}: an item that was handed to one that is killed is the next to be got: it was put before
+/// those that are in.
 #[test]
 fn an_item_that_comes_back_keeps_its_place() {
     fn check<S: Sharing>(queue: &Queue<u32, S>) {
@@ -321,8 +322,8 @@ fn an_item_that_comes_back_keeps_its_place() {
     check(&Queue::shared());
 }
 
-/// Also if they come back in another order than they were handed over: the limit of the second one passes
-/// before it is given its item, so that it is ready before the first.
+/// Also if they come back in another order than they were handed over: the limit of the second one
+/// passes before it is given its item, so that it is ready before the first.
 #[test]
 fn items_that_come_back_in_another_order_keep_theirs() {
     fn check<S: Sharing>(queue: &Queue<u32, S>) {
@@ -350,7 +351,8 @@ fn items_that_come_back_in_another_order_keep_theirs() {
     check(&Queue::shared());
 }
 
-/// A bounded one to which an item came back may be too full for a while, but lets nobody in meanwhile.
+/// A bounded one to which an item came back may be too full for a while, but lets nobody in
+/// meanwhile.
 #[test]
 fn one_that_is_too_full_lets_nobody_in() {
     fn check<S: Sharing>(queue: &Queue<u32, S>) {
@@ -397,13 +399,13 @@ fn what_need_not_wait_does_not_switch() {
     });
 }
 
-/// {test_put_nowait_unlock, test_get_nowait_unlock}: in the hub, where nothing may wait, the operations that
-/// do not wait work, and let those go on that do.
+/// {test_put_nowait_unlock, test_get_nowait_unlock}: in the hub, where nothing may wait, the
+/// operations that do not wait work, and let those go on that do.
 #[test]
 fn test_nowait_unlock() {
     let queue = Rc::new(Queue::bounded(1));
-    type Use = Box<dyn FnOnce(&Queue<u32>)>;
-    let in_hub = |f: Use| {
+    type Callback = Box<dyn FnOnce(&Queue<u32>)>;
+    let in_hub = |f: Callback| {
         let inside = Rc::clone(&queue);
         spawn(|| ()).link_in_hub(move || f(&inside));
     };
@@ -467,7 +469,8 @@ fn test_queue_join() {
     check(&Queue::bounded(3));
 }
 
-/// {test_issue_45}: several that join go on together, when the last item is done with, and not before.
+/// {test_issue_45}: several that join go on together, when the last item is done with, and not
+/// before.
 #[test]
 fn several_that_join() {
     let queue = Queue::new();
@@ -496,7 +499,8 @@ fn several_that_join() {
     assert_eq!(log.take(), ["a", "b"]);
 }
 
-/// {test_shutdown}: what is in can be got; then there is nothing, for those that wait and those that come.
+/// {test_shutdown}: what is in can be got; then there is nothing, for those that wait and those
+/// that come.
 #[test]
 fn test_shutdown() {
     fn check<S: Sharing>(queue: &Queue<u32, S>) {
@@ -588,7 +592,8 @@ fn shutdown_immediate_with_an_item_in_work() {
     queue.join();
 }
 
-/// Handed over before `shut_down_now`, to one that is killed: nobody is to get it, or to wait for it.
+/// Handed over before `shut_down_now`, to one that is killed: nobody is to get it, or to wait for
+/// it.
 #[test]
 fn an_item_that_comes_back_after_shutdown_immediate() {
     fn check<S: Sharing>(queue: &Queue<u32, S>) {

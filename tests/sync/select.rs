@@ -141,7 +141,8 @@ fn several_that_select() {
     check(&Queue::shared(), &Event::shared());
 }
 
-/// Those that wait for the object itself come first: what was handed to them is not there to be taken.
+/// Those that wait for the object itself come first: what was handed to them is not there to be
+/// taken.
 #[test]
 fn those_that_wait_come_before_those_that_watch() {
     let (queue, semaphore) = (Queue::new(), Semaphore::new(0));
@@ -190,7 +191,8 @@ fn an_item_of_a_waiting_putter_is_seen() {
     });
 }
 
-/// {test_iwait_nogarbage}: killed, or timed out from outside, it leaves nothing that could wake it later.
+/// {test_iwait_nogarbage}: killed, or timed out from outside, it leaves nothing that could wake it
+/// later.
 #[test]
 fn one_that_gives_up_leaves_nothing_behind() {
     fn check<S: Sharing>(event: &Event<S>, semaphore: &Semaphore<S>) {

@@ -63,7 +63,8 @@ fn test_acquire() {
     Semaphore::new(0).release();
 }
 
-/// {lock_tests test_acquire_contended}: seven permits of ten are given to ten that wait, then the others.
+/// {lock_tests test_acquire_contended}: seven permits of ten are given to ten that wait, then the
+/// others.
 #[test]
 fn test_acquire_contended() {
     fn check<S: Sharing>(semaphore: &Semaphore<S>) {
@@ -124,7 +125,8 @@ fn release_beyond_the_initial_value() {
     assert!(!semaphore.try_acquire());
 }
 
-/// {TestSemaphoreFair test_fair_or_hangs}: two pass it to and fro, and a third gets it all the same.
+/// {TestSemaphoreFair test_fair_or_hangs}: two pass it to and fro, and a third gets it all the
+/// same.
 #[test]
 fn test_fair_or_hangs() {
     fn check<S: Sharing>(semaphore: &Semaphore<S>) {
@@ -217,7 +219,8 @@ fn two_waiters_one_dies() {
     check(&Semaphore::shared(0));
 }
 
-/// The limit passes and the permit comes in the same turn: either it has the permit, or it is still there.
+/// The limit passes and the permit comes in the same turn: either it has the permit, or it is still
+/// there.
 #[test]
 fn a_limit_that_passes_in_the_turn_of_the_release() {
     fn check<S: Sharing>(semaphore: &Semaphore<S>) {
