@@ -16,6 +16,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("coroutine", 5),
     ("pool", 6),
     ("thread", 6),
+    ("net", 7),
 ];
 
 /// Folders below src/ whose files may contain `unsafe`.

@@ -6,6 +6,7 @@
 //! - `state.rs` is what a thread's hub keeps, and `here.rs` where it is found;
 //! - `park.rs` is the blocking primitive, and `run.rs` what the hub's greenlet does;
 //! - `spawn.rs` makes coroutines, `limit.rs` time limits of them, `deadline.rs` moments;
+//! - `io.rs` waits for descriptors;
 //! - `ready.rs`, `timers.rs`, `inbox.rs` hold what is ready, what is to happen at a time, and what comes
 //!   from other threads; `remote.rs` who can be woken by these;
 //! - `task.rs` is what the hub knows about a coroutine, `deadlock.rs` what it says when all are stuck.
@@ -16,6 +17,7 @@ mod deadline;
 mod deadlock;
 mod here;
 mod inbox;
+mod io;
 mod limit;
 mod park;
 mod ready;
@@ -27,6 +29,7 @@ mod task;
 mod timers;
 
 pub(crate) use deadline::Deadline;
+pub(crate) use io::{Direction, Source};
 pub(crate) use limit::{Limit, LimitPassed};
 pub(crate) use park::{Wake, park, unpark, yield_now};
 pub(crate) use remote::{Registration, RemoteHub, Unparker};

@@ -11,8 +11,12 @@ use crate::greenlet::SwitchError;
 use crate::greenlet::scheduled::describe;
 use crate::sys::poll::Epoll;
 use crate::sys::{clock, stderr};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+
+/// The token of the inbox's alarm.
+const ALARM: u64 = u64::MAX;
 
 impl Hub {
     /// The body of the hub's greenlet. It gets the thread when nobody is ready, when it is its turn to run
@@ -81,14 +85,20 @@ impl Hub {
     /// Looks for events; sleeps if nobody is ready.
     fn poll(&self) {
         self.take_in();
+        if !self.ready.is_empty() && !self.sources.borrow().is_empty() {
+            // Nobody sleeps, but descriptors are to have their turn.
+            let seen = self.look_for_events(Some(0));
+            seen.unwrap_or_else(|error| panic!("a hub could not look for events: {error}"));
+        }
         loop {
             if !self.ready.is_empty() {
                 return;
             }
             let next = self.timers.borrow().next();
             let limit = next.map(|next| next.saturating_sub(self.polled.get()));
-            let can_be_woken =
-                self.remotes.borrow().count() > 0 || Arc::strong_count(&self.outside) > 1;
+            let can_be_woken = self.remotes.borrow().count() > 0
+                || Arc::strong_count(&self.outside) > 1
+                || self.sources.borrow().are_waited_for();
             if limit.is_none() && !can_be_woken {
                 deadlock::report(self);
             } else if limit != Some(0) {
@@ -128,16 +138,28 @@ impl Hub {
 
     /// The one place where a hub's thread sleeps.
     fn sleep(&self, limit: Option<u64>) {
-        let epoll = self.epoll.get_or_init(|| {
-            let made = Epoll::new().and_then(|epoll| {
-                epoll.add(self.inbox.alarm.fd()?)?;
-                Ok(epoll)
-            });
-            made.unwrap_or_else(|error| panic!("a hub needs two descriptors to sleep: {error}"))
-        });
-        // The alarm is the only thing that it waits for.
-        let slept = self.inbox.sleep_unless_filled(|| Ok(epoll.wait(limit)? > 0));
+        let slept = self.inbox.sleep_unless_filled(|| self.look_for_events(limit));
         slept.unwrap_or_else(|error| panic!("a hub could not sleep: {error}"));
+    }
+
+    /// Waits for events, and notes them. Whether the alarm was among them.
+    fn look_for_events(&self, limit: Option<u64>) -> io::Result<bool> {
+        let mut rung = false;
+        self.epoll()?.wait(limit, |token, interest| match token {
+            ALARM => rung = true,
+            _ => self.note(token, interest),
+        })?;
+        Ok(rung)
+    }
+
+    /// Made when it is first needed.
+    pub(super) fn epoll(&self) -> io::Result<&Epoll> {
+        if let Some(epoll) = self.epoll.get() {
+            return Ok(epoll);
+        }
+        let epoll = Epoll::new()?;
+        epoll.add(self.inbox.alarm.fd()?, ALARM)?;
+        Ok(self.epoll.get_or_init(|| epoll))
     }
 
     /// Has the hub do something, when it is its turn.

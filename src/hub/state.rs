@@ -4,6 +4,7 @@
 use super::deadlock;
 use super::here::{here, with};
 use super::inbox::Inbox;
+use super::io::Sources;
 use super::limit::LimitPassed;
 use super::park::{HUB, QUEUED, ROOT};
 use super::ready::Ready;
@@ -35,6 +36,7 @@ pub(super) struct Hub {
     pub(super) timers: RefCell<Timers<Fire>>,
     pub(super) epoll: OnceCell<Epoll>,
     pub(super) inbox: Arc<Inbox>,
+    pub(super) sources: RefCell<Sources>,
     pub(super) remotes: RefCell<Remotes>,
     /// Counts, by its copies, the [`RemoteHub`]s that there are.
     pub(super) outside: Arc<()>,
@@ -92,6 +94,7 @@ impl Hub {
             timers: RefCell::new(Timers::new()),
             epoll: OnceCell::new(),
             inbox: Arc::new(Inbox::new(Signal::new())),
+            sources: RefCell::new(Sources::default()),
             remotes: RefCell::new(Remotes::default()),
             outside: Arc::new(()),
             main_task,

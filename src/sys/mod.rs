@@ -11,4 +11,5 @@ pub(crate) mod panic_count;
 pub(crate) mod poll;
 #[cfg(feature = "sanitizer")]
 pub(crate) mod sanitizer;
+pub(crate) mod socket;
 pub(crate) mod stderr;

@@ -11,7 +11,28 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 pub(crate) struct Epoll(OwnedFd);
 
 /// So many events are taken at once.
-const BATCH: usize = 16;
+const BATCH: usize = 256;
+
+/// What has happened to a descriptor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interest {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    /// The other end has closed, one direction or both, or there was an error.
+    pub(crate) hung_up: bool,
+}
+
+impl Interest {
+    fn of(events: u32) -> Self {
+        let has = |bits: libc::c_int| events & bits as u32 != 0;
+        let hung_up = has(libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR);
+        Interest {
+            read: has(libc::EPOLLIN | libc::EPOLLPRI) || hung_up,
+            write: has(libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR),
+            hung_up,
+        }
+    }
+}
 
 impl Epoll {
     pub(crate) fn new() -> io::Result<Self> {
@@ -21,22 +42,38 @@ impl Epoll {
         Ok(Epoll(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Has `fd` end a wait when it is readable.
-    pub(crate) fn add(&self, fd: RawFd) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+    /// Has every change of `fd` reported under `token`, in both directions.
+    pub(crate) fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
+        let events = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
+        let mut event = libc::epoll_event { events: events as u32, u64: token };
         // SAFETY: a valid event; the descriptors are checked by the kernel.
         check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) })?;
         Ok(())
     }
 
-    /// Waits until something happens, at most `limit` nanoseconds (`None`: for ever), and returns how much
-    /// has. A signal ends the wait early.
-    pub(crate) fn wait(&self, limit: Option<u64>) -> io::Result<usize> {
+    /// Has nothing reported of `fd` any more. That it is closed already is no harm.
+    pub(crate) fn remove(&self, fd: RawFd) {
+        let nothing = ptr::null_mut();
+        // SAFETY: the descriptors are checked by the kernel, which does not look at the event.
+        unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, nothing) };
+    }
+
+    /// Waits until something happens, at most `limit` nanoseconds (`None`: for ever), and calls `each` with
+    /// it. A signal ends the wait early.
+    pub(crate) fn wait(
+        &self,
+        limit: Option<u64>,
+        mut each: impl FnMut(u64, Interest),
+    ) -> io::Result<()> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; BATCH];
-        match self.wait_precisely(&mut events, limit) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-            other => other,
+        let count = match self.wait_precisely(&mut events, limit) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            other => other?,
+        };
+        for event in &events[..count] {
+            each(event.u64, Interest::of(event.events));
         }
+        Ok(())
     }
 
     /// `epoll_pwait2` where the kernel has it (5.11), to the nanosecond; else `epoll_wait`, to the

@@ -1,0 +1,267 @@
+#![forbid(unsafe_code)]
+//! Descriptors: try first, wait only when there is nothing to be done.
+//!
+//! ```text
+//!   register: EPOLLET, both directions, once and for the life of the descriptor
+//!
+//!             the call says EAGAIN, or has read less than it could
+//!     ready ──────────────────────────────────────────────────────► not ready: waits for an event
+//!       ▲                                                              │
+//!       └────────────── an event of the direction, or a hang-up ◄──────┘
+//! ```
+//!
+//! Events come only while the hub polls, and nobody switches between a call and the note that it found
+//! nothing: so an event that comes in between is still to be delivered, and none is missed.
+//!
+//! An event names a source by its slot and generation: one that is late, for a descriptor that was closed,
+//! finds nobody, also if the number is in use again.
+
+use super::deadline::Deadline;
+use super::here::{try_with, with};
+use super::park::{Wake, park, unpark};
+use super::state::{Hub, current_greenlet};
+use crate::greenlet::AnyWeakGreenlet;
+use crate::sys::poll::Interest;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+
+/// A direction in which something is done with a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+/// A descriptor that is registered with this thread's hub. To be dropped before it is closed.
+pub(crate) struct Source {
+    fd: RawFd,
+    token: u64,
+    inner: Rc<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    read: Side,
+    write: Side,
+    /// A hang-up or an error was seen: nothing is known by a short read any more.
+    hung_up: Cell<bool>,
+    is_closed: Cell<bool>,
+}
+
+#[derive(Default)]
+struct Side {
+    is_blocked: Cell<bool>,
+    waiting: RefCell<Vec<(u64, AnyWeakGreenlet)>>,
+}
+
+/// A thread's sources, by slot.
+#[derive(Default)]
+pub(super) struct Sources {
+    slots: Vec<(u32, Option<Rc<Inner>>)>,
+    free: Vec<u32>,
+    /// How many greenlets wait for an event.
+    waiting: usize,
+}
+
+impl Sources {
+    fn insert(&mut self, inner: Rc<Inner>) -> u64 {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push((0, None));
+            u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 descriptors")
+        });
+        let (generation, place) = &mut self.slots[slot as usize];
+        *place = Some(inner);
+        u64::from(*generation) << 32 | u64::from(slot)
+    }
+
+    fn remove(&mut self, token: u64) -> Option<Rc<Inner>> {
+        let slot = token as u32;
+        let (generation, place) = &mut self.slots[slot as usize];
+        *generation = generation.wrapping_add(1);
+        self.free.push(slot);
+        place.take()
+    }
+
+    fn get(&self, token: u64) -> Option<Rc<Inner>> {
+        let (generation, inner) = self.slots.get(token as u32 as usize)?;
+        if u64::from(*generation) == token >> 32 { inner.clone() } else { None }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.len() == self.free.len()
+    }
+
+    /// Whether anybody waits for an event.
+    pub(super) fn are_waited_for(&self) -> bool {
+        self.waiting > 0
+    }
+}
+
+impl Hub {
+    /// Notes what has happened to a descriptor.
+    pub(super) fn note(&self, token: u64, interest: Interest) {
+        let Some(inner) = self.sources.borrow().get(token) else { return };
+        inner.hung_up.set(inner.hung_up.get() || interest.hung_up);
+        for (side, is_ready) in [(&inner.read, interest.read), (&inner.write, interest.write)] {
+            if is_ready {
+                self.unblock(side);
+            }
+        }
+    }
+
+    fn unblock(&self, side: &Side) {
+        side.is_blocked.set(false);
+        // All try again: one of them may leave something for the next, and no further event would say so.
+        for (_, greenlet) in side.waiting.borrow().iter() {
+            self.unpark(greenlet);
+        }
+    }
+}
+
+impl Source {
+    /// Registers a descriptor that does not block.
+    pub(crate) fn new(fd: RawFd) -> io::Result<Self> {
+        with(|hub| {
+            let inner = Rc::new(Inner::default());
+            let token = hub.sources.borrow_mut().insert(Rc::clone(&inner));
+            let source = Source { fd, token, inner };
+            hub.epoll()?.add(fd, token)?;
+            Ok(source)
+        })
+    }
+
+    /// Calls `call` until it says something else than that it would block, and waits in between.
+    ///
+    /// # Errors
+    ///
+    /// What the call says; `TimedOut` when `deadline` has passed; that the descriptor is closed, if another
+    /// coroutine has closed it meanwhile.
+    #[track_caller]
+    pub(crate) fn attempt<R>(
+        &self,
+        direction: Direction,
+        purpose: &'static str,
+        deadline: Option<Deadline>,
+        mut call: impl FnMut() -> io::Result<R>,
+    ) -> io::Result<R> {
+        loop {
+            let side = self.side(direction);
+            if side.is_blocked.get() {
+                self.wait(direction, purpose, deadline)?;
+            }
+            match call() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    side.is_blocked.set(true)
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Notes that a read has got less than it could: there is nothing more, until an event says so. Not of
+    /// a stream whose other end may be closed: the event that says that may have come.
+    pub(crate) fn is_drained(&self) {
+        if !self.inner.hung_up.get() {
+            self.inner.read.is_blocked.set(true);
+        }
+    }
+
+    /// Waits for an event, whatever was known. To be called after something that would block.
+    pub(crate) fn wait(
+        &self,
+        direction: Direction,
+        purpose: &'static str,
+        deadline: Option<Deadline>,
+    ) -> io::Result<()> {
+        let side = self.side(direction);
+        let _place = Place::new(&self.inner, direction);
+        while side.is_blocked.get() {
+            if self.inner.is_closed.get() {
+                return Err(io::Error::from_raw_os_error(libc::EBADF));
+            }
+            if park(purpose, deadline) == Wake::TimedOut && side.is_blocked.get() {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("{purpose} has timed out"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that nothing is known, so that [`Source::wait`] waits for the next event.
+    pub(crate) fn expect_event(&self, direction: Direction) {
+        self.side(direction).is_blocked.set(true);
+    }
+
+    fn side(&self, direction: Direction) -> &Side {
+        self.inner.side(direction)
+    }
+}
+
+impl Inner {
+    fn side(&self, direction: Direction) -> &Side {
+        match direction {
+            Direction::Read => &self.read,
+            Direction::Write => &self.write,
+        }
+    }
+}
+
+impl Source {
+    /// Has all who wait fail, and who comes later.
+    pub(crate) fn close(&self) {
+        self.inner.is_closed.set(true);
+        for side in [&self.inner.read, &self.inner.write] {
+            side.is_blocked.set(true);
+            for (_, greenlet) in side.waiting.borrow().iter() {
+                unpark(greenlet);
+            }
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        try_with(|hub| {
+            drop(hub.sources.borrow_mut().remove(self.token));
+            if let Ok(epoll) = hub.epoll() {
+                // Else a copy of the descriptor would keep it registered.
+                epoll.remove(self.fd);
+            }
+        });
+    }
+}
+
+/// One that waits for an event, until this is dropped.
+struct Place<'a> {
+    inner: &'a Inner,
+    direction: Direction,
+    id: u64,
+}
+
+impl<'a> Place<'a> {
+    fn new(inner: &'a Inner, direction: Direction) -> Self {
+        let me = current_greenlet();
+        let id = with(|hub| {
+            hub.sources.borrow_mut().waiting += 1;
+            hub.next_id()
+        });
+        inner.side(direction).waiting.borrow_mut().push((id, me));
+        Place { inner, direction, id }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        try_with(|hub| hub.sources.borrow_mut().waiting -= 1);
+        let mut waiting = self.inner.side(self.direction).waiting.borrow_mut();
+        let at = waiting.iter().position(|(id, _)| *id == self.id);
+        let place = at.map(|at| waiting.swap_remove(at));
+        drop(waiting);
+        drop(place);
+    }
+}

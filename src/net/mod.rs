@@ -1,0 +1,20 @@
+#![forbid(unsafe_code)]
+//! Sockets, with std's names and signatures: whoever waits for one lets the other coroutines run.
+//!
+//! Every operation is tried first, and waits only if it would block. A socket is registered with its thread's
+//! hub once and for its life, and stays on that thread.
+//!
+//! `socket.rs` is what all have in common; `tcp.rs`, `unix.rs`, `udp.rs` are the types; `addr.rs` looks up
+//! names.
+
+mod addr;
+mod socket;
+mod tcp;
+mod udp;
+mod unix;
+
+pub use addr::ToSocketAddrs;
+pub use std::net::{Shutdown, SocketAddr};
+pub use tcp::{TcpListener, TcpReadHalf, TcpStream, TcpWriteHalf};
+pub use udp::UdpSocket;
+pub use unix::{UnixDatagram, UnixListener, UnixStream};

@@ -1,0 +1,279 @@
+#![forbid(unsafe_code)]
+//! TCP.
+
+use super::addr::{ToSocketAddrs, each};
+use super::socket::{Socket, common, limits, stream};
+use crate::hub::Deadline;
+use crate::sys::socket::begin_to_connect;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::{self, Shutdown, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A TCP connection, as [`std::net::TcpStream`]: whoever waits for it lets the other coroutines run.
+///
+/// Several coroutines may read from it, and several write to it, by references. It stays on its thread: to move
+/// it to another, use [`TcpStream::into_std`].
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use switchgrass::net::{TcpListener, TcpStream};
+/// use switchgrass::spawn;
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let address = listener.local_addr()?;
+/// let echo = spawn(move || -> std::io::Result<()> {
+///     let (mut stream, _) = listener.accept()?;
+///     let mut buffer = [0; 64];
+///     let count = stream.read(&mut buffer)?;
+///     stream.write_all(&buffer[..count])
+/// });
+/// let mut stream = TcpStream::connect(address)?;
+/// stream.write_all(b"hello")?;
+/// let mut answer = String::new();
+/// stream.read_to_string(&mut answer)?;
+/// assert_eq!(answer, "hello");
+/// echo.join().unwrap()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct TcpStream {
+    socket: Socket<net::TcpStream>,
+}
+
+common!(TcpStream, net::TcpStream);
+limits!(TcpStream);
+stream!(TcpStream, net::TcpStream, "TcpStream::read", "TcpStream::write");
+
+impl TcpStream {
+    /// Connects to the first address that takes the connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`std::net::TcpStream::connect`]: of the last address that was tried.
+    ///
+    /// # Panics
+    ///
+    /// With what is raised in the current coroutine meanwhile.
+    ///
+    /// # Switching
+    ///
+    /// Switches. All others may run meanwhile.
+    ///
+    /// # Cancellation
+    ///
+    /// The socket is closed.
+    pub fn connect(address: impl ToSocketAddrs) -> io::Result<Self> {
+        each(address, |address| Self::connect_until(address, None))
+    }
+
+    /// As [`TcpStream::connect`], to one address, for at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// As [`std::net::TcpStream::connect_timeout`].
+    ///
+    /// # Panics
+    ///
+    /// With what is raised in the current coroutine meanwhile.
+    ///
+    /// # Switching
+    ///
+    /// Switches. All others may run meanwhile.
+    ///
+    /// # Cancellation
+    ///
+    /// The socket is closed.
+    pub fn connect_timeout(address: &SocketAddr, limit: Duration) -> io::Result<Self> {
+        Self::connect_until(address, Deadline::after(limit))
+    }
+
+    fn connect_until(address: &SocketAddr, deadline: Option<Deadline>) -> io::Result<Self> {
+        let stream = net::TcpStream::from(begin_to_connect(address)?);
+        let stream = TcpStream { socket: Socket::new(stream)? };
+        stream.socket.wait_until_connected(deadline)?;
+        match stream.take_error()? {
+            Some(error) => Err(error),
+            None => Ok(stream),
+        }
+    }
+
+    /// Reads without taking out.
+    ///
+    /// # Errors
+    ///
+    /// As std's, and [`TimedOut`](io::ErrorKind::TimedOut).
+    ///
+    /// # Switching
+    ///
+    /// Switches if there is nothing to be read. All others may run meanwhile.
+    ///
+    /// # Cancellation
+    ///
+    /// Nothing has happened.
+    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.socket.read("TcpStream::peek", |socket| socket.peek(buffer))
+    }
+
+    /// Ends one direction, or both.
+    ///
+    /// # Errors
+    ///
+    /// As std's.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.socket.inner().shutdown(how)
+    }
+
+    /// The address of the other end.
+    ///
+    /// # Errors
+    ///
+    /// As std's.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.inner().peer_addr()
+    }
+
+    /// The address of this end.
+    ///
+    /// # Errors
+    ///
+    /// As std's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.inner().local_addr()
+    }
+
+    /// Whether small packets are sent at once.
+    ///
+    /// # Errors
+    ///
+    /// As std's.
+    pub fn nodelay(&self) -> io::Result<bool> {
+        self.socket.inner().nodelay()
+    }
+
+    /// Sets whether small packets are sent at once.
+    ///
+    /// # Errors
+    ///
+    /// As std's.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.socket.inner().set_nodelay(nodelay)
+    }
+
+    /// Over how many routers a packet may go.
+    ///
+    /// # Errors
+    ///
+    /// As std's.
+    pub fn ttl(&self) -> io::Result<u32> {
+        self.socket.inner().ttl()
+    }
+
+    /// Sets over how many routers a packet may go.
+    ///
+    /// # Errors
+    ///
+    /// As std's.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        self.socket.inner().set_ttl(ttl)
+    }
+
+    /// Two handles of the connection, one for each direction, for two coroutines. The connection is closed when
+    /// both are gone; the half that writes, dropped, ends its direction.
+    pub fn into_split(self) -> (TcpReadHalf, TcpWriteHalf) {
+        let stream = Rc::new(self);
+        (TcpReadHalf(Rc::clone(&stream)), TcpWriteHalf(stream))
+    }
+}
+
+/// The half of a [`TcpStream`] that is read from.
+#[derive(Debug)]
+pub struct TcpReadHalf(Rc<TcpStream>);
+
+/// The half of a [`TcpStream`] that is written to. Dropped, it ends its direction.
+#[derive(Debug)]
+pub struct TcpWriteHalf(Rc<TcpStream>);
+
+impl Read for TcpReadHalf {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self.0).read(buffer)
+    }
+}
+
+impl Write for TcpWriteHalf {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        (&*self.0).write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for TcpWriteHalf {
+    fn drop(&mut self) {
+        // The other end may have closed already.
+        let _ = self.0.shutdown(Shutdown::Write);
+    }
+}
+
+/// A socket that takes TCP connections, as [`std::net::TcpListener`]. Several coroutines may accept from it.
+/// See [`TcpStream`] for an example.
+pub struct TcpListener {
+    socket: Socket<net::TcpListener>,
+}
+
+common!(TcpListener, net::TcpListener);
+
+impl TcpListener {
+    /// Listens at the first address that can be had. One that was in use a moment ago can be had at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`std::net::TcpListener::bind`].
+    ///
+    /// # Switching
+    ///
+    /// Switches if a name has to be looked up.
+    pub fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
+        each(address, |address| Self::from_std(net::TcpListener::bind(address)?))
+    }
+
+    /// Waits for a connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`std::net::TcpListener::accept`].
+    ///
+    /// # Panics
+    ///
+    /// With what is raised in the current coroutine meanwhile.
+    ///
+    /// # Switching
+    ///
+    /// Switches if there is none. All others may run meanwhile.
+    ///
+    /// # Cancellation
+    ///
+    /// No connection is taken.
+    pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, address) =
+            self.socket.read("TcpListener::accept", |socket| socket.accept())?;
+        Ok((TcpStream::from_std(stream)?, address))
+    }
+
+    /// Connections, one after the other, for ever.
+    pub fn incoming(&self) -> impl Iterator<Item = io::Result<TcpStream>> + '_ {
+        std::iter::repeat_with(|| self.accept().map(|(stream, _)| stream))
+    }
+
+    /// The address at which it listens.
+    ///
+    /// # Errors
+    ///
+    /// As std's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.inner().local_addr()
+    }
+}
