@@ -1,0 +1,24 @@
+//! Sockets: what they do, and what they do to each other and to the rest.
+
+mod closing;
+mod datagrams;
+mod streams;
+
+use std::io;
+use switchgrass::net::{TcpListener, TcpStream};
+use switchgrass::spawn;
+
+/// The two ends of a TCP connection.
+fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepting = spawn(move || listener.accept().unwrap().0);
+    let here = TcpStream::connect(address).unwrap();
+    (here, accepting.join().unwrap())
+}
+
+/// What kind of error it is.
+#[track_caller]
+fn kind<T: std::fmt::Debug>(result: io::Result<T>) -> io::ErrorKind {
+    result.expect_err("it should fail").kind()
+}
