@@ -215,3 +215,15 @@ fn million_within_limits() {
         "{output:#?}"
     );
 }
+
+#[test]
+fn echo_server_serves_a_thousand_and_stops() {
+    let lines = lines("echo_server", &[]);
+    assert_eq!(
+        lines,
+        [
+            "1000 of 1000 clients got back what they sent",
+            "stopped, 0 connections left, all ended by themselves: true",
+        ]
+    );
+}

@@ -1,8 +1,10 @@
 //! {test_untracked_memory_doesnt_increase}: the process's memory and mappings stay flat. One test in a
 //! binary of its own, since it looks at the whole process.
 
+use std::cell::RefCell;
 use std::fs;
-use switchgrass::{Greenlet, current, greenlet};
+use std::time::Duration;
+use switchgrass::{Greenlet, coroutine, current, greenlet, sleep, spawn, yield_now};
 
 /// Resident bytes, and the number of mappings.
 fn footprint() -> (usize, usize) {
@@ -53,13 +55,33 @@ fn memory_and_mappings_stay_flat() {
             assert!(caught.is_err());
         }
     });
+    thread_local! {
+        static KEPT: RefCell<Vec<Greenlet<()>>> = const { RefCell::new(Vec::new()) };
+    }
     stays_flat("threads that end with a thousand suspended", || {
         std::thread::spawn(|| {
-            for _ in 0..1_000 {
+            let all = (0..1_000).map(|_| {
                 let g = Greenlet::new(|()| pause());
                 g.switch(());
-                std::mem::forget(g);
+                g
+            });
+            KEPT.set(all.collect());
+        })
+        .join()
+        .unwrap();
+    });
+    stays_flat("coroutines, joined, killed and left to the end of their thread", || {
+        std::thread::spawn(|| {
+            for _ in 0..1_000 {
+                spawn(|| ()).join().unwrap();
             }
+            let all: Vec<_> = (0..1_000).map(|_| spawn(|| sleep(Duration::MAX))).collect();
+            yield_now();
+            assert!(coroutine::kill_all(all.iter().map(|handle| handle.coroutine()), None));
+            for _ in 0..1_000 {
+                spawn(|| sleep(Duration::MAX));
+            }
+            yield_now();
         })
         .join()
         .unwrap();

@@ -155,7 +155,9 @@ impl Head {
     }
 
     fn report(&self, payload: &Payload) {
-        let (title, message) = (self.task.title(), describe(payload));
+        // One line, of a message that may have several: the panic hook has printed all of it.
+        let message = describe(payload).lines().next().unwrap_or_default();
+        let title = self.task.title();
         let site = self.task.site.map_or(String::new(), |site| format!(" (spawned at {site})"));
         stderr::write(&[&format!("switchgrass: coroutine {title} panicked: {message}{site}\n")]);
     }

@@ -18,7 +18,7 @@
 
 use super::deadline::Deadline;
 use super::here::{try_with, with};
-use super::park::{Wake, park, unpark};
+use super::park::{Wake, breathe, park, unpark};
 use super::state::{Hub, current_greenlet};
 use crate::greenlet::AnyWeakGreenlet;
 use crate::sys::poll::Interest;
@@ -156,7 +156,11 @@ impl Source {
                     side.is_blocked.set(true)
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
+                other => {
+                    // There may be no end to what can be done at once.
+                    breathe();
+                    return other;
+                }
             }
         }
     }

@@ -71,6 +71,17 @@ pub(crate) fn yield_now() {
     here().yield_now();
 }
 
+/// Lets the others run if the current coroutine has had its share of time: to be called by what can go on
+/// without ever waiting.
+#[inline]
+#[track_caller]
+pub(crate) fn breathe() {
+    let hub = here();
+    if hub.tick() {
+        hub.yield_to_the_poller();
+    }
+}
+
 impl Hub {
     #[inline(always)]
     #[track_caller]
@@ -127,9 +138,25 @@ impl Hub {
         if self.ready.is_empty() && !is_late {
             return;
         }
+        self.queue_up(me, is_late.then(|| self.poller()));
+    }
+
+    /// Has events looked for, and comes back when it is one's turn.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn yield_to_the_poller(&self) {
+        let me = &*scheduled::running();
+        let _delegate = self.look_before_suspension(me, "a call");
+        self.queue_up(me, Some(self.poller()));
+    }
+
+    /// Goes to the end of the queue, and hands the thread to `next`, or to the first there is.
+    #[track_caller]
+    fn queue_up(&self, me: &AnyWeakGreenlet, next: Option<AnyWeakGreenlet>) {
         me.set_mark(me.mark() | QUEUED);
         self.ready.push(me.clone());
-        self.suspend(me, is_late.then(|| self.poller()));
+        self.suspend(me, next);
     }
 
     /// What is to be seen to in one that is not simply a coroutine or main without anything pending.

@@ -5,15 +5,17 @@
 //! hub once and for its life, and stays on that thread.
 //!
 //! `socket.rs` is what all have in common; `tcp.rs`, `unix.rs`, `udp.rs` are the types; `addr.rs` looks up
-//! names.
+//! names; `server.rs` takes connections.
 
 mod addr;
+mod server;
 mod socket;
 mod tcp;
 mod udp;
 mod unix;
 
 pub use addr::ToSocketAddrs;
+pub use server::{Listen, StreamServer};
 pub use std::net::{Shutdown, SocketAddr};
 pub use tcp::{TcpListener, TcpReadHalf, TcpStream, TcpWriteHalf};
 pub use udp::UdpSocket;

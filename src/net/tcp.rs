@@ -12,8 +12,8 @@ use std::time::Duration;
 
 /// A TCP connection, as [`std::net::TcpStream`]: whoever waits for it lets the other coroutines run.
 ///
-/// Several coroutines may read from it, and several write to it, by references. It stays on its thread: to move
-/// it to another, use [`TcpStream::into_std`].
+/// Several coroutines may read from it, and several write to it, by references. It stays on its thread:
+/// to move it to another, use [`TcpStream::into_std`].
 ///
 /// # Examples
 ///
@@ -179,8 +179,8 @@ impl TcpStream {
         self.socket.inner().set_ttl(ttl)
     }
 
-    /// Two handles of the connection, one for each direction, for two coroutines. The connection is closed when
-    /// both are gone; the half that writes, dropped, ends its direction.
+    /// Two handles of the connection, one for each direction, for two coroutines. The connection is
+    /// closed when both are gone; the half that writes, dropped, ends its direction.
     pub fn into_split(self) -> (TcpReadHalf, TcpWriteHalf) {
         let stream = Rc::new(self);
         (TcpReadHalf(Rc::clone(&stream)), TcpWriteHalf(stream))

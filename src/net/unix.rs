@@ -9,8 +9,8 @@ use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-/// A connection over a Unix socket, as [`std::os::unix::net::UnixStream`]: whoever waits for it lets the other
-/// coroutines run. Otherwise as [`TcpStream`](super::TcpStream).
+/// A connection over a Unix socket, as [`std::os::unix::net::UnixStream`]: whoever waits for it lets
+/// the other coroutines run. Otherwise as [`TcpStream`](super::TcpStream).
 ///
 /// # Examples
 ///

@@ -35,6 +35,8 @@ pub struct Barrier<S: Sharing = Local> {
 
 struct Round<S: Sharing> {
     is_broken: bool,
+    /// Counts the rounds that have ended, in whichever way.
+    number: u64,
     /// They are granted whether all have come.
     waiting: WaitList<S::Waker, bool>,
 }
@@ -90,7 +92,7 @@ impl<S: Sharing> Barrier<S> {
     #[track_caller]
     fn with(size: usize) -> Self {
         assert!(size > 0, "a barrier for nobody: its size must be at least 1");
-        let round = Round { is_broken: false, waiting: WaitList::new() };
+        let round = Round { is_broken: false, number: 0, waiting: WaitList::new() };
         Barrier { size, state: State::new(round) }
     }
 
@@ -155,17 +157,19 @@ impl<S: Sharing> Barrier<S> {
             if round.waiting.len() + 1 == self.size {
                 return Err(Ok(round.end(true)));
             }
-            Ok(round.waiting.push(waker))
+            Ok((round.waiting.push(waker), round.number))
         });
-        let place = match entered {
-            Ok(token) => Place::new(object, registration, token, |_| is_over.set(true)),
+        let (place, number) = match entered {
+            Ok((token, number)) => {
+                (Place::new(object, registration, token, |_| is_over.set(true)), number)
+            }
             Err(Err(broken)) => return Err(broken),
             Err(Ok(wakers)) => {
                 wakers.into_iter().for_each(Waker::wake);
                 return Ok(BarrierWaitResult(true));
             }
         };
-        let _break = Break(self, &is_over);
+        let _break = Break { barrier: self, number, is_over: &is_over };
         match place.wait(deadline) {
             Ok(all) => {
                 is_over.set(true);
@@ -197,19 +201,27 @@ impl<S: Sharing> Barrier<S> {
 impl<S: Sharing> Round<S> {
     /// Lets all go on that wait.
     fn end(&mut self, all: bool) -> Vec<S::Waker> {
+        self.number += 1;
         std::iter::from_fn(|| self.waiting.grant(all).ok()).collect()
     }
 }
 
-/// Breaks a barrier when it is dropped, unless the round is over for the one that waits.
-struct Break<'a, S: Sharing>(&'a Barrier<S>, &'a Cell<bool>);
+/// Breaks a barrier when it is dropped, unless the round is over for the one that waits, or altogether.
+struct Break<'a, S: Sharing> {
+    barrier: &'a Barrier<S>,
+    number: u64,
+    is_over: &'a Cell<bool>,
+}
 
 impl<S: Sharing> Drop for Break<'_, S> {
     fn drop(&mut self) {
-        if self.1.get() {
+        if self.is_over.get() {
             return;
         }
-        let wakers = self.0.state.with(|round| {
+        let wakers = self.barrier.state.with(|round| {
+            if round.number != self.number {
+                return Vec::new();
+            }
             round.is_broken = true;
             round.end(false)
         });

@@ -41,6 +41,7 @@ fn me() -> Owner {
 #[must_use = "dropped, it unlocks at once"]
 pub struct RLockGuard<'a, S: Sharing = Local> {
     lock: &'a RLock<S>,
+    owner: Owner,
     /// It is released on its thread.
     here: std::marker::PhantomData<*const ()>,
 }
@@ -189,7 +190,7 @@ impl<S: Sharing> RLock<S> {
     }
 
     fn guard(&self) -> RLockGuard<'_, S> {
-        RLockGuard { lock: self, here: std::marker::PhantomData }
+        RLockGuard { lock: self, owner: me(), here: std::marker::PhantomData }
     }
 
     fn enter_again(&self, me: Owner) -> bool {
@@ -215,13 +216,14 @@ impl<S: Sharing> RLock<S> {
 
 impl<S: Sharing> Drop for RLockGuard<'_, S> {
     fn drop(&mut self) {
-        // Also if it was moved to another coroutine.
+        // Also if it was moved to another coroutine; but not if the one that took the lock has released it
+        // without this guard.
         let is_free = self.lock.owner.with(|owner| match owner {
-            Some((_, depth)) => {
+            Some((other, depth)) if *other == self.owner => {
                 *depth -= 1;
                 *depth == 0
             }
-            None => false,
+            _ => false,
         });
         if is_free {
             self.lock.leave();

@@ -2,6 +2,7 @@
 
 mod closing;
 mod datagrams;
+mod servers;
 mod streams;
 
 use std::io;

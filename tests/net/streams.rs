@@ -127,7 +127,8 @@ fn the_halves_of_a_split_stream() {
 #[test]
 fn vectored_and_peeked() {
     let (mut here, mut there) = tcp_pair();
-    there.write_vectored(&[IoSlice::new(b"one"), IoSlice::new(b"two")]).unwrap();
+    let words = [IoSlice::new(b"one"), IoSlice::new(b"two")];
+    assert_eq!(there.write_vectored(&words).unwrap(), 6);
     let (mut first, mut second) = ([0; 3], [0; 8]);
     assert_eq!(here.peek(&mut first).unwrap(), 3);
     assert_eq!(here.peek(&mut first).unwrap(), 3);
@@ -228,7 +229,8 @@ fn several_accept_from_one_listener() {
     let mut peers: Vec<_> =
         join_all(all).into_iter().map(|stream| stream.unwrap().peer_addr().unwrap()).collect();
     let mut expected: Vec<_> = clients.iter().map(|client| client.local_addr().unwrap()).collect();
-    (peers.sort(), expected.sort());
+    peers.sort();
+    expected.sort();
     assert_eq!(peers, expected);
 }
 
