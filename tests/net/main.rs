@@ -2,6 +2,7 @@
 
 mod closing;
 mod datagrams;
+mod ready;
 mod servers;
 mod streams;
 
