@@ -679,6 +679,7 @@ fn coroutines_in_a_job() {
 
 /// {TestBeforeRunTaskFailure}: when no thread can be made that is said, and its place is not lost.
 #[test]
+#[cfg_attr(feature = "sanitizer", ignore = "its runtime needs address space")]
 fn when_no_thread_can_be_made() {
     let output = in_child(|| {
         let pool = ThreadPool::new(1);
