@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Instant;
 use switchgrass::coroutine::{Iwait, LinkId, iwait, join_all, kill_all, wait_any};
+use switchgrass::sync::Event;
 use switchgrass::{
     Coroutine, Generator, JoinError, JoinHandle, coroutine, greenlet, sleep, sleep_until, spawn,
     timeout, yield_now,
@@ -115,7 +116,9 @@ fn one_that_joins_itself() {
 #[test]
 fn links_are_in_order() {
     let log = Log::new();
-    let one = sleeper(1);
+    let go = Rc::new(Event::new());
+    let gate = Rc::clone(&go);
+    let one = spawn(move || gate.wait());
     let wait = |name: &'static str| {
         let (log, one) = (log.clone(), one.coroutine());
         let handle = spawn(move || {
@@ -135,6 +138,7 @@ fn links_are_in_order() {
     one.link_in_hub(tell("in hub 1"));
     one.link(tell("link 2"));
     one.link_in_hub(tell("in hub 2"));
+    go.set();
     first.join().unwrap();
     second.join().unwrap();
     settle();
