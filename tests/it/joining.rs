@@ -539,35 +539,35 @@ fn kill_all_with_oneself() {
 /// A wait that has ended by its limit has taken itself off: what it waited for wakes nobody later.
 #[test]
 fn no_wake_up_is_left_over() {
-    let mut handle = sleeper(10);
+    let mut handle = sleeper(250);
     let link = handle.link_in_hub(|| ());
     assert!(handle.join_timeout(ms(1)).is_none());
     assert!(!handle.wait_end(Some(ms(1))));
     assert_eq!(iwait([handle.coroutine()]).limit(ms(1)).next(), None);
     for _ in 0..2 {
         let start = Instant::now();
-        sleep(ms(20));
-        assert!(start.elapsed() >= ms(20));
+        sleep(ms(150));
+        assert!(start.elapsed() >= ms(150));
     }
     assert!(!handle.unlink(link));
-    assert_eq!(handle.join_timeout(ms(0)).unwrap().unwrap(), 10);
+    assert_eq!(handle.join_timeout(ms(0)).unwrap().unwrap(), 250);
 }
 
 /// Nor is one when the wait has ended by a kill that was caught.
 #[test]
 fn no_wake_up_is_left_over_by_a_kill() {
-    let slow = sleeper(10);
+    let slow = sleeper(100);
     let target = slow.coroutine();
     let caught = spawn(move || {
         let wait = std::panic::AssertUnwindSafe(|| target.wait_end(None));
         assert!(std::panic::catch_unwind(wait).is_err());
         let start = Instant::now();
-        sleep(ms(30));
+        sleep(ms(120));
         start.elapsed()
     });
     yield_now();
     caught.kill();
-    assert!(caught.join().unwrap() >= ms(30));
+    assert!(caught.join().unwrap() >= ms(120));
     slow.join().unwrap();
 }
 
