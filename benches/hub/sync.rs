@@ -1,7 +1,7 @@
 //! Queues and mutexes, beside tokio's; and a queue between threads, beside std's.
 
 use crate::{in_a_coroutine, in_a_task, scale, tokio_runtime};
-use criterion::Criterion;
+use criterion::{BenchmarkId, Criterion};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -16,7 +16,7 @@ const FOUR: u64 = 4;
 /// One message is one iteration.
 pub(crate) fn channel(c: &mut Criterion) {
     let mut group = c.benchmark_group("channel");
-    group.bench_function("switchgrass/one_to_one", |bencher| {
+    group.bench_function(BenchmarkId::new("switchgrass", "one_to_one"), |bencher| {
         bencher.iter_custom(|messages| {
             in_a_coroutine(move || {
                 let queue = Rc::new(Queue::bounded(ROOM));
@@ -29,7 +29,7 @@ pub(crate) fn channel(c: &mut Criterion) {
         });
     });
     let runtime = tokio_runtime();
-    group.bench_function("tokio/one_to_one", |bencher| {
+    group.bench_function(BenchmarkId::new("tokio", "one_to_one"), |bencher| {
         bencher.iter_custom(|messages| {
             in_a_task(&runtime, async move {
                 let (sender, mut receiver) = tokio::sync::mpsc::channel(ROOM);
@@ -46,7 +46,7 @@ pub(crate) fn channel(c: &mut Criterion) {
             })
         });
     });
-    group.bench_function("switchgrass/ping_pong", |bencher| {
+    group.bench_function(BenchmarkId::new("switchgrass", "ping_pong"), |bencher| {
         bencher.iter_custom(|iterations| {
             let rounds = iterations.div_ceil(2);
             let elapsed = in_a_coroutine(move || {
@@ -66,7 +66,7 @@ pub(crate) fn channel(c: &mut Criterion) {
         });
     });
     let runtime = tokio_runtime();
-    group.bench_function("tokio/ping_pong", |bencher| {
+    group.bench_function(BenchmarkId::new("tokio", "ping_pong"), |bencher| {
         bencher.iter_custom(|iterations| {
             let rounds = iterations.div_ceil(2);
             let elapsed = in_a_task(&runtime, async move {
@@ -87,7 +87,7 @@ pub(crate) fn channel(c: &mut Criterion) {
             scale(elapsed, iterations, 2 * rounds)
         });
     });
-    group.bench_function("switchgrass_shared/threads", |bencher| {
+    group.bench_function(BenchmarkId::new("switchgrass_shared", "threads"), |bencher| {
         bencher.iter_custom(|messages| {
             let queue = Arc::new(Queue::shared_bounded(ROOM));
             let sender = Arc::clone(&queue);
@@ -98,7 +98,7 @@ pub(crate) fn channel(c: &mut Criterion) {
             start.elapsed()
         });
     });
-    group.bench_function("std/threads", |bencher| {
+    group.bench_function(BenchmarkId::new("std", "threads"), |bencher| {
         bencher.iter_custom(|messages| {
             let (sender, receiver) = std::sync::mpsc::sync_channel(ROOM);
             let start = Instant::now();
@@ -115,7 +115,7 @@ pub(crate) fn channel(c: &mut Criterion) {
 pub(crate) fn mutex(c: &mut Criterion) {
     let mut group = c.benchmark_group("mutex");
     for (name, yields) in [("four", false), ("yield_while_held", true)] {
-        group.bench_function(format!("switchgrass/{name}"), |bencher| {
+        group.bench_function(BenchmarkId::new("switchgrass", name), |bencher| {
             bencher.iter_custom(|iterations| {
                 let rounds = iterations.div_ceil(FOUR);
                 let elapsed = in_a_coroutine(move || {
@@ -143,7 +143,7 @@ pub(crate) fn mutex(c: &mut Criterion) {
             });
         });
         let runtime = tokio_runtime();
-        group.bench_function(format!("tokio/{name}"), |bencher| {
+        group.bench_function(BenchmarkId::new("tokio", name), |bencher| {
             bencher.iter_custom(|iterations| {
                 let rounds = iterations.div_ceil(FOUR);
                 let elapsed = in_a_task(&runtime, async move {

@@ -154,12 +154,13 @@ impl<S: Sharing> Semaphore<S> {
             Ok(waker) => Ok(waker),
             Err(()) => {
                 permits.count += 1;
-                Err(permits.watchers.all())
+                Err(permits.watchers.if_any())
             }
         });
         match waker {
             Ok(waker) => waker.wake(),
-            Err(watchers) => watchers.wake(),
+            Err(Some(watchers)) => watchers.wake(),
+            Err(None) => {}
         }
     }
 

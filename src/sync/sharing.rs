@@ -64,7 +64,7 @@ impl<T> State<T> for RefCell<T> {
         RefCell::new(value)
     }
 
-    #[inline]
+    #[inline(always)]
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         f(&mut self.borrow_mut())
     }
@@ -87,6 +87,9 @@ pub trait Waker: Sized + Clone + Debug {
     /// Keeps the one that waits awake-able, for as long as it waits.
     type Registration;
 
+    /// Whether [`Waker::register`] is a matter of some instructions.
+    const IS_CHEAP: bool;
+
     /// Of the current greenlet.
     fn register() -> (Self::Registration, Self);
 
@@ -99,6 +102,7 @@ pub struct LocalWaker(AnyWeakGreenlet);
 
 impl Waker for LocalWaker {
     type Registration = ();
+    const IS_CHEAP: bool = true;
 
     #[inline]
     fn register() -> ((), Self) {
@@ -120,6 +124,7 @@ pub struct SharedWaker(Unparker);
 
 impl Waker for SharedWaker {
     type Registration = SharedRegistration;
+    const IS_CHEAP: bool = false;
 
     fn register() -> (SharedRegistration, Self) {
         let registration = Registration::new();

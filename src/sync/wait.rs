@@ -18,7 +18,7 @@ pub(super) struct Object<'a, S: Sharing, T, W, G> {
 /// `attempt` is made again under the same hold of the state as the entry into the list: nothing that happens
 /// in between is missed. `enter` makes the entry of a waker. If something is raised in the current coroutine
 /// it leaves the list; if it has been granted something by then, that goes to `give_back`.
-#[inline]
+#[inline(always)]
 pub(super) fn wait<S: Sharing, T, W, G>(
     object: Object<'_, S, T, W, G>,
     deadline: Option<Deadline>,
@@ -26,17 +26,24 @@ pub(super) fn wait<S: Sharing, T, W, G>(
     enter: impl FnOnce(S::Waker) -> W,
     give_back: impl FnOnce(G),
 ) -> Result<G, W> {
-    if let Some(done) = object.state.with(&mut attempt) {
+    let early = if S::Waker::IS_CHEAP { None } else { object.state.with(&mut attempt) };
+    if let Some(done) = early {
         return Ok(done);
     }
-    let (registration, waker) = S::Waker::register();
+    // Where it is not cheap, it is not to be waited for by others.
+    let early = if S::Waker::IS_CHEAP { None } else { Some(S::Waker::register()) };
     let entered = object.state.with(|state| match attempt(state) {
         Some(done) => Err(done),
-        None => Ok((object.list)(state).push(enter(waker))),
+        None => {
+            let (registration, waker) = early.unwrap_or_else(S::Waker::register);
+            Ok((registration, (object.list)(state).push(enter(waker))))
+        }
     });
     match entered {
         Err(done) => Ok(done),
-        Ok(token) => Place::new(object, registration, token, give_back).wait(deadline),
+        Ok((registration, token)) => {
+            Place::new(object, registration, token, give_back).wait(deadline)
+        }
     }
 }
 
@@ -51,6 +58,7 @@ pub(super) struct Place<'a, S: Sharing, T, W, G, B: FnOnce(G)> {
 }
 
 impl<'a, S: Sharing, T, W, G, B: FnOnce(G)> Place<'a, S, T, W, G, B> {
+    #[inline(always)]
     pub(super) fn new(
         object: Object<'a, S, T, W, G>,
         registration: Registration<S>,
@@ -73,7 +81,7 @@ impl<'a, S: Sharing, T, W, G, B: FnOnce(G)> Place<'a, S, T, W, G, B> {
     }
 
     /// Waits for a grant.
-    #[inline]
+    #[inline(always)]
     pub(super) fn wait(mut self, deadline: Option<Deadline>) -> Result<G, W> {
         let token = self.token.expect("taken below and when dropped");
         loop {

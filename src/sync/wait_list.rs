@@ -75,6 +75,7 @@ impl<W, G> WaitList<W, G> {
     }
 
     /// To the end.
+    #[inline]
     pub(crate) fn push(&mut self, waker: W) -> Token {
         let node = Node { what: What::Waiting(waker), before: self.tail, after: NONE };
         let index = self.free;
@@ -132,6 +133,7 @@ impl<W, G> WaitList<W, G> {
         }
     }
 
+    #[inline]
     fn unlink(&mut self, index: u32) {
         let Node { before, after, .. } = self.nodes[index as usize];
         match before {
