@@ -146,6 +146,9 @@ impl Source {
         deadline: Option<Deadline>,
         mut call: impl FnMut() -> io::Result<R>,
     ) -> io::Result<R> {
+        // There may be no end to what can be done at once. Before the call, and not after it: a kill may be
+        // raised here, and what the call has brought would be lost.
+        breathe();
         loop {
             let side = self.side(direction);
             if side.is_blocked.get() {
@@ -156,11 +159,7 @@ impl Source {
                     side.is_blocked.set(true)
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => {
-                    // There may be no end to what can be done at once.
-                    breathe();
-                    return other;
-                }
+                other => return other,
             }
         }
     }

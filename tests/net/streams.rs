@@ -170,6 +170,32 @@ fn a_read_that_is_given_up_takes_nothing() {
     assert_eq!(here.read(&mut buffer).unwrap(), 5);
 }
 
+/// A limit that passes while what comes can always be read at once: every byte is read by somebody, or is still
+/// there.
+#[test]
+fn a_limit_between_two_reads_loses_nothing() {
+    const SIZE: u64 = 64 << 10;
+    let (mut here, mut there) = tcp_pair();
+    let bytes: Vec<u8> = (0..SIZE).map(|n| n as u8).collect();
+    there.write_all(&bytes).unwrap();
+    there.shutdown(Shutdown::Write).unwrap();
+    let (mut got, mut passed) = (Vec::new(), 0);
+    let mut is_over = false;
+    while !is_over {
+        let limited = timeout(Duration::from_micros(50), || {
+            let mut byte = [0];
+            while here.read(&mut byte).unwrap() > 0 {
+                got.push(byte[0]);
+            }
+        });
+        is_over = limited.is_ok();
+        passed += u32::from(!is_over);
+    }
+    assert!(passed > 0, "the limits are to pass in the midst of it");
+    let lost = bytes.len() - got.len();
+    assert!(got == bytes, "{lost} bytes were lost");
+}
+
 #[test]
 fn a_killed_reader_leaves_the_stream_usable() {
     let (here, mut there) = tcp_pair();
