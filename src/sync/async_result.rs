@@ -81,11 +81,7 @@ impl<T, S: Sharing> AsyncResult<T, S> {
                 return Err(value);
             }
             outcome.value = Some(value);
-            let mut wakers = Vec::with_capacity(outcome.waiting.len());
-            while let Ok(waker) = outcome.waiting.grant(()) {
-                wakers.push(waker);
-            }
-            Ok((wakers, outcome.watchers.all()))
+            Ok((outcome.waiting.grant_all(|| ()), outcome.watchers.all()))
         })?;
         wakers.into_iter().for_each(Waker::wake);
         watchers.wake();

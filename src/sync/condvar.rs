@@ -209,9 +209,7 @@ impl<S: Sharing> Condvar<S> {
     ///
     /// Never switches.
     pub fn notify_all(&self) {
-        let wakers: Vec<_> = self
-            .waiting
-            .with(|waiting| std::iter::from_fn(|| waiting.grant(Notified::All).ok()).collect());
+        let wakers = self.waiting.with(|waiting| waiting.grant_all(|| Notified::All));
         wakers.into_iter().for_each(Waker::wake);
     }
 }

@@ -73,11 +73,7 @@ impl<S: Sharing> Event<S> {
     pub fn set(&self) {
         let (wakers, watchers) = self.state.with(|flag| {
             flag.is_set = true;
-            let mut wakers = Vec::with_capacity(flag.waiting.len());
-            while let Ok(waker) = flag.waiting.grant(()) {
-                wakers.push(waker);
-            }
-            (wakers, flag.watchers.all())
+            (flag.waiting.grant_all(|| ()), flag.watchers.all())
         });
         wakers.into_iter().for_each(Waker::wake);
         watchers.wake();

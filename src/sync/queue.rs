@@ -723,7 +723,7 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
                 wakers.extend(items.let_joiners_go());
             }
             // Somebody waits to get only if there is nothing to be got.
-            wakers.extend(std::iter::from_fn(|| items.getters.grant(None).ok()));
+            wakers.extend(items.getters.grant_all(|| None));
             (wakers, items.watchers.all(), dropped)
         });
         wakers.into_iter().for_each(Waker::wake);
@@ -856,7 +856,7 @@ impl<T, S: Sharing, O: order::Order<T>> Items<T, S, O> {
     }
 
     fn let_joiners_go(&mut self) -> Vec<S::Waker> {
-        std::iter::from_fn(|| self.joiners.grant(()).ok()).collect()
+        self.joiners.grant_all(|| ())
     }
 }
 

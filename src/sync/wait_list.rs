@@ -117,6 +117,15 @@ impl<W, G> WaitList<W, G> {
         matches!(self.nodes[token.0 as usize].what, What::Granted(_))
     }
 
+    /// Gives `grant` to all that wait, in their order. Returns what wakes them.
+    pub(crate) fn grant_all(&mut self, mut grant: impl FnMut() -> G) -> Vec<W> {
+        let mut wakers = Vec::with_capacity(self.len());
+        while let Ok(waker) = self.grant(grant()) {
+            wakers.push(waker);
+        }
+        wakers
+    }
+
     /// Takes one out that waits no more, with what it was given, or else as it was put in.
     #[inline]
     pub(crate) fn take(&mut self, token: Token) -> Result<G, W> {
