@@ -16,6 +16,7 @@
 //! and a hub that is awake costs no system call. (A model of this is checked by loom: `RUSTFLAGS="--cfg loom"
 //! cargo test --lib --release inbox`.)
 
+use super::slots::SlotKey;
 use crate::sys::poll::Signal;
 #[cfg(loom)]
 use loom::sync::Mutex;
@@ -32,16 +33,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// What a message does when it arrives, on the hub's thread.
 pub(super) enum Message {
     /// Wakes the one that was registered under this key.
-    Unpark(RemoteKey),
+    Unpark(SlotKey),
     /// Runs in the hub, where nothing may block.
     Call(Box<dyn FnOnce() + Send>),
-}
-
-/// Names somebody who waits to be woken by other threads. Stale ones are recognised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RemoteKey {
-    pub(super) slot: u32,
-    pub(super) generation: u32,
 }
 
 /// What ends a sleep.

@@ -19,6 +19,7 @@
 use super::deadline::Deadline;
 use super::here::{try_with, with};
 use super::park::{Wake, breathe, park, unpark};
+use super::slots::{SlotKey, Slots};
 use super::state::{Hub, current_greenlet};
 use crate::greenlet::AnyWeakGreenlet;
 use crate::sys::poll::Interest;
@@ -37,7 +38,7 @@ pub(crate) enum Direction {
 /// A descriptor that is registered with this thread's hub. To be dropped before it is closed.
 pub(crate) struct Source {
     fd: RawFd,
-    token: u64,
+    key: SlotKey,
     inner: Rc<Inner>,
 }
 
@@ -56,41 +57,17 @@ struct Side {
     waiting: RefCell<Vec<(u64, AnyWeakGreenlet)>>,
 }
 
-/// A thread's sources, by slot.
+/// A thread's sources.
 #[derive(Default)]
 pub(super) struct Sources {
-    slots: Vec<(u32, Option<Rc<Inner>>)>,
-    free: Vec<u32>,
+    all: Slots<Rc<Inner>>,
     /// How many greenlets wait for an event.
     waiting: usize,
 }
 
 impl Sources {
-    fn insert(&mut self, inner: Rc<Inner>) -> u64 {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push((0, None));
-            u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 descriptors")
-        });
-        let (generation, place) = &mut self.slots[slot as usize];
-        *place = Some(inner);
-        u64::from(*generation) << 32 | u64::from(slot)
-    }
-
-    fn remove(&mut self, token: u64) -> Option<Rc<Inner>> {
-        let slot = token as u32;
-        let (generation, place) = &mut self.slots[slot as usize];
-        *generation = generation.wrapping_add(1);
-        self.free.push(slot);
-        place.take()
-    }
-
-    fn get(&self, token: u64) -> Option<Rc<Inner>> {
-        let (generation, inner) = self.slots.get(token as u32 as usize)?;
-        if u64::from(*generation) == token >> 32 { inner.clone() } else { None }
-    }
-
     pub(super) fn is_empty(&self) -> bool {
-        self.slots.len() == self.free.len()
+        self.all.len() == 0
     }
 
     /// Whether anybody waits for an event.
@@ -102,7 +79,8 @@ impl Sources {
 impl Hub {
     /// Notes what has happened to a descriptor.
     pub(super) fn note(&self, token: u64, interest: Interest) {
-        let Some(inner) = self.sources.borrow().get(token) else { return };
+        let inner = self.sources.borrow().all.get(SlotKey::from_bits(token)).cloned();
+        let Some(inner) = inner else { return };
         inner.hung_up.set(inner.hung_up.get() || interest.hung_up);
         for (side, is_ready) in [(&inner.read, interest.read), (&inner.write, interest.write)] {
             if is_ready {
@@ -125,9 +103,9 @@ impl Source {
     pub(crate) fn new(fd: RawFd) -> io::Result<Self> {
         with(|hub| {
             let inner = Rc::new(Inner::default());
-            let token = hub.sources.borrow_mut().insert(Rc::clone(&inner));
-            let source = Source { fd, token, inner };
-            hub.epoll()?.add(fd, token)?;
+            let key = hub.sources.borrow_mut().all.insert(Rc::clone(&inner));
+            let source = Source { fd, key, inner };
+            hub.epoll()?.add(fd, key.to_bits())?;
             Ok(source)
         })
     }
@@ -230,7 +208,8 @@ impl Source {
 impl Drop for Source {
     fn drop(&mut self) {
         try_with(|hub| {
-            drop(hub.sources.borrow_mut().remove(self.token));
+            let inner = hub.sources.borrow_mut().all.remove(self.key);
+            drop(inner);
             if let Ok(epoll) = hub.epoll() {
                 // Else a copy of the descriptor would keep it registered.
                 epoll.remove(self.fd);

@@ -8,7 +8,7 @@
 //! - `spawn.rs` makes coroutines, `limit.rs` time limits of them, `deadline.rs` moments;
 //! - `io.rs` waits for descriptors;
 //! - `ready.rs`, `timers.rs`, `inbox.rs` hold what is ready, what is to happen at a time, and what comes
-//!   from other threads; `remote.rs` who can be woken by these;
+//!   from other threads; `remote.rs` who can be woken by these, `slots.rs` by which keys;
 //! - `task.rs` is what the hub knows about a coroutine, `deadlock.rs` what it says when all are stuck.
 //!
 //! The hub does not know what a coroutine returns, nor who joins it.
@@ -23,6 +23,7 @@ mod park;
 mod ready;
 mod remote;
 mod run;
+mod slots;
 mod spawn;
 mod state;
 mod task;

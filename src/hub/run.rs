@@ -96,7 +96,7 @@ impl Hub {
             }
             let next = self.timers.borrow().next();
             let limit = next.map(|next| next.saturating_sub(self.polled.get()));
-            let can_be_woken = self.remotes.borrow().count() > 0
+            let can_be_woken = self.remotes.borrow().len() > 0
                 || Arc::strong_count(&self.outside) > 1
                 || self.sources.borrow().are_waited_for();
             if limit.is_none() && !can_be_woken {
@@ -113,7 +113,7 @@ impl Hub {
         for message in self.inbox.take() {
             match message {
                 Message::Unpark(key) => {
-                    let greenlet = self.remotes.borrow().get(key);
+                    let greenlet = self.remotes.borrow().get(key).cloned();
                     if let Some(greenlet) = greenlet {
                         self.unpark(&greenlet);
                     }

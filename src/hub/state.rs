@@ -8,7 +8,7 @@ use super::io::Sources;
 use super::limit::LimitPassed;
 use super::park::{HUB, QUEUED, ROOT};
 use super::ready::Ready;
-use super::remote::Remotes;
+use super::slots::Slots;
 use super::task::{self, Interrupt, Task, TaskRef};
 use super::timers::Timers;
 use crate::greenlet::scheduled::{self, DetachedSpec, Owner, Payload};
@@ -37,7 +37,8 @@ pub(super) struct Hub {
     pub(super) epoll: OnceCell<Epoll>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) sources: RefCell<Sources>,
-    pub(super) remotes: RefCell<Remotes>,
+    /// Who is registered to be woken from elsewhere.
+    pub(super) remotes: RefCell<Slots<AnyWeakGreenlet>>,
     /// Counts, by its copies, the [`RemoteHub`]s that there are.
     pub(super) outside: Arc<()>,
     pub(super) main_task: Rc<Task>,
@@ -95,7 +96,7 @@ impl Hub {
             epoll: OnceCell::new(),
             inbox: Arc::new(Inbox::new(Signal::new())),
             sources: RefCell::new(Sources::default()),
-            remotes: RefCell::new(Remotes::default()),
+            remotes: RefCell::new(Slots::default()),
             outside: Arc::new(()),
             main_task,
             next_id: Cell::new(1),
