@@ -1,57 +1,15 @@
-//! What the tests share.
+//! What the tests share, beside what `tests/it` has.
 
-use std::cell::RefCell;
+pub(crate) use crate::common::{LONG, Log, ms, panic_message};
+
 use std::env;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Output};
-use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use switchgrass::{JoinError, sleep};
 
-/// Longer than any test lasts.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
-
 /// Which [`until`] does not exceed.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-pub(crate) fn ms(count: u64) -> Duration {
-    Duration::from_millis(count)
-}
-
-/// What happened, in order, on one thread.
-#[derive(Clone, Default)]
-pub(crate) struct Log(Rc<RefCell<Vec<String>>>);
-
-impl Log {
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
-    pub(crate) fn add(&self, entry: impl ToString) {
-        self.0.borrow_mut().push(entry.to_string());
-    }
-
-    pub(crate) fn take(&self) -> Vec<String> {
-        self.0.take()
-    }
-
-    /// Adds `entry` when it is dropped.
-    pub(crate) fn guard(&self, entry: impl ToString) -> Guard {
-        Guard { log: self.clone(), entry: entry.to_string() }
-    }
-}
-
-pub(crate) struct Guard {
-    log: Log,
-    entry: String,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.log.add(&self.entry);
-    }
-}
 
 /// Something that threads wait for without any of the library.
 #[derive(Clone, Default)]
@@ -89,15 +47,6 @@ pub(crate) fn message(payload: Box<dyn std::any::Any + Send>) -> String {
     match payload.downcast::<String>() {
         Ok(message) => *message,
         Err(payload) => payload.downcast_ref::<&str>().expect("a message").to_string(),
-    }
-}
-
-/// The message of the panic that `f` ends by.
-#[track_caller]
-pub(crate) fn panic_message<R>(f: impl FnOnce() -> R) -> String {
-    match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(_) => panic!("no panic"),
-        Err(payload) => message(payload),
     }
 }
 
