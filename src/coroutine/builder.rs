@@ -2,7 +2,7 @@
 //! Coroutines that are to be like this or like that.
 
 use super::join::JoinHandle;
-use super::packet::Packet;
+use super::packet::{Packet, Unbegun};
 use crate::greenlet::BuildError;
 use crate::greenlet::scheduled::DetachedSpec;
 use crate::hub::{self, Deadline, Start, Task};
@@ -97,9 +97,9 @@ pub(super) fn spawn_as<T: 'static>(
 ) -> Result<JoinHandle<T>, BuildError> {
     let id = hub::next_id();
     let packet = Rc::new(Packet::new(Task::new(id, name, Some(site))));
-    let own = Rc::clone(&packet);
+    let unbegun = Unbegun::new(Rc::clone(&packet), body);
     let owner = Rc::<Packet<T>>::clone(&packet);
-    let greenlet = hub::spawn(spec, start, owner, move |()| own.run(body))?;
+    let greenlet = hub::spawn(spec, start, owner, move |()| unbegun.run())?;
     let _ = packet.head.task.greenlet.set(greenlet);
     Ok(JoinHandle::new(packet))
 }

@@ -9,7 +9,7 @@ use crate::hub::{self, Deadline, TaskRef, Wake};
 use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -118,16 +118,9 @@ impl Coroutine {
             return hub::interrupt(task.clone(), payload);
         }
         let Some(head) = Head::of(task) else { return };
-        hub::forget_start(task);
-        // Its body may drop things of the user's.
-        let dropped = catch_unwind(AssertUnwindSafe(|| greenlet.discard()));
-        if !head.is_finished() {
-            head.fail(payload);
-            head.finish(|| task.clone());
-        }
-        if let Err(payload) = dropped {
-            resume_unwind(payload);
-        }
+        head.fail(payload);
+        // When its body is gone, the coroutine has ended.
+        greenlet.discard();
     }
 
     /// [`Coroutine::kill`], and waits for its end, for at most `limit` (`None`: for ever). Whether it has

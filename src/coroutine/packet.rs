@@ -108,6 +108,38 @@ impl<T: 'static> Packet<T> {
     }
 }
 
+/// A body that has not begun. Dropped as such, by whomever, its coroutine has ended when the body is gone.
+pub(super) struct Unbegun<T: 'static, F> {
+    /// Declared first, so that it is dropped first.
+    body: F,
+    end: EndUnbegun<T>,
+}
+
+/// Ends a coroutine when it is dropped, unless it has begun.
+struct EndUnbegun<T: 'static>(Option<Rc<Packet<T>>>);
+
+impl<T: 'static, F: FnOnce() -> T> Unbegun<T, F> {
+    #[inline]
+    pub(super) fn new(packet: Rc<Packet<T>>, body: F) -> Self {
+        Unbegun { body, end: EndUnbegun(Some(packet)) }
+    }
+
+    #[inline]
+    pub(super) fn run(mut self) {
+        let packet = self.end.0.take().expect("taken here and when dropped");
+        packet.run(self.body);
+    }
+}
+
+impl<T: 'static> Drop for EndUnbegun<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(packet) = self.0.take() {
+            packet.head.end_unbegun(|| TaskRef(Rc::<Packet<T>>::clone(&packet)));
+        }
+    }
+}
+
 impl<T: 'static> Owner for Packet<T> {
     fn as_any(&self) -> &dyn Any {
         &self.head.task
@@ -152,6 +184,15 @@ impl Head {
             JoinError::Panicked(payload)
         };
         self.failure.set(Some(error));
+    }
+
+    /// Ends a coroutine that has not begun: as it was said by [`Head::fail`], or else as killed.
+    #[cold]
+    fn end_unbegun(&self, task: impl FnOnce() -> TaskRef) {
+        hub::forget_start(&self.task);
+        let failure = self.failure.take().unwrap_or(JoinError::Killed);
+        self.failure.set(Some(failure));
+        self.finish(task);
     }
 
     fn report(&self, payload: &Payload) {

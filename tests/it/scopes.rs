@@ -510,3 +510,20 @@ fn children_that_come_late_are_killed() {
     }));
     assert_eq!(left.unwrap_err().downcast_ref(), Some(&"cancelled"));
 }
+
+/// Ended by hand before it has begun, a child has ended for its scope as well, and for who joins it.
+#[test]
+fn a_child_that_is_ended_by_hand_before_it_begins() {
+    let log = Log::new();
+    let (guard, kept) = (log.guard("body dropped"), RefCell::new(None));
+    scope(|scope| {
+        let child = scope.spawn(move || drop(guard));
+        let other = spawn(|| ());
+        greenlet::unwind_all();
+        assert!(child.coroutine().is_finished() && other.is_finished());
+        assert!(matches!(child.join(), Err(JoinError::Killed)));
+        kept.replace(Some(other));
+    });
+    assert_eq!(log.take(), ["body dropped"]);
+    assert!(matches!(kept.take().unwrap().join(), Err(JoinError::Killed)));
+}
