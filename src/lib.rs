@@ -5,6 +5,7 @@ pub mod coroutine;
 pub mod generator;
 pub mod greenlet;
 mod hub;
+pub mod io;
 pub mod net;
 pub mod pool;
 pub mod stack;

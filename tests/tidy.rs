@@ -14,6 +14,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("hub", 3),
     ("sync", 4),
     ("coroutine", 5),
+    ("io", 6),
     ("pool", 6),
     ("thread", 6),
     ("net", 7),

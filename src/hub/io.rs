@@ -173,6 +173,11 @@ impl Source {
         Ok(())
     }
 
+    /// Has the current greenlet woken by every event, until what this returns is dropped.
+    pub(crate) fn watch(&self, direction: Direction) -> impl Sized + '_ {
+        Place::new(&self.inner, direction)
+    }
+
     /// Says that nothing is known, so that [`Source::wait`] waits for the next event.
     pub(crate) fn expect_event(&self, direction: Direction) {
         self.side(direction).is_blocked.set(true);

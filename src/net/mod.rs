@@ -5,10 +5,9 @@
 //! hub once and for its life, and stays on that thread.
 //!
 //! `socket.rs` is what all have in common; `tcp.rs`, `unix.rs`, `udp.rs` are the types; `addr.rs` looks up
-//! names; `server.rs` takes connections; `ready.rs` waits for other descriptors.
+//! names; `server.rs` takes connections.
 
 mod addr;
-mod ready;
 mod server;
 mod socket;
 mod tcp;
@@ -16,7 +15,6 @@ mod udp;
 mod unix;
 
 pub use addr::ToSocketAddrs;
-pub use ready::{wait_readable, wait_writable};
 pub use server::{Listen, StreamServer};
 pub use std::net::{Shutdown, SocketAddr};
 pub use tcp::{TcpListener, TcpReadHalf, TcpStream, TcpWriteHalf};

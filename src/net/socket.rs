@@ -1,145 +1,7 @@
 #![forbid(unsafe_code)]
-//! What all sockets have in common.
+//! What the types of sockets have in common.
 
-use crate::hub::{Deadline, Direction, Source};
-use std::cell::Cell;
-use std::fmt;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
-
-/// A socket of std's that does not block, and its place in the hub.
-pub(super) struct Socket<T> {
-    /// Declared first: it leaves the hub before the descriptor is closed.
-    source: Source,
-    inner: T,
-    read_limit: Cell<Option<Duration>>,
-    write_limit: Cell<Option<Duration>>,
-    is_closed: Cell<bool>,
-}
-
-impl<T: AsFd> Socket<T> {
-    /// Takes over a socket that does not block.
-    pub(super) fn new(inner: T) -> io::Result<Self> {
-        let source = Source::new(inner.as_fd().as_raw_fd())?;
-        Ok(Socket {
-            source,
-            inner,
-            read_limit: Cell::new(None),
-            write_limit: Cell::new(None),
-            is_closed: Cell::new(false),
-        })
-    }
-
-    #[inline]
-    pub(super) fn inner(&self) -> &T {
-        &self.inner
-    }
-
-    pub(super) fn into_inner(self) -> T {
-        let Socket { source, inner, .. } = self;
-        drop(source);
-        inner
-    }
-
-    /// Makes a call that reads, and waits as long as it would block.
-    #[inline]
-    #[track_caller]
-    pub(super) fn read<R>(
-        &self,
-        purpose: &'static str,
-        mut call: impl FnMut(&T) -> io::Result<R>,
-    ) -> io::Result<R> {
-        self.attempt(Direction::Read, purpose, self.read_limit.get(), || call(&self.inner))
-    }
-
-    /// As [`Socket::read`], of a stream, where to get less than `room` is to have got all there was.
-    #[inline]
-    #[track_caller]
-    pub(super) fn read_stream(
-        &self,
-        purpose: &'static str,
-        room: usize,
-        call: impl FnMut(&T) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        let got = self.read(purpose, call)?;
-        if got > 0 && got < room {
-            self.source.is_drained();
-        }
-        Ok(got)
-    }
-
-    /// Makes a call that writes, and waits as long as it would block.
-    #[inline]
-    #[track_caller]
-    pub(super) fn write<R>(
-        &self,
-        purpose: &'static str,
-        mut call: impl FnMut(&T) -> io::Result<R>,
-    ) -> io::Result<R> {
-        self.attempt(Direction::Write, purpose, self.write_limit.get(), || call(&self.inner))
-    }
-
-    #[inline]
-    #[track_caller]
-    fn attempt<R>(
-        &self,
-        direction: Direction,
-        purpose: &'static str,
-        limit: Option<Duration>,
-        call: impl FnMut() -> io::Result<R>,
-    ) -> io::Result<R> {
-        if self.is_closed.get() {
-            return Err(io::Error::from_raw_os_error(libc::EBADF));
-        }
-        let deadline = limit.and_then(Deadline::after);
-        self.source.attempt(direction, purpose, deadline, call)
-    }
-
-    /// Waits until a connection that was begun has been made, or has failed.
-    pub(super) fn wait_until_connected(&self, deadline: Option<Deadline>) -> io::Result<()> {
-        self.source.expect_event(Direction::Write);
-        self.source.wait(Direction::Write, "TcpStream::connect", deadline)
-    }
-
-    pub(super) fn close(&self) {
-        self.is_closed.set(true);
-        self.source.close();
-    }
-
-    pub(super) fn read_limit(&self) -> Option<Duration> {
-        self.read_limit.get()
-    }
-
-    pub(super) fn write_limit(&self) -> Option<Duration> {
-        self.write_limit.get()
-    }
-
-    pub(super) fn set_read_limit(&self, limit: Option<Duration>) -> io::Result<()> {
-        self.read_limit.set(check(limit)?);
-        Ok(())
-    }
-
-    pub(super) fn set_write_limit(&self, limit: Option<Duration>) -> io::Result<()> {
-        self.write_limit.set(check(limit)?);
-        Ok(())
-    }
-}
-
-/// As std has it: a limit of zero is an error.
-fn check(limit: Option<Duration>) -> io::Result<Option<Duration>> {
-    if limit == Some(Duration::ZERO) {
-        let message = "a time limit of zero would never be kept: use None for no limit";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-    }
-    Ok(limit)
-}
-
-impl<T: fmt::Debug> fmt::Debug for Socket<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
-    }
-}
+pub(super) use crate::io::Descriptor as Socket;
 
 /// What every socket type has: its descriptor, its time limits, an end.
 macro_rules! common {
@@ -153,7 +15,7 @@ macro_rules! common {
             /// If it cannot be set so, or there is no place for it in the hub.
             pub fn from_std(socket: $std) -> io::Result<Self> {
                 socket.set_nonblocking(true)?;
-                Ok($type { socket: Socket::new(socket)? })
+                Ok($type { socket: Socket::of_nonblocking(socket)? })
             }
 
             /// The socket as std has it, blocking, for whichever thread.
@@ -173,9 +35,10 @@ macro_rules! common {
             ///
             /// As std's.
             pub fn try_clone(&self) -> io::Result<Self> {
-                let clone = $type { socket: Socket::new(self.socket.inner().try_clone()?)? };
-                clone.socket.set_read_limit(self.socket.read_limit())?;
-                clone.socket.set_write_limit(self.socket.write_limit())?;
+                let clone =
+                    $type { socket: Socket::of_nonblocking(self.socket.get_ref().try_clone()?)? };
+                clone.socket.set_read_timeout(self.socket.read_timeout())?;
+                clone.socket.set_write_timeout(self.socket.write_timeout())?;
                 Ok(clone)
             }
 
@@ -195,19 +58,19 @@ macro_rules! common {
             ///
             /// As std's.
             pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-                self.socket.inner().take_error()
+                self.socket.get_ref().take_error()
             }
         }
 
         impl std::os::fd::AsFd for $type {
             fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-                self.socket.inner().as_fd()
+                self.socket.get_ref().as_fd()
             }
         }
 
         impl std::os::fd::AsRawFd for $type {
             fn as_raw_fd(&self) -> std::os::fd::RawFd {
-                self.socket.inner().as_raw_fd()
+                self.socket.get_ref().as_raw_fd()
             }
         }
 
@@ -225,7 +88,7 @@ macro_rules! limits {
         impl $type {
             /// For how long a read waits at most. `None` is for ever, as in the beginning.
             pub fn read_timeout(&self) -> Option<std::time::Duration> {
-                self.socket.read_limit()
+                self.socket.read_timeout()
             }
 
             /// Sets for how long a read waits at most: then it fails with
@@ -235,12 +98,12 @@ macro_rules! limits {
             ///
             /// If it is zero.
             pub fn set_read_timeout(&self, limit: Option<std::time::Duration>) -> io::Result<()> {
-                self.socket.set_read_limit(limit)
+                self.socket.set_read_timeout(limit)
             }
 
             /// For how long a write waits at most. `None` is for ever, as in the beginning.
             pub fn write_timeout(&self) -> Option<std::time::Duration> {
-                self.socket.write_limit()
+                self.socket.write_timeout()
             }
 
             /// Sets for how long a write waits at most: then it fails with
@@ -250,7 +113,7 @@ macro_rules! limits {
             ///
             /// If it is zero.
             pub fn set_write_timeout(&self, limit: Option<std::time::Duration>) -> io::Result<()> {
-                self.socket.set_write_limit(limit)
+                self.socket.set_write_timeout(limit)
             }
         }
     };

@@ -91,7 +91,7 @@ impl TcpStream {
 
     fn connect_until(address: &SocketAddr, deadline: Option<Deadline>) -> io::Result<Self> {
         let stream = net::TcpStream::from(begin_to_connect(address)?);
-        let stream = TcpStream { socket: Socket::new(stream)? };
+        let stream = TcpStream { socket: Socket::of_nonblocking(stream)? };
         stream.socket.wait_until_connected(deadline)?;
         match stream.take_error()? {
             Some(error) => Err(error),
@@ -122,7 +122,7 @@ impl TcpStream {
     ///
     /// As std's.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.socket.inner().shutdown(how)
+        self.socket.get_ref().shutdown(how)
     }
 
     /// The address of the other end.
@@ -131,7 +131,7 @@ impl TcpStream {
     ///
     /// As std's.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.inner().peer_addr()
+        self.socket.get_ref().peer_addr()
     }
 
     /// The address of this end.
@@ -140,7 +140,7 @@ impl TcpStream {
     ///
     /// As std's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.inner().local_addr()
+        self.socket.get_ref().local_addr()
     }
 
     /// Whether small packets are sent at once.
@@ -149,7 +149,7 @@ impl TcpStream {
     ///
     /// As std's.
     pub fn nodelay(&self) -> io::Result<bool> {
-        self.socket.inner().nodelay()
+        self.socket.get_ref().nodelay()
     }
 
     /// Sets whether small packets are sent at once.
@@ -158,7 +158,7 @@ impl TcpStream {
     ///
     /// As std's.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        self.socket.inner().set_nodelay(nodelay)
+        self.socket.get_ref().set_nodelay(nodelay)
     }
 
     /// Over how many routers a packet may go.
@@ -167,7 +167,7 @@ impl TcpStream {
     ///
     /// As std's.
     pub fn ttl(&self) -> io::Result<u32> {
-        self.socket.inner().ttl()
+        self.socket.get_ref().ttl()
     }
 
     /// Sets over how many routers a packet may go.
@@ -176,7 +176,7 @@ impl TcpStream {
     ///
     /// As std's.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        self.socket.inner().set_ttl(ttl)
+        self.socket.get_ref().set_ttl(ttl)
     }
 
     /// Two handles of the connection, one for each direction, for two coroutines. The connection is
@@ -274,6 +274,6 @@ impl TcpListener {
     ///
     /// As std's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.inner().local_addr()
+        self.socket.get_ref().local_addr()
     }
 }

@@ -51,7 +51,7 @@ impl UdpSocket {
     ///
     /// Switches if a name has to be looked up.
     pub fn connect(&self, address: impl ToSocketAddrs) -> io::Result<()> {
-        each(address, |address| self.socket.inner().connect(address))
+        each(address, |address| self.socket.get_ref().connect(address))
     }
 
     /// Waits for a datagram.
@@ -146,7 +146,7 @@ impl UdpSocket {
     ///
     /// As std's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.inner().local_addr()
+        self.socket.get_ref().local_addr()
     }
 
     /// The address that it is connected to.
@@ -155,7 +155,7 @@ impl UdpSocket {
     ///
     /// As std's.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.inner().peer_addr()
+        self.socket.get_ref().peer_addr()
     }
 
     /// Whether it may send to all at once.
@@ -164,7 +164,7 @@ impl UdpSocket {
     ///
     /// As std's.
     pub fn broadcast(&self) -> io::Result<bool> {
-        self.socket.inner().broadcast()
+        self.socket.get_ref().broadcast()
     }
 
     /// Sets whether it may send to all at once.
@@ -173,6 +173,6 @@ impl UdpSocket {
     ///
     /// As std's.
     pub fn set_broadcast(&self, broadcast: bool) -> io::Result<()> {
-        self.socket.inner().set_broadcast(broadcast)
+        self.socket.get_ref().set_broadcast(broadcast)
     }
 }

@@ -82,7 +82,7 @@ impl UnixStream {
     ///
     /// As std's.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.socket.inner().shutdown(how)
+        self.socket.get_ref().shutdown(how)
     }
 
     /// The address of the other end.
@@ -91,7 +91,7 @@ impl UnixStream {
     ///
     /// As std's.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.inner().peer_addr()
+        self.socket.get_ref().peer_addr()
     }
 
     /// The address of this end.
@@ -100,7 +100,7 @@ impl UnixStream {
     ///
     /// As std's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.inner().local_addr()
+        self.socket.get_ref().local_addr()
     }
 }
 
@@ -159,7 +159,7 @@ impl UnixListener {
     ///
     /// As std's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.inner().local_addr()
+        self.socket.get_ref().local_addr()
     }
 }
 
@@ -218,7 +218,7 @@ impl UnixDatagram {
     ///
     /// As std's.
     pub fn connect(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        self.socket.inner().connect(path)
+        self.socket.get_ref().connect(path)
     }
 
     /// Waits for a datagram.
@@ -296,7 +296,7 @@ impl UnixDatagram {
     ///
     /// As std's.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.socket.inner().shutdown(how)
+        self.socket.get_ref().shutdown(how)
     }
 
     /// The address of this socket.
@@ -305,6 +305,6 @@ impl UnixDatagram {
     ///
     /// As std's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.inner().local_addr()
+        self.socket.get_ref().local_addr()
     }
 }

@@ -52,6 +52,7 @@ pub use queue::{
 };
 pub use rlock::{NotOwned, RLock, RLockGuard};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub(crate) use select::sealed;
 pub use select::{Selectable, select, select_timeout};
 pub use semaphore::{BoundedSemaphore, ReleasedTooOften, Semaphore};
 pub use sharing::{Local, Shared, Sharing};

@@ -4,6 +4,7 @@
 
 pub(crate) mod alternate_stack;
 pub(crate) mod clock;
+pub(crate) mod descriptor;
 pub(crate) mod exit;
 pub(crate) mod fault;
 pub(crate) mod memory;

@@ -2,7 +2,6 @@
 
 mod closing;
 mod datagrams;
-mod ready;
 mod servers;
 mod streams;
 

@@ -1,0 +1,4 @@
+//! Whatever has a descriptor and is no socket.
+
+mod pipes;
+mod readiness;
