@@ -105,10 +105,15 @@ pub fn timeout<T>(limit: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> 
     let Some(deadline) = Deadline::after(limit) else { return Ok(f()) };
     let guard = Limit::new(deadline);
     let result = catch_unwind(AssertUnwindSafe(f));
-    let id = guard.id();
+    let (id, is_told) = (guard.id(), guard.is_told());
     drop(guard);
-    result.map_err(|payload| match payload.downcast_ref() {
-        Some(LimitPassed(passed)) if *passed == id => Elapsed(limit),
-        _ => resume_unwind(payload),
-    })
+    match result {
+        // It has cut something short, which has said so in its own way.
+        Ok(_) if is_told => Err(Elapsed(limit)),
+        Ok(value) => Ok(value),
+        Err(payload) => match payload.downcast_ref() {
+            Some(LimitPassed(passed)) if *passed == id => Err(Elapsed(limit)),
+            _ => resume_unwind(payload),
+        },
+    }
 }

@@ -24,7 +24,7 @@ const LISTED: usize = 100;
 pub(super) fn report(hub: &Hub) {
     // In a destructor it ends the process, with its message: better than waiting for ever.
     let payload = Box::new(Deadlock(text(hub)));
-    let interrupt = Interrupt { id: 0, depth: usize::MAX, payload };
+    let interrupt = Interrupt::new(0, usize::MAX, payload);
     hub.interrupt(&hub.main_task, interrupt, false);
 }
 

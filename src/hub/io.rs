@@ -35,6 +35,17 @@ pub(crate) enum Direction {
     Write,
 }
 
+/// How a wait has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Event,
+    TimedOut,
+    /// The source was closed.
+    Closed,
+    #[cfg(feature = "monkey")]
+    Interrupted,
+}
+
 /// A descriptor that is registered with this thread's hub. To be dropped before it is closed.
 pub(crate) struct Source {
     fd: RawFd,
@@ -144,6 +155,7 @@ impl Source {
 
     /// Notes that a read has got less than it could: there is nothing more, until an event says so. Not of
     /// a stream whose other end may be closed: the event that says that may have come.
+    #[inline]
     pub(crate) fn is_drained(&self) {
         if !self.inner.hung_up.get() {
             self.inner.read.is_blocked.set(true);
@@ -157,20 +169,36 @@ impl Source {
         purpose: &'static str,
         deadline: Option<Deadline>,
     ) -> io::Result<()> {
+        match self.wait_by(direction, || park(purpose, deadline)) {
+            Ended::Event => Ok(()),
+            Ended::Closed => Err(io::Error::from_raw_os_error(libc::EBADF)),
+            _ => {
+                let message = format!("{purpose} has timed out");
+                Err(io::Error::new(io::ErrorKind::TimedOut, message))
+            }
+        }
+    }
+
+    /// As [`Source::wait`], by another way of parking.
+    pub(crate) fn wait_by(&self, direction: Direction, mut park: impl FnMut() -> Wake) -> Ended {
         let side = self.side(direction);
         let _place = Place::new(&self.inner, direction);
         while side.is_blocked.get() {
             if self.inner.is_closed.get() {
-                return Err(io::Error::from_raw_os_error(libc::EBADF));
+                return Ended::Closed;
             }
-            if park(purpose, deadline) == Wake::TimedOut && side.is_blocked.get() {
-                return Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    format!("{purpose} has timed out"),
-                ));
+            let wake = park();
+            if !side.is_blocked.get() {
+                break;
+            }
+            match wake {
+                Wake::Unparked => {}
+                Wake::TimedOut => return Ended::TimedOut,
+                #[cfg(feature = "monkey")]
+                Wake::Interrupted => return Ended::Interrupted,
             }
         }
-        Ok(())
+        Ended::Event
     }
 
     /// Has the current greenlet woken by every event, until what this returns is dropped.

@@ -34,6 +34,12 @@ impl Limit {
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
+
+    /// Whether it has passed, and has cut short a call in which nothing may be raised.
+    pub(crate) fn is_told(&self) -> bool {
+        let interrupts = self.task.interrupts.borrow();
+        interrupts.iter().any(|interrupt| interrupt.id == self.id && interrupt.is_told)
+    }
 }
 
 impl Drop for Limit {

@@ -4,7 +4,8 @@
 //! of all coroutines, looks for events and sleeps; everybody else hands over directly.
 //!
 //! - `state.rs` is what a thread's hub keeps, and `here.rs` where it is found;
-//! - `park.rs` is the blocking primitive, and `run.rs` what the hub's greenlet does;
+//! - `park.rs` is the blocking primitive, `quiet.rs` the same for callers that must not unwind, and `run.rs`
+//!   what the hub's greenlet does;
 //! - `spawn.rs` makes coroutines, `limit.rs` time limits of them, `deadline.rs` moments;
 //! - `io.rs` waits for descriptors;
 //! - `ready.rs`, `timers.rs`, `inbox.rs` hold what is ready, what is to happen at a time, and what comes
@@ -20,6 +21,8 @@ mod inbox;
 mod io;
 mod limit;
 mod park;
+#[cfg(feature = "monkey")]
+mod quiet;
 mod ready;
 mod remote;
 mod run;
@@ -30,9 +33,15 @@ mod task;
 mod timers;
 
 pub(crate) use deadline::Deadline;
+#[cfg(feature = "monkey")]
+pub(crate) use io::Ended;
 pub(crate) use io::{Direction, Source};
 pub(crate) use limit::{Limit, LimitPassed};
 pub(crate) use park::{Wake, park, unpark, yield_now};
+#[cfg(feature = "monkey")]
+pub(crate) use quiet::{
+    Interrupts, breathe_quietly, may_wait, park_quietly, tell_interrupts, yield_quietly,
+};
 pub(crate) use remote::{Registration, RemoteHub, Unparker};
 pub(crate) use spawn::{Start, begin, forget_start, spawn};
 pub(crate) use state::{call, current_greenlet, current_task, interrupt, next_id, raise_later};

@@ -44,6 +44,9 @@ pub(crate) enum Wake {
     Unparked,
     /// Its deadline has passed.
     TimedOut,
+    /// Something is to be raised in it, which it does not allow. Only of a wait that says so (`quiet.rs`).
+    #[cfg(feature = "monkey")]
+    Interrupted,
 }
 
 /// Suspends the current greenlet until it is woken or `deadline` has passed.
@@ -180,12 +183,18 @@ impl Hub {
     #[inline(always)]
     #[track_caller]
     fn suspend(&self, me: &AnyWeakGreenlet, next: Option<AnyWeakGreenlet>) {
-        let suspended = Suspended(me);
-        self.leave(next);
-        drop(suspended);
+        self.suspend_quietly(me, next);
         if me.mark() & INTERRUPTED != 0 {
             self.raise(me);
         }
+    }
+
+    /// As `suspend`, and raises nothing.
+    #[inline(always)]
+    pub(super) fn suspend_quietly(&self, me: &AnyWeakGreenlet, next: Option<AnyWeakGreenlet>) {
+        let suspended = Suspended(me);
+        self.leave(next);
+        drop(suspended);
     }
 
     #[inline]
@@ -227,7 +236,7 @@ impl Hub {
     }
 
     /// The hub's own greenlet, to look for events.
-    fn poller(&self) -> AnyWeakGreenlet {
+    pub(super) fn poller(&self) -> AnyWeakGreenlet {
         self.why.set(Why::Poll);
         self.context.clone()
     }
@@ -247,7 +256,7 @@ impl Hub {
     /// Counts a change from one to another. Whether it is time to look for events: after a millisecond at
     /// the latest, seen at one of the next changes.
     #[inline(always)]
-    fn tick(&self) -> bool {
+    pub(super) fn tick(&self) -> bool {
         let left = self.ticks.get();
         if left > 0 {
             self.ticks.set(left - 1);
@@ -306,19 +315,19 @@ impl Drop for Suspended<'_> {
 }
 
 /// A timer that unparks somebody. Dropped, it does not any more.
-struct Timer<'a> {
+pub(super) struct Timer<'a> {
     hub: &'a Hub,
     key: Key,
 }
 
 impl<'a> Timer<'a> {
-    fn new(hub: &'a Hub, deadline: Deadline, greenlet: &AnyWeakGreenlet) -> Self {
+    pub(super) fn new(hub: &'a Hub, deadline: Deadline, greenlet: &AnyWeakGreenlet) -> Self {
         let fire = Fire::Unpark(greenlet.clone());
         Timer { hub, key: hub.timers.borrow_mut().insert(deadline, false, fire) }
     }
 
     /// Whether it has fired.
-    fn cancel(self) -> bool {
+    pub(super) fn cancel(self) -> bool {
         let timer = ManuallyDrop::new(self);
         let fire = timer.hub.timers.borrow_mut().remove(timer.key);
         fire.is_none()
@@ -333,10 +342,10 @@ impl Drop for Timer<'_> {
 }
 
 /// Says in a task that another greenlet than its own is parked for it.
-struct Delegate(TaskRef, Option<AnyWeakGreenlet>);
+pub(super) struct Delegate(TaskRef, Option<AnyWeakGreenlet>);
 
 impl Delegate {
-    fn new(task: TaskRef, greenlet: AnyWeakGreenlet) -> Self {
+    pub(super) fn new(task: TaskRef, greenlet: AnyWeakGreenlet) -> Self {
         let before = task.delegate.replace(Some(greenlet));
         Delegate(task, before)
     }

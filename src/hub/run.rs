@@ -64,9 +64,9 @@ impl Hub {
         let mark = target.mark();
         if mark & STATE == 0 {
             // Suspended by hand, and not here.
-            let Interrupt { id, depth, payload } = interrupt;
+            let Interrupt { id, depth, payload, .. } = interrupt;
             if let Err(SwitchError::TargetUnwinding { value }) = target.throw_any::<()>(payload) {
-                task.interrupts.borrow_mut().push(Interrupt { id, depth, payload: value });
+                task.interrupts.borrow_mut().push(Interrupt::new(id, depth, value));
                 target.set_mark(target.mark() | INTERRUPTED);
             }
             return;
@@ -130,7 +130,7 @@ impl Hub {
                 Some(Fire::Unpark(greenlet)) => self.unpark(&greenlet),
                 Some(Fire::Interrupt(task, id, depth)) => {
                     let payload = Box::new(LimitPassed(id));
-                    self.interrupt(&task, Interrupt { id, depth, payload }, false);
+                    self.interrupt(&task, Interrupt::new(id, depth, payload), false);
                 }
             }
         }

@@ -158,7 +158,7 @@ pub(crate) fn call(f: impl FnOnce() + 'static) {
 pub(crate) fn interrupt(task: TaskRef, payload: Payload) {
     with(|hub| {
         let id = hub.next_id();
-        hub.call(Call::Interrupt(task, Interrupt { id, depth: 0, payload }));
+        hub.call(Call::Interrupt(task, Interrupt::new(id, 0, payload)));
     });
 }
 
@@ -172,7 +172,7 @@ pub(crate) fn raise_later(payloads: impl IntoIterator<Item = Payload>) {
         };
         // Of a deadlock there is nothing left to be told: if it is one still, it is found again.
         let depth = task::panics(&scheduled::running());
-        (!deadlock::is_message(&payload)).then_some(Interrupt { id, depth, payload })
+        (!deadlock::is_message(&payload)).then_some(Interrupt::new(id, depth, payload))
     });
     let interrupts: Vec<_> = interrupts.collect();
     if !interrupts.is_empty() {

@@ -36,6 +36,14 @@ pub(crate) struct Interrupt {
     /// where there are more: a panic that left one of these would end the process.
     pub(crate) depth: usize,
     pub(crate) payload: Payload,
+    /// A call in which nothing may be raised has been cut short for it (see `hub/quiet.rs`).
+    pub(super) is_told: bool,
+}
+
+impl Interrupt {
+    pub(crate) fn new(id: u64, depth: usize, payload: Payload) -> Self {
+        Interrupt { id, depth, payload, is_told: false }
+    }
 }
 
 /// A task, by whatever belongs to it.
