@@ -6,6 +6,8 @@ pub mod generator;
 pub mod greenlet;
 mod hub;
 pub mod io;
+#[cfg(feature = "monkey")]
+pub mod monkey;
 pub mod net;
 pub mod pool;
 pub mod stack;

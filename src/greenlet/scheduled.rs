@@ -1,6 +1,8 @@
 #![forbid(unsafe_code)]
 //! What the hub needs of greenlets, and nobody else.
 
+#[cfg(feature = "monkey")]
+pub(crate) use super::raw::NO_THROW;
 pub(crate) use super::raw::{
     DetachedSpec, EXIT_GOES_ON, Owner, Payload, describe, for_each_alive, main, panics, running,
     set_scheduler, spawn,

@@ -51,6 +51,7 @@ pub(crate) struct Source {
     fd: RawFd,
     key: SlotKey,
     inner: Rc<Inner>,
+    has_left: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -115,7 +116,7 @@ impl Source {
         with(|hub| {
             let inner = Rc::new(Inner::default());
             let key = hub.sources.borrow_mut().all.insert(Rc::clone(&inner));
-            let source = Source { fd, key, inner };
+            let source = Source { fd, key, inner, has_left: Cell::new(false) };
             hub.epoll()?.add(fd, key.to_bits())?;
             Ok(source)
         })
@@ -206,6 +207,19 @@ impl Source {
         Place::new(&self.inner, direction)
     }
 
+    /// Whether it is known that a call would have to wait.
+    #[cfg(feature = "monkey")]
+    #[inline]
+    pub(crate) fn is_blocked(&self, direction: Direction) -> bool {
+        self.side(direction).is_blocked.get()
+    }
+
+    /// Leaves the hub now: the number may mean something else when this is dropped.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn leave(&self) {
+        self.take_out();
+    }
+
     /// Says that nothing is known, so that [`Source::wait`] waits for the next event.
     pub(crate) fn expect_event(&self, direction: Direction) {
         self.side(direction).is_blocked.set(true);
@@ -238,8 +252,12 @@ impl Source {
     }
 }
 
-impl Drop for Source {
-    fn drop(&mut self) {
+impl Source {
+    /// Once it is out, it is no more looked for: neither its key nor its number is its own then.
+    fn take_out(&self) {
+        if self.has_left.replace(true) {
+            return;
+        }
         try_with(|hub| {
             let inner = hub.sources.borrow_mut().all.remove(self.key);
             drop(inner);
@@ -248,6 +266,12 @@ impl Drop for Source {
                 epoll.remove(self.fd);
             }
         });
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.take_out();
     }
 }
 

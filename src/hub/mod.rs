@@ -40,9 +40,13 @@ pub(crate) use limit::{Limit, LimitPassed};
 pub(crate) use park::{Wake, park, unpark, yield_now};
 #[cfg(feature = "monkey")]
 pub(crate) use quiet::{
-    Interrupts, breathe_quietly, may_wait, park_quietly, tell_interrupts, yield_quietly,
+    Interrupts, Place, breathe_quietly, park_quietly, place, tell_interrupts, yield_quietly,
 };
+#[cfg(feature = "monkey")]
+pub(crate) use remote::QuietHub;
 pub(crate) use remote::{Registration, RemoteHub, Unparker};
 pub(crate) use spawn::{Start, begin, forget_start, spawn};
+#[cfg(feature = "monkey")]
+pub(crate) use state::at_end;
 pub(crate) use state::{call, current_greenlet, current_task, interrupt, next_id, raise_later};
 pub(crate) use task::{Task, TaskRef};

@@ -119,7 +119,7 @@ impl Hub {
 
     #[inline(always)]
     #[track_caller]
-    fn yield_now(&self) {
+    pub(super) fn yield_now(&self) {
         let (me, ticks) = (&*scheduled::running(), self.ticks.get());
         if me.mark() != ROOT || ticks == 0 || self.ready.is_empty() {
             return self.yield_unusually(me);

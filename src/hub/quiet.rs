@@ -12,9 +12,9 @@ use super::deadline::Deadline;
 use super::here::{here, try_with};
 use super::park::{Delegate, HUB, INTERRUPTED, PARKED, QUEUED, ROOT, Timer, Wake};
 use super::state::Hub;
-use super::task::{self, TaskRef};
-use crate::greenlet::AnyWeakGreenlet;
-use crate::greenlet::scheduled;
+use super::task::{self, Interrupt, TaskRef};
+use crate::greenlet::scheduled::{self, NO_THROW};
+use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
 
 /// What is done about what would be raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +26,28 @@ pub(crate) enum Interrupts {
     Defer,
 }
 
-/// Whether the caller may wait: this thread has a hub, and its own greenlet is not the one that runs.
-#[inline]
-pub(crate) fn may_wait() -> bool {
-    try_with(|_| scheduled::running().mark() & HUB == 0).unwrap_or(false)
+/// Where a call is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On a thread without a hub.
+    Thread,
+    /// In a hub's own greenlet, which must not wait.
+    Hub,
+    /// In a coroutine, or main beside coroutines.
+    Task,
 }
 
-/// As [`park`](super::park()), and raises nothing. To be called where [`may_wait`] is true.
+/// Where the caller is.
+#[inline]
+pub(crate) fn place() -> Place {
+    match try_with(|_| scheduled::running().mark() & HUB == 0) {
+        None => Place::Thread,
+        Some(false) => Place::Hub,
+        Some(true) => Place::Task,
+    }
+}
+
+/// As [`park`](super::park()), and raises nothing. To be called in a [`Place::Task`].
 pub(crate) fn park_quietly(
     purpose: &'static str,
     deadline: Option<Deadline>,
@@ -87,7 +102,7 @@ impl Hub {
         let timer = deadline.map(|deadline| Timer::new(self, deadline, me));
         me.set_purpose(purpose);
         me.set_mark(me.mark() | PARKED);
-        self.suspend_quietly(me, None);
+        self.suspend_shielded(me, None);
         let has_fired = timer.is_some_and(Timer::cancel);
         match is_interrupted() {
             true => Wake::Interrupted,
@@ -102,7 +117,29 @@ impl Hub {
         let _delegate = delegate(me);
         me.set_mark(me.mark() | QUEUED);
         self.ready.push(me.clone());
-        self.suspend_quietly(me, is_late.then(|| self.poller()));
+        self.suspend_shielded(me, is_late.then(|| self.poller()));
+    }
+
+    fn suspend_shielded(&self, me: &AnyWeakGreenlet, next: Option<AnyWeakGreenlet>) {
+        me.set_mark(me.mark() | NO_THROW);
+        self.suspend_quietly(me, next);
+        me.set_mark(me.mark() & !NO_THROW);
+    }
+
+    /// Tells all who wait here that their thread ends, and lets each of them have a turn: what they do then
+    /// can be unwound, unless they wait here again.
+    pub(super) fn cut_short(&self) {
+        let mut waiting = Vec::new();
+        scheduled::for_each_alive(|greenlet| {
+            if greenlet.mark() & NO_THROW != 0 {
+                waiting.extend(TaskRef::of(&greenlet));
+            }
+        });
+        for task in waiting {
+            let payload = Box::new(GreenletExit);
+            self.interrupt(&task, Interrupt::new(self.next_id(), usize::MAX, payload), false);
+        }
+        self.yield_now();
     }
 }
 

@@ -82,3 +82,32 @@ impl RemoteHub {
         self.inbox.push(Message::Call(Box::new(f)));
     }
 }
+
+/// A thread's hub, for other threads that may or may not have something for it.
+#[cfg(feature = "monkey")]
+#[derive(Clone)]
+pub(crate) struct QuietHub(Arc<Inbox>);
+
+#[cfg(feature = "monkey")]
+impl QuietHub {
+    /// This thread's.
+    pub(crate) fn here() -> Self {
+        QuietHub(with(|hub| Arc::clone(&hub.inbox)))
+    }
+
+    pub(crate) fn is_here(&self) -> bool {
+        try_with(|hub| Arc::ptr_eq(&hub.inbox, &self.0)).unwrap_or(false)
+    }
+
+    /// Has `f` run in the hub's greenlet. It must not wait.
+    pub(crate) fn call(&self, f: impl FnOnce() + Send + 'static) {
+        self.0.push(Message::Call(Box::new(f)));
+    }
+}
+
+#[cfg(feature = "monkey")]
+impl PartialEq for QuietHub {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}

@@ -43,6 +43,8 @@ pub(super) struct Hub {
     pub(super) outside: Arc<()>,
     pub(super) main_task: Rc<Task>,
     pub(super) next_id: Cell<u64>,
+    /// What is to be done last.
+    pub(super) at_end: RefCell<Vec<fn()>>,
 }
 
 /// Why the hub's greenlet has the thread.
@@ -100,6 +102,7 @@ impl Hub {
             outside: Arc::new(()),
             main_task,
             next_id: Cell::new(1),
+            at_end: RefCell::new(Vec::new()),
         })
     }
 
@@ -115,6 +118,8 @@ impl Hub {
             return;
         }
         // Their destructors may wait: the hub's greenlet is spared and still works.
+        #[cfg(feature = "monkey")]
+        self.cut_short();
         greenlet::unwind_all();
         scheduled::set_scheduler(None);
         if !cfg!(panic = "abort") {
@@ -126,6 +131,9 @@ impl Hub {
         while self.ready.pop().is_some() {}
         drop(self.timers.replace(Timers::new()));
         drop(self.remotes.take());
+        for at_end in self.at_end.take() {
+            at_end();
+        }
         drop(main.set_owner(None));
     }
 }
@@ -133,6 +141,12 @@ impl Hub {
 /// A new number, not used before on this thread.
 pub(crate) fn next_id() -> u64 {
     with(Hub::next_id)
+}
+
+/// Has `f` called when this thread's hub ends, after its coroutines.
+#[cfg(feature = "monkey")]
+pub(crate) fn at_end(f: fn()) {
+    with(|hub| hub.at_end.borrow_mut().push(f));
 }
 
 /// The greenlet that runs.

@@ -15,6 +15,7 @@ use super::counts::{add_handle, remove_handle};
 use super::handle::Hold;
 use super::report::{complain, swallow_panic};
 use super::run::drop_locals;
+use super::scheduled::NO_THROW;
 use super::switch::{deliver, receive_anything};
 use super::thread::{Arrival, Here};
 use super::types::TypeKey;
@@ -140,6 +141,13 @@ pub(super) fn raise_from_a_destructor(payload: Payload) {
     }
 }
 
+/// Whether nothing can be thrown into a suspended greenlet.
+pub(super) fn throws_are_refused(core: &Core) -> bool {
+    core.cold().unwinding.get() > 0
+        || core.accepts.get() == TypeKey::END
+        || core.mark.get() & NO_THROW != 0
+}
+
 /// Unwinds a suspended greenlet, by throwing a [`GreenletExit`] into it, and comes back. Its end comes here
 /// and not to its parent. Never unwinds: returns what was thrown into the current greenlet meanwhile.
 ///
@@ -160,8 +168,14 @@ pub(super) fn try_unwind(here: Here, core: &Core, awaited: TypeKey) -> Option<Pa
         complain(&core, "cannot be unwound under panic = \"abort\"");
         return None;
     }
-    if cold.unwinding.get() > 0 || core.accepts.get() == TypeKey::END {
-        complain(&core, "is suspended in a destructor while it unwinds");
+    if throws_are_refused(&core) {
+        complain(
+            &core,
+            match core.mark.get() & NO_THROW {
+                0 => "is suspended in a destructor while it unwinds",
+                _ => "is suspended in a call that cannot be unwound",
+            },
+        );
         return None;
     }
     // Both have a handle for the time being: dropping something is not leaving, and being dropped is not

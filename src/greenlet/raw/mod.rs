@@ -40,6 +40,8 @@ pub(crate) use self::core::{Core, Life, Locals};
 pub(crate) use self::create::Spec;
 pub use self::handle::{Greenlet, Untyped, WeakGreenlet};
 pub(crate) use self::report::describe;
+#[cfg(feature = "monkey")]
+pub(crate) use self::scheduled::NO_THROW;
 pub(crate) use self::scheduled::{
     DetachedSpec, EXIT_GOES_ON, Owner, for_each_alive, main, panics, running, set_scheduler, spawn,
 };

@@ -24,6 +24,10 @@ use std::rc::Rc;
 /// well. What is to end is not this one greenlet, but all that it works for.
 pub(crate) const EXIT_GOES_ON: u8 = 0b1000_0000;
 
+/// A bit of the mark: nothing may be thrown into the greenlet where it is suspended, since its callers there
+/// do not unwind.
+pub(crate) const NO_THROW: u8 = 0b0100_0000;
+
 /// What a scheduler knows about one of its greenlets.
 pub(crate) trait Owner: Any {
     /// What the scheduler itself knows.

@@ -145,7 +145,7 @@ pub(super) fn throw<R: 'static>(
         trace(here, TraceKind::Throw, &node);
         resume_unwind(payload);
     }
-    if node.cold().unwinding.get() > 0 || node.accepts.get() == TypeKey::END {
+    if end::throws_are_refused(&node) {
         return Err(SwitchError::TargetUnwinding { value: payload });
     }
     let arrival = if is_exit && passed { Arrival::Exit } else { Arrival::Throw(payload) };

@@ -1,0 +1,56 @@
+#![forbid(unsafe_code)]
+//! Whether a call is ours to make cooperative.
+
+use super::What;
+use crate::hub::{Place, place};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// A bit for each kind of call that is patched.
+static PATCHED: AtomicU32 = AtomicU32::new(0);
+
+/// What is known about a symbol at run time.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) symbol: &'static str,
+    pub(super) what: What,
+    /// So many calls held up a hub's thread.
+    pub(super) blocked: AtomicU64,
+}
+
+impl Row {
+    pub(super) const fn new(symbol: &'static str, what: What) -> Self {
+        Row { symbol, what, blocked: AtomicU64::new(0) }
+    }
+
+    /// A call is made that may hold up the thread of a hub.
+    #[cold]
+    pub(super) fn count_blocked(&self) {
+        self.blocked.fetch_add(1, Relaxed);
+    }
+}
+
+pub(super) fn patch(what: u32) {
+    PATCHED.fetch_or(what, Relaxed);
+}
+
+#[inline(always)]
+pub(super) fn is_patched(what: What) -> bool {
+    PATCHED.load(Relaxed) & what.bit() != 0
+}
+
+/// Whether a call is made by a coroutine, or by main beside coroutines, and is patched. In a hub's own
+/// greenlet, in a callback that is, there is nobody to switch to.
+#[inline(always)]
+pub(super) fn is_cooperative(row: &Row) -> bool {
+    if !is_patched(row.what) {
+        return false;
+    }
+    match place() {
+        Place::Task => true,
+        Place::Thread => false,
+        Place::Hub => {
+            row.count_blocked();
+            false
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What the symbols do in a coroutine.
+//!
+//! Each function stands in for libc's of the same name, and is called with the same right: its arguments are
+//! what that one asks for. None of them unwinds, and none holds anything of ours across a switch.
+
+pub(super) mod connecting;
+mod parts;
+pub(super) mod polling;
+pub(super) mod sleeping;
+pub(super) mod sockets;
+pub(super) mod streams;

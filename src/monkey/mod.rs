@@ -1,0 +1,20 @@
+//! Unmodified blocking code, made cooperative.
+//!
+//! - `table.rs` is **the** table: a row a symbol of libc that is defined here;
+//! - `hooks/` is what the symbols do in a coroutine, a file a kind;
+//! - `gate.rs` decides whether a call is ours, `patch.rs` is how that is chosen, and `report.rs` what can be
+//!   asked about it;
+//! - `descriptors.rs` is what is known of the program's descriptors, and `errno.rs` how calls of C fail.
+//!
+//! Nothing imports this module.
+
+mod descriptors;
+mod errno;
+mod gate;
+mod hooks;
+mod patch;
+mod report;
+mod table;
+
+pub use patch::{Patch, What, is_patched, patch_all};
+pub use report::{Symbol, self_check};

@@ -1,0 +1,121 @@
+#![forbid(unsafe_code)]
+//! What is to be patched.
+
+use super::gate;
+
+/// A kind of calls that can be made cooperative.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum What {
+    /// Sockets and pipes: `std::net`, `std::os::unix::net`, `std::io::pipe`.
+    Sockets,
+    /// `thread::sleep` and `thread::yield_now`.
+    Sleep,
+    /// What waits for other threads and coroutines: `std::sync`, `thread::park`, `JoinHandle::join`.
+    Sync,
+    /// Look-ups of names.
+    Dns,
+    /// Regular files: what has to be fetched from the disk is read by a thread.
+    Files,
+    /// Children: `Child::wait`, `Command::output`.
+    Process,
+    /// Waiting for several descriptors: `poll`, `select`, `epoll_wait`.
+    Poll,
+}
+
+impl What {
+    /// All kinds.
+    pub const ALL: [What; 7] =
+        [What::Sockets, What::Sleep, What::Sync, What::Dns, What::Files, What::Process, What::Poll];
+
+    pub(super) const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
+/// Has all blocking calls of coroutines switch to others instead: see [`Patch`] to choose.
+///
+/// # Examples
+///
+/// ```
+/// use std::thread;
+/// use std::time::{Duration, Instant};
+///
+/// switchgrass::monkey::patch_all();
+/// let start = Instant::now();
+/// let sleepers = (0..100).map(|_| {
+///     switchgrass::spawn(|| thread::sleep(Duration::from_millis(50)))
+/// });
+/// switchgrass::coroutine::join_all(sleepers.collect::<Vec<_>>());
+/// assert!(start.elapsed() < Duration::from_secs(5), "all at once, on one thread");
+/// ```
+///
+/// # Switching
+///
+/// Never switches.
+pub fn patch_all() {
+    Patch::new().all().apply();
+}
+
+/// Whether calls of that kind are made cooperative.
+pub fn is_patched(what: What) -> bool {
+    gate::is_patched(what)
+}
+
+/// Which calls are to be made cooperative. It holds for the whole process and for ever; a thread without
+/// coroutines does not notice.
+///
+/// # Examples
+///
+/// ```
+/// use switchgrass::monkey::{Patch, What, is_patched};
+///
+/// Patch::new().sockets().sleep().apply();
+/// assert!(is_patched(What::Sockets) && !is_patched(What::Files));
+/// // Once more, and more of it: what is patched stays so.
+/// Patch::new().dns().apply();
+/// assert!(is_patched(What::Sockets) && is_patched(What::Dns));
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use = "nothing is patched before it is applied"]
+pub struct Patch(u32);
+
+macro_rules! kinds {
+    ($($name:ident $what:ident;)*) => {$(
+        #[doc = concat!("Adds [`What::", stringify!($what), "`].")]
+        pub const fn $name(self) -> Self {
+            Patch(self.0 | What::$what.bit())
+        }
+    )*};
+}
+
+impl Patch {
+    /// Nothing, to begin with.
+    pub const fn new() -> Self {
+        Patch(0)
+    }
+
+    kinds! {
+        sockets Sockets;
+        sleep Sleep;
+        sync Sync;
+        dns Dns;
+        files Files;
+        process Process;
+        poll Poll;
+    }
+
+    /// Adds all.
+    pub const fn all(self) -> Self {
+        self.sockets().sleep().sync().dns().files().process().poll()
+    }
+
+    /// Has it be so from now on.
+    ///
+    /// # Switching
+    ///
+    /// Never switches.
+    pub fn apply(self) {
+        gate::patch(self.0);
+    }
+}

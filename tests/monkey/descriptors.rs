@@ -1,0 +1,215 @@
+//! Descriptors: pipes, flags, copies, ends, numbers that are used again.
+
+use crate::{BLOCK, patched, row};
+use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write, pipe};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
+use switchgrass::{spawn, yield_now};
+
+#[test]
+fn read() {
+    row(|| {
+        let (mut reader, mut writer) = pipe().unwrap();
+        thread::spawn(move || {
+            thread::sleep(BLOCK + Duration::from_millis(2));
+            writer.write_all(b"hello").unwrap();
+        });
+        let mut buffer = [0; 8];
+        (reader.read(&mut buffer).unwrap(), buffer)
+    });
+}
+
+#[test]
+fn readv() {
+    row(|| {
+        let (mut reader, mut writer) = UnixStream::pair().unwrap();
+        thread::spawn(move || {
+            thread::sleep(BLOCK + Duration::from_millis(2));
+            writer.write_all(b"hello").unwrap();
+        });
+        let (mut first, mut second) = ([0; 2], [0; 8]);
+        let mut parts = [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)];
+        let count = reader.read_vectored(&mut parts).unwrap();
+        (count, first, second)
+    });
+}
+
+/// A megabyte into a pipe that holds much less.
+fn writes(write: impl Fn(&mut std::io::PipeWriter, &[u8]) -> usize + Copy + Send + 'static) {
+    row(move || {
+        const SIZE: usize = 1 << 20;
+        let (mut reader, mut writer) = pipe().unwrap();
+        let reading = thread::spawn(move || {
+            thread::sleep(BLOCK + Duration::from_millis(2));
+            let mut all = Vec::new();
+            reader.read_to_end(&mut all).unwrap();
+            (0..SIZE).all(|at| all[at] == at as u8)
+        });
+        let bytes: Vec<u8> = (0..SIZE).map(|number| number as u8).collect();
+        assert_eq!(write(&mut writer, &bytes), SIZE);
+        drop(writer);
+        while !reading.is_finished() {
+            thread::yield_now();
+        }
+        reading.join().unwrap()
+    });
+}
+
+#[test]
+fn write() {
+    writes(|pipe, bytes| pipe.write(bytes).unwrap());
+}
+
+#[test]
+fn writev() {
+    writes(|pipe, bytes| {
+        let (first, second) = bytes.split_at(5000);
+        pipe.write_vectored(&[IoSlice::new(first), IoSlice::new(&[]), IoSlice::new(second)])
+            .unwrap()
+    });
+}
+
+/// Whoever waits learns of it at once, and nobody else does.
+#[test]
+fn close() {
+    patched(|| {
+        let (here, _there) = UnixStream::pair().unwrap();
+        let copy = here.try_clone().unwrap();
+        let fd = here.as_raw_fd();
+        let reading = spawn(move || {
+            // SAFETY: room for a byte.
+            let got = unsafe { libc::recv(fd, [0_u8; 1].as_mut_ptr().cast(), 1, 0) };
+            (got, std::io::Error::last_os_error().raw_os_error())
+        });
+        let other = spawn(move || (&copy).read(&mut [0; 1]).unwrap());
+        yield_now();
+        drop(here);
+        assert_eq!(reading.join().unwrap(), (-1, Some(libc::EBADF)));
+        yield_now();
+        assert!(!other.is_finished());
+        other.kill();
+    });
+}
+
+/// A thousand times: a descriptor is closed while a coroutine waits for it, and its number is used again at
+/// once. The old one gets an error; the new one is waited for, and gets what is its own.
+#[test]
+fn a_number_that_is_used_again_at_once() {
+    patched(|| {
+        for round in 0..1000_u32 {
+            let (here, there) = UnixStream::pair().unwrap();
+            let fd = here.as_raw_fd();
+            let old = spawn(move || {
+                // SAFETY: room for a byte.
+                unsafe { libc::recv(fd, [0_u8; 1].as_mut_ptr().cast(), 1, 0) }
+            });
+            yield_now();
+            // What comes just before the end is nobody's.
+            if round % 2 == 0 {
+                (&there).write_all(b"x").unwrap();
+            }
+            drop(here);
+            let (mut new, mut giver) = UnixStream::pair().unwrap();
+            assert_eq!(new.as_raw_fd(), fd);
+            let reading = spawn(move || {
+                let mut buffer = [0; 4];
+                new.read_exact(&mut buffer).unwrap();
+                u32::from_ne_bytes(buffer)
+            });
+            assert_eq!(old.join().unwrap(), -1);
+            yield_now();
+            assert!(!reading.is_finished());
+            giver.write_all(&round.to_ne_bytes()).unwrap();
+            assert_eq!(reading.join().unwrap(), round);
+        }
+    });
+}
+
+fn over(replace: impl Fn(libc::c_int, libc::c_int) -> libc::c_int) {
+    let (here, _there) = UnixStream::pair().unwrap();
+    let (mut other, mut giver) = UnixStream::pair().unwrap();
+    other.write_all(b"not yet").unwrap();
+    let fd = here.as_raw_fd();
+    let old = spawn(move || {
+        // SAFETY: room for a byte.
+        unsafe { libc::recv(fd, [0_u8; 1].as_mut_ptr().cast(), 1, 0) }
+    });
+    yield_now();
+    assert_eq!(replace(other.as_raw_fd(), fd), fd);
+    assert_eq!(old.join().unwrap(), -1);
+    giver.write_all(b"hello").unwrap();
+    let mut buffer = [0; 8];
+    assert_eq!((&here).read(&mut buffer).unwrap(), 5);
+}
+
+#[test]
+fn dup2() {
+    // SAFETY: two descriptors.
+    patched(|| over(|from, to| unsafe { libc::dup2(from, to) }));
+}
+
+#[test]
+fn dup3() {
+    // SAFETY: two descriptors.
+    patched(|| over(|from, to| unsafe { libc::dup3(from, to, libc::O_CLOEXEC) }));
+}
+
+/// A setting of a copy is one of the original's.
+#[test]
+fn dup() {
+    patched(|| {
+        let (here, _there) = UnixStream::pair().unwrap();
+        let limit = Some(Duration::from_millis(5));
+        here.set_read_timeout(limit).unwrap();
+        assert_eq!((&here).read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        // SAFETY: a descriptor, and a new one.
+        let copy: UnixStream = unsafe { OwnedFd::from_raw_fd(libc::dup(here.as_raw_fd())).into() };
+        copy.set_nonblocking(true).unwrap();
+        here.set_read_timeout(None).unwrap();
+        assert_eq!((&here).read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    });
+}
+
+/// What the program sets is honoured, however it does so, and nothing else is set.
+fn nonblocking(set: impl Fn(&TcpStream, bool)) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut here = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut there, _) = listener.accept().unwrap();
+    // SAFETY: no memory is involved.
+    let flags = |stream: &TcpStream| unsafe { libc::fcntl(stream.as_raw_fd(), libc::F_GETFL) };
+    for stream in [&here, &there] {
+        assert_eq!(flags(stream) & libc::O_NONBLOCK, 0);
+    }
+    there.write_all(b"x").unwrap();
+    assert_eq!(here.read(&mut [0; 8]).unwrap(), 1);
+    for _ in 0..3 {
+        set(&here, true);
+        assert_eq!(here.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(flags(&here) & libc::O_NONBLOCK, libc::O_NONBLOCK);
+        set(&here, false);
+        let mut reader = here.try_clone().unwrap();
+        let reading = spawn(move || reader.read(&mut [0; 8]).unwrap());
+        yield_now();
+        there.write_all(b"hello").unwrap();
+        assert_eq!(reading.join().unwrap(), 5);
+    }
+}
+
+#[test]
+fn ioctl() {
+    patched(|| nonblocking(|stream, on| stream.set_nonblocking(on).unwrap()));
+}
+
+#[test]
+fn fcntl() {
+    patched(|| {
+        nonblocking(|stream, on| {
+            let flags = if on { libc::O_NONBLOCK } else { 0 };
+            // SAFETY: no memory is involved.
+            unsafe { libc::fcntl(stream.as_raw_fd(), libc::F_SETFL, flags) };
+        });
+    });
+}
