@@ -10,6 +10,7 @@ pub mod io;
 pub mod monkey;
 pub mod net;
 pub mod pool;
+pub mod process;
 pub mod stack;
 pub mod sync;
 mod sys;

@@ -19,6 +19,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("thread", 6),
     ("net", 7),
     ("monkey", 9),
+    ("process", 7),
 ];
 
 /// Folders below src/ whose files may contain `unsafe`.

@@ -83,6 +83,11 @@ pub(super) fn try_with<R>(f: impl FnOnce(&Hub) -> R) -> Option<R> {
     unsafe { HERE.get().as_ref() }.map(f)
 }
 
+/// Whether the thread is ending and has ended its coroutines: there is no hub any more.
+pub(crate) fn has_ended() -> bool {
+    HERE.get().is_null() && OWNER.try_with(|owner| owner.get().is_some()).unwrap_or(true)
+}
+
 #[cold]
 #[inline(never)]
 #[track_caller]

@@ -35,6 +35,7 @@ mod timers;
 pub(crate) use deadline::Deadline;
 #[cfg(feature = "monkey")]
 pub(crate) use io::Ended;
+pub(crate) use here::has_ended;
 pub(crate) use io::{Direction, Source};
 pub(crate) use limit::{Limit, LimitPassed};
 pub(crate) use park::{Wake, park, unpark, yield_now};

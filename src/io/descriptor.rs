@@ -193,6 +193,17 @@ impl<T: AsFd> Descriptor<T> {
         self.attempt(Direction::Read, purpose, self.read_limit.get(), || call(&self.inner))
     }
 
+    /// As `read`, with a limit of this call's own.
+    #[track_caller]
+    pub(crate) fn read_within<R>(
+        &self,
+        limit: Option<Duration>,
+        purpose: &'static str,
+        mut call: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        self.attempt(Direction::Read, purpose, limit, || call(&self.inner))
+    }
+
     /// As `read`, of a stream, where to get less than `room` is to have got all there was.
     #[inline]
     #[track_caller]

@@ -10,6 +10,7 @@ pub(crate) mod fault;
 pub(crate) mod memory;
 pub(crate) mod panic_count;
 pub(crate) mod poll;
+pub(crate) mod process;
 #[cfg(feature = "sanitizer")]
 pub(crate) mod sanitizer;
 pub(crate) mod socket;

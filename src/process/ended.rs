@@ -1,0 +1,88 @@
+#![forbid(unsafe_code)]
+//! A process that was begun here, and its end.
+
+use crate::coroutine::sleep;
+use crate::io::Descriptor;
+use crate::sys::process::{descriptor_of, send_signal};
+use std::cell::{OnceCell, RefCell};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{self, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// A child, whose end any number of coroutines may wait for.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) id: u32,
+    /// It keeps the status when it has found the end, and asks the kernel no more.
+    inner: RefCell<process::Child>,
+    /// Readable when it has ended. Made when somebody first has to wait.
+    end: OnceCell<Descriptor<OwnedFd>>,
+}
+
+impl Process {
+    pub(super) fn new(inner: process::Child) -> Self {
+        Process { id: inner.id(), inner: RefCell::new(inner), end: OnceCell::new() }
+    }
+
+    /// How it has ended, if it has.
+    pub(super) fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
+        self.inner.borrow_mut().try_wait()
+    }
+
+    /// Waits for its end, for at most `limit`.
+    #[track_caller]
+    pub(super) fn wait(&self, limit: Option<Duration>) -> io::Result<Option<ExitStatus>> {
+        if let Some(status) = self.try_wait()? {
+            return Ok(Some(status));
+        }
+        let Ok(end) = self.end() else { return self.ask_again_and_again(limit) };
+        let status = end.read_within(limit, "Child::wait", |_| {
+            self.try_wait()?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+        });
+        match status {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => self.try_wait(),
+            other => other.map(Some),
+        }
+    }
+
+    fn end(&self) -> io::Result<&Descriptor<OwnedFd>> {
+        if let Some(end) = self.end.get() {
+            return Ok(end);
+        }
+        let end = Descriptor::of_nonblocking(descriptor_of(self.id)?)?;
+        Ok(self.end.get_or_init(|| end))
+    }
+
+    /// Without a descriptor: the kernel is old, or there are none left. Not on a thread of a pool, which a
+    /// child that does not end would keep, and which others are in need of.
+    #[track_caller]
+    fn ask_again_and_again(&self, limit: Option<Duration>) -> io::Result<Option<ExitStatus>> {
+        const LONGEST: Duration = Duration::from_millis(50);
+        let mut pause = Duration::from_millis(1);
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+        loop {
+            let status = self.try_wait()?;
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if status.is_some() || left == Some(Duration::ZERO) {
+                return Ok(status);
+            }
+            sleep(left.unwrap_or(pause).min(pause));
+            pause = (pause * 2).min(LONGEST);
+        }
+    }
+
+    /// Sends it a signal, unless it has ended.
+    pub(super) fn send_signal(&self, signal: i32) -> io::Result<()> {
+        match self.try_wait()? {
+            Some(_) => Ok(()),
+            None => send_signal(self.id, signal),
+        }
+    }
+
+    /// Waits for its end without letting anybody run.
+    pub(super) fn block(&self) {
+        // Whoever has waited for it already has its status.
+        let _ = self.inner.borrow_mut().wait();
+    }
+}
