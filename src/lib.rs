@@ -11,6 +11,7 @@ pub mod monkey;
 pub mod net;
 pub mod pool;
 pub mod process;
+pub mod signal;
 pub mod stack;
 pub mod sync;
 mod sys;

@@ -20,6 +20,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("net", 7),
     ("monkey", 9),
     ("process", 7),
+    ("signal", 7),
 ];
 
 /// Folders below src/ whose files may contain `unsafe`.

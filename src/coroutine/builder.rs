@@ -78,12 +78,21 @@ impl Builder {
         self,
         body: impl FnOnce() -> T + 'static,
     ) -> Result<JoinHandle<T>, BuildError> {
+        self.spawn_at(Location::caller(), body)
+    }
+
+    /// As [`Builder::spawn`], and says that it was elsewhere.
+    pub(crate) fn spawn_at<T: 'static>(
+        self,
+        site: &'static Location<'static>,
+        body: impl FnOnce() -> T + 'static,
+    ) -> Result<JoinHandle<T>, BuildError> {
         let start = match self.delay {
             None => Start::Now,
             Some(delay) => Deadline::after(delay).map_or(Start::Held, Start::At),
         };
         let spec = DetachedSpec { name: self.name.clone(), stack_size: self.stack_size };
-        spawn_as(Location::caller(), self.name, spec, start, body)
+        spawn_as(site, self.name, spec, start, body)
     }
 }
 

@@ -61,6 +61,8 @@ struct Inner {
     /// A hang-up or an error was seen: nothing is known by a short read any more.
     hung_up: Cell<bool>,
     is_closed: Cell<bool>,
+    /// What is called by every event.
+    callback: Option<Box<dyn Fn()>>,
 }
 
 #[derive(Default)]
@@ -99,6 +101,9 @@ impl Hub {
                 self.unblock(side);
             }
         }
+        if let Some(callback) = &inner.callback {
+            callback();
+        }
     }
 
     fn unblock(&self, side: &Side) {
@@ -113,8 +118,18 @@ impl Hub {
 impl Source {
     /// Registers a descriptor that does not block.
     pub(crate) fn new(fd: RawFd) -> io::Result<Self> {
+        Self::register(fd, Inner::default())
+    }
+
+    /// As [`Source::new`], and has every event call `callback` in the hub's greenlet. It must be ours, and
+    /// neither wait nor panic. Nobody waits for it: when all others are stuck, the hub says so.
+    pub(crate) fn calling(fd: RawFd, callback: impl Fn() + 'static) -> io::Result<Self> {
+        Self::register(fd, Inner { callback: Some(Box::new(callback)), ..Inner::default() })
+    }
+
+    fn register(fd: RawFd, inner: Inner) -> io::Result<Self> {
         with(|hub| {
-            let inner = Rc::new(Inner::default());
+            let inner = Rc::new(inner);
             let key = hub.sources.borrow_mut().all.insert(Rc::clone(&inner));
             let source = Source { fd, key, inner, has_left: Cell::new(false) };
             hub.epoll()?.add(fd, key.to_bits())?;

@@ -1,5 +1,6 @@
 //! Memory faults: a handler that looks first, and passes on what it does not know.
 
+use super::signal::call_handler;
 use std::cell::UnsafeCell;
 use std::mem::{self, MaybeUninit};
 use std::ptr;
@@ -90,16 +91,7 @@ unsafe fn pass_on(
                 }
             }
         }
-        handler if previous.sa_flags & libc::SA_SIGINFO != 0 => {
-            type Handler =
-                unsafe extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
-            // SAFETY: registered as a handler of this type.
-            unsafe { mem::transmute::<usize, Handler>(handler)(signal, info, context) }
-        }
-        handler => {
-            type Handler = unsafe extern "C" fn(libc::c_int);
-            // SAFETY: registered as a handler of this type.
-            unsafe { mem::transmute::<usize, Handler>(handler)(signal) }
-        }
+        // SAFETY: handed on as they came; it is neither of the two above.
+        _ => unsafe { call_handler(previous, signal, info, context) },
     }
 }

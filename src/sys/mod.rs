@@ -13,5 +13,6 @@ pub(crate) mod poll;
 pub(crate) mod process;
 #[cfg(feature = "sanitizer")]
 pub(crate) mod sanitizer;
+pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod stderr;

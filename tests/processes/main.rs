@@ -2,6 +2,7 @@
 
 mod children;
 mod ends;
+mod signals;
 
 use std::process::{Command, Stdio};
 
