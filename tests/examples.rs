@@ -1,8 +1,10 @@
 //! Runs the examples and looks at what they print.
 
 use std::env;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// `cargo test` builds the examples beside the tests; `cargo test --test examples` does not.
 fn command(name: &str) -> Command {
@@ -226,4 +228,31 @@ fn echo_server_serves_a_thousand_and_stops() {
             "stopped, 0 connections left, all ended by themselves: true",
         ]
     );
+}
+
+/// One connection ends by itself, and is seen through; or it does not, and is ended.
+#[test]
+fn shutdown_ends_in_order() {
+    for ends_by_itself in [true, false] {
+        let mut server = command("shutdown").stdout(Stdio::piped()).spawn().expect("it runs");
+        let mut lines = BufReader::new(server.stdout.take().expect("a pipe")).lines();
+        let mut line = || lines.next().expect("a line more").expect("UTF-8");
+        let first = line();
+        let address = first.strip_prefix("listening at ").expect("its address");
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        let mut answer = [0; 5];
+        stream.write_all(b"hello").unwrap();
+        stream.read_exact(&mut answer).unwrap();
+        // SAFETY: no preconditions.
+        assert_eq!(unsafe { libc::kill(server.id() as i32, libc::SIGTERM) }, 0);
+        assert_eq!(line(), "SIGTERM: 1 connections have 2s to end");
+        if ends_by_itself {
+            stream.write_all(b"world").unwrap();
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"world");
+            drop(stream);
+        }
+        assert_eq!(line(), format!("stopped, all ended by themselves: {ends_by_itself}"));
+        assert!(server.wait().unwrap().success());
+    }
 }
