@@ -2,6 +2,7 @@
 
 mod arch;
 pub mod coroutine;
+pub mod fs;
 pub mod generator;
 pub mod greenlet;
 mod hub;

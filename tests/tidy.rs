@@ -17,6 +17,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("io", 6),
     ("pool", 6),
     ("thread", 6),
+    ("fs", 7),
     ("net", 7),
     ("monkey", 9),
     ("process", 7),

@@ -55,7 +55,7 @@ impl<T: AsFd> Descriptor<T> {
     /// # Errors
     ///
     /// If it cannot be set so, or cannot be waited for: a regular file never is, and is for
-    /// `fs`.
+    /// [`fs`](crate::fs).
     pub fn new(inner: T) -> io::Result<Self> {
         sys::descriptor::set_nonblocking(inner.as_fd(), true)?;
         Self::of_nonblocking(inner).map_err(|error| match error.raw_os_error() {

@@ -477,6 +477,20 @@ impl<T> JobHandle<T> {
         self.outcome.done.wait_timeout(limit).then(|| self.outcome.take())
     }
 
+    /// Waits until the result is there, and leaves it there.
+    pub(crate) fn wait(&self) {
+        self.outcome.done.wait();
+    }
+
+    /// The result of a job of the global pool. What the job panicked with is raised.
+    pub(crate) fn finish(self) -> T {
+        match self.join() {
+            Ok(result) => result,
+            Err(JoinError::Panicked(payload)) => resume_unwind(payload),
+            Err(_) => unreachable!("nobody terminates the global pool"),
+        }
+    }
+
     /// Whether the result is there.
     pub fn is_finished(&self) -> bool {
         self.outcome.done.is_set()
@@ -512,4 +526,16 @@ impl<T> fmt::Debug for JobHandle<T> {
 /// The call goes on on its thread; its result is lost.
 pub fn unblock<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
     ThreadPool::global().apply(f).expect("nobody closes the global pool")
+}
+
+/// Has a call that blocks run on a thread of [`ThreadPool::global`], and does not wait for it. On one of
+/// those threads it is run there and then.
+pub(crate) fn begin<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JobHandle<T> {
+    let pool = ThreadPool::global();
+    if WORKS_FOR.get() != Arc::as_ptr(&pool.inner) {
+        return pool.spawn(f).expect("nobody closes the global pool");
+    }
+    let outcome = Outcome { result: Mutex::new(Some(Ok(f()))), done: Event::shared() };
+    outcome.done.set();
+    JobHandle { outcome: Arc::new(outcome) }
 }
