@@ -33,9 +33,9 @@ mod task;
 mod timers;
 
 pub(crate) use deadline::Deadline;
+pub(crate) use here::has_ended;
 #[cfg(feature = "monkey")]
 pub(crate) use io::Ended;
-pub(crate) use here::has_ended;
 pub(crate) use io::{Direction, Source};
 pub(crate) use limit::{Limit, LimitPassed};
 pub(crate) use park::{Wake, park, unpark, yield_now};

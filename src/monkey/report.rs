@@ -19,8 +19,8 @@ pub struct Symbol {
     pub is_patched: bool,
     /// Whether those who call it come here. Otherwise another library has defined it before.
     pub is_ours: bool,
-    /// How many of its calls have held up a hub's thread, since there was no way to wait for what they wait for,
-    /// or nobody to switch to.
+    /// How many of its calls have held up a hub's thread, since there was no way to wait for what they wait
+    /// for, or nobody to switch to.
     pub blocked: u64,
 }
 

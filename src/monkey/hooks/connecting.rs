@@ -2,8 +2,8 @@
 //!
 //! `accept` looks first. Where other threads or processes take connections from the same socket, one may
 //! have been faster, and the call blocks until the next comes: set such a socket so that it does not block.
-//! `connect` has the socket not block for as long as the call takes to begin: nobody else uses one that is not
-//! connected.
+//! `connect` has the socket not block for as long as the call takes to begin: nobody else uses one that is
+//! not connected.
 
 use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly, park_quietly};
 use crate::monkey::descriptors::{Kind, Known, forget, look_up, option};
