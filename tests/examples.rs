@@ -1,29 +1,12 @@
 //! Runs the examples and looks at what they print.
 
-use std::env;
+mod programs;
+
+use programs::command;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-
-/// `cargo test` builds the examples beside the tests; `cargo test --test examples` does not.
-fn command(name: &str) -> Command {
-    let mut directory = env::current_exe().expect("this test runs");
-    directory.pop();
-    if directory.ends_with("deps") {
-        directory.pop();
-    }
-    let program = directory.join("examples").join(name);
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.rs"));
-    let written = |path: &Path| path.metadata().and_then(|data| data.modified()).ok();
-    assert!(
-        written(&program).is_some_and(|built| Some(built) >= written(&source)),
-        "{} is not there, or is older than its source: first do `cargo build --examples`, with the \
-         profile and features of this test",
-        program.display(),
-    );
-    Command::new(program)
-}
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
 
 /// Runs an example that ends well, and returns the lines that it prints.
 #[track_caller]
@@ -255,4 +238,11 @@ fn shutdown_ends_in_order() {
         assert_eq!(line(), format!("stopped, all ended by themselves: {ends_by_itself}"));
         assert!(server.wait().unwrap().success());
     }
+}
+
+#[test]
+fn http_server_answers_a_hundred_pipelines_and_stops() {
+    let expected =
+        ["100 clients got 1000 answers", "stopped, all connections ended by themselves: true"];
+    assert_eq!(lines("http_server", &[]), expected);
 }
