@@ -246,3 +246,12 @@ fn http_server_answers_a_hundred_pipelines_and_stops() {
         ["100 clients got 1000 answers", "stopped, all connections ended by themselves: true"];
     assert_eq!(lines("http_server", &[]), expected);
 }
+
+#[test]
+fn kv_server_counts_for_fifty_and_stops() {
+    let expected = [
+        "50 of 50 clients have counted to 100",
+        "stopped, all connections ended by themselves: true",
+    ];
+    assert_eq!(lines("kv_server", &[]), expected);
+}

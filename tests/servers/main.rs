@@ -3,6 +3,7 @@
 //! `SWITCHGRASS_NEED_TOOLS` is set: then they fail.
 
 mod http_server;
+mod kv_server;
 #[path = "../programs/mod.rs"]
 mod programs;
 
@@ -36,6 +37,10 @@ impl Server {
         let address = line.strip_prefix("listening at ").and_then(|rest| rest.trim().parse().ok());
         let address = address.unwrap_or_else(|| panic!("{example} began with {line:?}"));
         Server { child, address, _output: output }
+    }
+
+    fn port(&self) -> String {
+        self.address.port().to_string()
     }
 
     fn url(&self, path: &str) -> String {
@@ -105,4 +110,17 @@ fn output(command: &mut Command) -> String {
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(output.status.success(), "{command:?}: {}\n{text}\n{errors}", output.status);
     text
+}
+
+/// Gives a command its input, and returns what it prints.
+#[track_caller]
+fn fed(command: &mut Command, input: &str) -> String {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("it can be run");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(input.as_bytes()).expect("it reads");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it can be waited for");
+    assert!(output.status.success(), "{command:?}: {}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
