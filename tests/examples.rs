@@ -255,3 +255,12 @@ fn kv_server_counts_for_fifty_and_stops() {
     ];
     assert_eq!(lines("kv_server", &[]), expected);
 }
+
+#[test]
+fn proxy_passes_words_on_and_stops() {
+    let expected = [
+        "switch grass coroutine came back as SWITCH GRASS COROUTINE",
+        "stopped, all connections ended by themselves: true",
+    ];
+    assert_eq!(lines("proxy", &[]), expected);
+}

@@ -6,6 +6,7 @@ mod http_server;
 mod kv_server;
 #[path = "../programs/mod.rs"]
 mod programs;
+mod proxy;
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Read, Write};
