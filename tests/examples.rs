@@ -264,3 +264,18 @@ fn proxy_passes_words_on_and_stops() {
     ];
     assert_eq!(lines("proxy", &[]), expected);
 }
+
+#[test]
+fn chat_shows_what_each_has_seen() {
+    let lines = lines("chat", &[]);
+    let of = |nick: &str| {
+        let begin = lines.iter().position(|line| *line == format!("{nick} has seen:"));
+        let begin = begin.unwrap_or_else(|| panic!("{lines:#?}")) + 1;
+        let count = lines[begin..].iter().take_while(|line| line.starts_with(' ')).count();
+        lines[begin..begin + count].iter().map(|line| line.trim()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("ann").last(), Some(&"bob: there is"));
+    assert_eq!(of("bob").last(), Some(&"ann: is there tea?"));
+    assert_eq!(of("eve").last(), Some(&"* bob leaves"));
+    assert_eq!(lines.last().unwrap(), "stopped, all connections ended by themselves: true");
+}

@@ -2,6 +2,7 @@
 //! nc, redis-cli, openssl. Without one of these its tests are skipped, and say so, unless
 //! `SWITCHGRASS_NEED_TOOLS` is set: then they fail.
 
+mod chat;
 mod http_server;
 mod kv_server;
 #[path = "../programs/mod.rs"]
