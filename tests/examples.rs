@@ -279,3 +279,10 @@ fn chat_shows_what_each_has_seen() {
     assert_eq!(of("eve").last(), Some(&"* bob leaves"));
     assert_eq!(lines.last().unwrap(), "stopped, all connections ended by themselves: true");
 }
+
+#[test]
+fn tls_server_answers_fifty_and_stops() {
+    let expected =
+        ["50 of 50 clients got the answer", "stopped, all connections ended by themselves: true"];
+    assert_eq!(lines("tls_server", &[]), expected);
+}

@@ -8,6 +8,7 @@ mod kv_server;
 #[path = "../programs/mod.rs"]
 mod programs;
 mod proxy;
+mod tls_server;
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Read, Write};
