@@ -1,0 +1,67 @@
+#![forbid(unsafe_code)]
+//! Who blocks: may, threads, and switchgrass. A conversation reads the same in all three.
+
+use crate::announce;
+use servers::protocol::Protocol;
+use servers::received::Received;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::thread;
+
+/// Answers until the other end closes.
+fn converse<P: Protocol, const ROOM: usize>(mut stream: impl Read + Write) -> io::Result<()> {
+    let mut received = Received::<ROOM>::new();
+    loop {
+        let count = stream.read(received.room())?;
+        if count == 0 {
+            return Ok(());
+        }
+        received.add(count);
+        while let Some(reply) = received.answer::<P>()? {
+            stream.write_all(reply)?;
+        }
+    }
+}
+
+/// A coroutine of switchgrass's a connection.
+pub(crate) fn by_switchgrass<P: Protocol, const ROOM: usize>(
+    address: SocketAddr,
+) -> io::Result<()> {
+    use switchgrass::net::{StreamServer, TcpListener, TcpStream};
+    let listener = TcpListener::bind(address)?;
+    announce(listener.local_addr()?);
+    let handler = |stream: TcpStream, _| {
+        // A connection that breaks ends, and that is all.
+        let _ = stream.set_nodelay(true).and_then(|()| converse::<P, ROOM>(stream));
+    };
+    StreamServer::new(listener, handler).serve_forever()
+}
+
+/// A coroutine of may's a connection, all on one thread.
+pub(crate) fn by_may<P: Protocol, const ROOM: usize>(address: SocketAddr) -> io::Result<()> {
+    may::config().set_workers(1);
+    let acceptor = may::go!(move || -> io::Result<()> {
+        let listener = may::net::TcpListener::bind(address)?;
+        announce(listener.local_addr()?);
+        loop {
+            let (stream, _) = listener.accept()?;
+            stream.set_nodelay(true)?;
+            may::go!(move || converse::<P, ROOM>(stream));
+        }
+    });
+    acceptor.join().unwrap_or_else(|_| Err(io::Error::other("the coroutine that accepts panicked")))
+}
+
+/// A thread a connection, with a small stack.
+pub(crate) fn by_threads<P: Protocol, const ROOM: usize>(address: SocketAddr) -> io::Result<()> {
+    const STACK: usize = 64 * 1024;
+    let listener = std::net::TcpListener::bind(address)?;
+    announce(listener.local_addr()?);
+    for stream in listener.incoming() {
+        let stream = stream?;
+        stream.set_nodelay(true)?;
+        let builder = thread::Builder::new().stack_size(STACK);
+        builder.spawn(move || converse::<P, ROOM>(stream))?;
+    }
+    Ok(())
+}
