@@ -52,8 +52,10 @@ fn run(options: &Options) -> io::Result<()> {
 
     let mut load = Load::new(options, workload)?;
     load.start()?;
-    load.go_on(Until::Moment(Instant::now() + options.warmup))?;
-    load.latencies.reset();
+    if options.warmup > Duration::ZERO {
+        load.go_on(Until::Moment(Instant::now() + options.warmup))?;
+        load.latencies.reset();
+    }
     let processor = || server.as_ref().map_or(Ok(Duration::ZERO), Process::processor_time);
     let (begin, used) = (Instant::now(), processor()?);
     load.go_on(match options.requests {
