@@ -5,17 +5,23 @@
 //! hub once and for its life, and stays on that thread.
 //!
 //! `socket.rs` is what all have in common; `tcp.rs`, `unix.rs`, `udp.rs` are the types; `addr.rs` looks up
-//! names; `server.rs` takes connections.
+//! names; `listen.rs` takes connections; `serving.rs` is what the servers in `server.rs` and
+//! `datagram_server.rs` have in common.
 
 mod addr;
+mod datagram_server;
+mod listen;
 mod server;
+mod serving;
 mod socket;
 mod tcp;
 mod udp;
 mod unix;
 
 pub use addr::ToSocketAddrs;
-pub use server::{Listen, StreamServer};
+pub use datagram_server::{DatagramServer, Datagrams};
+pub use listen::{Incoming, Listen};
+pub use server::StreamServer;
 pub use std::net::{Shutdown, SocketAddr};
 pub use tcp::{TcpListener, TcpReadHalf, TcpStream, TcpWriteHalf};
 pub use udp::UdpSocket;

@@ -1,69 +1,14 @@
 #![forbid(unsafe_code)]
-//! Servers: a coroutine a connection.
+//! Servers of streams: a coroutine a connection.
 
-use super::tcp::{TcpListener, TcpStream};
-use super::unix::{UnixListener, UnixStream};
-use crate::coroutine::{self, JoinHandle, sleep};
-use crate::pool::Group;
+use super::listen::Listen;
+use super::serving::{Serve, Serving, room_for};
+use super::tcp::TcpListener;
 use crate::sync::Semaphore;
-use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
-
-/// What a [`StreamServer`] takes connections from.
-pub trait Listen: 'static {
-    /// A connection.
-    type Stream: 'static;
-    /// Whom it is from.
-    type Address: 'static;
-
-    /// Waits for a connection.
-    ///
-    /// # Errors
-    ///
-    /// As those of [`TcpListener::accept`].
-    ///
-    /// # Switching
-    ///
-    /// Switches if there is none. All others may run meanwhile.
-    ///
-    /// # Cancellation
-    ///
-    /// No connection is taken.
-    fn accept(&self) -> io::Result<(Self::Stream, Self::Address)>;
-
-    /// Has who waits fail, and who comes later.
-    fn close(&self);
-}
-
-impl Listen for TcpListener {
-    type Stream = TcpStream;
-    type Address = SocketAddr;
-
-    fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        TcpListener::accept(self)
-    }
-
-    fn close(&self) {
-        TcpListener::close(self);
-    }
-}
-
-impl Listen for UnixListener {
-    type Stream = UnixStream;
-    type Address = std::os::unix::net::SocketAddr;
-
-    fn accept(&self) -> io::Result<(UnixStream, Self::Address)> {
-        UnixListener::accept(self)
-    }
-
-    fn close(&self) {
-        UnixListener::close(self);
-    }
-}
 
 /// Takes connections, and runs a handler for each in a coroutine of its own. A connection is closed when its
 /// handler returns, or panics, which harms no other.
@@ -89,17 +34,24 @@ impl Listen for UnixListener {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct StreamServer<L: Listen = TcpListener> {
-    shared: Rc<Shared<L>>,
+    serving: Rc<Serving<Streams<L>>>,
 }
 
-struct Shared<L: Listen> {
+struct Streams<L: Listen> {
     listener: L,
     handler: Box<dyn Fn(L::Stream, L::Address)>,
-    /// So many connections more may be taken.
-    room: Option<Semaphore>,
-    group: Group,
-    acceptor: RefCell<Option<JoinHandle<io::Result<()>>>>,
-    is_stopped: Cell<bool>,
+}
+
+impl<L: Listen> Serve for Streams<L> {
+    type Taken = (L::Stream, L::Address);
+
+    fn take(&self) -> io::Result<Self::Taken> {
+        self.listener.accept()
+    }
+
+    fn handle(&self, (stream, address): Self::Taken) {
+        (self.handler)(stream, address);
+    }
 }
 
 impl<L: Listen> StreamServer<L> {
@@ -120,8 +72,7 @@ impl<L: Listen> StreamServer<L> {
         connections: usize,
         handler: impl Fn(L::Stream, L::Address) + 'static,
     ) -> Self {
-        assert!(connections > 0, "a server for no connections: let there be at least 1");
-        Self::with_room(listener, Some(Semaphore::new(connections)), handler)
+        Self::with_room(listener, room_for(connections), handler)
     }
 
     fn with_room(
@@ -129,15 +80,8 @@ impl<L: Listen> StreamServer<L> {
         room: Option<Semaphore>,
         handler: impl Fn(L::Stream, L::Address) + 'static,
     ) -> Self {
-        let shared = Shared {
-            listener,
-            handler: Box::new(handler),
-            room,
-            group: Group::new(),
-            acceptor: RefCell::new(None),
-            is_stopped: Cell::new(false),
-        };
-        StreamServer { shared: Rc::new(shared) }
+        let streams = Streams { listener, handler: Box::new(handler) };
+        StreamServer { serving: Serving::new(streams, room) }
     }
 
     /// Begins to take connections, in a coroutine. Started or stopped already, it stays as it is.
@@ -146,23 +90,45 @@ impl<L: Listen> StreamServer<L> {
     ///
     /// Never switches.
     pub fn start(&self) {
-        let mut acceptor = self.shared.acceptor.borrow_mut();
-        if acceptor.is_none() && !self.shared.is_stopped.get() {
-            let shared = Rc::clone(&self.shared);
-            *acceptor = Some(coroutine::spawn(move || shared.accept()));
-        }
+        self.serving.start();
+    }
+
+    /// Goes on with taking connections after [`StreamServer::stop_accepting`]. The same as
+    /// [`StreamServer::start`].
+    ///
+    /// # Switching
+    ///
+    /// Never switches.
+    pub fn start_accepting(&self) {
+        self.serving.start();
+    }
+
+    /// Takes no connections for now: who connects waits where the kernel keeps them. Those that there are go
+    /// on, and so does [`StreamServer::serve_forever`].
+    ///
+    /// # Switching
+    ///
+    /// Never switches.
+    pub fn stop_accepting(&self) {
+        self.serving.pause();
+    }
+
+    /// Whether it takes connections: it was started, and is neither stopped nor paused.
+    pub fn is_accepting(&self) -> bool {
+        self.serving.is_accepting()
     }
 
     /// Starts, and waits until it is stopped, by another coroutine or by an error.
     ///
     /// # Errors
     ///
-    /// If the listener can take no more connections, ever. That there are no descriptors left is no such
-    /// error: then it tries again, at first after 10 ms, later after up to a second.
+    /// If the listener can take no more connections, ever: the first who asks is told. That there are no
+    /// descriptors left is no such error: then it tries again, at first after 10 ms, later after up to a
+    /// second.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. If it is waited for already.
+    /// With what is raised in the current coroutine meanwhile.
     ///
     /// # Switching
     ///
@@ -172,17 +138,11 @@ impl<L: Listen> StreamServer<L> {
     ///
     /// The server goes on.
     pub fn serve_forever(&self) -> io::Result<()> {
-        self.start();
-        let acceptor = self.shared.acceptor.borrow_mut().take();
-        match acceptor {
-            None if self.shared.is_stopped.get() => Ok(()),
-            None => panic!("somebody else waits for this server already"),
-            Some(acceptor) => acceptor.join().unwrap_or_else(|error| error.resume()),
-        }
+        self.serving.serve_forever()
     }
 
-    /// Takes no more connections, and waits for those that there are, for at most `limit` (`None`: for ever).
-    /// What is left then is killed, and its clean-up waited for. Whether nothing had to be killed.
+    /// Closes the listener, and waits for the connections that there are, for at most `limit` (`None`: for
+    /// ever). What is left then is killed, and its clean-up waited for. Whether nothing had to be killed.
     ///
     /// # Panics
     ///
@@ -197,92 +157,25 @@ impl<L: Listen> StreamServer<L> {
     ///
     /// It takes no more connections; those that there are go on.
     pub fn stop(&self, limit: Option<Duration>) -> bool {
-        self.shared.is_stopped.set(true);
-        self.shared.listener.close();
-        match limit {
-            None => {
-                self.shared.group.join();
-                true
-            }
-            Some(limit) => {
-                let all = self.shared.group.join_timeout(limit);
-                if !all {
-                    self.shared.group.kill(None);
-                }
-                all
-            }
-        }
+        self.serving.end();
+        self.listener().close();
+        self.serving.join(limit)
     }
 
     /// How many connections there are.
     pub fn connections(&self) -> usize {
-        self.shared.group.len()
+        self.serving.running()
     }
 
     /// The listener.
     pub fn listener(&self) -> &L {
-        &self.shared.listener
-    }
-}
-
-impl<L: Listen> Shared<L> {
-    /// Takes connections until it is stopped.
-    fn accept(self: Rc<Self>) -> io::Result<()> {
-        const FIRST: Duration = Duration::from_millis(10);
-        const LONGEST: Duration = Duration::from_secs(1);
-        let mut pause = FIRST;
-        loop {
-            let place = Place::take(&self);
-            match self.listener.accept() {
-                Ok((stream, address)) => {
-                    pause = FIRST;
-                    let shared = Rc::clone(&self);
-                    self.group.spawn(move || {
-                        let _place = place;
-                        (shared.handler)(stream, address);
-                    });
-                }
-                Err(_) if self.is_stopped.get() => return Ok(()),
-                Err(error) if is_for_ever(&error) => return Err(error),
-                // No descriptors, no memory: that may get better. Or the other end has gone already.
-                Err(_) => {
-                    sleep(pause);
-                    pause = (pause * 2).min(LONGEST);
-                }
-            }
-        }
-    }
-}
-
-fn is_for_ever(error: &io::Error) -> bool {
-    const ALL: [i32; 4] = [libc::EBADF, libc::EINVAL, libc::ENOTSOCK, libc::EOPNOTSUPP];
-    error.raw_os_error().is_some_and(|number| ALL.contains(&number))
-}
-
-/// Room for one connection, given back when it is dropped.
-struct Place<L: Listen>(Rc<Shared<L>>);
-
-impl<L: Listen> Place<L> {
-    /// Waits for room.
-    fn take(shared: &Rc<Shared<L>>) -> Self {
-        if let Some(room) = &shared.room {
-            room.acquire();
-        }
-        Place(Rc::clone(shared))
-    }
-}
-
-impl<L: Listen> Drop for Place<L> {
-    fn drop(&mut self) {
-        if let Some(room) = &self.0.room {
-            room.release();
-        }
+        &self.serving.serve.listener
     }
 }
 
 impl<L: Listen> Clone for StreamServer<L> {
     fn clone(&self) -> Self {
-        StreamServer { shared: Rc::clone(&self.shared) }
+        StreamServer { serving: Rc::clone(&self.serving) }
     }
 }
 
@@ -290,7 +183,8 @@ impl<L: Listen> fmt::Debug for StreamServer<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StreamServer")
             .field("connections", &self.connections())
-            .field("is_stopped", &self.shared.is_stopped.get())
+            .field("is_accepting", &self.is_accepting())
+            .field("is_over", &self.serving.is_over())
             .finish_non_exhaustive()
     }
 }

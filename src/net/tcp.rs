@@ -263,11 +263,6 @@ impl TcpListener {
         Ok((TcpStream::from_std(stream)?, address))
     }
 
-    /// Connections, one after the other, for ever.
-    pub fn incoming(&self) -> impl Iterator<Item = io::Result<TcpStream>> + '_ {
-        std::iter::repeat_with(|| self.accept().map(|(stream, _)| stream))
-    }
-
     /// The address at which it listens.
     ///
     /// # Errors

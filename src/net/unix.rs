@@ -148,11 +148,6 @@ impl UnixListener {
         Ok((UnixStream::from_std(stream)?, address))
     }
 
-    /// Connections, one after the other, for ever.
-    pub fn incoming(&self) -> impl Iterator<Item = io::Result<UnixStream>> + '_ {
-        std::iter::repeat_with(|| self.accept().map(|(stream, _)| stream))
-    }
-
     /// The address at which it listens.
     ///
     /// # Errors
