@@ -51,15 +51,14 @@ pub(crate) struct Source {
     fd: RawFd,
     key: SlotKey,
     inner: Rc<Inner>,
-    has_left: Cell<bool>,
 }
 
 #[derive(Default)]
 struct Inner {
     read: Side,
     write: Side,
-    /// A hang-up or an error was seen: nothing is known by a short read any more.
-    hung_up: Cell<bool>,
+    /// A hang-up, an error or urgent data was seen: nothing is known by a short read any more.
+    exceptional: Cell<bool>,
     is_closed: Cell<bool>,
     /// What is called by every event.
     callback: Option<Box<dyn Fn()>>,
@@ -95,7 +94,7 @@ impl Hub {
     pub(super) fn note(&self, token: u64, interest: Interest) {
         let inner = self.sources.borrow().all.get(SlotKey::from_bits(token)).cloned();
         let Some(inner) = inner else { return };
-        inner.hung_up.set(inner.hung_up.get() || interest.hung_up);
+        inner.exceptional.set(inner.exceptional.get() || interest.exceptional);
         for (side, is_ready) in [(&inner.read, interest.read), (&inner.write, interest.write)] {
             if is_ready {
                 self.unblock(side);
@@ -131,7 +130,7 @@ impl Source {
         with(|hub| {
             let inner = Rc::new(inner);
             let key = hub.sources.borrow_mut().all.insert(Rc::clone(&inner));
-            let source = Source { fd, key, inner, has_left: Cell::new(false) };
+            let source = Source { fd, key, inner };
             hub.epoll()?.add(fd, key.to_bits())?;
             Ok(source)
         })
@@ -170,10 +169,11 @@ impl Source {
     }
 
     /// Notes that a read has got less than it could: there is nothing more, until an event says so. Not of
-    /// a stream whose other end may be closed: the event that says that may have come.
+    /// a stream whose other end may be closed: the event that says that may have come. Nor of one with urgent
+    /// data, before which a read stops.
     #[inline]
     pub(crate) fn is_drained(&self) {
-        if !self.inner.hung_up.get() {
+        if !self.inner.exceptional.get() {
             self.inner.read.is_blocked.set(true);
         }
     }
@@ -229,12 +229,6 @@ impl Source {
         self.side(direction).is_blocked.get()
     }
 
-    /// Leaves the hub now: the number may mean something else when this is dropped.
-    #[cfg(feature = "monkey")]
-    pub(crate) fn leave(&self) {
-        self.take_out();
-    }
-
     /// Says that nothing is known, so that [`Source::wait`] waits for the next event.
     pub(crate) fn expect_event(&self, direction: Direction) {
         self.side(direction).is_blocked.set(true);
@@ -255,8 +249,9 @@ impl Inner {
 }
 
 impl Source {
-    /// Has all who wait fail, and who comes later.
+    /// Has all who wait fail, and who comes later. Nothing is heard of the descriptor any more.
     pub(crate) fn close(&self) {
+        self.leave();
         self.inner.is_closed.set(true);
         for side in [&self.inner.read, &self.inner.write] {
             side.is_blocked.set(true);
@@ -268,14 +263,10 @@ impl Source {
 }
 
 impl Source {
-    /// Once it is out, it is no more looked for: neither its key nor its number is its own then.
-    fn take_out(&self) {
-        if self.has_left.replace(true) {
-            return;
-        }
+    /// Leaves the hub, if that has not been done: neither the key nor the number is its own then.
+    pub(crate) fn leave(&self) {
         try_with(|hub| {
-            let inner = hub.sources.borrow_mut().all.remove(self.key);
-            drop(inner);
+            let Some(_inner) = hub.sources.borrow_mut().all.remove(self.key) else { return };
             if let Ok(epoll) = hub.epoll() {
                 // Else a copy of the descriptor would keep it registered.
                 epoll.remove(self.fd);
@@ -286,7 +277,7 @@ impl Source {
 
 impl Drop for Source {
     fn drop(&mut self) {
-        self.take_out();
+        self.leave();
     }
 }
 

@@ -2,12 +2,12 @@
 //! Something that does not block, and its place in the hub.
 
 use crate::hub::{Deadline, Direction, Source};
-use crate::sys;
+use crate::{coroutine, sys};
 use std::cell::Cell;
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Something of std's or of another crate's that has a descriptor, made cooperative: it is tried first, and
 /// whoever has to wait for it lets the other coroutines run.
@@ -45,7 +45,17 @@ pub struct Descriptor<T> {
     inner: T,
     read_limit: Cell<Option<Duration>>,
     write_limit: Cell<Option<Duration>>,
-    is_closed: Cell<bool>,
+    mode: Cell<Mode>,
+}
+
+/// What an operation does that would block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Waits,
+    /// Fails, since that was asked for.
+    Fails,
+    /// Fails in any case.
+    Closed,
 }
 
 impl<T: AsFd> Descriptor<T> {
@@ -76,7 +86,7 @@ impl<T: AsFd> Descriptor<T> {
             inner,
             read_limit: Cell::new(None),
             write_limit: Cell::new(None),
-            is_closed: Cell::new(false),
+            mode: Cell::new(Mode::Waits),
         })
     }
 
@@ -141,15 +151,41 @@ impl<T: AsFd> Descriptor<T> {
         self.write("Descriptor::write", call)
     }
 
-    /// Ends the use of this handle: whoever waits in one of its operations, and whoever calls one later,
-    /// gets an error (`EBADF`). The descriptor is closed when the handle is dropped.
+    /// Closes it: whoever waits in one of its operations, and whoever calls one later, gets an error
+    /// (`EBADF`). The number is taken until this is dropped, so that nobody reads from another's by mistake.
     ///
     /// # Switching
     ///
     /// Never switches.
     pub fn close(&self) {
-        self.is_closed.set(true);
-        self.source.close();
+        if self.mode.replace(Mode::Closed) != Mode::Closed {
+            self.source.close();
+            // For want of descriptors it is closed when this is dropped.
+            let _ = sys::socket::empty(self.inner.as_fd());
+        }
+    }
+
+    /// Sets whether operations fail with [`WouldBlock`](io::ErrorKind::WouldBlock) instead of waiting. It is
+    /// so for this handle, and not for others of the same.
+    ///
+    /// # Errors
+    ///
+    /// If it is [closed](Self::close).
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.check_open()?;
+        self.mode.set(if nonblocking { Mode::Fails } else { Mode::Waits });
+        Ok(())
+    }
+
+    pub(crate) fn check_open(&self) -> io::Result<()> {
+        if self.mode.get() == Mode::Closed { Err(closed()) } else { Ok(()) }
+    }
+
+    /// Has what was chosen for `other`.
+    pub(crate) fn be_as(&self, other: &Self) {
+        self.read_limit.set(other.read_limit.get());
+        self.write_limit.set(other.write_limit.get());
+        self.mode.set(other.mode.get());
     }
 
     /// For how long a read waits at most. `None` is for ever, as in the beginning.
@@ -220,6 +256,18 @@ impl<T: AsFd> Descriptor<T> {
         Ok(got)
     }
 
+    /// As `read`, of a stream, where to get less than `room` says nothing.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn read_some(
+        &self,
+        purpose: &'static str,
+        _room: usize,
+        call: impl FnMut(&T) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.read(purpose, call)
+    }
+
     /// Makes a call that writes, and waits as long as it would block.
     #[inline]
     #[track_caller]
@@ -238,19 +286,77 @@ impl<T: AsFd> Descriptor<T> {
         direction: Direction,
         purpose: &'static str,
         limit: Option<Duration>,
-        call: impl FnMut() -> io::Result<R>,
+        mut call: impl FnMut() -> io::Result<R>,
     ) -> io::Result<R> {
-        if self.is_closed.get() {
-            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        match self.mode.get() {
+            Mode::Waits => {}
+            Mode::Fails => return call(),
+            Mode::Closed => return Err(closed()),
         }
         let deadline = limit.and_then(Deadline::after);
         self.source.attempt(direction, purpose, deadline, call)
+    }
+
+    /// Makes a call that writes again and again, with pauses, as long as it would block: for where the kernel
+    /// offers nothing to wait for, or says that there is room when there is none.
+    pub(crate) fn write_with_pauses<R>(
+        &self,
+        purpose: &'static str,
+        mut call: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        let mut pauses = Pauses::until(self.write_limit.get());
+        loop {
+            self.check_open()?;
+            match call(&self.inner) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock
+                        && self.mode.get() == Mode::Waits =>
+                {
+                    pauses.pause(purpose)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
     }
 
     /// Waits until a connection that was begun has been made, or has failed.
     pub(crate) fn wait_until_connected(&self, deadline: Option<Deadline>) -> io::Result<()> {
         self.source.expect_event(Direction::Write);
         self.source.wait(Direction::Write, "TcpStream::connect", deadline)
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::from_raw_os_error(libc::EBADF)
+}
+
+/// Longer and longer pauses, up to a limit.
+pub(crate) struct Pauses {
+    next: Duration,
+    deadline: Option<Instant>,
+}
+
+impl Pauses {
+    pub(crate) fn until(limit: Option<Duration>) -> Self {
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+        Pauses { next: Duration::from_millis(1), deadline }
+    }
+
+    /// Lets the others run for a while.
+    pub(crate) fn pause(&mut self, purpose: &'static str) -> io::Result<()> {
+        let mut pause = self.next;
+        if let Some(deadline) = self.deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let message = format!("{purpose} has timed out");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
+            pause = pause.min(left);
+        }
+        coroutine::sleep(pause);
+        self.next = (self.next * 2).min(Duration::from_millis(50));
+        Ok(())
     }
 }
 

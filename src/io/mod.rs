@@ -13,5 +13,6 @@ mod pipe;
 mod readiness;
 
 pub use descriptor::Descriptor;
+pub(crate) use descriptor::Pauses;
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use readiness::{Readiness, wait_readable, wait_writable};

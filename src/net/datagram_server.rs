@@ -86,9 +86,11 @@ pub struct DatagramServer<S: Datagrams = UdpSocket> {
     serving: Rc<Serving<Receiver<S>>>,
 }
 
+type Handler<S> = dyn Fn(&S, Vec<u8>, <S as Datagrams>::Address);
+
 struct Receiver<S: Datagrams> {
     socket: S,
-    handler: Box<dyn Fn(&S, Vec<u8>, S::Address)>,
+    handler: Box<Handler<S>>,
     /// Where the next one is received; empty while it is lent out.
     buffer: Cell<Vec<u8>>,
 }

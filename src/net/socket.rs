@@ -22,34 +22,47 @@ macro_rules! common {
             ///
             /// # Errors
             ///
-            /// If it cannot be set so. Then it is closed.
+            /// If it cannot be set so. Then it is closed. `EBADF` if it was closed before.
             pub fn into_std(self) -> io::Result<$std> {
+                self.socket.check_open()?;
                 let socket = self.socket.into_inner();
                 socket.set_nonblocking(false)?;
                 Ok(socket)
             }
 
-            /// A further handle of the same socket. Its time limits are its own.
+            /// A further handle of the same socket. Its time limits are its own, and so is whether it blocks.
             ///
             /// # Errors
             ///
             /// As std's.
             pub fn try_clone(&self) -> io::Result<Self> {
+                self.socket.check_open()?;
                 let clone =
                     $type { socket: Socket::of_nonblocking(self.socket.get_ref().try_clone()?)? };
-                clone.socket.set_read_timeout(self.socket.read_timeout())?;
-                clone.socket.set_write_timeout(self.socket.write_timeout())?;
+                clone.socket.be_as(&self.socket);
                 Ok(clone)
             }
 
-            /// Ends the use of this handle: whoever waits in one of its operations, and whoever calls one
-            /// later, gets an error (`EBADF`). The descriptor is closed when the handle is dropped.
+            /// Closes this handle: whoever waits in one of its operations, and whoever calls one later, gets an
+            /// error (`EBADF`). The socket is closed with its last handle. The number of the descriptor stays
+            /// taken until the handle is dropped.
             ///
             /// # Switching
             ///
             /// Never switches.
             pub fn close(&self) {
                 self.socket.close();
+            }
+
+            /// Sets whether what would have to wait fails at once instead, with
+            /// [`WouldBlock`](io::ErrorKind::WouldBlock). Then nothing ever switches, and the others do not
+            /// run while it is tried again and again.
+            ///
+            /// # Errors
+            ///
+            /// If it is closed.
+            pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+                self.socket.set_nonblocking(nonblocking)
             }
 
             /// The error that has been noted for the socket, which is forgotten with this.
@@ -74,6 +87,45 @@ macro_rules! common {
             }
         }
 
+        /// A socket of std's, which does not block any more.
+        impl TryFrom<$std> for $type {
+            type Error = io::Error;
+
+            fn try_from(socket: $std) -> io::Result<Self> {
+                Self::from_std(socket)
+            }
+        }
+
+        /// The socket as std has it, which blocks again.
+        impl TryFrom<$type> for $std {
+            type Error = io::Error;
+
+            fn try_from(socket: $type) -> io::Result<Self> {
+                socket.into_std()
+            }
+        }
+
+        impl TryFrom<std::os::fd::OwnedFd> for $type {
+            type Error = io::Error;
+
+            fn try_from(descriptor: std::os::fd::OwnedFd) -> io::Result<Self> {
+                Self::from_std(descriptor.into())
+            }
+        }
+
+        /// The descriptor, which does not block.
+        impl From<$type> for std::os::fd::OwnedFd {
+            fn from(socket: $type) -> Self {
+                socket.socket.into_inner().into()
+            }
+        }
+
+        impl std::os::fd::IntoRawFd for $type {
+            fn into_raw_fd(self) -> std::os::fd::RawFd {
+                std::os::fd::OwnedFd::from(self).into_raw_fd()
+            }
+        }
+
         impl std::fmt::Debug for $type {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 self.socket.fmt(f)
@@ -87,8 +139,12 @@ macro_rules! limits {
     ($type:ident) => {
         impl $type {
             /// For how long a read waits at most. `None` is for ever, as in the beginning.
-            pub fn read_timeout(&self) -> Option<std::time::Duration> {
-                self.socket.read_timeout()
+            ///
+            /// # Errors
+            ///
+            /// None; std has one here.
+            pub fn read_timeout(&self) -> io::Result<Option<std::time::Duration>> {
+                Ok(self.socket.read_timeout())
             }
 
             /// Sets for how long a read waits at most: then it fails with
@@ -102,8 +158,12 @@ macro_rules! limits {
             }
 
             /// For how long a write waits at most. `None` is for ever, as in the beginning.
-            pub fn write_timeout(&self) -> Option<std::time::Duration> {
-                self.socket.write_timeout()
+            ///
+            /// # Errors
+            ///
+            /// None; std has one here.
+            pub fn write_timeout(&self) -> io::Result<Option<std::time::Duration>> {
+                Ok(self.socket.write_timeout())
             }
 
             /// Sets for how long a write waits at most: then it fails with
@@ -119,22 +179,21 @@ macro_rules! limits {
     };
 }
 
-/// `Read` and `Write`, for a stream and for a reference to one.
+/// `Read` and `Write`, for a stream and for a reference to one, by a method of [`Socket`] that reads.
 macro_rules! stream {
-    ($type:ident, $std:ty, $read:literal, $write:literal) => {
+    ($type:ident, $std:ty, $by:ident, $read:literal, $write:literal) => {
         /// Waits until there is something to be read. Killed in there, it has read nothing, and the stream is
         /// as it was.
         impl Read for &$type {
             #[inline]
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
                 let room = buffer.len();
-                self.socket.read_stream($read, room, |mut socket: &$std| socket.read(buffer))
+                self.socket.$by($read, room, |mut socket: &$std| socket.read(buffer))
             }
 
             fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
                 let room = buffers.iter().map(|buffer| buffer.len()).sum();
-                self.socket
-                    .read_stream($read, room, |mut socket: &$std| socket.read_vectored(buffers))
+                self.socket.$by($read, room, |mut socket: &$std| socket.read_vectored(buffers))
             }
         }
 
@@ -183,4 +242,74 @@ macro_rules! stream {
     };
 }
 
-pub(super) use {common, limits, stream};
+/// The two directions of a stream, for two coroutines.
+macro_rules! halves {
+    ($type:ident, $read:ident, $write:ident) => {
+        impl $type {
+            /// Two handles of the connection, one for each direction, for two coroutines. The connection is
+            /// closed when both are gone; the half that writes, dropped, ends its direction.
+            pub fn into_split(self) -> ($read, $write) {
+                let stream = Rc::new(self);
+                ($read(Rc::clone(&stream)), $write(stream))
+            }
+        }
+
+        #[doc = concat!("The half of a [`", stringify!($type), "`] that is read from.")]
+        #[derive(Debug)]
+        pub struct $read(Rc<$type>);
+
+        #[doc = concat!("The half of a [`", stringify!($type), "`] that is written to. Dropped, it ends its")]
+        /// direction.
+        #[derive(Debug)]
+        pub struct $write(Rc<$type>);
+
+        impl Read for $read {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                (&*self.0).read(buffer)
+            }
+
+            fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+                (&*self.0).read_vectored(buffers)
+            }
+        }
+
+        impl Write for $write {
+            fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+                (&*self.0).write(buffer)
+            }
+
+            fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+                (&*self.0).write_vectored(buffers)
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        impl Drop for $write {
+            fn drop(&mut self) {
+                // The other end may have closed already.
+                let _ = self.0.shutdown(Shutdown::Write);
+            }
+        }
+    };
+}
+
+/// What is asked of std's socket as it is.
+macro_rules! as_std {
+    ($type:ident: $($(#[$doc:meta])* fn $name:ident(&self $(, $argument:ident: $of:ty)*) -> $result:ty;)*) => {
+        impl $type {$(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            ///
+            /// As std's.
+            pub fn $name(&self $(, $argument: $of)*) -> io::Result<$result> {
+                self.socket.get_ref().$name($($argument),*)
+            }
+        )*}
+    };
+}
+
+pub(super) use {as_std, common, halves, limits, stream};

@@ -2,7 +2,7 @@
 //! TCP.
 
 use super::addr::{ToSocketAddrs, each};
-use super::socket::{Socket, common, limits, stream};
+use super::socket::{Socket, as_std, common, halves, limits, stream};
 use crate::hub::Deadline;
 use crate::sys::socket::begin_to_connect;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -44,7 +44,25 @@ pub struct TcpStream {
 
 common!(TcpStream, net::TcpStream);
 limits!(TcpStream);
-stream!(TcpStream, net::TcpStream, "TcpStream::read", "TcpStream::write");
+stream!(TcpStream, net::TcpStream, read_stream, "TcpStream::read", "TcpStream::write");
+halves!(TcpStream, TcpReadHalf, TcpWriteHalf);
+
+as_std! { TcpStream:
+    /// Ends one direction, or both.
+    fn shutdown(&self, how: Shutdown) -> ();
+    /// The address of the other end.
+    fn peer_addr(&self) -> SocketAddr;
+    /// The address of this end.
+    fn local_addr(&self) -> SocketAddr;
+    /// Whether small packets are sent at once.
+    fn nodelay(&self) -> bool;
+    /// Sets whether small packets are sent at once.
+    fn set_nodelay(&self, nodelay: bool) -> ();
+    /// Over how many routers a packet may go.
+    fn ttl(&self) -> u32;
+    /// Sets over how many routers a packet may go.
+    fn set_ttl(&self, ttl: u32) -> ();
+}
 
 impl TcpStream {
     /// Connects to the first address that takes the connection.
@@ -115,107 +133,6 @@ impl TcpStream {
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.socket.read("TcpStream::peek", |socket| socket.peek(buffer))
     }
-
-    /// Ends one direction, or both.
-    ///
-    /// # Errors
-    ///
-    /// As std's.
-    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.socket.get_ref().shutdown(how)
-    }
-
-    /// The address of the other end.
-    ///
-    /// # Errors
-    ///
-    /// As std's.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.get_ref().peer_addr()
-    }
-
-    /// The address of this end.
-    ///
-    /// # Errors
-    ///
-    /// As std's.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.get_ref().local_addr()
-    }
-
-    /// Whether small packets are sent at once.
-    ///
-    /// # Errors
-    ///
-    /// As std's.
-    pub fn nodelay(&self) -> io::Result<bool> {
-        self.socket.get_ref().nodelay()
-    }
-
-    /// Sets whether small packets are sent at once.
-    ///
-    /// # Errors
-    ///
-    /// As std's.
-    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        self.socket.get_ref().set_nodelay(nodelay)
-    }
-
-    /// Over how many routers a packet may go.
-    ///
-    /// # Errors
-    ///
-    /// As std's.
-    pub fn ttl(&self) -> io::Result<u32> {
-        self.socket.get_ref().ttl()
-    }
-
-    /// Sets over how many routers a packet may go.
-    ///
-    /// # Errors
-    ///
-    /// As std's.
-    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        self.socket.get_ref().set_ttl(ttl)
-    }
-
-    /// Two handles of the connection, one for each direction, for two coroutines. The connection is
-    /// closed when both are gone; the half that writes, dropped, ends its direction.
-    pub fn into_split(self) -> (TcpReadHalf, TcpWriteHalf) {
-        let stream = Rc::new(self);
-        (TcpReadHalf(Rc::clone(&stream)), TcpWriteHalf(stream))
-    }
-}
-
-/// The half of a [`TcpStream`] that is read from.
-#[derive(Debug)]
-pub struct TcpReadHalf(Rc<TcpStream>);
-
-/// The half of a [`TcpStream`] that is written to. Dropped, it ends its direction.
-#[derive(Debug)]
-pub struct TcpWriteHalf(Rc<TcpStream>);
-
-impl Read for TcpReadHalf {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&*self.0).read(buffer)
-    }
-}
-
-impl Write for TcpWriteHalf {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        (&*self.0).write(buffer)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for TcpWriteHalf {
-    fn drop(&mut self) {
-        // The other end may have closed already.
-        let _ = self.0.shutdown(Shutdown::Write);
-    }
 }
 
 /// A socket that takes TCP connections, as [`std::net::TcpListener`]. Several coroutines may accept from it.
@@ -225,6 +142,15 @@ pub struct TcpListener {
 }
 
 common!(TcpListener, net::TcpListener);
+
+as_std! { TcpListener:
+    /// The address at which it listens.
+    fn local_addr(&self) -> SocketAddr;
+    /// Over how many routers a packet may go.
+    fn ttl(&self) -> u32;
+    /// Sets over how many routers a packet may go.
+    fn set_ttl(&self, ttl: u32) -> ();
+}
 
 impl TcpListener {
     /// Listens at the first address that can be had. One that was in use a moment ago can be had at once.
@@ -261,14 +187,5 @@ impl TcpListener {
         let (stream, address) =
             self.socket.read("TcpListener::accept", |socket| socket.accept())?;
         Ok((TcpStream::from_std(stream)?, address))
-    }
-
-    /// The address at which it listens.
-    ///
-    /// # Errors
-    ///
-    /// As std's.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.get_ref().local_addr()
     }
 }

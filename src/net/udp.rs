@@ -2,9 +2,9 @@
 //! UDP.
 
 use super::addr::{ToSocketAddrs, each};
-use super::socket::{Socket, common, limits};
+use super::socket::{Socket, as_std, common, limits};
 use std::io;
-use std::net::{self, SocketAddr};
+use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A UDP socket, as [`std::net::UdpSocket`]: whoever waits for it lets the other coroutines run.
 ///
@@ -26,6 +26,41 @@ pub struct UdpSocket {
 
 common!(UdpSocket, net::UdpSocket);
 limits!(UdpSocket);
+
+as_std! { UdpSocket:
+    /// The address of this socket.
+    fn local_addr(&self) -> SocketAddr;
+    /// The address that it is connected to.
+    fn peer_addr(&self) -> SocketAddr;
+    /// Whether it may send to all at once.
+    fn broadcast(&self) -> bool;
+    /// Sets whether it may send to all at once.
+    fn set_broadcast(&self, broadcast: bool) -> ();
+    /// Over how many routers a datagram may go.
+    fn ttl(&self) -> u32;
+    /// Sets over how many routers a datagram may go.
+    fn set_ttl(&self, ttl: u32) -> ();
+    /// Joins the group `group`, by the interface that has the address `interface`; by any if it is unspecified.
+    fn join_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> ();
+    /// Leaves a group that was joined by [`UdpSocket::join_multicast_v4`].
+    fn leave_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> ();
+    /// Joins the group `group`, by the interface with the number `interface`; by any if it is 0.
+    fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> ();
+    /// Leaves a group that was joined by [`UdpSocket::join_multicast_v6`].
+    fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> ();
+    /// Whether what is sent to a group comes back to this machine.
+    fn multicast_loop_v4(&self) -> bool;
+    /// Sets whether what is sent to a group comes back to this machine.
+    fn set_multicast_loop_v4(&self, comes_back: bool) -> ();
+    /// Over how many routers a datagram to a group may go.
+    fn multicast_ttl_v4(&self) -> u32;
+    /// Sets over how many routers a datagram to a group may go.
+    fn set_multicast_ttl_v4(&self, ttl: u32) -> ();
+    /// Whether what is sent to a group comes back to this machine.
+    fn multicast_loop_v6(&self) -> bool;
+    /// Sets whether what is sent to a group comes back to this machine.
+    fn set_multicast_loop_v6(&self, comes_back: bool) -> ();
+}
 
 impl UdpSocket {
     /// A socket at the first address that can be had.
@@ -105,6 +140,23 @@ impl UdpSocket {
         self.socket.read("UdpSocket::peek", |socket| socket.peek(buffer))
     }
 
+    /// As [`UdpSocket::recv_from`], and leaves it where it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`UdpSocket::recv`].
+    ///
+    /// # Switching
+    ///
+    /// As [`UdpSocket::recv`].
+    ///
+    /// # Cancellation
+    ///
+    /// Nothing has happened.
+    pub fn peek_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.socket.read("UdpSocket::peek_from", |socket| socket.peek_from(buffer))
+    }
+
     /// Sends a datagram to whom it is connected to.
     ///
     /// # Errors
@@ -138,41 +190,5 @@ impl UdpSocket {
     pub fn send_to(&self, buffer: &[u8], address: impl ToSocketAddrs) -> io::Result<usize> {
         let address = each(address, |address| Ok(*address))?;
         self.socket.write("UdpSocket::send_to", |socket| socket.send_to(buffer, address))
-    }
-
-    /// The address of this socket.
-    ///
-    /// # Errors
-    ///
-    /// As std's.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.get_ref().local_addr()
-    }
-
-    /// The address that it is connected to.
-    ///
-    /// # Errors
-    ///
-    /// As std's.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.get_ref().peer_addr()
-    }
-
-    /// Whether it may send to all at once.
-    ///
-    /// # Errors
-    ///
-    /// As std's.
-    pub fn broadcast(&self) -> io::Result<bool> {
-        self.socket.get_ref().broadcast()
-    }
-
-    /// Sets whether it may send to all at once.
-    ///
-    /// # Errors
-    ///
-    /// As std's.
-    pub fn set_broadcast(&self, broadcast: bool) -> io::Result<()> {
-        self.socket.get_ref().set_broadcast(broadcast)
     }
 }

@@ -1,13 +1,13 @@
 #![forbid(unsafe_code)]
 //! Unix sockets.
 
-use super::socket::{Socket, common, limits, stream};
-use crate::coroutine::sleep;
+use super::socket::{Socket, as_std, common, halves, limits, stream};
+use crate::io::Pauses;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
+use std::rc::Rc;
 
 /// A connection over a Unix socket, as [`std::os::unix::net::UnixStream`]: whoever waits for it lets
 /// the other coroutines run. Otherwise as [`TcpStream`](super::TcpStream).
@@ -35,7 +35,19 @@ pub struct UnixStream {
 
 common!(UnixStream, net::UnixStream);
 limits!(UnixStream);
-stream!(UnixStream, net::UnixStream, "UnixStream::read", "UnixStream::write");
+// A read stops where a descriptor was sent along, though there may be more: to get less than there is room for
+// says nothing.
+stream!(UnixStream, net::UnixStream, read_some, "UnixStream::read", "UnixStream::write");
+halves!(UnixStream, UnixReadHalf, UnixWriteHalf);
+
+as_std! { UnixStream:
+    /// Ends one direction, or both.
+    fn shutdown(&self, how: Shutdown) -> ();
+    /// The address of the other end.
+    fn peer_addr(&self) -> SocketAddr;
+    /// The address of this end.
+    fn local_addr(&self) -> SocketAddr;
+}
 
 impl UnixStream {
     /// Connects to the socket at `path`.
@@ -43,6 +55,10 @@ impl UnixStream {
     /// # Errors
     ///
     /// As [`std::os::unix::net::UnixStream::connect`].
+    ///
+    /// # Panics
+    ///
+    /// With what is raised in the current coroutine meanwhile.
     ///
     /// # Switching
     ///
@@ -52,13 +68,33 @@ impl UnixStream {
     ///
     /// The socket is closed.
     pub fn connect(path: impl AsRef<Path>) -> io::Result<Self> {
-        let mut pause = Duration::from_millis(1);
+        Self::connect_addr(&SocketAddr::from_pathname(path)?)
+    }
+
+    /// As [`UnixStream::connect`], to an address.
+    ///
+    /// # Errors
+    ///
+    /// As [`std::os::unix::net::UnixStream::connect_addr`].
+    ///
+    /// # Panics
+    ///
+    /// As [`UnixStream::connect`].
+    ///
+    /// # Switching
+    ///
+    /// As [`UnixStream::connect`].
+    ///
+    /// # Cancellation
+    ///
+    /// The socket is closed.
+    pub fn connect_addr(address: &SocketAddr) -> io::Result<Self> {
+        let mut pauses = Pauses::until(None);
         loop {
-            match crate::sys::socket::connect_unix(path.as_ref()) {
+            match crate::sys::socket::connect_unix(address) {
                 // The kernel offers nothing to wait for.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    sleep(pause);
-                    pause = (pause * 2).min(Duration::from_millis(50));
+                    pauses.pause("UnixStream::connect")?;
                 }
                 Err(error) => return Err(error),
                 Ok(socket) => return Self::from_std(net::UnixStream::from(socket)),
@@ -75,33 +111,6 @@ impl UnixStream {
         let (a, b) = net::UnixStream::pair()?;
         Ok((Self::from_std(a)?, Self::from_std(b)?))
     }
-
-    /// Ends one direction, or both.
-    ///
-    /// # Errors
-    ///
-    /// As std's.
-    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.socket.get_ref().shutdown(how)
-    }
-
-    /// The address of the other end.
-    ///
-    /// # Errors
-    ///
-    /// As std's.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.get_ref().peer_addr()
-    }
-
-    /// The address of this end.
-    ///
-    /// # Errors
-    ///
-    /// As std's.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.get_ref().local_addr()
-    }
 }
 
 /// A socket that takes connections at a path, as [`std::os::unix::net::UnixListener`].
@@ -110,6 +119,11 @@ pub struct UnixListener {
 }
 
 common!(UnixListener, net::UnixListener);
+
+as_std! { UnixListener:
+    /// The address at which it listens.
+    fn local_addr(&self) -> SocketAddr;
+}
 
 impl UnixListener {
     /// Listens at `path`, where there must be nothing yet.
@@ -123,6 +137,19 @@ impl UnixListener {
     /// Never switches.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::from_std(net::UnixListener::bind(path)?)
+    }
+
+    /// As [`UnixListener::bind`], at an address.
+    ///
+    /// # Errors
+    ///
+    /// As [`std::os::unix::net::UnixListener::bind_addr`].
+    ///
+    /// # Switching
+    ///
+    /// Never switches.
+    pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
+        Self::from_std(net::UnixListener::bind_addr(address)?)
     }
 
     /// Waits for a connection.
@@ -147,15 +174,6 @@ impl UnixListener {
             self.socket.read("UnixListener::accept", |socket| socket.accept())?;
         Ok((UnixStream::from_std(stream)?, address))
     }
-
-    /// The address at which it listens.
-    ///
-    /// # Errors
-    ///
-    /// As std's.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.get_ref().local_addr()
-    }
 }
 
 /// A socket for datagrams, as [`std::os::unix::net::UnixDatagram`].
@@ -178,6 +196,17 @@ pub struct UnixDatagram {
 common!(UnixDatagram, net::UnixDatagram);
 limits!(UnixDatagram);
 
+as_std! { UnixDatagram:
+    /// Ends one direction, or both.
+    fn shutdown(&self, how: Shutdown) -> ();
+    /// The address of this socket.
+    fn local_addr(&self) -> SocketAddr;
+    /// The address that it is connected to.
+    fn peer_addr(&self) -> SocketAddr;
+    /// Has what is sent go to a socket by its address.
+    fn connect_addr(&self, address: &SocketAddr) -> ();
+}
+
 impl UnixDatagram {
     /// A socket at `path`, where there must be nothing yet.
     ///
@@ -186,6 +215,15 @@ impl UnixDatagram {
     /// As std's.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::from_std(net::UnixDatagram::bind(path)?)
+    }
+
+    /// As [`UnixDatagram::bind`], at an address.
+    ///
+    /// # Errors
+    ///
+    /// As std's.
+    pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
+        Self::from_std(net::UnixDatagram::bind_addr(address)?)
     }
 
     /// A socket without an address.
@@ -275,31 +313,32 @@ impl UnixDatagram {
     ///
     /// # Switching
     ///
-    /// As [`UnixDatagram::send`].
+    /// Switches if there is no room for it: then it tries again later, every 50 ms in the end, since the kernel
+    /// says when there is room only of a socket that this one is connected to. All others may run meanwhile.
     ///
     /// # Cancellation
     ///
     /// It is not sent.
     pub fn send_to(&self, buffer: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
-        let path = path.as_ref();
-        self.socket.write("UnixDatagram::send_to", |socket| socket.send_to(buffer, path))
+        self.send_to_addr(buffer, &SocketAddr::from_pathname(path)?)
     }
 
-    /// Ends one direction, or both.
+    /// As [`UnixDatagram::send_to`], to an address.
     ///
     /// # Errors
     ///
-    /// As std's.
-    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.socket.get_ref().shutdown(how)
-    }
-
-    /// The address of this socket.
+    /// As [`UnixDatagram::send`].
     ///
-    /// # Errors
+    /// # Switching
     ///
-    /// As std's.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.get_ref().local_addr()
+    /// As [`UnixDatagram::send_to`].
+    ///
+    /// # Cancellation
+    ///
+    /// It is not sent.
+    pub fn send_to_addr(&self, buffer: &[u8], address: &SocketAddr) -> io::Result<usize> {
+        self.socket.write_with_pauses("UnixDatagram::send_to", |socket| {
+            socket.send_to_addr(buffer, address)
+        })
     }
 }

@@ -18,18 +18,18 @@ const BATCH: usize = 256;
 pub(crate) struct Interest {
     pub(crate) read: bool,
     pub(crate) write: bool,
-    /// The other end has closed, one direction or both, or there was an error.
-    pub(crate) hung_up: bool,
+    /// The other end has closed, one direction or both, or there was an error, or urgent data has come.
+    pub(crate) exceptional: bool,
 }
 
 impl Interest {
     fn of(events: u32) -> Self {
         let has = |bits: libc::c_int| events & bits as u32 != 0;
-        let hung_up = has(libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR);
+        let exceptional = has(libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR | libc::EPOLLPRI);
         Interest {
-            read: has(libc::EPOLLIN | libc::EPOLLPRI) || hung_up,
+            read: has(libc::EPOLLIN) || exceptional,
             write: has(libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR),
-            hung_up,
+            exceptional,
         }
     }
 }
@@ -44,8 +44,8 @@ impl Epoll {
 
     /// Has every change of `fd` reported under `token`, in both directions.
     pub(crate) fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
-        let kinds = libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLOUT | libc::EPOLLRDHUP;
-        let events = kinds | libc::EPOLLET;
+        let events =
+            libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLPRI | libc::EPOLLET;
         let mut event = libc::epoll_event { events: events as u32, u64: token };
         // SAFETY: a valid event; the descriptors are checked by the kernel.
         check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) })?;

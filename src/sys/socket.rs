@@ -1,24 +1,18 @@
-//! Connections that are begun and not waited for.
+//! Connections that are begun and not waited for, and descriptors that are emptied.
 
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::net::SocketAddr as UnixAddr;
 
 /// Makes a stream socket that does not block, and begins to connect it. It is connected, or has failed, when
 /// it is writable.
 pub(crate) fn begin_to_connect(address: &SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: no preconditions.
-    let fd = unsafe { libc::socket(family, kind, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a new descriptor of ours.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let socket = stream_socket(family)?;
     let (storage, length) = to_c(address);
     // SAFETY: an address of the length that is said.
     let result = unsafe { libc::connect(socket.as_raw_fd(), (&raw const storage).cast(), length) };
@@ -31,34 +25,52 @@ pub(crate) fn begin_to_connect(address: &SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Makes a stream socket that does not block, and connects it to the one at `path`.
-pub(crate) fn connect_unix(path: &Path) -> io::Result<OwnedFd> {
-    let mut address: libc::sockaddr_un =
+/// Makes a stream socket that does not block, and connects it to the one at `address`.
+pub(crate) fn connect_unix(address: &UnixAddr) -> io::Result<OwnedFd> {
+    let path = address.as_pathname().map(|path| path.as_os_str().as_bytes());
+    // A name that is in no directory begins with a zero byte, and one that is ends with one.
+    let (start, name) = match (path, address.as_abstract_name()) {
+        (Some(path), _) => (0, path),
+        (None, Some(name)) => (1, name),
+        (None, None) => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
+    };
+    let mut c_address: libc::sockaddr_un =
         // SAFETY: all-zero is a valid address.
         unsafe { mem::zeroed() };
-    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
-    let bytes = path.as_os_str().as_bytes();
-    if bytes.len() >= address.sun_path.len() || bytes.contains(&0) {
-        let message = "a path that is too long for a socket, or has a zero byte in it";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-    }
-    for (place, byte) in address.sun_path.iter_mut().zip(bytes) {
+    c_address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    for (place, byte) in c_address.sun_path[start..].iter_mut().zip(name) {
         *place = *byte as libc::c_char;
     }
+    let length = mem::offset_of!(libc::sockaddr_un, sun_path) + name.len() + 1;
+    let length = length.min(size_of::<libc::sockaddr_un>()) as libc::socklen_t;
+    let socket = stream_socket(libc::AF_UNIX)?;
+    // SAFETY: an address of the length that is said.
+    match unsafe { libc::connect(socket.as_raw_fd(), (&raw const c_address).cast(), length) } {
+        0 => Ok(socket),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Closes what a descriptor stands for, and keeps its number: from now on it is a socket that is connected to
+/// nobody.
+pub(crate) fn empty(descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let nobody = stream_socket(libc::AF_UNIX)?;
+    // SAFETY: both are descriptors that are open, and both stay so.
+    match unsafe { libc::dup3(nobody.as_raw_fd(), descriptor.as_raw_fd(), libc::O_CLOEXEC) } {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn stream_socket(family: libc::c_int) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: no preconditions.
-    let fd = unsafe { libc::socket(libc::AF_UNIX, kind, 0) };
+    let fd = unsafe { libc::socket(family, kind, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: a new descriptor of ours.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    let length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
-    // SAFETY: an address of the length that is said.
-    match unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length) } {
-        0 => Ok(socket),
-        _ => Err(io::Error::last_os_error()),
-    }
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// An address as C has it, and its length.

@@ -3,6 +3,7 @@
 mod closing;
 mod datagrams;
 mod servers;
+mod stopping_short;
 mod streams;
 
 use std::io;
