@@ -1,8 +1,11 @@
 //! Sockets: what they do, and what they do to each other and to the rest.
 
 mod closing;
+mod datagram_servers;
 mod datagrams;
+mod own_process;
 mod servers;
+mod signals;
 mod stopping_short;
 mod streams;
 
