@@ -172,13 +172,14 @@ impl<T: AsFd> Descriptor<T> {
     ///
     /// If it is [closed](Self::close).
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.check_open()?;
+        self.open()?;
         self.mode.set(if nonblocking { Mode::Fails } else { Mode::Waits });
         Ok(())
     }
 
-    pub(crate) fn check_open(&self) -> io::Result<()> {
-        if self.mode.get() == Mode::Closed { Err(closed()) } else { Ok(()) }
+    /// What it was made of, unless it is closed.
+    pub(crate) fn open(&self) -> io::Result<&T> {
+        if self.mode.get() == Mode::Closed { Err(closed()) } else { Ok(&self.inner) }
     }
 
     /// Has what was chosen for `other`.
@@ -306,8 +307,7 @@ impl<T: AsFd> Descriptor<T> {
     ) -> io::Result<R> {
         let mut pauses = Pauses::until(self.write_limit.get());
         loop {
-            self.check_open()?;
-            match call(&self.inner) {
+            match call(self.open()?) {
                 Err(error)
                     if error.kind() == io::ErrorKind::WouldBlock
                         && self.mode.get() == Mode::Waits =>

@@ -24,7 +24,7 @@ macro_rules! common {
             ///
             /// If it cannot be set so. Then it is closed. `EBADF` if it was closed before.
             pub fn into_std(self) -> io::Result<$std> {
-                self.socket.check_open()?;
+                self.socket.open()?;
                 let socket = self.socket.into_inner();
                 socket.set_nonblocking(false)?;
                 Ok(socket)
@@ -36,9 +36,8 @@ macro_rules! common {
             ///
             /// As std's.
             pub fn try_clone(&self) -> io::Result<Self> {
-                self.socket.check_open()?;
                 let clone =
-                    $type { socket: Socket::of_nonblocking(self.socket.get_ref().try_clone()?)? };
+                    $type { socket: Socket::of_nonblocking(self.socket.open()?.try_clone()?)? };
                 clone.socket.be_as(&self.socket);
                 Ok(clone)
             }
@@ -71,7 +70,7 @@ macro_rules! common {
             ///
             /// As std's.
             pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-                self.socket.get_ref().take_error()
+                self.socket.open()?.take_error()
             }
         }
 
@@ -306,7 +305,7 @@ macro_rules! as_std {
             ///
             /// As std's.
             pub fn $name(&self $(, $argument: $of)*) -> io::Result<$result> {
-                self.socket.get_ref().$name($($argument),*)
+                self.socket.open()?.$name($($argument),*)
             }
         )*}
     };

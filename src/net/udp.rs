@@ -86,7 +86,7 @@ impl UdpSocket {
     ///
     /// Switches if a name has to be looked up.
     pub fn connect(&self, address: impl ToSocketAddrs) -> io::Result<()> {
-        each(address, |address| self.socket.get_ref().connect(address))
+        each(address, |address| self.socket.open()?.connect(address))
     }
 
     /// Waits for a datagram.

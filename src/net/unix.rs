@@ -251,7 +251,7 @@ impl UnixDatagram {
     ///
     /// As std's.
     pub fn connect(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        self.socket.get_ref().connect(path)
+        self.socket.open()?.connect(path)
     }
 
     /// Waits for a datagram.

@@ -1,9 +1,11 @@
 //! Sockets: what they do, and what they do to each other and to the rest.
 
 mod closing;
+mod connecting;
 mod datagram_servers;
 mod datagrams;
 mod own_process;
+mod peers;
 mod servers;
 mod signals;
 mod stopping_short;

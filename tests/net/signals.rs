@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use switchgrass::net::{TcpListener, TcpStream, UdpSocket, wait_readable};
+use switchgrass::io::wait_readable;
+use switchgrass::net::{TcpListener, TcpStream, UdpSocket};
 use switchgrass::pool::unblock;
 use switchgrass::{sleep, spawn, timeout};
 
