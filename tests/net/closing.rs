@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
-use switchgrass::net::{TcpListener, TcpStream};
+use switchgrass::net::{TcpListener, TcpStream, wait_readable};
 use switchgrass::{sleep, spawn, timeout, yield_now};
 
 /// {test_recv_closed}: who waits gets an error, and so does who comes later.
@@ -93,4 +93,77 @@ fn a_reader_keeps_main_from_being_told_that_nothing_can_come() {
     let _there = TcpStream::from_std(thread.join().unwrap()).unwrap();
     let stuck = std::panic::catch_unwind(|| switchgrass::sync::Event::new().wait());
     assert!(stuck.is_err());
+}
+
+/// Waits are ended by a close a thousand times, and the number is in use again at once: who has it now gets what is
+/// his, and nothing of the one before.
+#[test]
+fn closed_while_waited_for_and_used_again_a_thousand_times() {
+    let mut reused = 0;
+    for round in 0..1_000_u32 {
+        let (here, mut there) = tcp_pair();
+        let number = here.as_raw_fd();
+        let here = Rc::new(here);
+        let waiting = spawn({
+            let here = Rc::clone(&here);
+            move || (&*here).read(&mut [0; 8]).map_err(|error| error.raw_os_error())
+        });
+        yield_now();
+        // An event is under way when it is closed, in every other round.
+        if round % 2 == 0 {
+            there.write_all(b"for the old one").unwrap();
+        }
+        here.close();
+        let again = tcp_pair();
+        assert_eq!(waiting.join().unwrap(), Err(Some(libc::EBADF)));
+        drop((here, again));
+        let (mut again, mut other) = tcp_pair();
+        reused += u32::from(again.as_raw_fd() == number || other.as_raw_fd() == number);
+        let reading = spawn(move || {
+            let mut buffer = [0; 8];
+            let count = again.read(&mut buffer).unwrap();
+            u32::from_le_bytes(buffer[..count].try_into().unwrap())
+        });
+        yield_now();
+        yield_now();
+        assert!(!reading.is_finished());
+        other.write_all(&round.to_le_bytes()).unwrap();
+        assert_eq!(reading.join().unwrap(), round);
+    }
+    assert!(reused > 0, "no number was used again");
+}
+
+/// {TestPossibleCrashes}: the descriptor that was asked about is closed while it is waited for.
+#[test]
+fn what_is_waited_for_goes_away() {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let waiting = spawn(move || wait_readable(reader, Some(Duration::from_secs(10))).unwrap());
+    yield_now();
+    writer.write_all(b"x").unwrap();
+    assert!(waiting.join().unwrap());
+    let (here, there) = tcp_pair();
+    let here = Rc::new(here);
+    let waiting = spawn({
+        let here = Rc::clone(&here);
+        move || wait_readable(&*here, Some(Duration::from_millis(5))).unwrap()
+    });
+    yield_now();
+    // It waits by a copy, for which the connection goes on.
+    here.close();
+    drop(here);
+    assert!(!waiting.join().unwrap());
+    drop(there);
+}
+
+/// {test_select_timeout_zero}: a wait for no time, and one for what is ready, let the others run.
+#[test]
+fn who_looks_only_lets_the_others_run() {
+    let (mut here, mut there) = tcp_pair();
+    let other = spawn(yield_now);
+    assert!(!wait_readable(&here, Some(Duration::ZERO)).unwrap());
+    there.write_all(b"x").unwrap();
+    while !wait_readable(&here, Some(Duration::ZERO)).unwrap() {}
+    assert!(wait_readable(&here, Some(Duration::ZERO)).unwrap());
+    assert!(other.is_finished());
+    assert_eq!(here.read(&mut [0; 8]).unwrap(), 1);
 }

@@ -4,10 +4,12 @@ mod closing;
 mod connecting;
 mod datagram_servers;
 mod datagrams;
+mod few_descriptors;
 mod own_process;
 mod peers;
 mod servers;
 mod signals;
+mod std_methods;
 mod stopping_short;
 mod streams;
 

@@ -210,3 +210,172 @@ fn one_who_never_waits_does_not_starve_the_others() {
     sleeper.join().unwrap();
     drop(there);
 }
+
+/// {test_subclass_just_create}: while it does not accept, nobody new is served; who is served is so further.
+#[test]
+fn test_stop_accepting() {
+    let server = StreamServer::new(listener(), |stream: TcpStream, _| echo(stream));
+    let address = server.listener().local_addr().unwrap();
+    server.start_accepting();
+    let serving = spawn({
+        let server = server.clone();
+        move || server.serve_forever().is_ok()
+    });
+    let mut before = TcpStream::connect(address).unwrap();
+    before.write_all(b"x").unwrap();
+    assert_eq!(before.read(&mut [0; 1]).unwrap(), 1);
+    for _ in 0..3 {
+        server.stop_accepting();
+        server.stop_accepting();
+        assert!(!server.is_accepting());
+        let mut after = TcpStream::connect(address).unwrap();
+        after.write_all(b"y").unwrap();
+        after.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+        assert!(after.read(&mut [0; 1]).is_err());
+        before.write_all(b"x").unwrap();
+        assert_eq!(before.read(&mut [0; 1]).unwrap(), 1);
+        assert!(!serving.is_finished());
+        server.start_accepting();
+        assert!(server.is_accepting());
+        after.set_read_timeout(None).unwrap();
+        assert_eq!(after.read(&mut [0; 1]).unwrap(), 1);
+    }
+    drop(before);
+    assert!(server.stop(Some(Duration::from_secs(10))));
+    assert!(serving.join().unwrap());
+}
+
+/// Connections that come while it starts and stops to accept are served, each once.
+#[test]
+fn no_connection_is_lost_by_a_pause() {
+    const COUNT: usize = 100;
+    let served = Rc::new(Cell::new(0));
+    let count = Rc::clone(&served);
+    let server = StreamServer::new(listener(), move |stream: TcpStream, _| {
+        count.set(count.get() + 1);
+        echo(stream);
+    });
+    let address = server.listener().local_addr().unwrap();
+    let clients: Vec<_> = (0..COUNT)
+        .map(|_| {
+            spawn(move || {
+                let mut stream = TcpStream::connect(address).unwrap();
+                stream.write_all(b"hello").unwrap();
+                stream.read_exact(&mut [0; 5]).unwrap();
+            })
+        })
+        .collect();
+    while !clients.iter().all(|client| client.is_finished()) {
+        server.start_accepting();
+        yield_now();
+        server.stop_accepting();
+        yield_now();
+    }
+    join_all(clients).into_iter().for_each(|ended| ended.unwrap());
+    assert!(server.stop(None));
+    assert_eq!(served.get(), COUNT);
+}
+
+/// {test_subclass_just_create}: after the stop, who connects is refused, though the server is there still; it does
+/// not start again.
+#[test]
+fn test_refused_after_stop() {
+    let server = StreamServer::new(listener(), |stream: TcpStream, _| echo(stream));
+    let address = server.listener().local_addr().unwrap();
+    server.start();
+    assert_eq!(ask(&server, "hello"), "hello");
+    assert!(server.stop(None));
+    assert!(server.stop(None));
+    let refused = TcpStream::connect(address).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    server.start();
+    server.start_accepting();
+    assert!(!server.is_accepting());
+    server.serve_forever().unwrap();
+    // One that shares the listener has it still.
+    let kept = listener();
+    let address = kept.local_addr().unwrap();
+    let server = StreamServer::new(kept.try_clone().unwrap(), |_: TcpStream, _| ());
+    server.start();
+    assert!(server.stop(None));
+    let accepting = spawn(move || kept.accept().unwrap().1);
+    let client = TcpStream::connect(address).unwrap();
+    assert_eq!(accepting.join().unwrap(), client.local_addr().unwrap());
+}
+
+/// {test_serve_forever_after_start}, and two who wait for it.
+#[test]
+fn test_serve_forever_after_start() {
+    let server = StreamServer::new(listener(), |stream: TcpStream, _| echo(stream));
+    server.start();
+    let serving: Vec<_> = (0..2)
+        .map(|_| {
+            let server = server.clone();
+            spawn(move || server.serve_forever().is_ok())
+        })
+        .collect();
+    assert_eq!(ask(&server, "hello"), "hello");
+    assert!(serving.iter().all(|serving| !serving.is_finished()));
+    assert!(server.stop(None));
+    assert!(join_all(serving).into_iter().all(|ended| ended.unwrap()));
+}
+
+/// {test_server_closes_client_sockets}: when the handler returns, and when it panics.
+#[test]
+fn test_server_closes_client_sockets() {
+    let server = StreamServer::new(listener(), |stream: TcpStream, _| {
+        let mut buffer = [0; 1];
+        (&stream).read_exact(&mut buffer).unwrap();
+        assert_eq!(&buffer, b"x");
+    });
+    let address = server.listener().local_addr().unwrap();
+    server.start();
+    for text in [b"x", b"y"] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(text).unwrap();
+        assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
+    }
+    assert!(server.stop(None));
+}
+
+/// {portforwarder}: both directions, each in a coroutine; the end of one is the end of that direction alone.
+#[test]
+fn test_portforwarder() {
+    let target = StreamServer::new(listener(), |stream: TcpStream, _| echo(stream));
+    target.start();
+    let to = target.listener().local_addr().unwrap();
+    let forwarder = StreamServer::new(listener(), move |stream: TcpStream, _| {
+        let (mut read, mut write) = stream.into_split();
+        let (mut back, mut forth) = TcpStream::connect(to).unwrap().into_split();
+        let there = spawn(move || std::io::copy(&mut read, &mut forth).unwrap());
+        std::io::copy(&mut back, &mut write).unwrap();
+        there.join().unwrap();
+    });
+    forwarder.start();
+    let clients = (0..10).map(|number: u32| {
+        let forwarder = forwarder.clone();
+        spawn(move || {
+            let text = number.to_string().repeat(1_000);
+            assert_eq!(ask(&forwarder, &text), text);
+        })
+    });
+    join_all(clients.collect::<Vec<_>>()).into_iter().for_each(|ended| ended.unwrap());
+    assert!(forwarder.stop(None));
+    assert!(target.stop(None));
+}
+
+/// An error that does not pass ends the server, and the first who asks is told.
+#[test]
+fn a_listener_that_was_closed_ends_the_server() {
+    let server = StreamServer::new(listener(), |_: TcpStream, _| ());
+    let serving = spawn({
+        let server = server.clone();
+        move || server.serve_forever().map_err(|error| error.raw_os_error())
+    });
+    yield_now();
+    yield_now();
+    server.listener().close();
+    assert_eq!(serving.join().unwrap(), Err(Some(libc::EBADF)));
+    assert!(!server.is_accepting());
+    assert!(server.stop(None));
+}
