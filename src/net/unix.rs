@@ -35,8 +35,8 @@ pub struct UnixStream {
 
 common!(UnixStream, net::UnixStream);
 limits!(UnixStream);
-// A read stops where a descriptor was sent along, though there may be more: to get less than there is room for
-// says nothing.
+// A read stops where a descriptor was sent along, though there may be more: to get less than there is room
+// for says nothing.
 stream!(UnixStream, net::UnixStream, read_some, "UnixStream::read", "UnixStream::write");
 halves!(UnixStream, UnixReadHalf, UnixWriteHalf);
 
@@ -313,7 +313,7 @@ impl UnixDatagram {
     ///
     /// # Switching
     ///
-    /// Switches if there is no room for it: then it tries again later, every 50 ms in the end, since the kernel
+    /// Switches if there is no room for it: then it tries again later, every 50 ms in the end, as the kernel
     /// says when there is room only of a socket that this one is connected to. All others may run meanwhile.
     ///
     /// # Cancellation

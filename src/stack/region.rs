@@ -2,6 +2,7 @@
 
 use super::{Stack, StackError, guard_size};
 use crate::sys::memory::{Guard, Mapping};
+use crate::sys::valgrind::KnownStack;
 
 /// The stacks in a thread's first region of a size; each further region has twice as many.
 const FIRST_REGION: usize = 16;
@@ -16,6 +17,8 @@ const LINE: usize = 64;
 /// All regions for stacks of one size. Dropped, they are unmapped.
 pub(super) struct Regions {
     size: usize,
+    /// Declared first: forgotten before the regions are unmapped. Empty outside of Valgrind.
+    known: Vec<KnownStack>,
     regions: Vec<Mapping>,
     /// Stacks carved off the newest region, and how many it has room for.
     carved: usize,
@@ -27,7 +30,7 @@ pub(super) struct Regions {
 impl Regions {
     /// For stacks of `size` bytes, a multiple of the page size. Reserves nothing yet.
     pub(super) fn new(size: usize) -> Self {
-        Regions { size, regions: Vec::new(), carved: 0, room: 0, total: 0 }
+        Regions { size, known: Vec::new(), regions: Vec::new(), carved: 0, room: 0, total: 0 }
     }
 
     pub(super) fn size(&self) -> usize {
@@ -55,6 +58,7 @@ impl Regions {
         // SAFETY: the range lies between this stack and the one below it, and is in neither.
         unsafe { Guard::best().install(guard, guard_size()) }
             .map_err(|source| StackError::Guard { guarded: self.total, source })?;
+        self.known.extend(KnownStack::register(bottom, self.size));
         self.carved += 1;
         self.total += 1;
         // SAFETY: the memory above the guard is nobody's yet.

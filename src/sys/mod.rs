@@ -17,3 +17,4 @@ pub(crate) mod sanitizer;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod stderr;
+pub(crate) mod valgrind;
