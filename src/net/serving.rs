@@ -9,8 +9,8 @@
 //!        └────────────────────────────── stop ────────────────────────────────┘
 //! ```
 //!
-//! A pause kills the coroutine that accepts. It takes nothing without handing it over: a kill reaches it while
-//! it waits, and it waits only before it has something.
+//! A pause kills the coroutine that accepts. It takes nothing without handing it over: a kill reaches it
+//! while it waits, and it waits only before it has something.
 
 use crate::coroutine::{self, JoinHandle, sleep};
 use crate::pool::Group;

@@ -30,7 +30,7 @@ macro_rules! common {
                 Ok(socket)
             }
 
-            /// A further handle of the same socket. Its time limits are its own, and so is whether it blocks.
+            /// A further handle of the same socket. Its time limits are its own, and so is whether it waits.
             ///
             /// # Errors
             ///
@@ -42,9 +42,9 @@ macro_rules! common {
                 Ok(clone)
             }
 
-            /// Closes this handle: whoever waits in one of its operations, and whoever calls one later, gets an
-            /// error (`EBADF`). The socket is closed with its last handle. The number of the descriptor stays
-            /// taken until the handle is dropped.
+            /// Closes this handle: whoever waits in one of its operations, and whoever calls one later, gets
+            /// an error (`EBADF`). The socket is closed with its last handle. The number of the descriptor
+            /// stays taken until the handle is dropped.
             ///
             /// # Switching
             ///
@@ -297,7 +297,10 @@ macro_rules! halves {
 
 /// What is asked of std's socket as it is.
 macro_rules! as_std {
-    ($type:ident: $($(#[$doc:meta])* fn $name:ident(&self $(, $argument:ident: $of:ty)*) -> $result:ty;)*) => {
+    (
+        $type:ident:
+        $($(#[$doc:meta])* fn $name:ident(&self $(, $argument:ident: $of:ty)*) -> $result:ty;)*
+    ) => {
         impl $type {$(
             $(#[$doc])*
             ///

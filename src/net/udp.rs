@@ -40,7 +40,7 @@ as_std! { UdpSocket:
     fn ttl(&self) -> u32;
     /// Sets over how many routers a datagram may go.
     fn set_ttl(&self, ttl: u32) -> ();
-    /// Joins the group `group`, by the interface that has the address `interface`; by any if it is unspecified.
+    /// Joins the group `group`, by the interface with the address `interface`; by any if unspecified.
     fn join_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> ();
     /// Leaves a group that was joined by [`UdpSocket::join_multicast_v4`].
     fn leave_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> ();

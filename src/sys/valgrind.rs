@@ -32,8 +32,8 @@ impl Drop for KnownStack {
 #[cfg(target_arch = "x86_64")]
 fn request(words: [usize; 6]) -> usize {
     let answer;
-    // SAFETY: `rdi` is rotated by 128 bits in all and `rbx` exchanged with itself, so that nothing is changed but
-    // the flags; Valgrind reads the words and sets `rdx`.
+    // SAFETY: `rdi` is rotated by 128 bits in all and `rbx` exchanged with itself, so that nothing is changed
+    // but the flags; Valgrind reads the words and sets `rdx`.
     unsafe {
         std::arch::asm!(
             "rol rdi, 3",
