@@ -11,7 +11,8 @@ use std::os::fd::AsRawFd;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
-use switchgrass::net::{StreamServer, TcpListener, TcpStream, wait_readable};
+use switchgrass::io::wait_readable;
+use switchgrass::net::{StreamServer, TcpListener, TcpStream};
 use switchgrass::{sleep, timeout};
 
 /// In the process of the clients: the port of the server.

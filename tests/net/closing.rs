@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
-use switchgrass::net::{TcpListener, TcpStream, wait_readable};
+use switchgrass::io::wait_readable;
+use switchgrass::net::{TcpListener, TcpStream};
 use switchgrass::{sleep, spawn, timeout, yield_now};
 
 /// {test_recv_closed}: who waits gets an error, and so does who comes later.
