@@ -77,9 +77,15 @@ impl<A: Alarm, M> Inbox<A, M> {
         }
     }
 
+    /// Whether there are messages.
+    #[inline]
+    pub(super) fn is_filled(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == FILLED
+    }
+
     /// Takes all messages.
     pub(super) fn take(&self) -> VecDeque<M> {
-        if self.state.load(Ordering::Relaxed) != FILLED {
+        if !self.is_filled() {
             return VecDeque::new();
         }
         self.state.swap(EMPTY, Ordering::AcqRel);

@@ -17,11 +17,12 @@
 //! finds nobody, also if the number is in use again.
 
 use super::deadline::Deadline;
-use super::here::{try_with, with};
-use super::park::{Wake, breathe, park, unpark};
+use super::here::{Here, here, try_with, with};
+use super::park::Wake;
 use super::slots::{SlotKey, Slots};
 use super::state::{Hub, current_greenlet};
 use crate::greenlet::AnyWeakGreenlet;
+use crate::greenlet::scheduled;
 use crate::sys::poll::Interest;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -53,63 +54,101 @@ pub(crate) struct Source {
     inner: Rc<Inner>,
 }
 
+/// In a cache line of its own: with many descriptors, it has left the cache by the time of the next event.
 #[derive(Default)]
+#[repr(align(64))]
 struct Inner {
     read: Side,
     write: Side,
     /// A hang-up, an error or urgent data was seen: nothing is known by a short read any more.
     exceptional: Cell<bool>,
     is_closed: Cell<bool>,
-    /// What is called by every event.
-    callback: Option<Box<dyn Fn()>>,
+    /// What is called by every event. Rare, so in a box: it is one word.
+    callback: Option<Box<Callback>>,
 }
+
+type Callback = Box<dyn Fn()>;
+
+const _: () = assert!(size_of::<Inner>() == 64);
 
 #[derive(Default)]
 struct Side {
     is_blocked: Cell<bool>,
-    waiting: RefCell<Vec<(u64, AnyWeakGreenlet)>>,
+    /// The one that waits, as a rule.
+    first: Cell<Option<AnyWeakGreenlet>>,
+    /// `None` if there are none.
+    others: Cell<Option<Box<Others>>>,
 }
+
+type Others = Vec<(u64, AnyWeakGreenlet)>;
 
 /// A thread's sources.
 #[derive(Default)]
 pub(super) struct Sources {
-    all: Slots<Rc<Inner>>,
+    all: RefCell<Slots<Rc<Inner>>>,
     /// How many greenlets wait for an event.
-    waiting: usize,
+    waiting: Cell<usize>,
 }
 
 impl Sources {
     pub(super) fn is_empty(&self) -> bool {
-        self.all.len() == 0
+        self.all.borrow().len() == 0
     }
 
     /// Whether anybody waits for an event.
     pub(super) fn are_waited_for(&self) -> bool {
-        self.waiting > 0
+        self.waiting.get() > 0
+    }
+
+    fn one_waits(&self) {
+        self.waiting.set(self.waiting.get() + 1);
+    }
+
+    fn one_waits_no_more(&self) {
+        self.waiting.set(self.waiting.get() - 1);
     }
 }
 
 impl Hub {
     /// Notes what has happened to a descriptor.
+    #[inline]
     pub(super) fn note(&self, token: u64, interest: Interest) {
-        let inner = self.sources.borrow().all.get(SlotKey::from_bits(token)).cloned();
-        let Some(inner) = inner else { return };
-        inner.exceptional.set(inner.exceptional.get() || interest.exceptional);
-        for (side, is_ready) in [(&inner.read, interest.read), (&inner.write, interest.write)] {
-            if is_ready {
-                self.unblock(side);
-            }
+        // Nobody's code but ours runs while it is borrowed.
+        let sources = self.sources.all.borrow();
+        let Some(inner) = sources.get(SlotKey::from_bits(token)) else { return };
+        if interest.exceptional {
+            inner.exceptional.set(true);
         }
-        if let Some(callback) = &inner.callback {
-            callback();
+        if interest.read {
+            self.unblock(&inner.read);
+        }
+        if interest.write {
+            self.unblock(&inner.write);
+        }
+        if inner.callback.is_some() {
+            let inner = Rc::clone(inner);
+            drop(sources);
+            inner.callback.iter().for_each(|callback| callback());
         }
     }
 
+    #[cold]
+    fn unpark_all(&self, others: &Others) {
+        others.iter().for_each(|(_, greenlet)| self.unpark(greenlet));
+    }
+
+    #[inline]
     fn unblock(&self, side: &Side) {
-        side.is_blocked.set(false);
+        if side.is_blocked.replace(false)
+            && let Some(first) = side.first.take()
+        {
+            self.unpark(&first);
+            side.first.set(Some(first));
+        }
         // All try again: one of them may leave something for the next, and no further event would say so.
-        for (_, greenlet) in side.waiting.borrow().iter() {
-            self.unpark(greenlet);
+        if let Some(others) = side.others.take() {
+            self.unpark_all(&others);
+            side.others.set(Some(others));
         }
     }
 }
@@ -123,13 +162,16 @@ impl Source {
     /// As [`Source::new`], and has every event call `callback` in the hub's greenlet. It must be ours, and
     /// neither wait nor panic. Nobody waits for it: when all others are stuck, the hub says so.
     pub(crate) fn calling(fd: RawFd, callback: impl Fn() + 'static) -> io::Result<Self> {
-        Self::register(fd, Inner { callback: Some(Box::new(callback)), ..Inner::default() })
+        Self::register(
+            fd,
+            Inner { callback: Some(Box::new(Box::new(callback))), ..Inner::default() },
+        )
     }
 
     fn register(fd: RawFd, inner: Inner) -> io::Result<Self> {
         with(|hub| {
             let inner = Rc::new(inner);
-            let key = hub.sources.borrow_mut().all.insert(Rc::clone(&inner));
+            let key = hub.sources.all.borrow_mut().insert(Rc::clone(&inner));
             let source = Source { fd, key, inner };
             hub.epoll()?.add(fd, key.to_bits())?;
             Ok(source)
@@ -142,6 +184,7 @@ impl Source {
     ///
     /// What the call says; `TimedOut` when `deadline` has passed; that the descriptor is closed, if another
     /// coroutine has closed it meanwhile.
+    #[inline(always)]
     #[track_caller]
     pub(crate) fn attempt<R>(
         &self,
@@ -150,20 +193,24 @@ impl Source {
         deadline: Option<Deadline>,
         mut call: impl FnMut() -> io::Result<R>,
     ) -> io::Result<R> {
+        let hub = here();
         // There may be no end to what can be done at once. Before the call, and not after it: a kill may be
         // raised here, and what the call has brought would be lost.
-        breathe();
+        hub.breathe();
+        let side = self.side(direction);
         loop {
-            let side = self.side(direction);
             if side.is_blocked.get() {
-                self.wait(direction, purpose, deadline)?;
+                match self.wait_in(hub, side, purpose, deadline) {
+                    Ended::Event => {}
+                    ended => return Err(ended.into_error(purpose)),
+                }
             }
             match call() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    side.is_blocked.set(true)
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
+                Ok(result) => return Ok(result),
+                Err(error) => match side.look_at(error) {
+                    None => {}
+                    Some(error) => return Err(error),
+                },
             }
         }
     }
@@ -179,26 +226,42 @@ impl Source {
     }
 
     /// Waits for an event, whatever was known. To be called after something that would block.
+    #[track_caller]
     pub(crate) fn wait(
         &self,
         direction: Direction,
         purpose: &'static str,
         deadline: Option<Deadline>,
     ) -> io::Result<()> {
-        match self.wait_by(direction, || park(purpose, deadline)) {
+        match self.wait_in(here(), self.side(direction), purpose, deadline) {
             Ended::Event => Ok(()),
-            Ended::Closed => Err(io::Error::from_raw_os_error(libc::EBADF)),
-            _ => {
-                let message = format!("{purpose} has timed out");
-                Err(io::Error::new(io::ErrorKind::TimedOut, message))
-            }
+            ended => Err(ended.into_error(purpose)),
         }
     }
 
-    /// As [`Source::wait`], by another way of parking.
-    pub(crate) fn wait_by(&self, direction: Direction, mut park: impl FnMut() -> Wake) -> Ended {
-        let side = self.side(direction);
-        let _place = Place::new(&self.inner, direction);
+    #[track_caller]
+    fn wait_in(
+        &self,
+        hub: Here,
+        side: &Side,
+        purpose: &'static str,
+        deadline: Option<Deadline>,
+    ) -> Ended {
+        let Some(_place) = First::take(hub, side) else {
+            return self.wait_beside_others(side, || hub.park(purpose, deadline));
+        };
+        self.wait_for_event(side, || hub.park(purpose, deadline))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_beside_others(&self, side: &Side, park: impl FnMut() -> Wake) -> Ended {
+        let _place = Place::new(side);
+        self.wait_for_event(side, park)
+    }
+
+    #[inline(always)]
+    fn wait_for_event(&self, side: &Side, mut park: impl FnMut() -> Wake) -> Ended {
         while side.is_blocked.get() {
             if self.inner.is_closed.get() {
                 return Ended::Closed;
@@ -217,9 +280,19 @@ impl Source {
         Ended::Event
     }
 
+    /// As [`Source::wait`], by another way of parking.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn wait_by(&self, direction: Direction, park: impl FnMut() -> Wake) -> Ended {
+        let side = self.side(direction);
+        let Some(_place) = First::take(here(), side) else {
+            return self.wait_beside_others(side, park);
+        };
+        self.wait_for_event(side, park)
+    }
+
     /// Has the current greenlet woken by every event, until what this returns is dropped.
     pub(crate) fn watch(&self, direction: Direction) -> impl Sized + '_ {
-        Place::new(&self.inner, direction)
+        Place::new(self.side(direction))
     }
 
     /// Whether it is known that a call would have to wait.
@@ -234,39 +307,29 @@ impl Source {
         self.side(direction).is_blocked.set(true);
     }
 
-    fn side(&self, direction: Direction) -> &Side {
-        self.inner.side(direction)
-    }
-}
-
-impl Inner {
+    #[inline]
     fn side(&self, direction: Direction) -> &Side {
         match direction {
-            Direction::Read => &self.read,
-            Direction::Write => &self.write,
+            Direction::Read => &self.inner.read,
+            Direction::Write => &self.inner.write,
         }
     }
-}
 
-impl Source {
     /// Has all who wait fail, and who comes later. Nothing is heard of the descriptor any more.
     pub(crate) fn close(&self) {
         self.leave();
         self.inner.is_closed.set(true);
         for side in [&self.inner.read, &self.inner.write] {
+            // Whoever waits finds that it is closed.
+            with(|hub| hub.unblock(side));
             side.is_blocked.set(true);
-            for (_, greenlet) in side.waiting.borrow().iter() {
-                unpark(greenlet);
-            }
         }
     }
-}
 
-impl Source {
     /// Leaves the hub, if that has not been done: neither the key nor the number is its own then.
     pub(crate) fn leave(&self) {
         try_with(|hub| {
-            let Some(_inner) = hub.sources.borrow_mut().all.remove(self.key) else { return };
+            let Some(_inner) = hub.sources.all.borrow_mut().remove(self.key) else { return };
             if let Ok(epoll) = hub.epoll() {
                 // Else a copy of the descriptor would keep it registered.
                 epoll.remove(self.fd);
@@ -281,32 +344,84 @@ impl Drop for Source {
     }
 }
 
-/// One that waits for an event, until this is dropped.
+impl Side {
+    /// What is to be said of an error. `None` if the call is to be made again, after an event or at once.
+    #[cold]
+    fn look_at(&self, error: io::Error) -> Option<io::Error> {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => self.is_blocked.set(true),
+            io::ErrorKind::Interrupted => {}
+            _ => return Some(error),
+        }
+        None
+    }
+}
+
+impl Ended {
+    #[cold]
+    fn into_error(self, purpose: &'static str) -> io::Error {
+        match self {
+            Ended::Closed => io::Error::from_raw_os_error(libc::EBADF),
+            _ => io::Error::new(io::ErrorKind::TimedOut, format!("{purpose} has timed out")),
+        }
+    }
+}
+
+/// The one that waits for an event when nobody else does, until this is dropped.
+struct First<'a> {
+    hub: Here,
+    side: &'a Side,
+}
+
+impl<'a> First<'a> {
+    /// `None` if somebody waits already.
+    #[inline(always)]
+    fn take(hub: Here, side: &'a Side) -> Option<Self> {
+        if let Some(first) = side.first.take() {
+            side.first.set(Some(first));
+            return None;
+        }
+        side.first.set(Some(scheduled::running().clone()));
+        hub.sources.one_waits();
+        Some(First { hub, side })
+    }
+}
+
+impl Drop for First<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.hub.sources.one_waits_no_more();
+        drop(self.side.first.take());
+    }
+}
+
+/// Another that waits for an event, until this is dropped.
 struct Place<'a> {
-    inner: &'a Inner,
-    direction: Direction,
+    side: &'a Side,
     id: u64,
 }
 
 impl<'a> Place<'a> {
-    fn new(inner: &'a Inner, direction: Direction) -> Self {
+    fn new(side: &'a Side) -> Self {
         let me = current_greenlet();
         let id = with(|hub| {
-            hub.sources.borrow_mut().waiting += 1;
+            hub.sources.one_waits();
             hub.next_id()
         });
-        inner.side(direction).waiting.borrow_mut().push((id, me));
-        Place { inner, direction, id }
+        let mut others = side.others.take().unwrap_or_default();
+        others.push((id, me));
+        side.others.set(Some(others));
+        Place { side, id }
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        try_with(|hub| hub.sources.borrow_mut().waiting -= 1);
-        let mut waiting = self.inner.side(self.direction).waiting.borrow_mut();
-        let at = waiting.iter().position(|(id, _)| *id == self.id);
-        let place = at.map(|at| waiting.swap_remove(at));
-        drop(waiting);
+        try_with(|hub| hub.sources.one_waits_no_more());
+        let Some(mut others) = self.side.others.take() else { return };
+        let at = others.iter().position(|(id, _)| *id == self.id);
+        let place = at.map(|at| others.swap_remove(at));
+        self.side.others.set(Some(others).filter(|others| !others.is_empty()));
         drop(place);
     }
 }

@@ -74,21 +74,10 @@ pub(crate) fn yield_now() {
     here().yield_now();
 }
 
-/// Lets the others run if the current coroutine has had its share of time: to be called by what can go on
-/// without ever waiting.
-#[inline]
-#[track_caller]
-pub(crate) fn breathe() {
-    let hub = here();
-    if hub.tick() {
-        hub.yield_to_the_poller();
-    }
-}
-
 impl Hub {
     #[inline(always)]
     #[track_caller]
-    fn park(&self, purpose: &'static str, deadline: Option<Deadline>) -> Wake {
+    pub(super) fn park(&self, purpose: &'static str, deadline: Option<Deadline>) -> Wake {
         let me = &*scheduled::running();
         if me.mark() != ROOT || deadline.is_some() {
             return self.park_unusually(me, purpose, deadline);
@@ -142,6 +131,16 @@ impl Hub {
             return;
         }
         self.queue_up(me, is_late.then(|| self.poller()));
+    }
+
+    /// Lets the others run if the current coroutine has had its share of time: to be called by what can go
+    /// on without ever waiting.
+    #[inline(always)]
+    #[track_caller]
+    pub(super) fn breathe(&self) {
+        if self.tick() {
+            self.yield_to_the_poller();
+        }
     }
 
     /// Has events looked for, and comes back when it is one's turn.

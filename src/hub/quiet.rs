@@ -77,7 +77,7 @@ pub(crate) fn yield_quietly() {
     }
 }
 
-/// As [`breathe`](super::park::breathe), and raises nothing.
+/// As `Hub::breathe`, and raises nothing.
 #[inline]
 pub(crate) fn breathe_quietly() {
     let hub = here();

@@ -85,7 +85,7 @@ impl Hub {
     /// Looks for events; sleeps if nobody is ready.
     fn poll(&self) {
         self.take_in();
-        if !self.ready.is_empty() && !self.sources.borrow().is_empty() {
+        if !self.ready.is_empty() && !self.sources.is_empty() {
             // Nobody sleeps, but descriptors are to have their turn.
             let seen = self.look_for_events(Some(0));
             seen.unwrap_or_else(|error| panic!("a hub could not look for events: {error}"));
@@ -98,7 +98,7 @@ impl Hub {
             let limit = next.map(|next| next.saturating_sub(self.polled.get()));
             let can_be_woken = self.remotes.borrow().len() > 0
                 || Arc::strong_count(&self.outside) > 1
-                || self.sources.borrow().are_waited_for();
+                || self.sources.are_waited_for();
             if limit.is_none() && !can_be_woken {
                 deadlock::report(self);
             } else if limit != Some(0) {
@@ -110,16 +110,8 @@ impl Hub {
 
     /// Makes ready whoever is to be by what has come meanwhile.
     fn take_in(&self) {
-        for message in self.inbox.take() {
-            match message {
-                Message::Unpark(key) => {
-                    let greenlet = self.remotes.borrow().get(key).cloned();
-                    if let Some(greenlet) = greenlet {
-                        self.unpark(&greenlet);
-                    }
-                }
-                Message::Call(f) => self.call(Call::Run(f)),
-            }
+        if self.inbox.is_filled() {
+            self.take_messages();
         }
         let now = clock::now();
         self.polled.set(now);
@@ -132,6 +124,21 @@ impl Hub {
                     let payload = Box::new(LimitPassed(id));
                     self.interrupt(&task, Interrupt::new(id, depth, payload), false);
                 }
+            }
+        }
+    }
+
+    #[cold]
+    fn take_messages(&self) {
+        for message in self.inbox.take() {
+            match message {
+                Message::Unpark(key) => {
+                    let greenlet = self.remotes.borrow().get(key).cloned();
+                    if let Some(greenlet) = greenlet {
+                        self.unpark(&greenlet);
+                    }
+                }
+                Message::Call(f) => self.call(Call::Run(f)),
             }
         }
     }

@@ -36,7 +36,7 @@ pub(super) struct Hub {
     pub(super) timers: RefCell<Timers<Fire>>,
     pub(super) epoll: OnceCell<Epoll>,
     pub(super) inbox: Arc<Inbox>,
-    pub(super) sources: RefCell<Sources>,
+    pub(super) sources: Sources,
     /// Who is registered to be woken from elsewhere.
     pub(super) remotes: RefCell<Slots<AnyWeakGreenlet>>,
     /// Counts, by its copies, the [`RemoteHub`]s that there are.
@@ -97,7 +97,7 @@ impl Hub {
             timers: RefCell::new(Timers::new()),
             epoll: OnceCell::new(),
             inbox: Arc::new(Inbox::new(Signal::new())),
-            sources: RefCell::new(Sources::default()),
+            sources: Sources::default(),
             remotes: RefCell::new(Slots::default()),
             outside: Arc::new(()),
             main_task,

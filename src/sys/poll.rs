@@ -1,6 +1,7 @@
 //! Where a thread sleeps until a descriptor is ready: epoll, and an eventfd to be woken by.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::OnceLock;
@@ -66,12 +67,14 @@ impl Epoll {
         limit: Option<u64>,
         mut each: impl FnMut(u64, Interest),
     ) -> io::Result<()> {
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; BATCH];
+        let mut events = [const { MaybeUninit::uninit() }; BATCH];
         let count = match self.wait_precisely(&mut events, limit) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             other => other?,
         };
         for event in &events[..count] {
+            // SAFETY: the kernel has written so many.
+            let event = unsafe { event.assume_init() };
             each(event.u64, Interest::of(event.events));
         }
         Ok(())
@@ -81,7 +84,7 @@ impl Epoll {
     /// millisecond and never too early.
     fn wait_precisely(
         &self,
-        events: &mut [libc::epoll_event; BATCH],
+        events: &mut [MaybeUninit<libc::epoll_event>; BATCH],
         limit: Option<u64>,
     ) -> io::Result<usize> {
         static NOT_THERE: AtomicBool = AtomicBool::new(false);
@@ -118,8 +121,9 @@ impl Epoll {
             }
         };
         // SAFETY: room for as many events as is said.
-        let count =
-            unsafe { libc::epoll_wait(fd, events.as_mut_ptr(), BATCH as libc::c_int, limit) };
+        let count = unsafe {
+            libc::epoll_wait(fd, events.as_mut_ptr().cast(), BATCH as libc::c_int, limit)
+        };
         check(count).map(|count| count as usize)
     }
 }
