@@ -21,12 +21,14 @@ use super::here::{Here, here, try_with, with};
 use super::park::Wake;
 use super::slots::{SlotKey, Slots};
 use super::state::{Hub, current_greenlet};
+use crate::arch::prefetch;
 use crate::greenlet::AnyWeakGreenlet;
 use crate::greenlet::scheduled;
-use crate::sys::poll::Interest;
+use crate::sys::poll::{Events, Interest};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::RawFd;
+use std::ptr;
 use std::rc::Rc;
 
 /// A direction in which something is done with a descriptor.
@@ -129,6 +131,29 @@ impl Hub {
             let inner = Rc::clone(inner);
             drop(sources);
             inner.callback.iter().for_each(|callback| callback());
+        }
+    }
+
+    /// Asks for the memory that the events after the one at `index` need: with many descriptors, it is in a
+    /// far cache or in none.
+    #[inline]
+    pub(super) fn look_ahead(&self, events: &Events, index: usize) {
+        /// So many events ahead.
+        const SOURCE: usize = 6;
+        const GREENLET: usize = 3;
+        let sources = self.sources.all.borrow();
+        let source = |ahead: usize| {
+            let (token, _) = events.get(index + ahead)?;
+            sources.get(SlotKey::from_bits(token))
+        };
+        if let Some(inner) = source(SOURCE) {
+            prefetch(ptr::from_ref(&**inner).cast());
+        }
+        if let Some(inner) = source(GREENLET)
+            && let Some(first) = inner.read.first.take()
+        {
+            first.prefetch();
+            inner.read.first.set(Some(first));
         }
     }
 

@@ -9,7 +9,7 @@ use super::state::{Call, Fire, Hub, Why};
 use super::task::{Interrupt, Task, TaskRef};
 use crate::greenlet::SwitchError;
 use crate::greenlet::scheduled::describe;
-use crate::sys::poll::Epoll;
+use crate::sys::poll::{Epoll, Events};
 use crate::sys::{clock, stderr};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -151,11 +151,17 @@ impl Hub {
 
     /// Waits for events, and notes them. Whether the alarm was among them.
     fn look_for_events(&self, limit: Option<u64>) -> io::Result<bool> {
+        let mut events = Events::new();
+        self.epoll()?.wait(limit, &mut events)?;
         let mut rung = false;
-        self.epoll()?.wait(limit, |token, interest| match token {
-            ALARM => rung = true,
-            _ => self.note(token, interest),
-        })?;
+        for index in 0..events.count() {
+            let Some((token, interest)) = events.get(index) else { break };
+            self.look_ahead(&events, index);
+            match token {
+                ALARM => rung = true,
+                _ => self.note(token, interest),
+            }
+        }
         Ok(rung)
     }
 

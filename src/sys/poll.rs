@@ -35,6 +35,33 @@ impl Interest {
     }
 }
 
+/// What has happened since the last look.
+pub(crate) struct Events {
+    all: [MaybeUninit<libc::epoll_event>; BATCH],
+    count: usize,
+}
+
+impl Events {
+    #[inline]
+    pub(crate) const fn new() -> Self {
+        Events { all: [const { MaybeUninit::uninit() }; BATCH], count: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The token of a descriptor, and what has happened to it. `None` if there are fewer.
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> Option<(u64, Interest)> {
+        let event = self.all[..self.count].get(index)?;
+        // SAFETY: the kernel has written so many.
+        let event = unsafe { event.assume_init() };
+        Some((event.u64, Interest::of(event.events)))
+    }
+}
+
 impl Epoll {
     pub(crate) fn new() -> io::Result<Self> {
         // SAFETY: no preconditions.
@@ -60,23 +87,14 @@ impl Epoll {
         unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, nothing) };
     }
 
-    /// Waits until something happens, at most `limit` nanoseconds (`None`: for ever), and calls `each` with
-    /// it. A signal ends the wait early.
-    pub(crate) fn wait(
-        &self,
-        limit: Option<u64>,
-        mut each: impl FnMut(u64, Interest),
-    ) -> io::Result<()> {
-        let mut events = [const { MaybeUninit::uninit() }; BATCH];
-        let count = match self.wait_precisely(&mut events, limit) {
+    /// Waits until something happens, at most `limit` nanoseconds (`None`: for ever), and puts it into
+    /// `events`. A signal ends the wait early.
+    pub(crate) fn wait(&self, limit: Option<u64>, events: &mut Events) -> io::Result<()> {
+        events.count = 0;
+        events.count = match self.wait_precisely(&mut events.all, limit) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             other => other?,
         };
-        for event in &events[..count] {
-            // SAFETY: the kernel has written so many.
-            let event = unsafe { event.assume_init() };
-            each(event.u64, Interest::of(event.events));
-        }
         Ok(())
     }
 
