@@ -281,6 +281,13 @@ impl Known {
         self.kind
     }
 
+    /// Whether the number still means this.
+    #[inline]
+    pub(super) fn is_current(&self) -> bool {
+        number(self.fd)
+            .is_some_and(|number| number.state.load(Relaxed) & GENERATION == self.generation)
+    }
+
     /// The number means something else from now on.
     fn forget(&self) {
         if let Some(Some(registered)) = self.source.get() {
@@ -425,6 +432,10 @@ impl Known {
         purpose: &'static str,
         mut call: impl FnMut() -> isize,
     ) -> Option<isize> {
+        // Closed since it was looked up: the caller has let others run. The number may be another's now.
+        if !self.is_current() {
+            return Some(errno::fail_long(libc::EBADF));
+        }
         let mut deadline = None;
         let mut must_wait = self.is_blocked(direction) && !self.is_nonblocking();
         loop {
