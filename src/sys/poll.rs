@@ -138,11 +138,20 @@ impl Epoll {
                 libc::c_int::try_from(limit.div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
             }
         };
-        // SAFETY: room for as many events as is said.
+        // SAFETY: room for as many events as is said, no signal mask. By number: `libc::epoll_wait` may be
+        // a hook.
         let count = unsafe {
-            libc::epoll_wait(fd, events.as_mut_ptr().cast(), BATCH as libc::c_int, limit)
+            libc::syscall(
+                libc::SYS_epoll_pwait,
+                fd,
+                events.as_mut_ptr(),
+                BATCH as libc::c_int,
+                limit,
+                ptr::null::<libc::sigset_t>(),
+                0_usize,
+            )
         };
-        check(count).map(|count| count as usize)
+        check(count as libc::c_int).map(|count| count as usize)
     }
 }
 
