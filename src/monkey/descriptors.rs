@@ -25,7 +25,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
-use std::sync::atomic::{AtomicPtr, AtomicU32};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +53,10 @@ const GENERATION: u32 = !(WATCHED | COPIED);
 
 /// The threads that know a number.
 static WATCHERS: LazyLock<Mutex<HashMap<RawFd, Vec<QuietHub>>>> = LazyLock::new(Mutex::default);
+
+/// The process that knows all this. A child that has just been made, and has its parent's memory or a copy
+/// of it, closes what is its own: what the parent knows stays.
+static PROCESS: AtomicI32 = AtomicI32::new(0);
 
 /// Counted up when a setting changes of a descriptor that has copies.
 static SETTINGS: AtomicU32 = AtomicU32::new(0);
@@ -154,6 +158,7 @@ fn learn(fd: RawFd, old: Option<Rc<Known>>) -> Option<Rc<Known>> {
     }
     let kind = kind(fd)?;
     let number = number_made(fd)?;
+    PROCESS.store(process(), Relaxed);
     let generation = {
         let mut watchers = watchers();
         let all = watchers.entry(fd).or_default();
@@ -209,6 +214,11 @@ fn kind(fd: RawFd) -> Option<Kind> {
     })
 }
 
+fn process() -> libc::pid_t {
+    // SAFETY: no preconditions.
+    unsafe { libc::getpid() }
+}
+
 /// An option of a socket that is a number.
 pub(super) fn option(fd: RawFd, name: c_int) -> Option<c_int> {
     let mut value: c_int = 0;
@@ -232,6 +242,9 @@ pub(super) fn forget(fd: RawFd) {
 
 #[cold]
 fn forget_known(fd: RawFd, number: &Number) {
+    if PROCESS.load(Relaxed) != process() {
+        return;
+    }
     let (all, generation) = {
         let mut watchers = watchers();
         let generation = number.state.load(SeqCst) & GENERATION;

@@ -128,6 +128,40 @@ fn a_number_that_is_used_again_at_once() {
     });
 }
 
+/// Between `vfork` and `exec` a child has its parent's memory, and descriptors of its own.
+#[test]
+fn a_child_that_closes_its_own() {
+    extern "C" fn child(fd: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: a descriptor; nothing of the parent's is run.
+        unsafe {
+            let closed = libc::close(fd as usize as libc::c_int);
+            libc::_exit(closed)
+        }
+    }
+
+    patched(|| {
+        let (mut here, mut there) = UnixStream::pair().unwrap();
+        let fd = here.as_raw_fd();
+        let reading = spawn(move || here.read(&mut [0; 8]).unwrap());
+        yield_now();
+        let mut stack = vec![0_u128; 1 << 13];
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        // SAFETY: a stack that is used until the child has ended, which is when this returns.
+        let pid = unsafe {
+            let top = stack.as_mut_ptr_range().end.cast();
+            libc::clone(child, top, flags, fd as usize as *mut libc::c_void)
+        };
+        let mut status = -1;
+        // SAFETY: a place for the status.
+        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+        assert_eq!(status, 0);
+        yield_now();
+        assert!(!reading.is_finished());
+        there.write_all(b"hello").unwrap();
+        assert_eq!(reading.join().unwrap(), 5);
+    });
+}
+
 fn over(replace: impl Fn(libc::c_int, libc::c_int) -> libc::c_int) {
     let (here, _there) = UnixStream::pair().unwrap();
     let (mut other, mut giver) = UnixStream::pair().unwrap();
