@@ -240,6 +240,22 @@ pub(super) fn forget(fd: RawFd) {
     }
 }
 
+/// So are all numbers from `first` to `last`.
+pub(super) fn forget_range(first: u32, last: u32) {
+    let end = (CHUNK * CHUNKS) as u32;
+    let mut fd = first;
+    while fd <= last && fd < end {
+        match number(fd as RawFd) {
+            Some(_) => {
+                forget(fd as RawFd);
+                fd += 1;
+            }
+            // None of its chunk was ever used.
+            None => fd = (fd / CHUNK as u32 + 1) * CHUNK as u32,
+        }
+    }
+}
+
 #[cold]
 fn forget_known(fd: RawFd, number: &Number) {
     if PROCESS.load(Relaxed) != process() {

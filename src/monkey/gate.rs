@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! Whether a call is ours to make cooperative.
 
-use super::What;
+use super::{OnKill, What};
 use crate::hub::{Place, place};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -12,14 +12,27 @@ static PATCHED: AtomicU32 = AtomicU32::new(0);
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) symbol: &'static str,
-    pub(super) what: What,
+    /// Patched with any of them.
+    pub(super) what: &'static [What],
+    pub(super) on_kill: OnKill,
+    bits: u32,
     /// So many calls held up a hub's thread.
     pub(super) blocked: AtomicU64,
 }
 
 impl Row {
-    pub(super) const fn new(symbol: &'static str, what: What) -> Self {
-        Row { symbol, what, blocked: AtomicU64::new(0) }
+    pub(super) const fn new(symbol: &'static str, what: &'static [What], on_kill: OnKill) -> Self {
+        let (mut bits, mut at) = (0, 0);
+        while at < what.len() {
+            bits |= what[at].bit();
+            at += 1;
+        }
+        Row { symbol, what, on_kill, bits, blocked: AtomicU64::new(0) }
+    }
+
+    #[inline(always)]
+    pub(super) fn is_patched(&self) -> bool {
+        PATCHED.load(Relaxed) & self.bits != 0
     }
 
     /// A call is made that may hold up the thread of a hub.
@@ -42,7 +55,7 @@ pub(super) fn is_patched(what: What) -> bool {
 /// greenlet, in a callback that is, there is nobody to switch to.
 #[inline(always)]
 pub(super) fn is_cooperative(row: &Row) -> bool {
-    if !is_patched(row.what) {
+    if !row.is_patched() {
         return false;
     }
     match place() {

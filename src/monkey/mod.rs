@@ -4,11 +4,15 @@
 //! - `hooks/` is what the symbols do in a coroutine, a file a kind;
 //! - `gate.rs` decides whether a call is ours, `patch.rs` is how that is chosen, and `report.rs` what can be
 //!   asked about it;
-//! - `descriptors.rs` is what is known of the program's descriptors, and `errno.rs` how calls of C fail.
+//! - `descriptors.rs` is what is known of the program's descriptors, `errno.rs` how calls of C fail, and
+//!   `elsewhere.rs` has a call that cannot but block made by another thread.
+//!
+//! What a kill or a limit does to each call is a column of the table, and can be asked by `self_check`.
 //!
 //! Nothing imports this module.
 
 mod descriptors;
+mod elsewhere;
 mod errno;
 mod gate;
 mod hooks;
@@ -17,4 +21,4 @@ mod report;
 mod table;
 
 pub use patch::{Patch, What, is_patched, patch_all};
-pub use report::{Symbol, self_check};
+pub use report::{OnKill, Symbol, self_check};

@@ -13,15 +13,22 @@
 //!                                    hooks::..
 //! ```
 //!
+//! The columns: with what it is patched, who has to see a call (coroutines, or all threads, since it changes
+//! what is known of a descriptor), and what becomes of a call that waits in a coroutine that is killed.
+//!
 //! The functions never unwind: their callers are compiled for that. `original` is found by `dlsym`, the next
 //! definition after this one, before `main` runs: a signal handler may call any of them.
 
-use super::What;
 use super::gate::{self, Row};
-use super::hooks::{connecting, polling, sleeping, sockets, streams};
+use super::hooks::{
+    checked, children, connecting, copying, dns, epoll, files, locks, opening, polling, selecting,
+    sleeping, sockets, streams,
+};
+use super::{OnKill, What, errno};
 use libc::{
-    c_int, c_uint, c_void, clockid_t, iovec, msghdr, nfds_t, pollfd, size_t, sockaddr, socklen_t,
-    ssize_t, timespec,
+    FILE, addrinfo, c_char, c_int, c_uint, c_ulong, c_void, clockid_t, epoll_event, fd_set,
+    hostent, id_t, idtype_t, iovec, mmsghdr, mode_t, msghdr, nfds_t, off_t, off64_t, pid_t, pollfd,
+    rusage, siginfo_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec, timeval,
 };
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
@@ -31,18 +38,20 @@ macro_rules! is_ours {
         gate::is_cooperative(&ROW)
     };
     (threads) => {
-        gate::is_patched(ROW.what)
+        ROW.is_patched()
     };
 }
 
 macro_rules! table {
-    ($($what:ident $who:ident
+    ($($($what:ident)|+ $who:ident $on_kill:ident
        fn $symbol:ident($($argument:ident: $type:ty),* $(,)?) -> $result:ty => $hook:path;)*) => {
         $(
+            #[allow(clippy::too_many_arguments, reason = "libc's")]
             pub(super) mod $symbol {
                 use super::*;
 
-                pub(in crate::monkey) static ROW: Row = Row::new(stringify!($symbol), What::$what);
+                pub(in crate::monkey) static ROW: Row =
+                    Row::new(stringify!($symbol), &[$(What::$what),+], OnKill::$on_kill);
 
                 static ORIGINAL: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 
@@ -81,8 +90,16 @@ macro_rules! table {
                 #[cold]
                 pub(super) fn resolve() -> *mut c_void {
                     let address = super::next_definition(concat!(stringify!($symbol), "\0"));
+                    let address = address
+                        .unwrap_or(missing as extern "C" fn($($type),*) -> $result as *mut c_void);
                     ORIGINAL.store(address, Relaxed);
                     address
+                }
+
+                /// There is none before us: libc is older than the function.
+                extern "C" fn missing($(_: $type),*) -> $result {
+                    errno::set(libc::ENOSYS);
+                    Fails::FAILED
                 }
 
                 /// # Safety
@@ -120,49 +137,217 @@ macro_rules! table {
 }
 
 table! {
-    // what    who      symbol and type                                                     by whom
-    Sleep   tasks   fn sleep(seconds: c_uint) -> c_uint => sleeping::sleep;
-    Sleep   tasks   fn usleep(micros: c_uint) -> c_int => sleeping::usleep;
-    Sleep   tasks   fn nanosleep(time: *const timespec, left: *mut timespec) -> c_int => sleeping::nanosleep;
-    Sleep   tasks   fn clock_nanosleep(clock: clockid_t, flags: c_int, time: *const timespec,
+    // what    who      kill        symbol and type                                         by whom
+    Sleep   tasks   ReturnsEarly fn sleep(seconds: c_uint) -> c_uint => sleeping::sleep;
+    Sleep   tasks   ReturnsEarly fn usleep(micros: c_uint) -> c_int => sleeping::usleep;
+    Sleep   tasks   ReturnsEarly fn nanosleep(time: *const timespec, left: *mut timespec)
+                        -> c_int => sleeping::nanosleep;
+    Sleep   tasks   ReturnsEarly fn clock_nanosleep(clock: clockid_t, flags: c_int, time: *const timespec,
                         left: *mut timespec) -> c_int => sleeping::clock_nanosleep;
-    Sleep   tasks   fn sched_yield() -> c_int => sleeping::sched_yield;
+    Sleep   tasks   Deferred    fn sched_yield() -> c_int => sleeping::sched_yield;
 
-    Sockets tasks   fn recv(fd: c_int, buffer: *mut c_void, length: size_t, flags: c_int)
+    Sockets tasks   Fails       fn recv(fd: c_int, buffer: *mut c_void, length: size_t, flags: c_int)
                         -> ssize_t => sockets::recv;
-    Sockets tasks   fn recvfrom(fd: c_int, buffer: *mut c_void, length: size_t, flags: c_int,
+    Sockets tasks   Fails       fn recvfrom(fd: c_int, buffer: *mut c_void, length: size_t, flags: c_int,
                         address: *mut sockaddr, room: *mut socklen_t) -> ssize_t => sockets::recvfrom;
-    Sockets tasks   fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t => sockets::recvmsg;
-    Sockets tasks   fn send(fd: c_int, buffer: *const c_void, length: size_t, flags: c_int)
+    Sockets tasks   Fails       fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int)
+                        -> ssize_t => sockets::recvmsg;
+    Sockets tasks   Fails       fn recvmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int,
+                        time: *mut timespec) -> c_int => sockets::recvmmsg;
+    Sockets tasks   Fails       fn send(fd: c_int, buffer: *const c_void, length: size_t, flags: c_int)
                         -> ssize_t => sockets::send;
-    Sockets tasks   fn sendto(fd: c_int, buffer: *const c_void, length: size_t, flags: c_int,
+    Sockets tasks   Fails       fn sendto(fd: c_int, buffer: *const c_void, length: size_t, flags: c_int,
                         address: *const sockaddr, room: socklen_t) -> ssize_t => sockets::sendto;
-    Sockets tasks   fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int)
+    Sockets tasks   Fails       fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int)
                         -> ssize_t => sockets::sendmsg;
-    Sockets tasks   fn accept(fd: c_int, address: *mut sockaddr, room: *mut socklen_t)
+    Sockets tasks   Fails       fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int)
+                        -> c_int => sockets::sendmmsg;
+    Sockets tasks   Fails       fn accept(fd: c_int, address: *mut sockaddr, room: *mut socklen_t)
                         -> c_int => connecting::accept;
-    Sockets tasks   fn accept4(fd: c_int, address: *mut sockaddr, room: *mut socklen_t, flags: c_int)
-                        -> c_int => connecting::accept4;
-    Sockets tasks   fn connect(fd: c_int, address: *const sockaddr, length: socklen_t)
+    Sockets tasks   Fails       fn accept4(fd: c_int, address: *mut sockaddr, room: *mut socklen_t,
+                        flags: c_int) -> c_int => connecting::accept4;
+    Sockets tasks   Fails       fn connect(fd: c_int, address: *const sockaddr, length: socklen_t)
                         -> c_int => connecting::connect;
 
-    Sockets tasks   fn read(fd: c_int, buffer: *mut c_void, length: size_t) -> ssize_t => streams::read;
-    Sockets tasks   fn readv(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t => streams::readv;
-    Sockets tasks   fn write(fd: c_int, buffer: *const c_void, length: size_t)
+    // Of a file: deferred.
+    Sockets|Files tasks Fails   fn read(fd: c_int, buffer: *mut c_void, length: size_t)
+                        -> ssize_t => streams::read;
+    Sockets|Files tasks Fails   fn readv(fd: c_int, parts: *const iovec, count: c_int)
+                        -> ssize_t => streams::readv;
+    Sockets|Files tasks Fails   fn write(fd: c_int, buffer: *const c_void, length: size_t)
                         -> ssize_t => streams::write;
-    Sockets tasks   fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t => streams::writev;
+    Sockets|Files tasks Fails   fn writev(fd: c_int, parts: *const iovec, count: c_int)
+                        -> ssize_t => streams::writev;
 
-    Sockets threads fn close(fd: c_int) -> c_int => streams::close;
-    Sockets threads fn dup(fd: c_int) -> c_int => streams::dup;
-    Sockets threads fn dup2(from: c_int, to: c_int) -> c_int => streams::dup2;
-    Sockets threads fn dup3(from: c_int, to: c_int, flags: c_int) -> c_int => streams::dup3;
-    Sockets threads fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int => streams::fcntl;
-    Sockets threads fn ioctl(fd: c_int, request: libc::c_ulong, argument: usize)
+    // What C calls if it is compiled with _FORTIFY_SOURCE: the room is known.
+    Sockets tasks   Fails       fn __recv_chk(fd: c_int, buffer: *mut c_void, length: size_t, room: size_t,
+                        flags: c_int) -> ssize_t => checked::recv;
+    Sockets tasks   Fails       fn __recvfrom_chk(fd: c_int, buffer: *mut c_void, length: size_t,
+                        room: size_t, flags: c_int, address: *mut sockaddr, address_room: *mut socklen_t)
+                        -> ssize_t => checked::recvfrom;
+    Sockets|Files tasks Fails   fn __read_chk(fd: c_int, buffer: *mut c_void, length: size_t, room: size_t)
+                        -> ssize_t => checked::read;
+    Files   tasks   Deferred    fn __pread_chk(fd: c_int, buffer: *mut c_void, length: size_t, offset: off_t,
+                        room: size_t) -> ssize_t => checked::pread;
+    Files   tasks   Deferred    fn __pread64_chk(fd: c_int, buffer: *mut c_void, length: size_t,
+                        offset: off64_t, room: size_t) -> ssize_t => checked::pread64;
+    Poll    tasks   Fails       fn __poll_chk(all: *mut pollfd, count: nfds_t, millis: c_int, room: size_t)
+                        -> c_int => checked::poll;
+    Poll    tasks   Fails       fn __ppoll_chk(all: *mut pollfd, count: nfds_t, time: *const timespec,
+                        mask: *const sigset_t, room: size_t) -> c_int => checked::ppoll;
+
+    // What is in the page cache is read at once. With flags and no offset these are `readv` and `writev`.
+    Files   tasks   Deferred    fn pread(fd: c_int, buffer: *mut c_void, length: size_t, offset: off_t)
+                        -> ssize_t => files::pread;
+    Files   tasks   Deferred    fn pread64(fd: c_int, buffer: *mut c_void, length: size_t, offset: off64_t)
+                        -> ssize_t => files::pread64;
+    Files   tasks   Deferred    fn preadv(fd: c_int, parts: *const iovec, count: c_int, offset: off_t)
+                        -> ssize_t => files::preadv;
+    Files   tasks   Deferred    fn preadv64(fd: c_int, parts: *const iovec, count: c_int, offset: off64_t)
+                        -> ssize_t => files::preadv64;
+    Sockets|Files tasks Fails   fn preadv2(fd: c_int, parts: *const iovec, count: c_int, offset: off_t,
+                        flags: c_int) -> ssize_t => files::preadv2;
+    Sockets|Files tasks Fails   fn preadv64v2(fd: c_int, parts: *const iovec, count: c_int, offset: off64_t,
+                        flags: c_int) -> ssize_t => files::preadv64v2;
+    Files   tasks   Deferred    fn pwrite(fd: c_int, buffer: *const c_void, length: size_t, offset: off_t)
+                        -> ssize_t => files::pwrite;
+    Files   tasks   Deferred    fn pwrite64(fd: c_int, buffer: *const c_void, length: size_t, offset: off64_t)
+                        -> ssize_t => files::pwrite64;
+    Files   tasks   Deferred    fn pwritev(fd: c_int, parts: *const iovec, count: c_int, offset: off_t)
+                        -> ssize_t => files::pwritev;
+    Files   tasks   Deferred    fn pwritev64(fd: c_int, parts: *const iovec, count: c_int, offset: off64_t)
+                        -> ssize_t => files::pwritev64;
+    Sockets|Files tasks Fails   fn pwritev2(fd: c_int, parts: *const iovec, count: c_int, offset: off_t,
+                        flags: c_int) -> ssize_t => files::pwritev2;
+    Sockets|Files tasks Fails   fn pwritev64v2(fd: c_int, parts: *const iovec, count: c_int, offset: off64_t,
+                        flags: c_int) -> ssize_t => files::pwritev64v2;
+    Files   tasks   Deferred    fn fsync(fd: c_int) -> c_int => files::fsync;
+    Files   tasks   Deferred    fn fdatasync(fd: c_int) -> c_int => files::fdatasync;
+    Files   tasks   Deferred    fn flock(fd: c_int, operation: c_int) -> c_int => locks::flock;
+
+    Sockets|Files tasks Deferred fn sendfile(to: c_int, from: c_int, offset: *mut off_t, count: size_t)
+                        -> ssize_t => copying::sendfile;
+    Sockets|Files tasks Deferred fn sendfile64(to: c_int, from: c_int, offset: *mut off64_t, count: size_t)
+                        -> ssize_t => copying::sendfile64;
+    Sockets|Files tasks Deferred fn splice(from: c_int, from_offset: *mut off64_t, to: c_int,
+                        to_offset: *mut off64_t, length: size_t, flags: c_uint) -> ssize_t => copying::splice;
+    Sockets tasks   Deferred    fn tee(from: c_int, to: c_int, length: size_t, flags: c_uint)
+                        -> ssize_t => copying::tee;
+    Files   tasks   Deferred    fn copy_file_range(from: c_int, from_offset: *mut off64_t, to: c_int,
+                        to_offset: *mut off64_t, length: size_t, flags: c_uint)
+                        -> ssize_t => copying::copy_file_range;
+
+    // Only of a FIFO does it wait.
+    Sockets tasks   Fails       fn open(path: *const c_char, flags: c_int, mode: mode_t)
+                        -> c_int => opening::open;
+    Sockets tasks   Fails       fn open64(path: *const c_char, flags: c_int, mode: mode_t)
+                        -> c_int => opening::open;
+    Sockets tasks   Fails       fn openat(folder: c_int, path: *const c_char, flags: c_int, mode: mode_t)
+                        -> c_int => opening::openat;
+    Sockets tasks   Fails       fn openat64(folder: c_int, path: *const c_char, flags: c_int, mode: mode_t)
+                        -> c_int => opening::openat;
+    Sockets tasks   Fails       fn creat(path: *const c_char, mode: mode_t) -> c_int => opening::creat;
+    Sockets tasks   Fails       fn creat64(path: *const c_char, mode: mode_t) -> c_int => opening::creat;
+
+    Sockets|Files threads NeverWaits fn close(fd: c_int) -> c_int => streams::close;
+    Sockets|Files threads NeverWaits fn close_range(first: c_uint, last: c_uint, flags: c_int)
+                        -> c_int => streams::close_range;
+    Sockets|Files threads NeverWaits fn closefrom(first: c_int) -> () => streams::closefrom;
+    Sockets|Files threads NeverWaits fn fclose(file: *mut FILE) -> c_int => streams::fclose;
+    Sockets|Files|Process threads Deferred fn pclose(file: *mut FILE) -> c_int => children::pclose;
+    Sockets|Files threads NeverWaits fn dup(fd: c_int) -> c_int => streams::dup;
+    Sockets|Files threads NeverWaits fn dup2(from: c_int, to: c_int) -> c_int => streams::dup2;
+    Sockets|Files threads NeverWaits fn dup3(from: c_int, to: c_int, flags: c_int) -> c_int => streams::dup3;
+    // Those of its commands that wait for a lock.
+    Sockets|Files threads Deferred fn fcntl(fd: c_int, command: c_int, argument: usize)
+                        -> c_int => streams::fcntl;
+    Sockets|Files threads Deferred fn fcntl64(fd: c_int, command: c_int, argument: usize)
+                        -> c_int => streams::fcntl;
+    Sockets threads NeverWaits  fn ioctl(fd: c_int, request: c_ulong, argument: usize)
                         -> c_int => streams::ioctl;
-    Sockets threads fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void,
+    Sockets threads NeverWaits  fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void,
                         length: socklen_t) -> c_int => sockets::setsockopt;
 
-    Poll    tasks   fn poll(all: *mut pollfd, count: nfds_t, millis: c_int) -> c_int => polling::poll;
+    // With a mask of signals that is not the thread's: deferred.
+    Poll    tasks   Fails       fn poll(all: *mut pollfd, count: nfds_t, millis: c_int)
+                        -> c_int => polling::poll;
+    Poll    tasks   Fails       fn ppoll(all: *mut pollfd, count: nfds_t, time: *const timespec,
+                        mask: *const sigset_t) -> c_int => polling::ppoll;
+    Poll    tasks   Fails       fn select(count: c_int, read: *mut fd_set, write: *mut fd_set,
+                        except: *mut fd_set, time: *mut timeval) -> c_int => selecting::select;
+    Poll    tasks   Fails       fn pselect(count: c_int, read: *mut fd_set, write: *mut fd_set,
+                        except: *mut fd_set, time: *const timespec, mask: *const sigset_t)
+                        -> c_int => selecting::pselect;
+    Poll    tasks   Fails       fn epoll_wait(fd: c_int, events: *mut epoll_event, room: c_int, millis: c_int)
+                        -> c_int => epoll::epoll_wait;
+    Poll    tasks   Fails       fn epoll_pwait(fd: c_int, events: *mut epoll_event, room: c_int,
+                        millis: c_int, mask: *const sigset_t) -> c_int => epoll::epoll_pwait;
+    Poll    tasks   Fails       fn epoll_pwait2(fd: c_int, events: *mut epoll_event, room: c_int,
+                        time: *const timespec, mask: *const sigset_t) -> c_int => epoll::epoll_pwait2;
+
+    Dns     tasks   Fails       fn getaddrinfo(node: *const c_char, service: *const c_char,
+                        hints: *const addrinfo, result: *mut *mut addrinfo) -> c_int => dns::getaddrinfo;
+    Dns     tasks   Deferred    fn getnameinfo(address: *const sockaddr, length: socklen_t, host: *mut c_char,
+                        host_room: socklen_t, service: *mut c_char, service_room: socklen_t, flags: c_int)
+                        -> c_int => dns::getnameinfo;
+    Dns     tasks   Fails       fn gethostbyname(name: *const c_char) -> *mut hostent => dns::gethostbyname;
+    Dns     tasks   Fails       fn gethostbyname2(name: *const c_char, family: c_int)
+                        -> *mut hostent => dns::gethostbyname2;
+    Dns     tasks   Fails       fn gethostbyaddr(address: *const c_void, length: socklen_t, family: c_int)
+                        -> *mut hostent => dns::gethostbyaddr;
+    Dns     tasks   Deferred    fn gethostbyname_r(name: *const c_char, place: *mut hostent,
+                        buffer: *mut c_char, room: size_t, result: *mut *mut hostent, error: *mut c_int)
+                        -> c_int => dns::gethostbyname_r;
+    Dns     tasks   Deferred    fn gethostbyname2_r(name: *const c_char, family: c_int, place: *mut hostent,
+                        buffer: *mut c_char, room: size_t, result: *mut *mut hostent, error: *mut c_int)
+                        -> c_int => dns::gethostbyname2_r;
+    Dns     tasks   Deferred    fn gethostbyaddr_r(address: *const c_void, length: socklen_t, family: c_int,
+                        place: *mut hostent, buffer: *mut c_char, room: size_t, result: *mut *mut hostent,
+                        error: *mut c_int) -> c_int => dns::gethostbyaddr_r;
+
+    Process tasks   Fails       fn wait(status: *mut c_int) -> pid_t => children::wait;
+    Process tasks   Fails       fn waitpid(pid: pid_t, status: *mut c_int, options: c_int)
+                        -> pid_t => children::waitpid;
+    Process tasks   Fails       fn wait3(status: *mut c_int, options: c_int, usage: *mut rusage)
+                        -> pid_t => children::wait3;
+    Process tasks   Fails       fn wait4(pid: pid_t, status: *mut c_int, options: c_int, usage: *mut rusage)
+                        -> pid_t => children::wait4;
+    Process tasks   Fails       fn waitid(kind: idtype_t, id: id_t, about: *mut siginfo_t, options: c_int)
+                        -> c_int => children::waitid;
+}
+
+/// What libc has only had for some years. The others are always there.
+const YOUNG: &[&str] = &[
+    "close_range\0",
+    "closefrom\0",
+    "copy_file_range\0",
+    "epoll_pwait2\0",
+    "fcntl64\0",
+    "preadv2\0",
+    "preadv64v2\0",
+    "pwritev2\0",
+    "pwritev64v2\0",
+];
+
+/// What is returned by a call that fails.
+trait Fails {
+    const FAILED: Self;
+}
+
+macro_rules! fails {
+    ($($type:ty => $value:expr;)*) => {
+        $(impl Fails for $type {
+            const FAILED: Self = $value;
+        })*
+    };
+}
+
+fails! {
+    () => ();
+    c_int => -1;
+    c_uint => c_uint::MAX;
+    ssize_t => -1;
+    *mut hostent => std::ptr::null_mut();
 }
 
 #[used]
@@ -170,10 +355,13 @@ table! {
 static RESOLVE: extern "C" fn() = resolve_all;
 
 /// The definition of a symbol that the program would have without us.
-fn next_definition(symbol: &'static str) -> *mut c_void {
+fn next_definition(symbol: &'static str) -> Option<*mut c_void> {
     // SAFETY: a string that ends with a zero.
     let address = unsafe { libc::dlsym(libc::RTLD_NEXT, symbol.as_ptr().cast()) };
-    if address.is_null() {
+    if !address.is_null() {
+        return Some(address);
+    }
+    if !YOUNG.contains(&symbol) {
         let name = symbol.trim_end_matches('\0');
         crate::sys::stderr::write(&[
             "switchgrass: the feature `monkey` needs a libc that is linked dynamically: there is no other `",
@@ -182,7 +370,7 @@ fn next_definition(symbol: &'static str) -> *mut c_void {
         ]);
         std::process::abort();
     }
-    address
+    None
 }
 
 /// Where a symbol leads whoever calls it: another library may have been there first.

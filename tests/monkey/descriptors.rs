@@ -128,6 +128,57 @@ fn a_number_that_is_used_again_at_once() {
     });
 }
 
+/// Who waits for a number learns that it is closed, by whatever it is.
+fn closes(high: bool, close: impl Fn(libc::c_int)) {
+    patched(|| {
+        let (here, _there) = UnixStream::pair().unwrap();
+        // SAFETY: a number of its own.
+        let fd = unsafe {
+            let least = if high { 900 } else { 0 };
+            libc::fcntl(here.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least)
+        };
+        assert!(fd >= 0);
+        let reading = spawn(move || {
+            // SAFETY: room for a byte.
+            let got = unsafe { libc::recv(fd, [0_u8; 1].as_mut_ptr().cast(), 1, 0) };
+            (got, std::io::Error::last_os_error().raw_os_error())
+        });
+        yield_now();
+        assert!(!reading.is_finished());
+        close(fd);
+        assert_eq!(reading.join().unwrap(), (-1, Some(libc::EBADF)));
+        // SAFETY: no memory is involved.
+        assert_eq!(unsafe { libc::fcntl(fd, libc::F_GETFD) }, -1);
+    });
+}
+
+#[test]
+fn fclose() {
+    closes(false, |fd| {
+        // SAFETY: a descriptor that is closed by it.
+        let closed = unsafe { libc::fclose(libc::fdopen(fd, c"r".as_ptr())) };
+        assert_eq!(closed, 0);
+    });
+}
+
+#[test]
+fn close_range() {
+    closes(false, |fd| {
+        let number = fd as libc::c_uint;
+        // SAFETY: a descriptor that is nobody else's.
+        assert_eq!(unsafe { libc::close_range(number, number, 0) }, 0);
+    });
+}
+
+#[test]
+fn closefrom() {
+    unsafe extern "C" {
+        fn closefrom(first: libc::c_int);
+    }
+    // SAFETY: nobody else has such a number.
+    closes(true, |fd| unsafe { closefrom(fd) });
+}
+
 /// Between `vfork` and `exec` a child has its parent's memory, and descriptors of its own.
 #[test]
 fn a_child_that_closes_its_own() {

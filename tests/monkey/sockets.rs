@@ -1,8 +1,10 @@
 //! `std::net` and its like.
 
 use crate::{BLOCK, patched, row};
+use libc::c_int;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -56,6 +58,104 @@ fn recvmsg() {
         (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
         // SAFETY: a message with room.
         unsafe { libc::recvmsg(std::os::fd::AsRawFd::as_raw_fd(&here), &mut message, 0) }
+    });
+}
+
+/// What C calls when it is told how much room there is.
+mod c {
+    use libc::{c_int, c_void, sockaddr, socklen_t, ssize_t};
+
+    unsafe extern "C" {
+        pub(super) fn __recv_chk(
+            fd: c_int,
+            buffer: *mut c_void,
+            length: usize,
+            room: usize,
+            flags: c_int,
+        ) -> ssize_t;
+        pub(super) fn __recvfrom_chk(
+            fd: c_int,
+            buffer: *mut c_void,
+            length: usize,
+            room: usize,
+            flags: c_int,
+            address: *mut sockaddr,
+            address_room: *mut socklen_t,
+        ) -> ssize_t;
+        pub(super) fn __read_chk(
+            fd: c_int,
+            buffer: *mut c_void,
+            length: usize,
+            room: usize,
+        ) -> ssize_t;
+    }
+}
+
+fn receives(call: impl Fn(c_int, &mut [u8; 8]) -> isize + Copy + Send + 'static) {
+    row(move || {
+        let (here, mut there) = tcp_pair();
+        later(move || there.write_all(b"hello").unwrap());
+        let mut buffer = [0; 8];
+        (call(here.as_raw_fd(), &mut buffer), buffer)
+    });
+}
+
+#[test]
+fn __recv_chk() {
+    // SAFETY: a buffer.
+    receives(|fd, buffer| unsafe { c::__recv_chk(fd, buffer.as_mut_ptr().cast(), 8, 8, 0) });
+}
+
+#[test]
+fn __recvfrom_chk() {
+    // SAFETY: a buffer, and no place for the address.
+    receives(|fd, buffer| unsafe {
+        let buffer = buffer.as_mut_ptr().cast();
+        c::__recvfrom_chk(fd, buffer, 8, 8, 0, std::ptr::null_mut(), std::ptr::null_mut())
+    });
+}
+
+#[test]
+fn __read_chk() {
+    // SAFETY: a buffer.
+    receives(|fd, buffer| unsafe { c::__read_chk(fd, buffer.as_mut_ptr().cast(), 8, 8) });
+}
+
+/// A message for each buffer.
+fn messages<const N: usize>(parts: &mut [libc::iovec; N]) -> [libc::mmsghdr; N] {
+    // SAFETY: all-zero is a message of nothing.
+    let mut all: [libc::mmsghdr; N] = unsafe { std::mem::zeroed() };
+    for (message, part) in all.iter_mut().zip(parts) {
+        (message.msg_hdr.msg_iov, message.msg_hdr.msg_iovlen) = (part, 1);
+    }
+    all
+}
+
+/// It waits for all of them, unless it is told to do with one.
+#[test]
+fn recvmmsg() {
+    row(|| {
+        let (here, there) = UnixDatagram::pair().unwrap();
+        there.send(b"first").unwrap();
+        let other = there.try_clone().unwrap();
+        later(move || _ = other.send(b"second!").unwrap());
+        let mut buffers = [[0_u8; 8]; 2];
+        let mut parts = buffers.each_mut().map(|buffer| libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: buffer.len(),
+        });
+        let mut all = messages(&mut parts);
+        let mut time = libc::timespec { tv_sec: 50, tv_nsec: 0 };
+        let fd = here.as_raw_fd();
+        // SAFETY: two messages with room, and a time.
+        let got = unsafe { libc::recvmmsg(fd, all.as_mut_ptr(), 2, 0, &mut time) };
+        let lengths = all.map(|message| message.msg_len);
+        assert!(time.tv_sec < 50);
+        there.send(b"x").unwrap();
+        let flags = libc::MSG_WAITFORONE;
+        // SAFETY: two messages with room.
+        let one = unsafe { libc::recvmmsg(fd, all.as_mut_ptr(), 2, flags, std::ptr::null_mut()) };
+        (got, lengths, one)
     });
 }
 
@@ -113,6 +213,22 @@ fn sendmsg() {
     });
 }
 
+#[test]
+fn sendmmsg() {
+    sends(|stream, bytes| {
+        let (first, second) = bytes.split_at(1000);
+        let mut parts = [first, second].map(|part| libc::iovec {
+            iov_base: part.as_ptr().cast_mut().cast(),
+            iov_len: part.len(),
+        });
+        let mut all = messages(&mut parts);
+        // SAFETY: two messages.
+        let sent = unsafe { libc::sendmmsg(stream.as_raw_fd(), all.as_mut_ptr(), 2, 0) };
+        assert_eq!(sent, 2);
+        all.iter().map(|message| message.msg_len as usize).sum()
+    });
+}
+
 fn accepts(accept: impl Fn(&TcpListener) -> bool + Copy + Send + 'static) {
     row(move || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -165,6 +281,36 @@ fn connect() {
         let connected = UnixStream::connect(&path).is_ok();
         std::fs::remove_file(&path).unwrap();
         connected
+    });
+}
+
+#[test]
+fn setsockopt() {
+    const LIMIT: Duration = BLOCK;
+    row(|| {
+        let (mut here, _there) = tcp_pair();
+        here.set_read_timeout(Some(LIMIT)).unwrap();
+        here.read(&mut [0; 1]).unwrap_err().kind()
+    });
+}
+
+/// No row of the table: whoever waits has an event.
+#[test]
+fn shutdown_wakes_who_reads() {
+    patched(|| {
+        let (here, _there) = tcp_pair();
+        let mut reader = here.try_clone().unwrap();
+        let reading = spawn(move || reader.read(&mut [0; 1]).unwrap());
+        yield_now();
+        assert!(!reading.is_finished());
+        here.shutdown(Shutdown::Read).unwrap();
+        assert_eq!(reading.join().unwrap(), 0);
+        let (here, _there) = UnixStream::pair().unwrap();
+        let mut reader = here.try_clone().unwrap();
+        let reading = spawn(move || reader.read(&mut [0; 1]).unwrap());
+        yield_now();
+        here.shutdown(Shutdown::Both).unwrap();
+        assert_eq!(reading.join().unwrap(), 0);
     });
 }
 

@@ -28,7 +28,7 @@ fn wait(duration: Duration) -> Duration {
 }
 
 /// `None` for what the kernel would not take.
-fn duration(time: &timespec) -> Option<Duration> {
+pub(super) fn duration(time: &timespec) -> Option<Duration> {
     let is_valid = time.tv_sec >= 0 && (0..BILLION).contains(&time.tv_nsec);
     is_valid.then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }

@@ -2,11 +2,16 @@
 //! program's. A kill or a limit has a call that waits fail with `ECANCELED`; what it has sent by then counts.
 
 use super::parts::Parts;
+use super::sleeping::duration;
 use crate::hub::{Direction, breathe_quietly};
 use crate::monkey::descriptors::{Kind, Known, look_up, settings_changed};
 use crate::monkey::table;
-use libc::{c_int, c_void, iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t};
+use crate::sys::clock;
+use libc::{
+    c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec,
+};
 use std::ptr;
+use std::time::Duration;
 
 /// # Safety
 ///
@@ -127,6 +132,62 @@ unsafe fn receive_message(
         // SAFETY: the caller's.
         unsafe { table::recvmsg::original(fd, message, flags | libc::MSG_DONTWAIT) }
     })
+}
+
+/// # Safety
+///
+/// As libc's. The time is looked at after each message, as Linux does, and what is left of it written back.
+pub(in crate::monkey) unsafe fn recvmmsg(
+    fd: c_int,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    time: *mut timespec,
+) -> c_int {
+    // SAFETY: the caller's.
+    let limit = unsafe { time.as_ref() }.map(duration);
+    let known = waits(flags).then(|| look_up(fd)).flatten();
+    let (Some(known), true) = (known, count > 0 && limit != Some(None)) else {
+        // SAFETY: the caller's.
+        return unsafe { table::recvmmsg::original(fd, messages, count, flags, time) };
+    };
+    let limit = limit.flatten();
+    breathe_quietly();
+    let begin = clock::now();
+    let (mut got, mut left) = (0, limit);
+    loop {
+        let part = known.attempt(Direction::Read, "recvmmsg", || {
+            let flags = flags | libc::MSG_DONTWAIT;
+            // SAFETY: the caller's; what was got lies before.
+            let part = unsafe {
+                let rest = messages.add(got as usize);
+                table::recvmmsg::original(fd, rest, count - got, flags, ptr::null_mut())
+            };
+            part as isize
+        });
+        let Some(part) = part else {
+            // SAFETY: the caller's.
+            return unsafe { table::recvmmsg::blocking(fd, messages, count, flags, time) };
+        };
+        let Ok(part) = c_uint::try_from(part) else {
+            if got == 0 {
+                return part as c_int;
+            }
+            break;
+        };
+        got += part;
+        left = limit.map(|limit| limit.saturating_sub(Duration::from_nanos(clock::now() - begin)));
+        let is_enough = got >= count || flags & libc::MSG_WAITFORONE != 0;
+        if is_enough || left.is_some_and(|left| left.is_zero()) || known.is_nonblocking() {
+            break;
+        }
+    }
+    if let Some(left) = left {
+        let left = timespec { tv_sec: left.as_secs() as _, tv_nsec: left.subsec_nanos().into() };
+        // SAFETY: the caller's; not null.
+        unsafe { time.write(left) };
+    }
+    got as c_int
 }
 
 /// `readv` of a socket. `None` if there is nothing but to let it block.
@@ -272,6 +333,38 @@ unsafe fn transmit_message(
         sent += count;
     }
     Some(sent as ssize_t)
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn sendmmsg(
+    fd: c_int,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+) -> c_int {
+    let Some(known) = waits(flags).then(|| look_up(fd)).flatten() else {
+        // SAFETY: the caller's.
+        return unsafe { table::sendmmsg::original(fd, messages, count, flags) };
+    };
+    // As many as the kernel takes.
+    let count = count.min(libc::UIO_MAXIOV as c_uint);
+    for number in 0..count {
+        // SAFETY: the caller's.
+        let message = unsafe { messages.add(number as usize) };
+        // SAFETY: the caller's.
+        let sent = unsafe { transmit_message(&known, fd, &raw const (*message).msg_hdr, flags) };
+        match sent {
+            // SAFETY: the caller's.
+            Some(sent @ 0..) => unsafe { (*message).msg_len = sent as c_uint },
+            _ if number > 0 => return number as c_int,
+            Some(error) => return error as c_int,
+            // SAFETY: the caller's.
+            None => return unsafe { table::sendmmsg::blocking(fd, messages, count, flags) },
+        }
+    }
+    count as c_int
 }
 
 /// `writev` to a socket. `None` if there is nothing but to let it block.

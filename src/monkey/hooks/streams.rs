@@ -1,15 +1,28 @@
 //! What any descriptor can be asked for: reads, writes, copies, an end.
 //!
 //! A socket goes the way of `sockets.rs`. A pipe is read and written by a call that does not block
-//! (`RWF_NOWAIT`), where the kernel has that; what else can be waited for is looked at first.
+//! (`RWF_NOWAIT`), where the kernel has that; what else can be waited for is looked at first. A file goes
+//! the way of `files.rs`.
 
 use super::parts::Parts;
-use super::sockets;
+use super::{files, locks, sockets};
 use crate::hub::{Direction, breathe_quietly};
-use crate::monkey::descriptors::{Kind, Known, copied, forget, look_up, settings_changed};
-use crate::monkey::{errno, table};
-use libc::{c_int, c_ulong, c_void, iovec, size_t, ssize_t};
+use crate::monkey::descriptors::{
+    Kind, Known, copied, forget, forget_range, look_up, settings_changed,
+};
+use crate::monkey::gate::{is_cooperative, is_patched};
+use crate::monkey::{What, errno, table};
+use libc::{FILE, c_int, c_uint, c_ulong, c_void, iovec, size_t, ssize_t};
 use std::ptr;
+use std::rc::Rc;
+
+/// What is known of a descriptor, if its calls are patched: those of a file are so for themselves.
+fn patched(fd: c_int) -> Option<Rc<Known>> {
+    look_up(fd).filter(|known| match known.kind() {
+        Kind::File => files::are_patched(),
+        _ => is_patched(What::Sockets),
+    })
+}
 
 /// Never waited for: `println!` holds a borrow of std's while it writes, and whoever prints meanwhile would
 /// find it.
@@ -21,7 +34,11 @@ fn is_output(fd: c_int) -> bool {
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn read(fd: c_int, buffer: *mut c_void, length: size_t) -> ssize_t {
-    let done = look_up(fd).and_then(|known| match known.kind() {
+    let Some(known) = patched(fd) else {
+        // SAFETY: the caller's.
+        return unsafe { table::read::original(fd, buffer, length) };
+    };
+    let done = match known.kind() {
         // SAFETY: the caller's.
         Kind::Stream | Kind::Datagram => unsafe { sockets::receive(&known, fd, buffer, length, 0) },
         Kind::Pipe | Kind::Other => {
@@ -30,8 +47,8 @@ pub(in crate::monkey) unsafe fn read(fd: c_int, buffer: *mut c_void, length: siz
             read_parts(&known, &|| unsafe { read_now(&known, fd, &part, 1) })
         }
         // SAFETY: the caller's.
-        Kind::File => Some(unsafe { table::read::original(fd, buffer, length) }),
-    });
+        Kind::File => Some(unsafe { files::read(fd, buffer, length) }),
+    };
     // SAFETY: the caller's.
     done.unwrap_or_else(|| unsafe { table::read::blocking(fd, buffer, length) })
 }
@@ -40,7 +57,11 @@ pub(in crate::monkey) unsafe fn read(fd: c_int, buffer: *mut c_void, length: siz
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn readv(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
-    let done = look_up(fd).and_then(|known| match known.kind() {
+    let Some(known) = patched(fd) else {
+        // SAFETY: the caller's.
+        return unsafe { table::readv::original(fd, parts, count) };
+    };
+    let done = match known.kind() {
         // SAFETY: the caller's.
         Kind::Stream | Kind::Datagram => unsafe {
             sockets::receive_parts(&known, fd, parts, count)
@@ -50,8 +71,8 @@ pub(in crate::monkey) unsafe fn readv(fd: c_int, parts: *const iovec, count: c_i
             read_parts(&known, &|| unsafe { read_now(&known, fd, parts, count) })
         }
         // SAFETY: the caller's.
-        Kind::File => Some(unsafe { table::readv::original(fd, parts, count) }),
-    });
+        Kind::File => Some(unsafe { files::read_at(fd, parts, count, files::HERE, 0) }),
+    };
     // SAFETY: the caller's.
     done.unwrap_or_else(|| unsafe { table::readv::blocking(fd, parts, count) })
 }
@@ -92,7 +113,11 @@ pub(in crate::monkey) unsafe fn write(fd: c_int, buffer: *const c_void, length: 
         // SAFETY: the caller's.
         return unsafe { table::write::original(fd, buffer, length) };
     }
-    let done = look_up(fd).and_then(|known| match known.kind() {
+    let Some(known) = patched(fd) else {
+        // SAFETY: the caller's.
+        return unsafe { table::write::original(fd, buffer, length) };
+    };
+    let done = match known.kind() {
         Kind::Stream | Kind::Datagram => {
             // SAFETY: the caller's; no address.
             unsafe { sockets::transmit(&known, fd, buffer, length, 0, ptr::null(), 0) }
@@ -103,8 +128,8 @@ pub(in crate::monkey) unsafe fn write(fd: c_int, buffer: *const c_void, length: 
             unsafe { write_parts(&known, fd, &part, 1) }
         }
         // SAFETY: the caller's.
-        Kind::File => Some(unsafe { table::write::original(fd, buffer, length) }),
-    });
+        Kind::File => Some(unsafe { files::write(fd, buffer, length) }),
+    };
     // SAFETY: the caller's.
     done.unwrap_or_else(|| unsafe { table::write::blocking(fd, buffer, length) })
 }
@@ -117,7 +142,11 @@ pub(in crate::monkey) unsafe fn writev(fd: c_int, parts: *const iovec, count: c_
         // SAFETY: the caller's.
         return unsafe { table::writev::original(fd, parts, count) };
     }
-    let done = look_up(fd).and_then(|known| match known.kind() {
+    let Some(known) = patched(fd) else {
+        // SAFETY: the caller's.
+        return unsafe { table::writev::original(fd, parts, count) };
+    };
+    let done = match known.kind() {
         // SAFETY: the caller's.
         Kind::Stream | Kind::Datagram => unsafe {
             sockets::transmit_parts(&known, fd, parts, count)
@@ -125,8 +154,8 @@ pub(in crate::monkey) unsafe fn writev(fd: c_int, parts: *const iovec, count: c_
         // SAFETY: the caller's.
         Kind::Pipe | Kind::Other => unsafe { write_parts(&known, fd, parts, count) },
         // SAFETY: the caller's.
-        Kind::File => Some(unsafe { table::writev::original(fd, parts, count) }),
-    });
+        Kind::File => Some(unsafe { files::write_at(fd, parts, count, files::HERE, 0) }),
+    };
     // SAFETY: the caller's.
     done.unwrap_or_else(|| unsafe { table::writev::blocking(fd, parts, count) })
 }
@@ -201,6 +230,48 @@ pub(in crate::monkey) unsafe fn close(fd: c_int) -> c_int {
 /// # Safety
 ///
 /// As libc's.
+pub(in crate::monkey) unsafe fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
+    if flags & libc::CLOSE_RANGE_CLOEXEC as c_int == 0 && first <= last {
+        forget_range(first, last);
+    }
+    // SAFETY: the caller's.
+    unsafe { table::close_range::original(first, last, flags) }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn closefrom(first: c_int) {
+    forget_range(first.max(0) as c_uint, c_uint::MAX);
+    // SAFETY: the caller's.
+    unsafe { table::closefrom::original(first) }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn fclose(file: *mut FILE) -> c_int {
+    // SAFETY: the caller's.
+    unsafe { forget_file(file) };
+    // SAFETY: the caller's.
+    unsafe { table::fclose::original(file) }
+}
+
+/// The number of a file of C's is about to be closed.
+///
+/// # Safety
+///
+/// An open file.
+pub(super) unsafe fn forget_file(file: *mut FILE) {
+    let before = errno::get();
+    // SAFETY: the caller's.
+    forget(unsafe { libc::fileno(file) });
+    errno::set(before);
+}
+
+/// # Safety
+///
+/// As libc's.
 pub(in crate::monkey) unsafe fn dup(fd: c_int) -> c_int {
     // SAFETY: the caller's.
     let to = unsafe { table::dup::original(fd) };
@@ -244,6 +315,13 @@ pub(in crate::monkey) unsafe fn dup3(from: c_int, to: c_int, flags: c_int) -> c_
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
+    if let Some(trying) = locks::without_waiting(command)
+        && files::are_patched()
+        && is_cooperative(&table::fcntl::ROW)
+    {
+        // SAFETY: the caller's.
+        return unsafe { locks::lock(fd, command, trying, argument) };
+    }
     // SAFETY: the caller's.
     let result = unsafe { table::fcntl::original(fd, command, argument) };
     match command {

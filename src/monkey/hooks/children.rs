@@ -1,0 +1,190 @@
+//! Children. One that is named is waited for by a descriptor of its process; any of several by a thread,
+//! which leaves it as it is: whoever comes first takes it, and the others wait again.
+
+use super::streams::forget_file;
+use crate::hub::{Direction, breathe_quietly};
+use crate::monkey::descriptors::{forget, look_up};
+use crate::monkey::elsewhere::{Lent, elsewhere, elsewhere_or_interrupted};
+use crate::monkey::gate::{is_cooperative, is_patched};
+use crate::monkey::{What, errno, table};
+use libc::{FILE, c_int, id_t, idtype_t, pid_t, rusage, siginfo_t};
+use std::mem::MaybeUninit;
+use std::ptr;
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn wait(status: *mut c_int) -> pid_t {
+    // SAFETY: the caller's.
+    unsafe { wait4(-1, status, 0, ptr::null_mut()) }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn waitpid(pid: pid_t, status: *mut c_int, options: c_int) -> pid_t {
+    // SAFETY: the caller's.
+    unsafe { wait4(pid, status, options, ptr::null_mut()) }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn wait3(
+    status: *mut c_int,
+    options: c_int,
+    usage: *mut rusage,
+) -> pid_t {
+    // SAFETY: the caller's.
+    unsafe { wait4(-1, status, options, usage) }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn wait4(
+    pid: pid_t,
+    status: *mut c_int,
+    options: c_int,
+    usage: *mut rusage,
+) -> pid_t {
+    // SAFETY: the caller's.
+    let ask = || unsafe { table::wait4::original(pid, status, options | libc::WNOHANG, usage) };
+    if options & libc::WNOHANG != 0 {
+        return ask();
+    }
+    let (kind, id) = match pid {
+        -1 => (libc::P_ALL, 0),
+        0 => (libc::P_PGID, 0),
+        1.. => (libc::P_PID, pid as id_t),
+        _ => (libc::P_PGID, pid.unsigned_abs()),
+    };
+    // The bits are the same for both.
+    wait_for(kind, id, options | libc::WEXITED, ask)
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn waitid(
+    kind: idtype_t,
+    id: id_t,
+    about: *mut siginfo_t,
+    options: c_int,
+) -> c_int {
+    let mut place = MaybeUninit::<siginfo_t>::zeroed();
+    let mut ask = || {
+        // SAFETY: room for the answer.
+        let result = unsafe {
+            table::waitid::original(kind, id, place.as_mut_ptr(), options | libc::WNOHANG)
+        };
+        match result {
+            // SAFETY: it is of numbers, and was zero before. It stays so if there is nobody.
+            0 => unsafe { place.assume_init_ref().si_pid() },
+            _ => -1,
+        }
+    };
+    let result = match options & libc::WNOHANG {
+        0 => wait_for(kind, id, options, ask),
+        _ => ask(),
+    };
+    if result < 0 {
+        return -1;
+    }
+    if !about.is_null() {
+        // SAFETY: the caller's.
+        unsafe { about.write(place.assume_init()) };
+    }
+    0
+}
+
+/// Asks until the answer is something else than 0, and waits in between until one of those children that are
+/// meant has ended, or whatever else is asked for by the options of `waitid`.
+fn wait_for(kind: idtype_t, id: id_t, options: c_int, mut ask: impl FnMut() -> pid_t) -> pid_t {
+    breathe_quietly();
+    let now = ask();
+    if now != 0 {
+        return now;
+    }
+    let waits_for = libc::WEXITED | libc::WSTOPPED | libc::WCONTINUED;
+    if kind == libc::P_PID
+        && options & waits_for == libc::WEXITED
+        && let Some(process) = Process::of(id)
+    {
+        return process.wait_until_ended(ask);
+    }
+    let options = (options & !libc::WNOHANG) | libc::WNOWAIT;
+    loop {
+        let waited = elsewhere_or_interrupted("wait", move || {
+            let mut about = MaybeUninit::<siginfo_t>::uninit();
+            // SAFETY: room for the answer.
+            unsafe { table::waitid::original(kind, id, about.as_mut_ptr(), options) }
+        });
+        let Some(waited) = waited else { return errno::fail(libc::ECANCELED) };
+        let error = errno::get();
+        let answer = ask();
+        if answer != 0 {
+            return answer;
+        }
+        // It is not to be waited for, or not by another thread.
+        if waited != 0 {
+            return errno::fail(error);
+        }
+    }
+}
+
+/// A descriptor of a process.
+struct Process(c_int);
+
+impl Process {
+    /// `None` if there can be none, for want of such a process, of room, or of a kernel that knows these.
+    fn of(pid: id_t) -> Option<Self> {
+        // SAFETY: no memory is involved.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as c_int;
+        // Somebody may have closed the number behind our back.
+        forget(fd);
+        (fd >= 0).then_some(Process(fd))
+    }
+
+    fn wait_until_ended(&self, mut ask: impl FnMut() -> pid_t) -> pid_t {
+        let Some(known) = look_up(self.0) else { return errno::fail(libc::EINTR) };
+        loop {
+            // First: it may have ended before there was a descriptor.
+            let answer = ask();
+            if answer != 0 {
+                return answer;
+            }
+            let waited = known
+                .would_block(Direction::Read)
+                .and_then(|()| known.wait(Direction::Read, "wait", None));
+            if let Err(refusal) = waited {
+                return errno::fail(refusal.unwrap_or(libc::ECHILD));
+            }
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let before = errno::get();
+        forget(self.0);
+        // SAFETY: nobody else knows of it.
+        unsafe { table::close::original(self.0) };
+        errno::set(before);
+    }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn pclose(file: *mut FILE) -> c_int {
+    // SAFETY: the caller's.
+    unsafe { forget_file(file) };
+    if !is_patched(What::Process) || !is_cooperative(&table::pclose::ROW) {
+        // SAFETY: the caller's.
+        return unsafe { table::pclose::original(file) };
+    }
+    let file = Lent(file);
+    // SAFETY: the caller's.
+    elsewhere("pclose", move || unsafe { table::pclose::original(file.get()) })
+}

@@ -1,0 +1,97 @@
+//! An epoll of the program's: it is a descriptor that can be waited for like any other, and is then asked
+//! what it has at this moment.
+
+use super::polling::{Limit, Watched, changes_signals, wait_for_any};
+use crate::hub::breathe_quietly;
+use crate::monkey::elsewhere::{Lent, elsewhere};
+use crate::monkey::table;
+use libc::{c_int, epoll_event, sigset_t, timespec};
+
+/// `None` if there is nothing but to let it block.
+///
+/// # Safety
+///
+/// As libc's `epoll_wait`.
+unsafe fn wait_by(
+    purpose: &'static str,
+    fd: c_int,
+    events: *mut epoll_event,
+    room: c_int,
+    limit: Limit,
+) -> Option<c_int> {
+    breathe_quietly();
+    // SAFETY: the caller's.
+    let ask = || unsafe { table::epoll_wait::original(fd, events, room, 0) };
+    let now = ask();
+    if now != 0 || limit.is_zero() {
+        return Some(now);
+    }
+    let mut watched = Watched::default();
+    watched.add(fd, false)?;
+    wait_for_any(purpose, &watched, limit.deadline(), ask)
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn epoll_wait(
+    fd: c_int,
+    events: *mut epoll_event,
+    room: c_int,
+    millis: c_int,
+) -> c_int {
+    // SAFETY: the caller's.
+    let done = unsafe { wait_by("epoll_wait", fd, events, room, Limit::of_millis(millis)) };
+    // SAFETY: the caller's.
+    done.unwrap_or_else(|| unsafe { table::epoll_wait::blocking(fd, events, room, millis) })
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn epoll_pwait(
+    fd: c_int,
+    events: *mut epoll_event,
+    room: c_int,
+    millis: c_int,
+    mask: *const sigset_t,
+) -> c_int {
+    // SAFETY: the caller's.
+    if !unsafe { changes_signals(mask) } {
+        // SAFETY: the caller's.
+        return unsafe { epoll_wait(fd, events, room, millis) };
+    }
+    let lent = Lent((events, mask));
+    elsewhere("epoll_pwait", move || {
+        let (events, mask) = lent.get();
+        // SAFETY: the caller's.
+        unsafe { table::epoll_pwait::original(fd, events, room, millis, mask) }
+    })
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn epoll_pwait2(
+    fd: c_int,
+    events: *mut epoll_event,
+    room: c_int,
+    time: *const timespec,
+    mask: *const sigset_t,
+) -> c_int {
+    // SAFETY: the caller's.
+    if unsafe { changes_signals(mask) } {
+        let lent = Lent((events, time, mask));
+        return elsewhere("epoll_pwait2", move || {
+            let (events, time, mask) = lent.get();
+            // SAFETY: the caller's.
+            unsafe { table::epoll_pwait2::original(fd, events, room, time, mask) }
+        });
+    }
+    // SAFETY: the caller's.
+    let done = unsafe { Limit::of_time(time) }
+        // SAFETY: the caller's.
+        .and_then(|limit| unsafe { wait_by("epoll_pwait2", fd, events, room, limit) });
+    // SAFETY: the caller's.
+    done.unwrap_or_else(|| unsafe { table::epoll_pwait2::blocking(fd, events, room, time, mask) })
+}

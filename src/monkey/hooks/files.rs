@@ -1,0 +1,306 @@
+//! Regular files. What is in the page cache is read at once (`RWF_NOWAIT`), the rest by a thread, which
+//! writes as well. A number that is a file's is never waited for otherwise.
+
+use super::parts::Parts;
+use super::streams;
+use crate::hub::breathe_quietly;
+use crate::monkey::descriptors::{Kind, look_up};
+use crate::monkey::elsewhere::{Lent, elsewhere};
+use crate::monkey::gate::is_patched;
+use crate::monkey::{What, table};
+use libc::{c_int, c_void, iovec, off_t, off64_t, size_t, ssize_t};
+
+/// The descriptor's own position.
+pub(super) const HERE: off64_t = -1;
+
+/// A write that is longer is left to a thread as a whole: one that is taken apart could have another's
+/// between its parts.
+const SMALL: usize = 4096;
+
+/// Whether files are patched. Not for one that panics: a hook of panics, which looks for symbols or writes
+/// a log, must not switch, and holds locks of std's meanwhile.
+pub(super) fn are_patched() -> bool {
+    is_patched(What::Files) && !std::thread::panicking()
+}
+
+/// Whether a descriptor is a file, and files are patched.
+fn is_ours(fd: c_int) -> bool {
+    are_patched() && look_up(fd).is_some_and(|known| known.kind() == Kind::File)
+}
+
+/// Reads from a file.
+///
+/// # Safety
+///
+/// As libc's `preadv2`.
+pub(super) unsafe fn read_at(
+    fd: c_int,
+    parts: *const iovec,
+    count: c_int,
+    offset: off64_t,
+    flags: c_int,
+) -> ssize_t {
+    breathe_quietly();
+    // SAFETY: the caller's.
+    let now = |parts, count, offset| unsafe {
+        table::preadv64v2::original(fd, parts, count, offset, flags | libc::RWF_NOWAIT)
+    };
+    // SAFETY: the caller's.
+    let by_a_thread =
+        |parts, count, offset| unsafe { read_elsewhere(fd, parts, count, offset, flags) };
+    // SAFETY: the caller's; the kernel looks at them afterwards, if it has read into them.
+    unsafe { all_or_the_end(parts, count, offset, now, by_a_thread) }
+}
+
+/// Writes to a file.
+///
+/// # Safety
+///
+/// As libc's `pwritev2`.
+pub(super) unsafe fn write_at(
+    fd: c_int,
+    parts: *const iovec,
+    count: c_int,
+    offset: off64_t,
+    flags: c_int,
+) -> ssize_t {
+    breathe_quietly();
+    // SAFETY: the caller's.
+    let by_a_thread =
+        |parts, count, offset| unsafe { write_elsewhere(fd, parts, count, offset, flags) };
+    // SAFETY: the caller's.
+    if unsafe { length(parts, count) }.is_none_or(|length| length > SMALL) {
+        return by_a_thread(parts, count, offset);
+    }
+    // SAFETY: the caller's.
+    let now = |parts, count, offset| unsafe {
+        table::pwritev64v2::original(fd, parts, count, offset, flags | libc::RWF_NOWAIT)
+    };
+    // SAFETY: the caller's; the kernel has looked at them.
+    unsafe { all_or_the_end(parts, count, offset, now, by_a_thread) }
+}
+
+/// All bytes of the parts, if that can be known.
+///
+/// # Safety
+///
+/// So many parts.
+unsafe fn length(parts: *const iovec, count: c_int) -> Option<usize> {
+    let count = usize::try_from(count).ok().filter(|count| *count > 0 && !parts.is_null())?;
+    // SAFETY: the caller's.
+    let parts = unsafe { std::slice::from_raw_parts(parts, count) };
+    parts.iter().try_fold(0_usize, |sum, part| sum.checked_add(part.iov_len))
+}
+
+/// A call is made `now` for as long as that brings something, and what is left is done `elsewhere`: a file
+/// is read up to its end, and written in full, as where it blocks.
+///
+/// # Safety
+///
+/// So many parts.
+unsafe fn all_or_the_end(
+    parts: *const iovec,
+    count: c_int,
+    offset: off64_t,
+    now: impl Fn(*const iovec, c_int, off64_t) -> ssize_t,
+    elsewhere: impl Fn(*const iovec, c_int, off64_t) -> ssize_t,
+) -> ssize_t {
+    let first = now(parts, count, offset);
+    let Ok(mut done) = usize::try_from(first) else {
+        return elsewhere(parts, count, offset);
+    };
+    // SAFETY: the caller's.
+    let length = unsafe { length(parts, count) }.unwrap_or(0);
+    if done == 0 || done >= length {
+        return first;
+    }
+    // SAFETY: the caller's.
+    let mut left = unsafe { Parts::of(parts, count as usize) };
+    left.advance(done);
+    while let Some((parts, count)) = left.rest() {
+        let offset = if offset == HERE { HERE } else { offset + done as off64_t };
+        let mut more = now(parts, count, offset);
+        if more < 0 {
+            more = elsewhere(parts, count, offset);
+        }
+        let Ok(more @ 1..) = usize::try_from(more) else { break };
+        left.advance(more);
+        done += more;
+    }
+    done as ssize_t
+}
+
+/// # Safety
+///
+/// As libc's `preadv2`.
+unsafe fn read_elsewhere(
+    fd: c_int,
+    parts: *const iovec,
+    count: c_int,
+    offset: off64_t,
+    flags: c_int,
+) -> ssize_t {
+    let parts = Lent(parts);
+    // SAFETY: the caller's. Without flags, so that it does without a kernel that knows them.
+    elsewhere("read", move || unsafe {
+        match (offset, flags) {
+            (HERE, 0) => table::readv::original(fd, parts.get(), count),
+            (_, 0) => table::preadv64::original(fd, parts.get(), count, offset),
+            _ => table::preadv64v2::original(fd, parts.get(), count, offset, flags),
+        }
+    })
+}
+
+/// # Safety
+///
+/// As libc's `pwritev2`.
+unsafe fn write_elsewhere(
+    fd: c_int,
+    parts: *const iovec,
+    count: c_int,
+    offset: off64_t,
+    flags: c_int,
+) -> ssize_t {
+    let parts = Lent(parts);
+    // SAFETY: the caller's.
+    elsewhere("write", move || unsafe {
+        match (offset, flags) {
+            (HERE, 0) => table::writev::original(fd, parts.get(), count),
+            (_, 0) => table::pwritev64::original(fd, parts.get(), count, offset),
+            _ => table::pwritev64v2::original(fd, parts.get(), count, offset, flags),
+        }
+    })
+}
+
+/// The calls that take one buffer, and a position.
+macro_rules! at {
+    ($($name:ident($pointer:ty, $offset:ty) => $by:ident;)*) => {$(
+        /// # Safety
+        ///
+        /// As libc's.
+        pub(in crate::monkey) unsafe fn $name(
+            fd: c_int,
+            buffer: $pointer,
+            length: size_t,
+            offset: $offset,
+        ) -> ssize_t {
+            if offset < 0 || !is_ours(fd) {
+                // SAFETY: the caller's.
+                return unsafe { table::$name::original(fd, buffer, length, offset) };
+            }
+            let part = iovec { iov_base: buffer as *mut c_void, iov_len: length };
+            // SAFETY: the caller's buffer.
+            unsafe { $by(fd, &part, 1, offset as off64_t, 0) }
+        }
+    )*};
+}
+
+at! {
+    pread(*mut c_void, off_t) => read_at;
+    pread64(*mut c_void, off64_t) => read_at;
+    pwrite(*const c_void, off_t) => write_at;
+    pwrite64(*const c_void, off64_t) => write_at;
+}
+
+/// Those that take several.
+macro_rules! at_parts {
+    ($($name:ident($offset:ty) => $by:ident;)*) => {$(
+        /// # Safety
+        ///
+        /// As libc's.
+        pub(in crate::monkey) unsafe fn $name(
+            fd: c_int,
+            parts: *const iovec,
+            count: c_int,
+            offset: $offset,
+        ) -> ssize_t {
+            if offset < 0 || !is_ours(fd) {
+                // SAFETY: the caller's.
+                return unsafe { table::$name::original(fd, parts, count, offset) };
+            }
+            // SAFETY: the caller's.
+            unsafe { $by(fd, parts, count, offset as off64_t, 0) }
+        }
+    )*};
+}
+
+at_parts! {
+    preadv(off_t) => read_at;
+    preadv64(off64_t) => read_at;
+    pwritev(off_t) => write_at;
+    pwritev64(off64_t) => write_at;
+}
+
+/// Those that take flags as well, and -1 for the descriptor's own position.
+macro_rules! with_flags {
+    ($($name:ident($offset:ty) => $by:ident, $plain:ident;)*) => {$(
+        /// # Safety
+        ///
+        /// As libc's.
+        pub(in crate::monkey) unsafe fn $name(
+            fd: c_int,
+            parts: *const iovec,
+            count: c_int,
+            offset: $offset,
+            flags: c_int,
+        ) -> ssize_t {
+            if flags & libc::RWF_NOWAIT == 0 && offset >= -1 && is_ours(fd) {
+                // SAFETY: the caller's.
+                return unsafe { $by(fd, parts, count, offset as off64_t, flags) };
+            }
+            if flags == 0 && offset == -1 {
+                // SAFETY: the caller's.
+                return unsafe { streams::$plain(fd, parts, count) };
+            }
+            // SAFETY: the caller's.
+            unsafe { table::$name::original(fd, parts, count, offset, flags) }
+        }
+    )*};
+}
+
+with_flags! {
+    preadv2(off_t) => read_at, readv;
+    preadv64v2(off64_t) => read_at, readv;
+    pwritev2(off_t) => write_at, writev;
+    pwritev64v2(off64_t) => write_at, writev;
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn fsync(fd: c_int) -> c_int {
+    // SAFETY: no memory is involved.
+    let call = || unsafe { table::fsync::original(fd) };
+    if are_patched() { elsewhere("fsync", call) } else { call() }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn fdatasync(fd: c_int) -> c_int {
+    // SAFETY: no memory is involved.
+    let call = || unsafe { table::fdatasync::original(fd) };
+    if are_patched() { elsewhere("fdatasync", call) } else { call() }
+}
+
+/// A file is read by one buffer.
+///
+/// # Safety
+///
+/// As libc's `read`.
+pub(super) unsafe fn read(fd: c_int, buffer: *mut c_void, length: size_t) -> ssize_t {
+    let part = iovec { iov_base: buffer, iov_len: length };
+    // SAFETY: the caller's buffer.
+    unsafe { read_at(fd, &part, 1, HERE, 0) }
+}
+
+/// A file is written by one buffer.
+///
+/// # Safety
+///
+/// As libc's `write`.
+pub(super) unsafe fn write(fd: c_int, buffer: *const c_void, length: size_t) -> ssize_t {
+    let part = iovec { iov_base: buffer.cast_mut(), iov_len: length };
+    // SAFETY: the caller's buffer.
+    unsafe { write_at(fd, &part, 1, HERE, 0) }
+}

@@ -1,0 +1,183 @@
+//! `select`. The sets are as long as the number of descriptors says, which may be more than an `fd_set` has
+//! room for: who has made them so knows.
+
+use super::polling::{Limit, Watched, changes_signals, wait_for_any};
+use crate::hub::breathe_quietly;
+use crate::monkey::elsewhere::{Lent, elsewhere};
+use crate::monkey::table;
+use crate::sys::clock;
+use libc::{c_int, c_ulong, fd_set, sigset_t, timespec, timeval};
+use std::ptr;
+use std::time::Duration;
+
+/// What is asked of the kernel, which writes its answer over the question.
+struct Sets {
+    /// To be read, written, and looked at for what is out of the ordinary.
+    places: [*mut fd_set; 3],
+    questions: [Vec<c_ulong>; 3],
+    answers: [Vec<c_ulong>; 3],
+    count: c_int,
+}
+
+const BITS: usize = c_ulong::BITS as usize;
+
+impl Sets {
+    /// # Safety
+    ///
+    /// Each is null, or has room for `count` bits, in whole words.
+    unsafe fn new(count: c_int, places: [*mut fd_set; 3]) -> Self {
+        let words = (count.max(0) as usize).div_ceil(BITS);
+        let questions = places.map(|place| match place.is_null() {
+            true => Vec::new(),
+            // SAFETY: the caller's.
+            false => unsafe { std::slice::from_raw_parts(place.cast::<c_ulong>(), words) }.to_vec(),
+        });
+        Sets { places, answers: questions.clone(), questions, count }
+    }
+
+    /// Asks. An answer that is not 0 is given to the caller.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Sets::new`].
+    unsafe fn ask(&mut self) -> c_int {
+        for (answer, question) in self.answers.iter_mut().zip(&self.questions) {
+            answer.copy_from_slice(question);
+        }
+        let mut now = timeval { tv_sec: 0, tv_usec: 0 };
+        let mut at = 0;
+        let [read, write, except] = self.places.map(|place| {
+            let answer = self.answers[at].as_mut_ptr();
+            at += 1;
+            if place.is_null() { ptr::null_mut() } else { answer.cast() }
+        });
+        // SAFETY: sets that are long enough.
+        let answer = unsafe { table::select::original(self.count, read, write, except, &mut now) };
+        if answer > 0 {
+            // SAFETY: the caller's.
+            unsafe { self.tell() };
+        }
+        answer
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Sets::new`].
+    unsafe fn tell(&self) {
+        for (place, answer) in self.places.into_iter().zip(&self.answers) {
+            if !place.is_null() {
+                // SAFETY: the caller's; so many words were read from there.
+                unsafe { ptr::copy_nonoverlapping(answer.as_ptr(), place.cast(), answer.len()) };
+            }
+        }
+    }
+
+    fn watched(&self) -> Watched {
+        let mut watched = Watched::default();
+        for fd in 0..self.count {
+            let (word, bit) = (fd as usize / BITS, fd as usize % BITS);
+            let has = |set: &Vec<c_ulong>| set.get(word).is_some_and(|set| set >> bit & 1 == 1);
+            if self.questions.iter().any(has) {
+                // A number beyond all that the process has is not looked at by the kernel either.
+                let _ = watched.add(fd, has(&self.questions[1]));
+            }
+        }
+        watched
+    }
+}
+
+/// `None` if there is nothing but to let it block.
+///
+/// # Safety
+///
+/// As libc's `select`.
+unsafe fn select_by(
+    purpose: &'static str,
+    count: c_int,
+    places: [*mut fd_set; 3],
+    limit: Limit,
+) -> Option<c_int> {
+    breathe_quietly();
+    // SAFETY: the caller's.
+    let mut sets = unsafe { Sets::new(count, places) };
+    // SAFETY: the caller's.
+    let mut answer = unsafe { sets.ask() };
+    if answer == 0 && !limit.is_zero() {
+        let watched = sets.watched();
+        // SAFETY: the caller's.
+        answer = wait_for_any(purpose, &watched, limit.deadline(), || unsafe { sets.ask() })?;
+    }
+    if answer == 0 {
+        // SAFETY: the caller's. The sets are empty.
+        unsafe { sets.tell() };
+    }
+    Some(answer)
+}
+
+/// # Safety
+///
+/// As libc's. The time that is left is written back, as Linux does.
+pub(in crate::monkey) unsafe fn select(
+    count: c_int,
+    read: *mut fd_set,
+    write: *mut fd_set,
+    except: *mut fd_set,
+    time: *mut timeval,
+) -> c_int {
+    // SAFETY: the caller's.
+    let limit = match unsafe { time.as_ref() } {
+        None => Some(Limit::Never),
+        Some(time) => duration(time).map(Limit::After),
+    };
+    let begin = clock::now();
+    // SAFETY: the caller's.
+    let done =
+        limit.and_then(|limit| unsafe { select_by("select", count, [read, write, except], limit) });
+    let Some(answer) = done else {
+        // SAFETY: the caller's.
+        return unsafe { table::select::blocking(count, read, write, except, time) };
+    };
+    if let Some(Limit::After(limit)) = limit {
+        let left = limit.saturating_sub(Duration::from_nanos(clock::now() - begin));
+        let left = timeval { tv_sec: left.as_secs() as _, tv_usec: left.subsec_micros() as _ };
+        // SAFETY: the caller's; not null.
+        unsafe { *time = left };
+    }
+    answer
+}
+
+/// `None` for what libc would not take.
+fn duration(time: &timeval) -> Option<Duration> {
+    let (seconds, micros) = (u64::try_from(time.tv_sec).ok()?, u64::try_from(time.tv_usec).ok()?);
+    Duration::from_secs(seconds).checked_add(Duration::from_micros(micros))
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn pselect(
+    count: c_int,
+    read: *mut fd_set,
+    write: *mut fd_set,
+    except: *mut fd_set,
+    time: *const timespec,
+    mask: *const sigset_t,
+) -> c_int {
+    // SAFETY: the caller's.
+    if unsafe { changes_signals(mask) } {
+        let lent = Lent((read, write, except, time, mask));
+        return elsewhere("pselect", move || {
+            let (read, write, except, time, mask) = lent.get();
+            // SAFETY: the caller's.
+            unsafe { table::pselect::original(count, read, write, except, time, mask) }
+        });
+    }
+    // SAFETY: the caller's.
+    let done = unsafe { Limit::of_time(time) }
+        // SAFETY: the caller's.
+        .and_then(|limit| unsafe { select_by("pselect", count, [read, write, except], limit) });
+    // SAFETY: the caller's.
+    done.unwrap_or_else(|| unsafe {
+        table::pselect::blocking(count, read, write, except, time, mask)
+    })
+}
