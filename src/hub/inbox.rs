@@ -17,16 +17,15 @@
 //! cargo test --lib --release inbox`.)
 
 use super::slots::SlotKey;
+#[cfg(not(loom))]
+use crate::sys::lock::Lock;
 use crate::sys::poll::Signal;
 #[cfg(loom)]
-use loom::sync::Mutex;
+use lock_of_loom::Lock;
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU8, Ordering};
 use std::collections::VecDeque;
 use std::io;
-#[cfg(not(loom))]
-use std::sync::Mutex;
-use std::sync::PoisonError;
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -55,7 +54,7 @@ impl Alarm for Signal {
 }
 
 pub(super) struct Inbox<A = Signal, M = Message> {
-    messages: Mutex<VecDeque<M>>,
+    messages: Lock<VecDeque<M>>,
     state: AtomicU8,
     pub(super) alarm: A,
 }
@@ -66,12 +65,12 @@ const ASLEEP: u8 = 2;
 
 impl<A: Alarm, M> Inbox<A, M> {
     pub(super) fn new(alarm: A) -> Self {
-        Inbox { messages: Mutex::new(VecDeque::new()), state: AtomicU8::new(EMPTY), alarm }
+        Inbox { messages: Lock::new(VecDeque::new()), state: AtomicU8::new(EMPTY), alarm }
     }
 
     /// Leaves a message, from any thread.
     pub(super) fn push(&self, message: M) {
-        self.messages.lock().unwrap_or_else(PoisonError::into_inner).push_back(message);
+        self.messages.lock().push_back(message);
         if self.state.swap(FILLED, Ordering::AcqRel) == ASLEEP {
             self.alarm.raise();
         }
@@ -89,7 +88,7 @@ impl<A: Alarm, M> Inbox<A, M> {
             return VecDeque::new();
         }
         self.state.swap(EMPTY, Ordering::AcqRel);
-        std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.messages.lock())
     }
 
     /// Calls `sleep`, which the alarm ends, unless there are messages. It returns whether the alarm has.
@@ -116,10 +115,27 @@ impl<A: Alarm, M> Inbox<A, M> {
     }
 }
 
+#[cfg(loom)]
+mod lock_of_loom {
+    use loom::sync::{Mutex, MutexGuard};
+
+    pub(super) struct Lock<T>(Mutex<T>);
+
+    impl<T> Lock<T> {
+        pub(super) fn new(value: T) -> Self {
+            Lock(Mutex::new(value))
+        }
+
+        pub(super) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().unwrap()
+        }
+    }
+}
+
 #[cfg(all(test, loom))]
 mod model {
     use super::*;
-    use loom::sync::{Arc, Condvar};
+    use loom::sync::{Arc, Condvar, Mutex};
     use loom::thread;
 
     /// An eventfd: raised until it is lowered.

@@ -17,6 +17,7 @@ use super::table::{fcntl, poll};
 use crate::hub::{
     Deadline, Direction, Ended, Interrupts, QuietHub, Source, at_end, park_quietly, tell_interrupts,
 };
+use crate::sys::lock::{Lock, Locked};
 use libc::c_int;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
@@ -24,9 +25,9 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::rc::Rc;
+use std::sync::LazyLock;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const CHUNK: usize = 4096;
@@ -52,7 +53,8 @@ const COPIED: u32 = 0b10;
 const GENERATION: u32 = !(WATCHED | COPIED);
 
 /// The threads that know a number.
-static WATCHERS: LazyLock<Mutex<HashMap<RawFd, Vec<QuietHub>>>> = LazyLock::new(Mutex::default);
+static WATCHERS: LazyLock<Lock<HashMap<RawFd, Vec<QuietHub>>>> =
+    LazyLock::new(|| Lock::new(HashMap::new()));
 
 /// The process that knows all this. A child that has just been made, and has its parent's memory or a copy
 /// of it, closes what is its own: what the parent knows stays.
@@ -135,8 +137,8 @@ fn number_made(fd: RawFd) -> Option<&'static Number> {
     number(fd)
 }
 
-fn watchers() -> MutexGuard<'static, HashMap<RawFd, Vec<QuietHub>>> {
-    WATCHERS.lock().unwrap_or_else(PoisonError::into_inner)
+fn watchers() -> Locked<'static, HashMap<RawFd, Vec<QuietHub>>> {
+    WATCHERS.lock()
 }
 
 /// What is known of a descriptor, looked up if need be. `None` if it is none, or the thread is ending.

@@ -3,17 +3,17 @@
 //!
 //! | | [`Local`] | [`Shared`] |
 //! |---|---|---|
-//! | state | `RefCell` | `std::sync::Mutex`, held for some instructions |
+//! | state | `RefCell` | a lock (`sys/lock.rs`), held for some instructions |
 //! | who waits | a greenlet of this thread | a greenlet of any thread, woken through its hub's inbox |
 //! | cost of an operation that need not wait | a few instructions | two atomic ones more |
 //!
-//! The state is never borrowed, nor the mutex locked, while code of the user's runs or anybody switches.
+//! The state is never borrowed, nor the lock held, while code of the user's runs or anybody switches.
 
 use crate::greenlet::AnyWeakGreenlet;
 use crate::hub::{self, Registration, Unparker};
+use crate::sys::lock::Lock;
 use std::cell::RefCell;
 use std::fmt::Debug;
-use std::sync::{Mutex, PoisonError};
 
 /// Whether an object of [`sync`](crate::sync) belongs to one thread or is shared by several.
 ///
@@ -45,7 +45,7 @@ pub(crate) mod sealed {
     }
 
     impl Sharing for Shared {
-        type State<T> = Mutex<T>;
+        type State<T> = Lock<T>;
         type Waker = SharedWaker;
     }
 }
@@ -70,15 +70,15 @@ impl<T> State<T> for RefCell<T> {
     }
 }
 
-impl<T> State<T> for Mutex<T> {
+impl<T> State<T> for Lock<T> {
     #[inline]
     fn new(value: T) -> Self {
-        Mutex::new(value)
+        Lock::new(value)
     }
 
     #[inline]
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        f(&mut self.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.lock())
     }
 }
 
