@@ -10,6 +10,7 @@
 //! - `io.rs` waits for descriptors;
 //! - `ready.rs`, `timers.rs`, `inbox.rs` hold what is ready, what is to happen at a time, and what comes
 //!   from other threads; `remote.rs` who can be woken by these, `slots.rs` by which keys;
+//! - `watch.rs` is about a word in memory by which others wake the thread, and know nothing of a hub;
 //! - `task.rs` is what the hub knows about a coroutine, `deadlock.rs` what it says when all are stuck.
 //!
 //! The hub does not know what a coroutine returns, nor who joins it.
@@ -31,6 +32,8 @@ mod spawn;
 mod state;
 mod task;
 mod timers;
+#[cfg(feature = "monkey")]
+mod watch;
 
 pub(crate) use deadline::Deadline;
 pub(crate) use here::has_ended;
@@ -51,3 +54,5 @@ pub(crate) use spawn::{Start, begin, forget_start, spawn};
 pub(crate) use state::at_end;
 pub(crate) use state::{call, current_greenlet, current_task, interrupt, next_id, raise_later};
 pub(crate) use task::{Task, TaskRef};
+#[cfg(feature = "monkey")]
+pub(crate) use watch::{Watch, watch};

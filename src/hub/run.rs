@@ -110,6 +110,8 @@ impl Hub {
 
     /// Makes ready whoever is to be by what has come meanwhile.
     fn take_in(&self) {
+        #[cfg(feature = "monkey")]
+        self.look_at_the_word();
         if self.inbox.is_filled() {
             self.take_messages();
         }
@@ -145,7 +147,13 @@ impl Hub {
 
     /// The one place where a hub's thread sleeps.
     fn sleep(&self, limit: Option<u64>) {
+        #[cfg(feature = "monkey")]
+        if !self.ask_to_be_called() {
+            return;
+        }
         let slept = self.inbox.sleep_unless_filled(|| self.look_for_events(limit));
+        #[cfg(feature = "monkey")]
+        self.ask_no_more();
         slept.unwrap_or_else(|error| panic!("a hub could not sleep: {error}"));
     }
 

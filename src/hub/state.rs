@@ -45,6 +45,8 @@ pub(super) struct Hub {
     pub(super) next_id: Cell<u64>,
     /// What is to be done last.
     pub(super) at_end: RefCell<Vec<fn()>>,
+    #[cfg(feature = "monkey")]
+    pub(super) watch: Cell<Option<super::watch::Watch>>,
 }
 
 /// Why the hub's greenlet has the thread.
@@ -103,6 +105,8 @@ impl Hub {
             main_task,
             next_id: Cell::new(1),
             at_end: RefCell::new(Vec::new()),
+            #[cfg(feature = "monkey")]
+            watch: Cell::new(None),
         })
     }
 

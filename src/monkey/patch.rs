@@ -12,6 +12,23 @@ pub enum What {
     /// `thread::sleep` and `thread::yield_now`.
     Sleep,
     /// What waits for other threads and coroutines: `std::sync`, `thread::park`, `JoinHandle::join`.
+    ///
+    /// A kill, or a limit, does not end such a wait: it is raised where the coroutine next waits in a call
+    /// of this library. Also of C: mutexes, condition variables, semaphores, `pthread_join`. What is left
+    /// out, and why:
+    ///
+    /// - `std::sync::mpsc` between coroutines of *one* thread, and `crossbeam-channel` likewise: a sender
+    ///   wakes receivers of other threads only, and passes over those of its own. Use [`sync`](crate::sync).
+    ///   Between threads it is cooperative.
+    /// - `parking_lot`: who waits is kept in a variable of the thread's, which is one for all its
+    ///   coroutines. Its waits hold up the thread.
+    /// - Mutexes of C that are recursive, check for errors, inherit a priority, are robust, or are shared by
+    ///   processes: they belong to a thread, or are known to the kernel alone. And condition variables that
+    ///   are shared so.
+    /// - `pthread_rwlock_*`: it does not know its readers, so that nobody can tell whether a sibling is one.
+    /// - `pthread_barrier_wait`, `pthread_cond_clockwait`, `pthread_mutex_clocklock`, `sem_clockwait`: they
+    ///   hold up the thread.
+    /// - A global allocator that waits by `std::sync::Mutex`: the hub allocates in the middle of things.
     Sync,
     /// Look-ups of names.
     Dns,

@@ -21,14 +21,15 @@
 
 use super::gate::{self, Row};
 use super::hooks::{
-    checked, children, connecting, copying, dns, epoll, files, locks, opening, polling, selecting,
-    sleeping, sockets, streams,
+    checked, children, connecting, copying, dns, epoll, files, futexes, joining, locks, opening,
+    polling, selecting, sleeping, sockets, streams,
 };
 use super::{OnKill, What, errno};
 use libc::{
-    FILE, addrinfo, c_char, c_int, c_uint, c_ulong, c_void, clockid_t, epoll_event, fd_set,
+    FILE, addrinfo, c_char, c_int, c_long, c_uint, c_ulong, c_void, clockid_t, epoll_event, fd_set,
     hostent, id_t, idtype_t, iovec, mmsghdr, mode_t, msghdr, nfds_t, off_t, off64_t, pid_t, pollfd,
-    rusage, siginfo_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec, timeval,
+    pthread_t, rusage, siginfo_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec,
+    timeval,
 };
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
@@ -268,6 +269,11 @@ table! {
     Sockets threads NeverWaits  fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void,
                         length: socklen_t) -> c_int => sockets::setsockopt;
 
+    Sync    threads Deferred    fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize,
+                        f: usize) -> c_long => futexes::syscall;
+    Sync    tasks   Deferred    fn pthread_join(of: pthread_t, result: *mut *mut c_void)
+                        -> c_int => joining::pthread_join;
+
     // With a mask of signals that is not the thread's: deferred.
     Poll    tasks   Fails       fn poll(all: *mut pollfd, count: nfds_t, millis: c_int)
                         -> c_int => polling::poll;
@@ -347,6 +353,7 @@ fails! {
     c_int => -1;
     c_uint => c_uint::MAX;
     ssize_t => -1;
+    c_long => -1;
     *mut hostent => std::ptr::null_mut();
 }
 

@@ -1,8 +1,8 @@
 //! A lock for what is held for some instructions and never while anybody switches.
 //!
-//! It waits by a system call of its own making. `std`'s lock would call a function of libc's, and that may be
-//! one of this crate's: whoever waited in it would switch, in the middle of something that others then find half
-//! done.
+//! It waits by a system call of its own making. `std`'s lock would call a function of libc's, and that may
+//! be one of this crate's: whoever waited in it would switch, in the middle of something that others then
+//! find half done.
 //!
 //! ```text
 //!   FREE ──lock──► HELD ──another waits──► WAITED_FOR ──unlock: one is woken──► FREE

@@ -9,6 +9,8 @@ mod polling;
 mod rows;
 mod sleeping;
 mod sockets;
+mod sync;
+mod threads;
 
 use std::cell::Cell;
 use std::env;

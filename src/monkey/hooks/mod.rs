@@ -10,6 +10,8 @@ pub(super) mod copying;
 pub(super) mod dns;
 pub(super) mod epoll;
 pub(super) mod files;
+pub(super) mod futexes;
+pub(super) mod joining;
 pub(super) mod locks;
 pub(super) mod opening;
 mod parts;
