@@ -21,15 +21,15 @@
 
 use super::gate::{self, Row};
 use super::hooks::{
-    checked, children, connecting, copying, dns, epoll, files, futexes, joining, locks, opening,
-    polling, selecting, sleeping, sockets, streams,
+    checked, children, connecting, copying, dns, epoll, files, futexes, joining, locks, mutexes,
+    opening, polling, selecting, semaphores, sleeping, sockets, streams,
 };
 use super::{OnKill, What, errno};
 use libc::{
     FILE, addrinfo, c_char, c_int, c_long, c_uint, c_ulong, c_void, clockid_t, epoll_event, fd_set,
     hostent, id_t, idtype_t, iovec, mmsghdr, mode_t, msghdr, nfds_t, off_t, off64_t, pid_t, pollfd,
-    pthread_t, rusage, siginfo_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec,
-    timeval,
+    pthread_cond_t, pthread_mutex_t, pthread_t, rusage, sem_t, siginfo_t, sigset_t, size_t,
+    sockaddr, socklen_t, ssize_t, timespec, timeval,
 };
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
@@ -273,6 +273,24 @@ table! {
                         f: usize) -> c_long => futexes::syscall;
     Sync    tasks   Deferred    fn pthread_join(of: pthread_t, result: *mut *mut c_void)
                         -> c_int => joining::pthread_join;
+    Sync    tasks   Deferred    fn pthread_mutex_lock(mutex: *mut pthread_mutex_t)
+                        -> c_int => mutexes::pthread_mutex_lock;
+    Sync    tasks   Deferred    fn pthread_mutex_timedlock(mutex: *mut pthread_mutex_t,
+                        until: *const timespec) -> c_int => mutexes::pthread_mutex_timedlock;
+    Sync    threads NeverWaits  fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t)
+                        -> c_int => mutexes::pthread_mutex_unlock;
+    Sync    tasks   Deferred    fn pthread_cond_wait(condition: *mut pthread_cond_t,
+                        mutex: *mut pthread_mutex_t) -> c_int => mutexes::pthread_cond_wait;
+    Sync    tasks   Deferred    fn pthread_cond_timedwait(condition: *mut pthread_cond_t,
+                        mutex: *mut pthread_mutex_t, until: *const timespec)
+                        -> c_int => mutexes::pthread_cond_timedwait;
+    Sync    threads NeverWaits  fn pthread_cond_signal(condition: *mut pthread_cond_t)
+                        -> c_int => mutexes::pthread_cond_signal;
+    Sync    threads NeverWaits  fn pthread_cond_broadcast(condition: *mut pthread_cond_t)
+                        -> c_int => mutexes::pthread_cond_broadcast;
+    Sync    tasks   Deferred    fn sem_wait(semaphore: *mut sem_t) -> c_int => semaphores::sem_wait;
+    Sync    tasks   Deferred    fn sem_timedwait(semaphore: *mut sem_t, until: *const timespec)
+                        -> c_int => semaphores::sem_timedwait;
 
     // With a mask of signals that is not the thread's: deferred.
     Poll    tasks   Fails       fn poll(all: *mut pollfd, count: nfds_t, millis: c_int)

@@ -5,6 +5,7 @@ mod children;
 mod descriptors;
 mod dns;
 mod files;
+mod mutexes;
 mod polling;
 mod rows;
 mod sleeping;
