@@ -40,6 +40,7 @@ const UNSAFE: &[&str] = &[
 const SAFE: &[&str] = &[
     "stack/error.rs",
     "monkey/addresses.rs",
+    "monkey/aside.rs",
     "monkey/gate.rs",
     "monkey/patch.rs",
     "monkey/report.rs",

@@ -162,7 +162,7 @@ where
 }
 
 /// But those that mean the thread itself.
-fn take_no_signals() {
+pub(super) fn take_no_signals() {
     if !TAKES_SIGNALS.replace(false) {
         return;
     }

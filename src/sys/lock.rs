@@ -10,6 +10,7 @@
 
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -18,6 +19,7 @@ const FREE: u32 = 0;
 const HELD: u32 = 1;
 const WAITED_FOR: u32 = 2;
 
+/// Public in its crate-private module, since a sealed trait names it.
 #[derive(Debug)]
 pub struct Lock<T> {
     state: AtomicU32,
@@ -27,8 +29,9 @@ pub struct Lock<T> {
 // SAFETY: one at a time has the value, and it is handed from thread to thread.
 unsafe impl<T: Send> Sync for Lock<T> {}
 
+/// It stays on its thread, as what it leads to may have to.
 #[derive(Debug)]
-pub(crate) struct Locked<'a, T>(&'a Lock<T>);
+pub(crate) struct Locked<'a, T>(&'a Lock<T>, PhantomData<*const T>);
 
 impl<T> Lock<T> {
     pub(crate) const fn new(value: T) -> Self {
@@ -40,7 +43,7 @@ impl<T> Lock<T> {
         if self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_err() {
             self.wait();
         }
-        Locked(self)
+        Locked(self, PhantomData)
     }
 
     #[cold]
