@@ -650,6 +650,22 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Reads until there is no more room, or nothing more: of what the page cache has a part only, ours reads that
+/// part.
+fn fill(
+    buffer: &mut [u8],
+    mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut got = 0;
+    while got < buffer.len() {
+        match read(&mut buffer[got..], got as u64)? {
+            0 => break,
+            count => got += count,
+        }
+    }
+    Ok(got)
+}
+
 /// What an operation says, of either.
 macro_rules! apply {
     ($file:ident, $op:expr) => {{
@@ -657,14 +673,16 @@ macro_rules! apply {
         let result: io::Result<()> = match $op.clone() {
             Op::Read(count) => {
                 buffer.resize(count, 0);
-                $file.read(&mut buffer).map(|got| buffer.truncate(got))
+                let read = fill(&mut buffer, |rest, _| $file.read(rest));
+                read.map(|got| buffer.truncate(got))
             }
             Op::Write(bytes) => $file.write(&bytes).map(|count| value = count as u64),
             Op::Seek(to) => $file.seek(to).map(|at| value = at),
             Op::SetLen(size) => $file.set_len(size),
             Op::ReadAt(count, at) => {
                 buffer.resize(count, 0);
-                $file.read_at(&mut buffer, at).map(|got| buffer.truncate(got))
+                let read = fill(&mut buffer, |rest, got| $file.read_at(rest, at + got));
+                read.map(|got| buffer.truncate(got))
             }
             Op::WriteAt(bytes, at) => $file.write_at(&bytes, at).map(|count| value = count as u64),
             Op::Length => $file.metadata().map(|metadata| value = metadata.len()),

@@ -517,7 +517,16 @@ fn no_descriptor_is_left_of_a_handler() {
 
 /// This test again, in a process and a process group of its own, up to the line it says it is ready by.
 fn begin_again() -> (std::process::Child, BufReader<std::process::ChildStdout>) {
-    let mut child = again().stdout(Stdio::piped()).process_group(0).spawn().unwrap();
+    let mut child = again();
+    // Whoever runs this in the background may have it ignore Ctrl-C.
+    // SAFETY: one system call, which may be made after fork.
+    unsafe {
+        child.pre_exec(|| match libc::signal(libc::SIGINT, libc::SIG_DFL) {
+            libc::SIG_ERR => Err(std::io::Error::last_os_error()),
+            _ => Ok(()),
+        });
+    }
+    let mut child = child.stdout(Stdio::piped()).process_group(0).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     while !line.ends_with("ready\n") {
