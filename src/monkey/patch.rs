@@ -32,7 +32,8 @@ pub enum What {
     Sync,
     /// Look-ups of names.
     Dns,
-    /// Regular files: what has to be fetched from the disk is read by a thread.
+    /// Regular files: what has to be fetched from the disk is read by a thread. [`What::Sync`] is patched with
+    /// it: std reads files while it holds locks of its own.
     Files,
     /// Children: `Child::wait`, `Command::output`.
     Process,
@@ -47,6 +48,14 @@ impl What {
 
     pub(super) const fn bit(self) -> u32 {
         1 << self as u32
+    }
+
+    /// With that of what it needs.
+    const fn bits(self) -> u32 {
+        match self {
+            What::Files => self.bit() | What::Sync.bit(),
+            _ => self.bit(),
+        }
     }
 }
 
@@ -101,7 +110,7 @@ macro_rules! kinds {
     ($($name:ident $what:ident;)*) => {$(
         #[doc = concat!("Adds [`What::", stringify!($what), "`].")]
         pub const fn $name(self) -> Self {
-            Patch(self.0 | What::$what.bit())
+            Patch(self.0 | What::$what.bits())
         }
     )*};
 }

@@ -298,3 +298,68 @@ fn fcntl() {
         });
     });
 }
+
+/// As for every pipe that is full: what is written is so as a whole, and in order.
+#[test]
+fn short_writes_to_a_pipe_that_is_read_slowly() {
+    patched(|| {
+        const LINE: &[u8; 64] = b"0123456789012345678901234567890123456789012345678901234567890123";
+        let (mut reader, writer) = pipe().unwrap();
+        let writers: Vec<_> = (0..20)
+            .map(|_| {
+                let mut writer = writer.try_clone().unwrap();
+                spawn(move || (0..100).for_each(|_| assert_eq!(writer.write(LINE).unwrap(), 64)))
+            })
+            .collect();
+        drop(writer);
+        let (mut line, mut count) = ([0; 64], 0);
+        while reader.read_exact(&mut line).is_ok() {
+            assert_eq!(&line, LINE);
+            count += 1;
+            if count % 100 == 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        assert_eq!(count, 2000);
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+    });
+}
+
+/// Signals that come at any moment, also in the middle of what the hub does, and a handler that writes.
+#[test]
+fn a_handler_that_writes_while_coroutines_take_turns() {
+    static PIPE: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(-1);
+    extern "C" fn write_a_byte(_: libc::c_int) {
+        let fd = PIPE.load(std::sync::atomic::Ordering::Relaxed);
+        // SAFETY: a byte.
+        unsafe { libc::write(fd, [1_u8].as_ptr().cast(), 1) };
+    }
+    patched(|| {
+        let (mut reader, writer) = pipe().unwrap();
+        PIPE.store(writer.as_raw_fd(), std::sync::atomic::Ordering::Relaxed);
+        let tick = libc::timeval { tv_sec: 0, tv_usec: 100 };
+        let every = libc::itimerval { it_interval: tick, it_value: tick };
+        // SAFETY: a handler that makes one call, which a handler may make; a valid time.
+        unsafe {
+            libc::signal(libc::SIGALRM, write_a_byte as *const () as libc::sighandler_t);
+            libc::setitimer(libc::ITIMER_REAL, &every, std::ptr::null_mut());
+        }
+        let got = std::rc::Rc::new(std::cell::Cell::new(0));
+        let reading = spawn({
+            let got = std::rc::Rc::clone(&got);
+            move || {
+                let mut buffer = [0; 256];
+                while got.get() < 2000 {
+                    got.set(got.get() + reader.read(&mut buffer).unwrap());
+                }
+            }
+        });
+        while got.get() < 2000 {
+            let all: Vec<_> = (0..10).map(|_| spawn(yield_now)).collect();
+            all.into_iter().for_each(|one| one.join().unwrap());
+        }
+        reading.join().unwrap();
+        // SAFETY: no preconditions.
+        unsafe { libc::signal(libc::SIGALRM, libc::SIG_IGN) };
+    });
+}

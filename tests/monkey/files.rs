@@ -634,3 +634,19 @@ fn panics_in_several_that_read() {
         }
     });
 }
+
+/// std reads the program's own file for it, and holds a lock meanwhile.
+#[test]
+fn backtraces_are_captured_by_many() {
+    patched(|| {
+        let all = (0..8).map(|_| {
+            spawn(|| {
+                let trace = std::backtrace::Backtrace::force_capture().to_string();
+                trace.contains("backtraces_are_captured_by_many")
+            })
+        });
+        for found in switchgrass::coroutine::join_all(all.collect::<Vec<_>>()) {
+            assert!(found.unwrap());
+        }
+    });
+}

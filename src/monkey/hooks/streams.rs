@@ -89,7 +89,7 @@ fn read_parts(known: &Known, call: &dyn Fn() -> isize) -> Option<ssize_t> {
 /// As libc's `readv`.
 unsafe fn read_now(known: &Known, fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
     // SAFETY: the caller's. Without a position: the descriptor's own.
-    let got = unsafe { libc::preadv2(fd, parts, count, -1, libc::RWF_NOWAIT) };
+    let got = unsafe { table::preadv2::original(fd, parts, count, -1, libc::RWF_NOWAIT) };
     if got >= 0 || !is_unknown(errno::get()) {
         return got;
     }
@@ -113,6 +113,17 @@ pub(in crate::monkey) unsafe fn write(fd: c_int, buffer: *const c_void, length: 
         // SAFETY: the caller's.
         return unsafe { table::write::original(fd, buffer, length) };
     }
+    // SAFETY: the caller's.
+    match unsafe { write_at_once(fd, buffer, length) } {
+        Some(part @ 0..) if (part as size_t) < length => {
+            // SAFETY: the caller's: what is left of it.
+            let rest =
+                unsafe { write(fd, buffer.byte_add(part as size_t), length - part as size_t) };
+            return part + rest.max(0);
+        }
+        Some(done) => return done,
+        None => {}
+    }
     let Some(known) = patched(fd) else {
         // SAFETY: the caller's.
         return unsafe { table::write::original(fd, buffer, length) };
@@ -132,6 +143,30 @@ pub(in crate::monkey) unsafe fn write(fd: c_int, buffer: *const c_void, length: 
     };
     // SAFETY: the caller's.
     done.unwrap_or_else(|| unsafe { table::write::blocking(fd, buffer, length) })
+}
+
+/// Writes what a pipe takes in one piece, or a part of it, if that can be done at once. `None` if it is to be
+/// found out how to wait for it.
+///
+/// Nothing of ours is touched: a signal handler, which may write, may have come in the middle of something.
+///
+/// # Safety
+///
+/// As libc's `write`.
+unsafe fn write_at_once(fd: c_int, buffer: *const c_void, length: size_t) -> Option<ssize_t> {
+    if length > libc::PIPE_BUF {
+        return None;
+    }
+    let part = iovec { iov_base: buffer.cast_mut(), iov_len: length };
+    // SAFETY: the caller's. Without a position: the descriptor's own.
+    let written = unsafe { table::pwritev2::original(fd, &part, 1, -1, libc::RWF_NOWAIT) };
+    // SAFETY: no memory is involved.
+    let flags = || unsafe { table::fcntl::original(fd, libc::F_GETFL, 0) };
+    if written > 0 || written == length as ssize_t {
+        return Some(written);
+    }
+    let would_block = errno::get() == libc::EAGAIN && flags() & libc::O_NONBLOCK != 0;
+    would_block.then(|| errno::fail_long(libc::EAGAIN))
 }
 
 /// # Safety
@@ -199,7 +234,7 @@ unsafe fn write_parts(
 /// As libc's `writev`.
 unsafe fn write_now(known: &Known, fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
     // SAFETY: the caller's. Without a position: the descriptor's own.
-    let written = unsafe { libc::pwritev2(fd, parts, count, -1, libc::RWF_NOWAIT) };
+    let written = unsafe { table::pwritev2::original(fd, parts, count, -1, libc::RWF_NOWAIT) };
     if written >= 0 || !is_unknown(errno::get()) {
         return written;
     }
