@@ -32,8 +32,8 @@ pub enum What {
     Sync,
     /// Look-ups of names.
     Dns,
-    /// Regular files: what has to be fetched from the disk is read by a thread. [`What::Sync`] is patched with
-    /// it: std reads files while it holds locks of its own.
+    /// Regular files: what has to be fetched from the disk is read by a thread. [`What::Sync`] is patched
+    /// with it: std reads files while it holds locks of its own.
     Files,
     /// Children: `Child::wait`, `Command::output`.
     Process,

@@ -8,6 +8,7 @@ mod files;
 mod mutexes;
 mod polling;
 mod rows;
+mod runtimes;
 mod sleeping;
 mod sockets;
 mod sync;
