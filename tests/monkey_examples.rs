@@ -119,3 +119,32 @@ fn redis_fanout_says_what_is_missing() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("redis-server cannot be run"), "{said}");
 }
+
+#[test]
+fn patched_tour() {
+    let expected = [
+        "-- a hundred sleep at once",
+        "100 have slept",
+        "-- a mutex that is held across a sleep",
+        "[1, 2, 3]",
+        "-- a condition variable",
+        "the gate is shut",
+        "somebody opens it",
+        "the gate is open",
+        "-- a channel of std's, from another thread",
+        "[1, 2, 3, 4, 5]",
+        "-- a barrier: nobody passes before the last has come",
+        "1 leader of 3",
+        "-- five children that sleep 0.2 s each",
+        "child 0",
+        "child 1",
+        "child 2",
+        "child 3",
+        "child 4",
+        "-- park, and another thread that unparks",
+        "another runs meanwhile",
+        "unparked",
+        "-- done",
+    ];
+    assert_eq!(lines("patched_tour", &[]), expected);
+}
