@@ -22,7 +22,11 @@ pub(in crate::monkey) unsafe fn recv(
     length: size_t,
     flags: c_int,
 ) -> ssize_t {
-    let done = waits(flags).then(|| look_up(fd)).flatten().and_then(|known| {
+    if !waits(flags) {
+        // SAFETY: the caller's.
+        return unsafe { table::recv::original(fd, buffer, length, flags) };
+    }
+    let done = look_up(fd).and_then(|known| {
         // SAFETY: the caller's.
         unsafe { receive(&known, fd, buffer, length, flags) }
     });
@@ -90,7 +94,11 @@ pub(in crate::monkey) unsafe fn recvfrom(
         // SAFETY: the caller's.
         return unsafe { recv(fd, buffer, length, flags) };
     }
-    let done = waits(flags).then(|| look_up(fd)).flatten().and_then(|known| {
+    if !waits(flags) {
+        // SAFETY: the caller's.
+        return unsafe { table::recvfrom::original(fd, buffer, length, flags, address, room) };
+    }
+    let done = look_up(fd).and_then(|known| {
         breathe_quietly();
         known.attempt(Direction::Read, "recvfrom", || {
             let flags = flags | libc::MSG_DONTWAIT;
@@ -108,7 +116,11 @@ pub(in crate::monkey) unsafe fn recvfrom(
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
-    let done = waits(flags).then(|| look_up(fd)).flatten().and_then(|known| {
+    if !waits(flags) {
+        // SAFETY: the caller's.
+        return unsafe { table::recvmsg::original(fd, message, flags) };
+    }
+    let done = look_up(fd).and_then(|known| {
         // SAFETY: the caller's.
         unsafe { receive_message(&known, fd, message, flags) }
     });
@@ -238,7 +250,11 @@ pub(in crate::monkey) unsafe fn sendto(
     address: *const sockaddr,
     room: socklen_t,
 ) -> ssize_t {
-    let done = waits(flags).then(|| look_up(fd)).flatten().and_then(|known| {
+    if !waits(flags) {
+        // SAFETY: the caller's.
+        return unsafe { table::sendto::original(fd, buffer, length, flags, address, room) };
+    }
+    let done = look_up(fd).and_then(|known| {
         // SAFETY: the caller's.
         unsafe { transmit(&known, fd, buffer, length, flags, address, room) }
     });
@@ -292,7 +308,11 @@ pub(in crate::monkey) unsafe fn sendmsg(
     message: *const msghdr,
     flags: c_int,
 ) -> ssize_t {
-    let done = waits(flags).then(|| look_up(fd)).flatten().and_then(|known| {
+    if !waits(flags) {
+        // SAFETY: the caller's.
+        return unsafe { table::sendmsg::original(fd, message, flags) };
+    }
+    let done = look_up(fd).and_then(|known| {
         // SAFETY: the caller's.
         unsafe { transmit_message(&known, fd, message, flags) }
     });
