@@ -8,6 +8,8 @@ pub(crate) mod descriptor;
 pub(crate) mod exit;
 pub(crate) mod fault;
 pub(crate) mod file;
+#[cfg(feature = "monkey")]
+pub(crate) mod library;
 pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod panic_count;

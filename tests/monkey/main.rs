@@ -7,6 +7,7 @@ mod dns;
 mod files;
 mod mutexes;
 mod polling;
+mod reports;
 mod rows;
 mod runtimes;
 mod sleeping;

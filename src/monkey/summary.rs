@@ -1,0 +1,143 @@
+#![forbid(unsafe_code)]
+//! All that is known of the patches, in words.
+
+use super::report::self_check;
+use super::table::first_definition;
+use super::{What, is_patched};
+use crate::sys::{library, panic_count};
+use std::ffi::CString;
+use std::fmt;
+
+/// The calls that have held up a hub's thread, and how often each has: those with more than none, the most
+/// frequent first.
+///
+/// A call is counted that there was no way to make cooperative, or that was made where there is nobody to
+/// switch to. Calls that are not patched are not seen.
+///
+/// # Examples
+///
+/// ```
+/// switchgrass::monkey::patch_all();
+/// switchgrass::spawn(|| std::thread::yield_now()).join().unwrap();
+/// assert_eq!(switchgrass::monkey::blocked_calls(), []);
+/// ```
+///
+/// # Switching
+///
+/// Never switches.
+pub fn blocked_calls() -> Vec<(&'static str, u64)> {
+    let calls = self_check().into_iter().map(|symbol| (symbol.name, symbol.blocked));
+    let mut calls: Vec<_> = calls.filter(|(_, count)| *count > 0).collect();
+    calls.sort_by_key(|(name, count)| (std::cmp::Reverse(*count), *name));
+    calls
+}
+
+/// All that there is to know about what is patched, to be printed.
+///
+/// # Examples
+///
+/// ```
+/// use switchgrass::monkey::{self, Patch};
+///
+/// Patch::new().sockets().sleep().apply();
+/// let report = monkey::report();
+/// assert!(report.foreign().is_empty() && report.carries_panics(), "{report}");
+/// println!("{report}");
+/// ```
+///
+/// # Switching
+///
+/// Never switches.
+pub fn report() -> Report {
+    let symbols = self_check();
+    let foreign = symbols.iter().filter(|symbol| !symbol.is_ours);
+    let foreign = foreign.map(|symbol| (symbol.name, whose(symbol.name)));
+    Report {
+        symbols: symbols.len(),
+        kinds: What::ALL.into_iter().filter(|what| is_patched(*what)).collect(),
+        foreign: foreign.collect(),
+        carries_panics: panic_count::find().is_some(),
+        blocked: blocked_calls(),
+    }
+}
+
+/// Which library a symbol is from that whoever calls it gets.
+fn whose(name: &str) -> Option<String> {
+    let name = CString::new(name).ok()?;
+    library::of(first_definition(&name)).map(|library| library.path)
+}
+
+/// What [`report`] has found.
+#[derive(Clone, Debug)]
+pub struct Report {
+    symbols: usize,
+    kinds: Vec<What>,
+    foreign: Vec<(&'static str, Option<String>)>,
+    carries_panics: bool,
+    blocked: Vec<(&'static str, u64)>,
+}
+
+impl Report {
+    /// The kinds of calls that are patched.
+    pub fn kinds(&self) -> &[What] {
+        &self.kinds
+    }
+
+    /// Symbols that do not lead here, since another library has defined them before, and which library that
+    /// is, if the loader knows. Such calls are not cooperative.
+    pub fn foreign(&self) -> &[(&'static str, Option<String>)] {
+        &self.foreign
+    }
+
+    /// Whether a coroutine may switch in a destructor that runs while it panics. Else a call that is made
+    /// there is an error, since std's count of panics was not found, and siblings would seem to panic.
+    pub fn carries_panics(&self) -> bool {
+        self.carries_panics
+    }
+
+    /// As [`blocked_calls`].
+    pub fn blocked(&self) -> &[(&'static str, u64)] {
+        &self.blocked
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (patched, not): (Vec<_>, Vec<_>) =
+            What::ALL.into_iter().partition(|what| self.kinds.contains(what));
+        writeln!(f, "patched: {}", Names(&patched))?;
+        writeln!(f, "not patched: {}", Names(&not))?;
+        writeln!(
+            f,
+            "symbols that lead here: {} of {}",
+            self.symbols - self.foreign.len(),
+            self.symbols
+        )?;
+        for (name, library) in &self.foreign {
+            let library = library.as_deref().unwrap_or("an unknown library");
+            writeln!(f, "  {name} leads to {library}: it is not cooperative")?;
+        }
+        let found = match self.carries_panics {
+            true => "found: a coroutine may switch while it panics",
+            false => "not found: a coroutine must not switch while it panics",
+        };
+        writeln!(f, "std's count of panics: {found}")?;
+        match &self.blocked[..] {
+            [] => write!(f, "calls that held up a hub's thread: none"),
+            calls => {
+                write!(f, "calls that held up a hub's thread:")?;
+                calls.iter().try_for_each(|(name, count)| write!(f, "\n  {name}: {count}"))
+            }
+        }
+    }
+}
+
+/// Kinds, with commas between them.
+struct Names<'a>(&'a [What]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.0.iter().map(|what| format!("{what:?}")).collect();
+        if names.is_empty() { f.write_str("nothing") } else { f.write_str(&names.join(", ")) }
+    }
+}
