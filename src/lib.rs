@@ -17,6 +17,7 @@ pub mod stack;
 pub mod sync;
 mod sys;
 pub mod thread;
+pub mod watchdog;
 
 pub use coroutine::{
     Coroutine, Elapsed, JoinError, JoinHandle, sleep, sleep_until, spawn, timeout, yield_now,

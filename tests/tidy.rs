@@ -22,6 +22,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("monkey", 9),
     ("process", 7),
     ("signal", 7),
+    ("watchdog", 8),
 ];
 
 /// Folders below src/ whose files may contain `unsafe`.

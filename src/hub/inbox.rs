@@ -82,6 +82,11 @@ impl<A: Alarm, M> Inbox<A, M> {
         self.state.load(Ordering::Relaxed) == FILLED
     }
 
+    /// Whether the hub sleeps, and nothing has come for it.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == ASLEEP
+    }
+
     /// Takes all messages.
     pub(super) fn take(&self) -> VecDeque<M> {
         if !self.is_filled() {

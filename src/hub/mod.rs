@@ -11,6 +11,7 @@
 //! - `ready.rs`, `timers.rs`, `inbox.rs` hold what is ready, what is to happen at a time, and what comes
 //!   from other threads; `remote.rs` who can be woken by these, `slots.rs` by which keys;
 //! - `watch.rs` is about a word in memory by which others wake the thread, and know nothing of a hub;
+//! - `progress.rs` is what a watchdog sees;
 //! - `task.rs` is what the hub knows about a coroutine, `deadlock.rs` what it says when all are stuck.
 //!
 //! The hub does not know what a coroutine returns, nor who joins it.
@@ -22,6 +23,7 @@ mod inbox;
 mod io;
 mod limit;
 mod park;
+mod progress;
 #[cfg(feature = "monkey")]
 mod quiet;
 mod ready;
@@ -42,6 +44,7 @@ pub(crate) use io::Ended;
 pub(crate) use io::{Direction, Source};
 pub(crate) use limit::{Limit, LimitPassed};
 pub(crate) use park::{Wake, park, unpark, yield_now};
+pub(crate) use progress::{Moment, Progress, WatchedHub, holder, moment};
 #[cfg(feature = "monkey")]
 pub(crate) use quiet::{
     Interrupts, Place, breathe_quietly, park_quietly, place, tell_interrupts, yield_quietly,

@@ -14,6 +14,7 @@ use crate::sys::{clock, stderr};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// The token of the inbox's alarm.
 const ALARM: u64 = u64::MAX;
@@ -117,6 +118,9 @@ impl Hub {
         }
         let now = clock::now();
         self.polled.set(now);
+        if let Some(watched) = self.watched.get() {
+            watched.store(now, Relaxed);
+        }
         loop {
             let fire = self.timers.borrow_mut().pop_due(now);
             match fire {

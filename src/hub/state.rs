@@ -19,6 +19,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// What a thread keeps for its coroutines.
 pub(super) struct Hub {
@@ -29,6 +30,8 @@ pub(super) struct Hub {
     /// When the clock was last looked at for this, and when events were looked for.
     pub(super) looked: Cell<u64>,
     pub(super) polled: Cell<u64>,
+    /// The same for a watchdog, if there is one.
+    pub(super) watched: OnceCell<Arc<AtomicU64>>,
     /// The hub's own greenlet, and what it is to do when it has the thread.
     pub(super) context: AnyWeakGreenlet,
     pub(super) why: Cell<Why>,
@@ -93,6 +96,7 @@ impl Hub {
             interval: Cell::new(0),
             looked: Cell::new(0),
             polled: Cell::new(clock::now()),
+            watched: OnceCell::new(),
             context,
             why: Cell::new(Why::End),
             calls: RefCell::new(VecDeque::new()),

@@ -8,13 +8,13 @@ pub(crate) mod descriptor;
 pub(crate) mod exit;
 pub(crate) mod fault;
 pub(crate) mod file;
-#[cfg(feature = "monkey")]
 pub(crate) mod library;
 pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod panic_count;
 pub(crate) mod poll;
 pub(crate) mod process;
+pub(crate) mod question;
 #[cfg(feature = "sanitizer")]
 pub(crate) mod sanitizer;
 pub(crate) mod signal;

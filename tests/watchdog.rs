@@ -1,0 +1,110 @@
+//! Who holds its thread for too long is told of: once, by name, and nobody else.
+
+use std::hint::black_box;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+use switchgrass::coroutine::Builder;
+use switchgrass::watchdog::{Incident, Watchdog};
+use switchgrass::{sleep, spawn, yield_now};
+
+const LIMIT: Duration = Duration::from_millis(20);
+/// No machine is as busy.
+const LONG: Duration = Duration::from_secs(60);
+
+fn watch() -> (Watchdog, Receiver<Incident>) {
+    let (sender, receiver) = channel();
+    let report = move |incident: &Incident| _ = sender.send(incident.clone());
+    (Watchdog::with_report(LIMIT, report).unwrap(), receiver)
+}
+
+fn compute(time: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        black_box(0);
+    }
+}
+
+/// Holds the thread until that was told of, or for very long.
+fn compute_until_told(incidents: &Receiver<Incident>) -> Incident {
+    let start = Instant::now();
+    loop {
+        if let Ok(incident) = incidents.try_recv() {
+            return incident;
+        }
+        assert!(start.elapsed() < LONG, "nobody has told of it");
+        compute(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn one_that_computes_is_told_of_once_with_its_name() {
+    let (watchdog, incidents) = watch();
+    let line = line!() + 1;
+    let greedy = Builder::new().name("greedy").spawn(move || {
+        let incident = compute_until_told(&incidents);
+        compute(LIMIT * 5);
+        assert!(incidents.try_recv().is_err(), "it was told of twice");
+        (incident, incidents)
+    });
+    let (incident, incidents) = greedy.unwrap().join().unwrap();
+    assert_eq!(incident.coroutine(), "coroutine 'greedy'");
+    assert!(incident.held() >= LIMIT);
+    assert_eq!(incident.site().map(|site| (site.file(), site.line())), Some((file!(), line)));
+    assert!(!incident.frames().is_empty());
+    let text = incident.to_string();
+    let program = std::env::current_exe().unwrap();
+    let name = program.file_name().unwrap().to_str().unwrap();
+    assert!(text.starts_with("coroutine 'greedy' holds its thread for "), "{text}");
+    assert!(text.contains(&format!("{name}+0x")), "{text}");
+    let again = spawn(move || compute_until_told(&incidents)).join().unwrap();
+    assert!(again.coroutine().starts_with("coroutine #"), "{again}");
+    drop(watchdog);
+}
+
+#[test]
+fn main_and_a_callback_are_told_of_too() {
+    let (watchdog, incidents) = watch();
+    assert_eq!(compute_until_told(&incidents).coroutine(), "main");
+    let (sender, told) = channel();
+    let short = spawn(|| ());
+    short.link_in_hub(move || sender.send(compute_until_told(&incidents)).unwrap());
+    short.join().unwrap();
+    yield_now();
+    assert_eq!(told.recv_timeout(LONG).unwrap().coroutine(), "a callback in the hub");
+    drop(watchdog);
+}
+
+/// A call that blocks holds the thread as well.
+#[test]
+fn one_that_blocks_is_told_of() {
+    let (watchdog, incidents) = watch();
+    let blocks = spawn(move || incidents.recv_timeout(LONG).unwrap());
+    assert!(blocks.join().unwrap().coroutine().starts_with("coroutine #"));
+    drop(watchdog);
+}
+
+/// Asleep, or busy with changes.
+#[test]
+fn a_hub_that_is_idle_or_goes_on_is_not_told_of() {
+    // A limit that a busy machine does not pass by itself.
+    const LIMIT: Duration = Duration::from_millis(400);
+    let (sender, incidents) = channel();
+    let report = move |incident: &Incident| _ = sender.send(incident.clone());
+    let watchdog = Watchdog::with_report(LIMIT, report).unwrap();
+    sleep(LIMIT * 3);
+    let start = Instant::now();
+    while start.elapsed() < LIMIT * 3 {
+        yield_now();
+    }
+    drop(watchdog);
+    // It has ended, and has told nothing.
+    assert_eq!(incidents.recv_timeout(LONG).unwrap_err(), RecvTimeoutError::Disconnected);
+}
+
+#[test]
+fn a_thread_that_ends_before_its_watchdog_is_watched_no_more() {
+    let (watchdog, incidents) = thread::spawn(watch).join().unwrap();
+    assert_eq!(incidents.recv_timeout(LONG).unwrap_err(), RecvTimeoutError::Disconnected);
+    drop(watchdog);
+}
