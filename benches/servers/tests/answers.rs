@@ -6,13 +6,30 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 
-const KINDS: [&str; 6] = ["epoll", "switchgrass", "tokio1", "tokio2", "may", "threads"];
+const KINDS: &[&str] = &[
+    "epoll",
+    "switchgrass",
+    #[cfg(feature = "patched")]
+    "patched",
+    "tokio1",
+    "tokio2",
+    "may",
+    "threads",
+];
+
+fn program(kind: &str) -> &'static str {
+    match kind {
+        #[cfg(feature = "patched")]
+        "patched" => env!("CARGO_BIN_EXE_serve_patched"),
+        _ => env!("CARGO_BIN_EXE_serve"),
+    }
+}
 
 struct Server(Child, SocketAddr);
 
 impl Server {
     fn start(kind: &str, protocol: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_serve"));
+        let mut command = Command::new(program(kind));
         command.args([kind, protocol, "127.0.0.1:0", "1024"]).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
@@ -36,7 +53,7 @@ fn load(protocol: &str, address: SocketAddr, options: &[&str]) -> Output {
 
 #[test]
 fn every_server_answers_every_request() {
-    for kind in KINDS {
+    for &kind in KINDS {
         for protocol in ["echo", "http"] {
             let server = Server::start(kind, protocol);
             let process = server.0.id().to_string();
@@ -56,7 +73,7 @@ fn every_server_puts_requests_together_and_takes_them_apart() {
     let head = format!("GET / HTTP/1.1\r\nPadding: {}\r\n\r\n", "x".repeat(200));
     let count = 50;
     let text = head.repeat(count);
-    for kind in KINDS {
+    for &kind in KINDS {
         let server = Server::start(kind, "http");
         let stream = TcpStream::connect(server.1).unwrap();
         let answers = thread::scope(|scope| {

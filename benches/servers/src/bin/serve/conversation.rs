@@ -2,26 +2,11 @@
 //! Who blocks: may, threads, and switchgrass. A conversation reads the same in all three.
 
 use crate::announce;
+use servers::conversation::converse;
 use servers::protocol::Protocol;
-use servers::received::Received;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::thread;
-
-/// Answers until the other end closes.
-fn converse<P: Protocol, const ROOM: usize>(mut stream: impl Read + Write) -> io::Result<()> {
-    let mut received = Received::<ROOM>::new();
-    loop {
-        let count = stream.read(received.room())?;
-        if count == 0 {
-            return Ok(());
-        }
-        received.add(count);
-        while let Some(reply) = received.answer::<P>()? {
-            stream.write_all(reply)?;
-        }
-    }
-}
 
 /// A coroutine of switchgrass's a connection.
 pub(crate) fn by_switchgrass<P: Protocol, const ROOM: usize>(
