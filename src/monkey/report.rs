@@ -43,10 +43,10 @@ pub struct Symbol {
     pub name: &'static str,
     /// With which it is patched: with any of them.
     pub what: &'static [What],
+    /// Whether it is.
+    pub is_patched: bool,
     /// What becomes of a call that waits when its coroutine is killed, or its time is over.
     pub on_kill: OnKill,
-    /// Whether that is so.
-    pub is_patched: bool,
     /// Whether those who call it come here. Otherwise another library has defined it before.
     pub is_ours: bool,
     /// How many of its calls have held up a hub's thread, since there was no way to wait for what they wait

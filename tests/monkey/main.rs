@@ -6,6 +6,7 @@ mod descriptors;
 mod dns;
 mod files;
 mod mutexes;
+mod peers;
 mod polling;
 mod reports;
 mod rows;
