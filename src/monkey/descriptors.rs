@@ -199,7 +199,8 @@ fn forget_all() {
     drop(KNOWN.with(|known| known.take()));
 }
 
-fn kind(fd: RawFd) -> Option<Kind> {
+/// What a number is a descriptor of, by system calls alone.
+pub(super) fn kind(fd: RawFd) -> Option<Kind> {
     let mut status = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: room for the answer.
     if unsafe { libc::fstat(fd, status.as_mut_ptr()) } != 0 {

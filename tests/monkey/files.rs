@@ -650,3 +650,20 @@ fn backtraces_are_captured_by_many() {
         }
     });
 }
+
+/// A regular file never says that it would block, whatever its flags.
+#[test]
+fn a_file_that_is_set_not_to_block_is_written() {
+    use std::os::unix::fs::OpenOptionsExt;
+    patched(|| {
+        let name = format!("switchgrass-nonblocking-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let mut options = std::fs::File::options();
+        options.write(true).create(true).truncate(true).custom_flags(libc::O_NONBLOCK);
+        let mut file = options.open(&path).unwrap();
+        let writing = spawn(move || (0..100).for_each(|_| file.write_all(b"hello").unwrap()));
+        writing.join().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"hello".repeat(100));
+        std::fs::remove_file(&path).unwrap();
+    });
+}

@@ -8,7 +8,7 @@ use super::parts::Parts;
 use super::{files, locks, sockets};
 use crate::hub::{Direction, breathe_quietly};
 use crate::monkey::descriptors::{
-    Kind, Known, copied, forget, forget_range, look_up, settings_changed,
+    Kind, Known, copied, forget, forget_range, kind, look_up, settings_changed,
 };
 use crate::monkey::gate::{is_cooperative, is_patched};
 use crate::monkey::{What, errno, table};
@@ -165,7 +165,10 @@ unsafe fn write_at_once(fd: c_int, buffer: *const c_void, length: size_t) -> Opt
     if written > 0 || written == length as ssize_t {
         return Some(written);
     }
-    let would_block = errno::get() == libc::EAGAIN && flags() & libc::O_NONBLOCK != 0;
+    // A file is never asked not to block, whatever its flags say.
+    let would_block = errno::get() == libc::EAGAIN
+        && flags() & libc::O_NONBLOCK != 0
+        && kind(fd) != Some(Kind::File);
     would_block.then(|| errno::fail_long(libc::EAGAIN))
 }
 
