@@ -139,7 +139,10 @@ impl Hub {
             let payload = Box::new(GreenletExit);
             self.interrupt(&task, Interrupt::new(self.next_id(), usize::MAX, payload), false);
         }
-        self.yield_now();
+        // Nothing is raised in who ends the thread: it is in a destructor.
+        if !self.ready.is_empty() {
+            self.queue_up_quietly(false);
+        }
     }
 }
 

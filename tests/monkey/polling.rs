@@ -32,6 +32,13 @@ fn time(duration: Duration) -> timespec {
 
 const LONG: Duration = Duration::from_secs(15);
 
+/// A number that is of no descriptor, and not beyond those that the kernel looks at in `select`: how many that
+/// is depends on how this process was started.
+fn a_closed_number() -> RawFd {
+    let (reader, _writer) = pipe().unwrap();
+    reader.as_raw_fd()
+}
+
 fn question(fd: RawFd, events: i16) -> pollfd {
     pollfd { fd, events, revents: -1 }
 }
@@ -315,20 +322,35 @@ fn polls_that_do_not_wait() {
         assert_eq!(unsafe { libc::poll(all.as_mut_ptr(), 2, -1) }, 1);
         assert_eq!(all.map(|one| one.revents), [0, POLLOUT]);
         // No descriptor.
-        let mut all = [question(reader.as_raw_fd(), POLLIN), question(12_345, POLLIN)];
+        let mut all = [question(reader.as_raw_fd(), POLLIN), question(a_closed_number(), POLLIN)];
         // SAFETY: two questions.
         assert_eq!(unsafe { libc::poll(all.as_mut_ptr(), 2, -1) }, 1);
         assert_eq!(all.map(|one| one.revents), [0, POLLNVAL]);
-        // SAFETY: a set that is emptied first.
+        let closed = a_closed_number();
+        // SAFETY: a set that is emptied first, with a number that there is room for.
         unsafe {
             let mut set = zeroed();
             libc::FD_ZERO(&mut set);
-            libc::FD_SET(100, &mut set);
-            let found = libc::select(101, &mut set, null_mut(), null_mut(), null_mut());
+            libc::FD_SET(closed, &mut set);
+            let found = libc::select(closed + 1, &mut set, null_mut(), null_mut(), null_mut());
             assert_eq!((found, Error::last_os_error().raw_os_error()), (-1, Some(libc::EBADF)));
-            assert!(libc::FD_ISSET(100, &set), "as it was");
+            assert!(libc::FD_ISSET(closed, &set), "as it was");
         }
         other.join().unwrap();
+    });
+}
+
+/// Main is told in the call that nobody can end it, and that is all that it hears of it.
+#[test]
+fn a_thread_ends_after_a_call_that_was_cut_short_by_a_deadlock() {
+    patched(|| {
+        let ended = thread::spawn(|| {
+            spawn(|| ()).join().unwrap();
+            // SAFETY: nothing is asked.
+            let found = unsafe { libc::select(0, null_mut(), null_mut(), null_mut(), null_mut()) };
+            (found, Error::last_os_error().raw_os_error())
+        });
+        assert_eq!(ended.join().unwrap(), (-1, Some(libc::ECANCELED)));
     });
 }
 
