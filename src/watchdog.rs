@@ -14,6 +14,7 @@
 //! sleeps.
 
 use crate::hub::{self, Moment, Progress, WatchedHub};
+use crate::sys::fork::Companion;
 use crate::sys::{library, stderr};
 use std::fmt;
 use std::io;
@@ -192,6 +193,7 @@ enum Suspicion {
 
 impl Watch {
     fn run(self, mut report: impl FnMut(&Incident)) {
+        let _companion = Companion::new();
         let pause = (self.limit / 4).max(Duration::from_millis(1));
         let mut last = (Progress::Asleep, Suspicion::Since(Instant::now()));
         loop {

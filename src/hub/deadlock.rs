@@ -3,7 +3,7 @@
 
 use super::state::Hub;
 use super::task::{Interrupt, TaskRef};
-use crate::greenlet::scheduled::{self, Payload};
+use crate::greenlet::scheduled::{self, LEFT_BEHIND, Payload};
 use std::fmt::Write;
 
 /// What is raised in main. Raised where it waits, it becomes a panic with a message.
@@ -25,12 +25,13 @@ pub(super) fn report(hub: &Hub) {
     // In a destructor it ends the process, with its message: better than waiting for ever.
     let payload = Box::new(Deadlock(text(hub)));
     let interrupt = Interrupt::new(0, usize::MAX, payload);
-    hub.interrupt(&hub.main_task, interrupt, false);
+    let root = hub.root.borrow().clone();
+    hub.interrupt(&root, interrupt, false);
 }
 
 /// Who waits for what.
 fn text(hub: &Hub) -> String {
-    let main = hub.main_task.target();
+    let main = hub.root.borrow().target();
     let purpose = main.map_or("", |main| main.purpose());
     let mut text =
         format!("{OPENING}main waits for {purpose}, and nobody is left who could wake it");
@@ -38,7 +39,7 @@ fn text(hub: &Hub) -> String {
     scheduled::for_each_alive(|greenlet| {
         let Some(owner) = greenlet.owner() else { return };
         let task = TaskRef(owner);
-        if greenlet != hub.context {
+        if greenlet != hub.context && greenlet.mark() & LEFT_BEHIND == 0 {
             let purpose = task.target().map_or("", |target| target.purpose());
             others.push((task.id, task, purpose));
         }

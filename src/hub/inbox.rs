@@ -18,10 +18,10 @@
 
 use super::slots::SlotKey;
 #[cfg(not(loom))]
-use crate::sys::lock::Lock;
+use crate::sys::lock::{Lock, Locked as Guard};
 use crate::sys::poll::Signal;
 #[cfg(loom)]
-use lock_of_loom::Lock;
+use lock_of_loom::{Lock, MutexGuard as Guard};
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU8, Ordering};
 use std::collections::VecDeque;
@@ -76,6 +76,11 @@ impl<A: Alarm, M> Inbox<A, M> {
         }
     }
 
+    /// Nobody leaves or takes a message while what this returns is there.
+    pub(super) fn hold(&self) -> Held<'_, A, M> {
+        Held { messages: self.messages.lock(), inbox: self }
+    }
+
     /// Whether there are messages.
     #[inline]
     pub(super) fn is_filled(&self) -> bool {
@@ -120,9 +125,23 @@ impl<A: Alarm, M> Inbox<A, M> {
     }
 }
 
+pub(super) struct Held<'a, A, M> {
+    messages: Guard<'a, VecDeque<M>>,
+    inbox: &'a Inbox<A, M>,
+}
+
+impl<A, M> Held<'_, A, M> {
+    /// Takes all messages, and says that there are none.
+    pub(super) fn clear(mut self) -> VecDeque<M> {
+        self.inbox.state.store(EMPTY, Ordering::Release);
+        std::mem::take(&mut *self.messages)
+    }
+}
+
 #[cfg(loom)]
 mod lock_of_loom {
-    use loom::sync::{Mutex, MutexGuard};
+    use loom::sync::Mutex;
+    pub(super) use loom::sync::MutexGuard;
 
     pub(super) struct Lock<T>(Mutex<T>);
 

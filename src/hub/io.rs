@@ -27,6 +27,7 @@ use crate::greenlet::scheduled;
 use crate::sys::poll::{Events, Interest};
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::mem::forget;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::rc::Rc;
@@ -51,22 +52,30 @@ pub(crate) enum Ended {
 
 /// A descriptor that is registered with this thread's hub. To be dropped before it is closed.
 pub(crate) struct Source {
-    fd: RawFd,
     key: SlotKey,
     inner: Rc<Inner>,
 }
 
 /// In a cache line of its own: with many descriptors, it has left the cache by the time of the next event.
-#[derive(Default)]
 #[repr(align(64))]
 struct Inner {
     read: Side,
     write: Side,
+    fd: RawFd,
     /// A hang-up, an error or urgent data was seen: nothing is known by a short read any more.
     exceptional: Cell<bool>,
-    is_closed: Cell<bool>,
+    state: Cell<State>,
     /// What is called by every event. Rare, so in a box: it is one word.
     callback: Option<Box<Callback>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Its events are heard of.
+    Registered,
+    /// It is new, or was inherited from the process that has forked this one, and not waited for here.
+    Unregistered,
+    Closed,
 }
 
 type Callback = Box<dyn Fn()>;
@@ -100,6 +109,20 @@ impl Sources {
     /// Whether anybody waits for an event.
     pub(super) fn are_waited_for(&self) -> bool {
         self.waiting.get() > 0
+    }
+
+    /// In a child: nobody waits, and nothing is registered.
+    pub(super) fn begin_anew(&self) {
+        self.waiting.set(0);
+        for inner in self.all.borrow().iter() {
+            for side in [&inner.read, &inner.write] {
+                side.is_blocked.set(false);
+                forget((side.first.take(), side.others.take()));
+            }
+            if inner.state.get() == State::Registered {
+                inner.state.set(State::Unregistered);
+            }
+        }
     }
 
     fn one_waits(&self) {
@@ -181,26 +204,29 @@ impl Hub {
 impl Source {
     /// Registers a descriptor that does not block.
     pub(crate) fn new(fd: RawFd) -> io::Result<Self> {
-        Self::register(fd, Inner::default())
+        Self::register(Inner::new(fd, None))
     }
 
     /// As [`Source::new`], and has every event call `callback` in the hub's greenlet. It must be ours, and
     /// neither wait nor panic. Nobody waits for it: when all others are stuck, the hub says so.
     pub(crate) fn calling(fd: RawFd, callback: impl Fn() + 'static) -> io::Result<Self> {
-        Self::register(
-            fd,
-            Inner { callback: Some(Box::new(Box::new(callback))), ..Inner::default() },
-        )
+        Self::register(Inner::new(fd, Some(Box::new(Box::new(callback)))))
     }
 
-    fn register(fd: RawFd, inner: Inner) -> io::Result<Self> {
+    fn register(inner: Inner) -> io::Result<Self> {
         with(|hub| {
             let inner = Rc::new(inner);
             let key = hub.sources.all.borrow_mut().insert(Rc::clone(&inner));
-            let source = Source { fd, key, inner };
-            hub.epoll()?.add(fd, key.to_bits())?;
+            let source = Source { key, inner };
+            source.add_to(hub)?;
             Ok(source)
         })
+    }
+
+    fn add_to(&self, hub: &Hub) -> io::Result<()> {
+        hub.epoll()?.add(self.inner.fd, self.key.to_bits())?;
+        self.inner.state.set(State::Registered);
+        Ok(())
     }
 
     /// Calls `call` until it says something else than that it would block, and waits in between.
@@ -288,7 +314,7 @@ impl Source {
     #[inline(always)]
     fn wait_for_event(&self, side: &Side, mut park: impl FnMut() -> Wake) -> Ended {
         while side.is_blocked.get() {
-            if self.inner.is_closed.get() {
+            if self.inner.state.get() != State::Registered && !self.is_registered_now() {
                 return Ended::Closed;
             }
             let wake = park();
@@ -305,6 +331,12 @@ impl Source {
         Ended::Event
     }
 
+    /// Registers one that was inherited. An event that is there already is told of at once.
+    #[cold]
+    fn is_registered_now(&self) -> bool {
+        self.inner.state.get() == State::Unregistered && with(|hub| self.add_to(hub)).is_ok()
+    }
+
     /// As [`Source::wait`], by another way of parking.
     #[cfg(feature = "monkey")]
     pub(crate) fn wait_by(&self, direction: Direction, park: impl FnMut() -> Wake) -> Ended {
@@ -317,6 +349,9 @@ impl Source {
 
     /// Has the current greenlet woken by every event, until what this returns is dropped.
     pub(crate) fn watch(&self, direction: Direction) -> impl Sized + '_ {
+        if self.inner.state.get() == State::Unregistered {
+            self.is_registered_now();
+        }
         Place::new(self.side(direction))
     }
 
@@ -343,7 +378,7 @@ impl Source {
     /// Has all who wait fail, and who comes later. Nothing is heard of the descriptor any more.
     pub(crate) fn close(&self) {
         self.leave();
-        self.inner.is_closed.set(true);
+        self.inner.state.set(State::Closed);
         for side in [&self.inner.read, &self.inner.write] {
             // Whoever waits finds that it is closed.
             with(|hub| hub.unblock(side));
@@ -357,9 +392,22 @@ impl Source {
             let Some(_inner) = hub.sources.all.borrow_mut().remove(self.key) else { return };
             if let Ok(epoll) = hub.epoll() {
                 // Else a copy of the descriptor would keep it registered.
-                epoll.remove(self.fd);
+                epoll.remove(self.inner.fd);
             }
         });
+    }
+}
+
+impl Inner {
+    fn new(fd: RawFd, callback: Option<Box<Callback>>) -> Self {
+        Inner {
+            read: Side::default(),
+            write: Side::default(),
+            fd,
+            exceptional: Cell::new(false),
+            state: Cell::new(State::Unregistered),
+            callback,
+        }
     }
 }
 

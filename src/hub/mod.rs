@@ -7,7 +7,7 @@
 //! - `park.rs` is the blocking primitive, `quiet.rs` the same for callers that must not unwind, and `run.rs`
 //!   what the hub's greenlet does;
 //! - `spawn.rs` makes coroutines, `limit.rs` time limits of them, `deadline.rs` moments;
-//! - `io.rs` waits for descriptors;
+//! - `io.rs` waits for descriptors, `fork.rs` begins anew in a child;
 //! - `ready.rs`, `timers.rs`, `inbox.rs` hold what is ready, what is to happen at a time, and what comes
 //!   from other threads; `remote.rs` who can be woken by these, `slots.rs` by which keys;
 //! - `watch.rs` is about a word in memory by which others wake the thread, and know nothing of a hub;
@@ -18,6 +18,7 @@
 
 mod deadline;
 mod deadlock;
+mod fork;
 mod here;
 mod inbox;
 mod io;
@@ -38,6 +39,7 @@ mod timers;
 mod watch;
 
 pub(crate) use deadline::Deadline;
+pub(crate) use fork::fork;
 pub(crate) use here::has_ended;
 #[cfg(feature = "monkey")]
 pub(crate) use io::Ended;

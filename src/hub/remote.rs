@@ -74,7 +74,10 @@ impl RemoteHub {
     /// This thread's.
     #[track_caller]
     pub(crate) fn here() -> Self {
-        with(|hub| RemoteHub { inbox: Arc::clone(&hub.inbox), _outside: Arc::clone(&hub.outside) })
+        with(|hub| RemoteHub {
+            inbox: Arc::clone(&hub.inbox),
+            _outside: Arc::clone(&hub.outside.borrow()),
+        })
     }
 
     /// Has `f` run in the hub's greenlet. It must not wait.

@@ -8,7 +8,7 @@ use super::park::{INTERRUPTED, PARKED, QUEUED, STATE};
 use super::state::{Call, Fire, Hub, Why};
 use super::task::{Interrupt, Task, TaskRef};
 use crate::greenlet::SwitchError;
-use crate::greenlet::scheduled::describe;
+use crate::greenlet::scheduled::{LEFT_BEHIND, describe};
 use crate::sys::poll::{Epoll, Events};
 use crate::sys::{clock, stderr};
 use std::io;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The token of the inbox's alarm.
-const ALARM: u64 = u64::MAX;
+pub(super) const ALARM: u64 = u64::MAX;
 
 impl Hub {
     /// The body of the hub's greenlet. It gets the thread when nobody is ready, when it is its turn to run
@@ -59,10 +59,10 @@ impl Hub {
     /// or when it is its turn.
     pub(super) fn interrupt(&self, task: &Task, interrupt: Interrupt, at_once: bool) {
         let Some(target) = task.target() else { return };
-        if target.is_dead() {
+        let mark = target.mark();
+        if target.is_dead() || mark & LEFT_BEHIND != 0 {
             return;
         }
-        let mark = target.mark();
         if mark & STATE == 0 {
             // Suspended by hand, and not here.
             let Interrupt { id, depth, payload, .. } = interrupt;
@@ -98,7 +98,7 @@ impl Hub {
             let next = self.timers.borrow().next();
             let limit = next.map(|next| next.saturating_sub(self.polled.get()));
             let can_be_woken = self.remotes.borrow().len() > 0
-                || Arc::strong_count(&self.outside) > 1
+                || Arc::strong_count(&self.outside.borrow()) > 1
                 || self.sources.are_waited_for();
             if limit.is_none() && !can_be_woken {
                 deadlock::report(self);

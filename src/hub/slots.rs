@@ -53,6 +53,18 @@ impl<T> Slots<T> {
         Some(value)
     }
 
+    /// Takes out all there is, and gives it to `take`.
+    pub(super) fn clear(&mut self, mut take: impl FnMut(T)) {
+        for slot in 0..self.slots.len() {
+            let key = SlotKey { slot: slot as u32, generation: self.slots[slot].0 };
+            self.remove(key).into_iter().for_each(&mut take);
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|(_, value)| value.as_ref())
+    }
+
     pub(super) fn get(&self, key: SlotKey) -> Option<&T> {
         let (generation, value) = self.slots.get(key.slot as usize)?;
         value.as_ref().filter(|_| *generation == key.generation)

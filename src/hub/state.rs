@@ -43,8 +43,11 @@ pub(super) struct Hub {
     /// Who is registered to be woken from elsewhere.
     pub(super) remotes: RefCell<Slots<AnyWeakGreenlet>>,
     /// Counts, by its copies, the [`RemoteHub`]s that there are.
-    pub(super) outside: Arc<()>,
-    pub(super) main_task: Rc<Task>,
+    pub(super) outside: RefCell<Arc<()>>,
+    /// The thread's main greenlet.
+    pub(super) main: AnyWeakGreenlet,
+    /// Who is told when nobody can ever wake anybody: main, or in a child the coroutine that has forked.
+    pub(super) root: RefCell<TaskRef>,
     pub(super) next_id: Cell<u64>,
     /// What is to be done last.
     pub(super) at_end: RefCell<Vec<fn()>>,
@@ -89,7 +92,7 @@ impl Hub {
         let context = scheduled::spawn(&main, spec, Some(own_task), |()| with(|hub| hub.run()))?;
         context.set_mark(HUB | QUEUED);
         scheduled::set_scheduler(Some(context.clone()));
-        let _ = main_task.greenlet.set(main);
+        let _ = main_task.greenlet.set(main.clone());
         Ok(Hub {
             ready: Ready::new(),
             ticks: Cell::new(0),
@@ -105,8 +108,9 @@ impl Hub {
             inbox: Arc::new(Inbox::new(Signal::new())),
             sources: Sources::default(),
             remotes: RefCell::new(Slots::default()),
-            outside: Arc::new(()),
-            main_task,
+            outside: RefCell::new(Arc::new(())),
+            main,
+            root: RefCell::new(TaskRef(main_task)),
             next_id: Cell::new(1),
             at_end: RefCell::new(Vec::new()),
             #[cfg(feature = "monkey")]
@@ -120,7 +124,7 @@ impl Hub {
 
     /// Ends all coroutines of a thread that is about to end.
     pub(super) fn end(&self) {
-        let main = self.main_task.greenlet.get().expect("set when it was made");
+        let main = &self.main;
         if !main.is_current() {
             // `exit` was called in a coroutine: see `greenlet/raw/end.rs`.
             return;

@@ -91,6 +91,13 @@ impl<F> Timers<F> {
         (first.when <= now).then(|| self.take_out(0))
     }
 
+    /// Takes out all there is, and gives it to `take`.
+    pub(super) fn clear(&mut self, mut take: impl FnMut(F)) {
+        while !self.heap.is_empty() {
+            take(self.take_out(self.heap.len() - 1));
+        }
+    }
+
     /// When the first entry is due.
     pub(super) fn next(&self) -> Option<u64> {
         self.heap.first().map(|first| first.when)

@@ -1,14 +1,21 @@
 #![forbid(unsafe_code)]
 //! OS threads for work that blocks or computes.
+//!
+//! A child that is made by fork has none of them: each pool begins anew there, with the jobs that it is given
+//! there. Those that it had go on where they are, in the parent.
 
 use crate::coroutine::JoinError;
 use crate::sync::{Event, Shared};
+use crate::sys::fork::{Companion, Fork, Generation, Side, around_fork};
+use crate::sys::lock::Lock;
 use std::any::Any;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::hint::spin_loop;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -106,7 +113,12 @@ impl ThreadPool {
         let state = State { jobs: VecDeque::new(), max, live: 0, idle: 0, is_closed: false };
         let inner =
             Inner { state: Mutex::new(state), work: Condvar::new(), ended: Event::shared() };
-        ThreadPool { inner: Arc::new(inner) }
+        let inner = Arc::new(inner);
+        around_fork(hold_all_pools);
+        let mut all = ALL.lock();
+        all.retain(|pool| pool.strong_count() > 0);
+        all.push(Arc::downgrade(&inner));
+        ThreadPool { inner }
     }
 
     /// The pool of [`unblock`], of ten threads at most.
@@ -170,7 +182,7 @@ impl ThreadPool {
         // Dropped without having run, it says so.
         let place = Place(Some(Arc::clone(&outcome)));
         self.push(Box::new(move || place.fill(catch_unwind(AssertUnwindSafe(job)))))?;
-        Ok(JobHandle { outcome })
+        Ok(JobHandle::new(outcome))
     }
 
     /// Has `job` run on one of the threads, and waits for its result. On one of the pool's own threads it is
@@ -279,10 +291,15 @@ impl ThreadPool {
     ///
     /// Leaves nothing behind.
     pub fn join(&self) -> Result<(), NotClosed> {
-        if !self.inner.lock().is_closed {
+        let state = self.inner.lock();
+        if !state.is_closed {
             return Err(NotClosed(()));
         }
-        self.inner.ended.wait();
+        let is_over = state.live == 0;
+        drop(state);
+        if !is_over {
+            self.inner.ended.wait();
+        }
         Ok(())
     }
 
@@ -300,6 +317,35 @@ impl ThreadPool {
     pub fn queued(&self) -> usize {
         self.inner.lock().jobs.len()
     }
+}
+
+/// The pools that there are.
+static ALL: Lock<Vec<Weak<Inner>>> = Lock::new(Vec::new());
+
+/// Around a fork: no pool is in the middle of something, and those of the child have no threads and no jobs.
+fn hold_all_pools(fork: Fork<'_>) -> io::Result<Side> {
+    let all = ALL.lock();
+    let pools: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
+    hold(&pools, fork)
+}
+
+fn hold(pools: &[Arc<Inner>], fork: Fork<'_>) -> io::Result<Side> {
+    let [first, others @ ..] = pools else { return fork() };
+    // Others hold it for some instructions. To wait for it might be to let a coroutine run.
+    let mut state = loop {
+        match first.state.try_lock() {
+            Ok(state) => break state,
+            Err(TryLockError::Poisoned(state)) => break state.into_inner(),
+            Err(TryLockError::WouldBlock) => spin_loop(),
+        }
+    };
+    let side = hold(others, fork);
+    if matches!(side, Ok(Side::Child)) {
+        // Their destructors are run by the parent.
+        std::mem::forget(std::mem::take(&mut state.jobs));
+        (state.live, state.idle) = (0, 0);
+    }
+    side
 }
 
 impl Drop for ThreadPool {
@@ -355,6 +401,7 @@ impl Inner {
 
     /// What a thread does.
     fn work(&self) {
+        let _companion = Companion::new();
         WORKS_FOR.set(self);
         loop {
             let Some(job) = self.next() else { return };
@@ -435,14 +482,20 @@ impl<T> Drop for Place<T> {
 /// The handle of a job of a [`ThreadPool`]. Dropped, it has no effect on the job.
 pub struct JobHandle<T> {
     outcome: Arc<Outcome<T>>,
+    made_in: Generation,
 }
 
 impl<T> JobHandle<T> {
+    fn new(outcome: Arc<Outcome<T>>) -> Self {
+        JobHandle { outcome, made_in: Generation::current() }
+    }
+
     /// Waits for the result.
     ///
     /// # Errors
     ///
-    /// [`JoinError::Panicked`]; or [`JoinError::Killed`], if the pool was terminated before the job began.
+    /// [`JoinError::Panicked`]; or [`JoinError::Killed`], if the pool was terminated before the job began,
+    /// or the job is that of the process that has forked this one.
     ///
     /// # Panics
     ///
@@ -456,8 +509,16 @@ impl<T> JobHandle<T> {
     ///
     /// The job goes on; its result is lost.
     pub fn join(self) -> Result<T, JoinError> {
+        if self.is_left_behind() {
+            return Err(JoinError::Killed);
+        }
         self.outcome.done.wait();
         self.outcome.take()
+    }
+
+    /// Whether this is a child, and the job its parent's.
+    fn is_left_behind(&self) -> bool {
+        self.made_in != Generation::current()
     }
 
     /// As [`JobHandle::join`], for at most `limit`. `None` if the result is not there by then.
@@ -474,12 +535,17 @@ impl<T> JobHandle<T> {
     ///
     /// Nothing is lost.
     pub fn join_timeout(&mut self, limit: Duration) -> Option<Result<T, JoinError>> {
+        if self.is_left_behind() {
+            return Some(Err(JoinError::Killed));
+        }
         self.outcome.done.wait_timeout(limit).then(|| self.outcome.take())
     }
 
     /// Waits until the result is there, and leaves it there.
     pub(crate) fn wait(&self) {
-        self.outcome.done.wait();
+        if !self.is_left_behind() {
+            self.outcome.done.wait();
+        }
     }
 
     /// The result of a job of the global pool. What the job panicked with is raised.
@@ -487,13 +553,15 @@ impl<T> JobHandle<T> {
         match self.join() {
             Ok(result) => result,
             Err(JoinError::Panicked(payload)) => resume_unwind(payload),
-            Err(_) => unreachable!("nobody terminates the global pool"),
+            Err(_) => {
+                panic!("the job goes on in the process that has forked this one: begin it anew")
+            }
         }
     }
 
     /// Whether the result is there.
     pub fn is_finished(&self) -> bool {
-        self.outcome.done.is_set()
+        self.is_left_behind() || self.outcome.done.is_set()
     }
 }
 
@@ -537,5 +605,5 @@ pub(crate) fn begin<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -
     }
     let outcome = Outcome { result: Mutex::new(Some(Ok(f()))), done: Event::shared() };
     outcome.done.set();
-    JobHandle { outcome: Arc::new(outcome) }
+    JobHandle::new(Arc::new(outcome))
 }

@@ -1,9 +1,8 @@
 #![forbid(unsafe_code)]
 //! A process that runs.
 
-use super::ended::Process;
-use crate::coroutine::{Builder, scope};
-use crate::hub;
+use super::ended::{Begun, Reaper, wait_for};
+use crate::coroutine::scope;
 use crate::io::{Descriptor, PipeReader, PipeWriter};
 use crate::sys::descriptor::set_nonblocking;
 use std::io::{self, Read, Write};
@@ -51,7 +50,8 @@ impl Child {
     pub(super) fn new(mut child: process::Child, kill_on_drop: bool) -> io::Result<Self> {
         let stdin = child.stdin.take();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let mut running = Running { process: Rc::new(Process::new(child)), kill_on_drop: true };
+        let mut running =
+            Running { process: Rc::new(Begun::new(Reaper::Std(child))), kill_on_drop: true };
         // The other end, which is the child's, goes on to block.
         let stdin = stdin.map(|end| Descriptor::new(OwnedFd::from(end).into())).transpose()?;
         let stdout = stdout.map(|end| Descriptor::new(OwnedFd::from(end).into())).transpose()?;
@@ -314,7 +314,7 @@ fn read_all(pipe: Option<PipeReader>) -> io::Result<Vec<u8>> {
 /// What is to be seen to when a child's handle is dropped. Of its own, so that the pipes can be moved out.
 #[derive(Debug)]
 struct Running {
-    process: Rc<Process>,
+    process: Rc<Begun>,
     kill_on_drop: bool,
 }
 
@@ -325,21 +325,7 @@ impl Drop for Running {
         }
         let _ = self.process.send_signal(libc::SIGKILL);
         // It ends soon, but not at once, and nobody else can wait for it.
-        let killed = Killed(Rc::clone(&self.process));
-        if !hub::has_ended() {
-            let waiter = Builder::new().name("the end of a killed child");
-            let _ = waiter.spawn(move || killed.0.wait(None));
-        }
-    }
-}
-
-/// A child that will have ended in a moment. If nobody can wait for it otherwise, as at a thread's end, the
-/// thread does.
-struct Killed(Rc<Process>);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        self.0.block();
+        wait_for(&self.process, "the end of a killed child", Begun::block);
     }
 }
 

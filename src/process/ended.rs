@@ -1,28 +1,59 @@
 #![forbid(unsafe_code)]
 //! A process that was begun here, and its end.
 
-use crate::coroutine::sleep;
+use crate::coroutine::{Builder, sleep};
+use crate::hub;
 use crate::io::Descriptor;
-use crate::sys::process::{descriptor_of, send_signal};
+use crate::sys::process::{Forked, descriptor_of, send_signal};
 use std::cell::{OnceCell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{self, ExitStatus};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+/// What the kernel knows a child by. It keeps the status when it has found the end, and asks no more.
+#[derive(Debug)]
+pub(super) enum Reaper {
+    Std(process::Child),
+    Forked(Forked),
+}
+
+impl Reaper {
+    fn id(&self) -> u32 {
+        match self {
+            Reaper::Std(child) => child.id(),
+            Reaper::Forked(child) => child.id(),
+        }
+    }
+
+    fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        match self {
+            Reaper::Std(child) => child.try_wait(),
+            Reaper::Forked(child) => child.try_wait(),
+        }
+    }
+
+    fn wait(&mut self) -> io::Result<ExitStatus> {
+        match self {
+            Reaper::Std(child) => child.wait(),
+            Reaper::Forked(child) => child.wait(),
+        }
+    }
+}
 
 /// A child, whose end any number of coroutines may wait for.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(super) struct Begun {
     pub(super) id: u32,
-    /// It keeps the status when it has found the end, and asks the kernel no more.
-    inner: RefCell<process::Child>,
+    inner: RefCell<Reaper>,
     /// Readable when it has ended. Made when somebody first has to wait.
     end: OnceCell<Descriptor<OwnedFd>>,
 }
 
-impl Process {
-    pub(super) fn new(inner: process::Child) -> Self {
-        Process { id: inner.id(), inner: RefCell::new(inner), end: OnceCell::new() }
+impl Begun {
+    pub(super) fn new(inner: Reaper) -> Self {
+        Begun { id: inner.id(), inner: RefCell::new(inner), end: OnceCell::new() }
     }
 
     /// How it has ended, if it has.
@@ -37,7 +68,7 @@ impl Process {
             return Ok(Some(status));
         }
         let Ok(end) = self.end() else { return self.ask_again_and_again(limit) };
-        let status = end.read_within(limit, "Child::wait", |_| {
+        let status = end.read_within(limit, "the end of a process", |_| {
             self.try_wait()?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
         });
         match status {
@@ -84,5 +115,22 @@ impl Process {
     pub(super) fn block(&self) {
         // Whoever has waited for it already has its status.
         let _ = self.inner.borrow_mut().wait();
+    }
+}
+
+/// Has somebody wait for the end of a child that nobody has a handle of any more, so that it is no zombie.
+pub(super) fn wait_for(child: &Rc<Begun>, name: &'static str, if_nobody_can: fn(&Begun)) {
+    let left = Left(Rc::clone(child), if_nobody_can);
+    if !hub::has_ended() {
+        let _ = Builder::new().name(name).spawn(move || left.0.wait(None));
+    }
+}
+
+/// A child that is being waited for. If that is given up, as at a thread's end, there is something to be done.
+struct Left(Rc<Begun>, fn(&Begun));
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.1(&self.0);
     }
 }

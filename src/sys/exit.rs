@@ -1,19 +1,32 @@
 //! The end of the process.
 
-use std::sync::OnceLock;
+use super::lock::Lock;
+use std::ptr;
 
-/// Has `f` called when the process ends by a return from `main` or by `exit`. Only the first call has an
-/// effect. `f` must not unwind.
+static FUNCTIONS: Lock<Vec<fn()>> = Lock::new(Vec::new());
+
+/// Has `f` called, once, when the process ends by a return from `main` or by `exit`: what was said last comes
+/// first. `f` must not unwind.
 pub(crate) fn at_exit(f: fn()) {
-    static FUNCTION: OnceLock<fn()> = OnceLock::new();
     extern "C" fn call() {
-        if let Some(f) = FUNCTION.get() {
-            f();
-        }
+        run();
     }
-    FUNCTION.get_or_init(|| {
+    let mut functions = FUNCTIONS.lock();
+    if functions.iter().any(|known| ptr::fn_addr_eq(*known, f)) {
+        return;
+    }
+    if functions.is_empty() {
         // SAFETY: a function that lives as long as the process.
         unsafe { libc::atexit(call) };
-        f
-    });
+    }
+    functions.push(f);
+}
+
+/// Calls what is to be called at the end.
+pub(super) fn run() {
+    loop {
+        let f = FUNCTIONS.lock().pop();
+        let Some(f) = f else { return };
+        f();
+    }
 }

@@ -8,6 +8,7 @@ pub(crate) mod descriptor;
 pub(crate) mod exit;
 pub(crate) mod fault;
 pub(crate) mod file;
+pub(crate) mod fork;
 pub(crate) mod library;
 pub(crate) mod lock;
 pub(crate) mod memory;

@@ -70,6 +70,11 @@ impl Epoll {
         Ok(Epoll(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// For a child: one that nothing is registered with, and that it does not share with its parent.
+    pub(crate) fn renewal(&self) -> io::Result<Renewal> {
+        Ok(Renewal(Some((Epoll::new()?.0, self.0.as_raw_fd()))))
+    }
+
     /// Has every change of `fd` reported under `token`, in both directions.
     pub(crate) fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
         let events =
@@ -170,11 +175,14 @@ impl Signal {
         if let Some(fd) = self.0.get() {
             return Ok(fd.as_raw_fd());
         }
-        // SAFETY: no preconditions.
-        let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
-        // SAFETY: a new descriptor of ours.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let fd = new_event()?;
         Ok(self.0.get_or_init(|| fd).as_raw_fd())
+    }
+
+    /// For a child: one that it does not share with its parent.
+    pub(crate) fn renewal(&self) -> io::Result<Renewal> {
+        let place = self.0.get().map(AsRawFd::as_raw_fd);
+        Ok(Renewal(place.map(|place| Ok::<_, io::Error>((new_event()?, place))).transpose()?))
     }
 
     /// Makes it readable. Nothing happens before it was asked for: then nobody waits for it.
@@ -192,6 +200,28 @@ impl Signal {
         let mut count = 0_u64;
         // SAFETY: room for eight bytes. It fails only when it is unreadable already.
         unsafe { libc::syscall(libc::SYS_read, fd.as_raw_fd(), &raw mut count, 8_usize) };
+    }
+}
+
+fn new_event() -> io::Result<OwnedFd> {
+    // SAFETY: no preconditions.
+    let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+    // SAFETY: a new descriptor of ours.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A new descriptor that may take the place of another, with the same number: so that whoever keeps the
+/// number has the new one. Made in time, since a child that could not have one could not say so.
+#[derive(Debug)]
+pub(crate) struct Renewal(Option<(OwnedFd, RawFd)>);
+
+impl Renewal {
+    pub(crate) fn renew(self) {
+        let Some((fresh, place)) = self.0 else { return };
+        // SAFETY: two open descriptors of ours. By number, since `libc::dup3` may be a hook.
+        let done =
+            unsafe { libc::syscall(libc::SYS_dup3, fresh.as_raw_fd(), place, libc::O_CLOEXEC) };
+        debug_assert_eq!(done, place.into(), "nothing that can go wrong is left");
     }
 }
 

@@ -1,7 +1,11 @@
 //! Other processes: a descriptor of one, and signals to it.
 
+use super::exit::at_exit;
+use super::lock::Lock;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 
 /// A descriptor that is readable when the child `pid` has ended. `ENOSYS` before Linux 5.3.
 pub(crate) fn descriptor_of(pid: u32) -> io::Result<OwnedFd> {
@@ -20,5 +24,85 @@ pub(crate) fn send_signal(pid: u32, signal: libc::c_int) -> io::Result<()> {
     match unsafe { libc::kill(pid as libc::pid_t, signal) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A child that was made by fork. Whoever has this is the only one who waits for it.
+#[derive(Debug)]
+pub(crate) struct Forked {
+    pid: u32,
+    status: Option<ExitStatus>,
+}
+
+/// Those whose end this process waits for before its own.
+static WAITED_FOR: Lock<Vec<u32>> = Lock::new(Vec::new());
+
+/// At the end of the process.
+fn wait_for_children() {
+    loop {
+        let pid = WAITED_FOR.lock().pop();
+        let Some(pid) = pid else { return };
+        // Somebody else may have waited for it.
+        let _ = Forked { pid, status: None }.wait();
+    }
+}
+
+/// In a child: they are its parent's.
+pub(super) fn forget_children() {
+    WAITED_FOR.lock().clear();
+}
+
+impl Forked {
+    /// Has this process wait for it at its end, unless it is not to.
+    pub(crate) fn new(pid: u32, is_waited_for: bool) -> Self {
+        if is_waited_for {
+            at_exit(wait_for_children);
+            WAITED_FOR.lock().push(pid);
+        }
+        Forked { pid, status: None }
+    }
+
+    fn has_ended(&mut self, status: ExitStatus) -> ExitStatus {
+        WAITED_FOR.lock().retain(|pid| *pid != self.pid);
+        *self.status.insert(status)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.pid
+    }
+
+    /// How it has ended, if it has.
+    pub(crate) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        if self.status.is_some() {
+            return Ok(self.status);
+        }
+        Ok(wait_for(self.pid, libc::WNOHANG)?.map(|status| self.has_ended(status)))
+    }
+
+    /// How it has ended. The thread waits until it has.
+    pub(crate) fn wait(&mut self) -> io::Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.status {
+                return Ok(status);
+            }
+            match wait_for(self.pid, 0) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                status => drop(status?.map(|status| self.has_ended(status))),
+            }
+        }
+    }
+}
+
+fn wait_for(pid: u32, options: libc::c_int) -> io::Result<Option<ExitStatus>> {
+    let mut status: libc::c_int = 0;
+    // SAFETY: room for the status; no resources are asked for. By number, since `libc::waitpid` may be a hook.
+    let found = unsafe {
+        let usage = std::ptr::null_mut::<libc::rusage>();
+        libc::syscall(libc::SYS_wait4, pid as libc::pid_t, &raw mut status, options, usage)
+    };
+    match found {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        _ => Ok(Some(ExitStatus::from_raw(status))),
     }
 }

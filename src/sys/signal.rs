@@ -10,6 +10,7 @@
 //!
 //! Not `signalfd`: it wants the signal blocked, in every thread there is, and children inherit that.
 
+use super::fork::{Fork, Generation, Side};
 use super::poll;
 use std::io;
 use std::mem;
@@ -55,7 +56,7 @@ pub(crate) fn delivered(signal: libc::c_int) -> usize {
 /// Has a signal counted, for as long as this lives. The last that is dropped brings back what was there
 /// before.
 #[derive(Debug)]
-pub(crate) struct Installed(libc::c_int);
+pub(crate) struct Installed(libc::c_int, Generation);
 
 impl Installed {
     pub(crate) fn new(signal: libc::c_int) -> io::Result<Self> {
@@ -77,7 +78,7 @@ impl Installed {
             uses[index].is_there = true;
         }
         uses[index].users += 1;
-        Ok(Installed(signal))
+        Ok(Installed(signal, Generation::current()))
     }
 }
 
@@ -85,16 +86,39 @@ impl Drop for Installed {
     fn drop(&mut self) {
         let index = self.0 as usize;
         let mut uses = USES.lock().unwrap_or_else(PoisonError::into_inner);
-        uses[index].users -= 1;
-        if uses[index].users > 0 {
+        if self.1 != Generation::current() {
             return;
         }
-        if exchange(self.0, None).is_ok_and(|current| is_ours(&current)) {
-            // SAFETY: set before ours was there, and never freed.
-            let previous = unsafe { PREVIOUS[index].load(Ordering::Acquire).as_ref() };
-            uses[index].is_there = exchange(self.0, previous).is_err();
+        uses[index].users -= 1;
+        if uses[index].users == 0 && uses[index].is_there {
+            uses[index].is_there = !bring_back(self.0);
         }
     }
+}
+
+/// Brings back what was there before our handler, unless another was put over it. Whether ours is gone.
+fn bring_back(signal: libc::c_int) -> bool {
+    if !exchange(signal, None).is_ok_and(|current| is_ours(&current)) {
+        return false;
+    }
+    // SAFETY: set before ours was there, and never freed.
+    let previous = unsafe { PREVIOUS[signal as usize].load(Ordering::Acquire).as_ref() };
+    exchange(signal, previous).is_ok()
+}
+
+/// Around a fork: the child handles no signals, for whoever handled them is not there. What there was
+/// before comes back.
+pub(super) fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
+    let mut uses = USES.lock().unwrap_or_else(PoisonError::into_inner);
+    let news = NEWS.renewal()?;
+    let side = fork();
+    if matches!(side, Ok(Side::Child)) {
+        news.renew();
+        for (signal, used) in uses.iter_mut().enumerate().filter(|(_, used)| used.is_there) {
+            *used = Use { users: 0, is_there: !bring_back(signal as libc::c_int) };
+        }
+    }
+    side
 }
 
 /// What is done at a signal, and what is to be done from now on, if that is said.

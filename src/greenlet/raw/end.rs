@@ -15,7 +15,7 @@ use super::counts::{add_handle, remove_handle};
 use super::handle::Hold;
 use super::report::{complain, swallow_panic};
 use super::run::drop_locals;
-use super::scheduled::NO_THROW;
+use super::scheduled::{LEFT_BEHIND, NO_THROW};
 use super::switch::{deliver, receive_anything};
 use super::thread::{Arrival, Here};
 use super::types::TypeKey;
@@ -225,7 +225,10 @@ pub(super) fn unwind_all(here: Here) {
         here.slab.each(|block| {
             // SAFETY: made by the slab, which exists.
             let core = unsafe { block.as_ref() };
-            let is_spared = core.is_current() || core.is_main() || here.is_scheduler(core);
+            let is_spared = core.is_current()
+                || core.is_main()
+                || here.is_scheduler(core)
+                || core.mark.get() & LEFT_BEHIND != 0;
             if core.is_alive() && !is_spared {
                 living.push(core.hold());
             }

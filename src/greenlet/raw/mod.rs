@@ -43,7 +43,8 @@ pub(crate) use self::report::describe;
 #[cfg(feature = "monkey")]
 pub(crate) use self::scheduled::NO_THROW;
 pub(crate) use self::scheduled::{
-    DetachedSpec, EXIT_GOES_ON, Owner, for_each_alive, main, panics, running, set_scheduler, spawn,
+    DetachedSpec, EXIT_GOES_ON, LEFT_BEHIND, Owner, for_each_alive, main, panics, running,
+    set_scheduler, spawn,
 };
 pub(crate) use self::scoped::scoped;
 

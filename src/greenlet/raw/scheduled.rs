@@ -28,6 +28,10 @@ pub(crate) const EXIT_GOES_ON: u8 = 0b1000_0000;
 /// do not unwind.
 pub(crate) const NO_THROW: u8 = 0b0100_0000;
 
+/// A bit of the mark: the process was forked while the greenlet was suspended, and this is the child. It is
+/// not unwound with the others.
+pub(crate) const LEFT_BEHIND: u8 = 0b0010_0000;
+
 /// What a scheduler knows about one of its greenlets.
 pub(crate) trait Owner: Any {
     /// What the scheduler itself knows.

@@ -1,0 +1,226 @@
+//! Another process with a copy of this one's memory, in which only the calling thread goes on.
+//!
+//! What is shared by threads must be whole in the copy, although those who were changing it are not there:
+//! whoever keeps such a thing says by [`around_fork`] what is to be held meanwhile, and how it begins anew.
+//!
+//! ```text
+//!   fork ──► hook 1: lock ──► hook 2: lock ──► the kernel ──┬─► parent:        unlock 2, unlock 1
+//!                                                           └─► child: anew 2, unlock 2, anew 1, unlock 1
+//! ```
+//!
+//! The C library does the same for its allocator and its own state. Of other threads nothing is known: see
+//! [`other_threads`].
+
+use super::lock::Lock;
+use super::{exit, process, signal};
+use std::fs;
+use std::io::{self, Write};
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+/// Who has returned from [`fork`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// With the number of the child.
+    Parent(u32),
+    Child,
+}
+
+/// The fork itself, with what others do around it.
+pub(crate) type Fork<'a> = &'a mut dyn FnMut() -> io::Result<Side>;
+
+/// What is done around a fork: it calls what it is given once, and returns what that returns.
+pub(crate) type Hook = fn(Fork<'_>) -> io::Result<Side>;
+
+static HOOKS: Lock<Vec<Hook>> = Lock::new(Vec::new());
+
+/// Has every fork go through `hook`, from now on. It neither unwinds nor waits by what may let others run.
+pub(crate) fn around_fork(hook: Hook) {
+    let mut hooks = HOOKS.lock();
+    if !hooks.iter().any(|known| ptr::fn_addr_eq(*known, hook)) {
+        hooks.push(hook);
+    }
+}
+
+/// How many forks lie between the first process and this one.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// The process that something was made in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Generation(u32);
+
+impl Generation {
+    /// This one.
+    pub(crate) fn current() -> Self {
+        Generation(GENERATION.load(Relaxed))
+    }
+}
+
+/// Makes the copy. What was written to stdout before is not in it: it is flushed first.
+///
+/// In the child signals have their default effects again, as far as it was this library that had changed
+/// them; one that comes in between is delivered afterwards. `last` is a hook of the caller's.
+pub(crate) fn fork(last: &mut dyn FnMut(Fork<'_>) -> io::Result<Side>) -> io::Result<Side> {
+    let hooks = HOOKS.lock().clone();
+    // Held by nobody else, so that the child can print. What may let others run comes first: nothing of ours
+    // is held yet.
+    let mut out = io::stdout().lock();
+    out.flush()?;
+    let _err = io::stderr().lock();
+    let blocked = SignalsBlocked::new();
+    let side = signal::around_fork(&mut || through(&hooks, &mut || last(&mut fork_now)));
+    drop(blocked);
+    side
+}
+
+fn through(hooks: &[Hook], last: Fork<'_>) -> io::Result<Side> {
+    match hooks {
+        [first, others @ ..] => first(&mut || through(others, last)),
+        [] => last(),
+    }
+}
+
+fn fork_now() -> io::Result<Side> {
+    let mut companions = COMPANIONS.lock();
+    // SAFETY: no preconditions. What holds in the child is said above.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            companions.clear();
+            process::forget_children();
+            GENERATION.fetch_add(1, Relaxed);
+            Ok(Side::Child)
+        }
+        pid => Ok(Side::Parent(pid as u32)),
+    }
+}
+
+/// All signals are blocked on this thread until it is dropped.
+struct SignalsBlocked(libc::sigset_t);
+
+impl SignalsBlocked {
+    fn new() -> Self {
+        let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        // SAFETY: room for both sets, the first of which is filled before it is read.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+            SignalsBlocked(before.assume_init())
+        }
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        // SAFETY: a set that the kernel has filled in; the one before is not asked for.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, ptr::null_mut()) };
+    }
+}
+
+/// The threads of this library that a child can do without.
+static COMPANIONS: Lock<Vec<libc::pid_t>> = Lock::new(Vec::new());
+
+/// This thread, which a child can do without: what it shares with others is seen to by a [`Hook`]. To be
+/// kept for as long as it runs.
+#[derive(Debug)]
+pub(crate) struct Companion(libc::pid_t);
+
+impl Companion {
+    pub(crate) fn new() -> Self {
+        // SAFETY: no preconditions.
+        let id = unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t;
+        COMPANIONS.lock().push(id);
+        Companion(id)
+    }
+}
+
+impl Drop for Companion {
+    fn drop(&mut self) {
+        COMPANIONS.lock().retain(|id| *id != self.0);
+    }
+}
+
+/// The names of the threads that there are beside this one and its companions. They may be in the middle of
+/// something, with a lock that would stay locked in a child.
+pub(crate) fn other_threads() -> io::Result<Vec<String>> {
+    /// Those that are just beginning or ending are not known as companions.
+    const ATTEMPTS: u32 = 20;
+    const PAUSE: Duration = Duration::from_millis(1);
+    for _ in 1..ATTEMPTS {
+        let others = count_threads()?;
+        if others.is_empty() {
+            return Ok(others);
+        }
+        thread::sleep(PAUSE);
+    }
+    count_threads()
+}
+
+fn count_threads() -> io::Result<Vec<String>> {
+    // SAFETY: no preconditions.
+    let own = unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t;
+    let mut others = Vec::new();
+    for entry in fs::read_dir("/proc/self/task")? {
+        let entry = entry?;
+        let id = entry.file_name().to_string_lossy().parse().unwrap_or(0);
+        if id != own && !COMPANIONS.lock().contains(&id) {
+            // It may have ended since.
+            let name = fs::read_to_string(entry.path().join("comm"));
+            others.extend(name.ok().map(|name| name.trim_end().to_owned()));
+        }
+    }
+    Ok(others)
+}
+
+/// Ends a child, when what is to be done at an end is done. Nothing that it has inherited is cleaned up: no
+/// destructors run, and no functions that others have registered for the end of the parent.
+pub(crate) fn exit_child(code: i32) -> ! {
+    exit::run();
+    let _ = io::stdout().flush();
+    // SAFETY: no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// Has the kernel end this process when the thread that has made it ends. `false` if `parent` has ended
+/// already.
+pub(crate) fn end_with_parent(parent: u32) -> bool {
+    // SAFETY: no memory is involved in either.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        libc::getppid() == parent as libc::pid_t
+    }
+}
+
+/// What the process is called in lists of processes: the first fifteen bytes of `name`.
+pub(crate) fn set_name(name: &str) {
+    let mut bytes = [0_u8; 16];
+    let length = name.len().min(bytes.len() - 1);
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    // SAFETY: sixteen bytes with a zero at the end.
+    unsafe { libc::prctl(libc::PR_SET_NAME, bytes.as_ptr()) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_companion_is_not_counted() {
+        let (ready, is_ready) = mpsc::channel();
+        let (end, is_to_end) = mpsc::channel::<()>();
+        let thread = thread::Builder::new().name("companion".into()).spawn(move || {
+            let _companion = Companion::new();
+            ready.send(()).unwrap();
+            let _ = is_to_end.recv();
+        });
+        is_ready.recv().unwrap();
+        let names = count_threads().unwrap();
+        assert!(!names.contains(&"companion".to_owned()), "{names:?}");
+        drop(end);
+        thread.unwrap().join().unwrap();
+    }
+}
