@@ -1,0 +1,376 @@
+//! What a child finds of its parent's, and what it does not touch.
+
+use crate::tests;
+use std::cell::Cell;
+use std::io::{PipeWriter, Read, Write, pipe};
+use std::rc::Rc;
+use std::time::Duration;
+use switchgrass::coroutine::{Remote, join_all};
+use switchgrass::generator::Generator;
+use switchgrass::io::pipe as own_pipe;
+use switchgrass::net::{TcpListener, TcpStream, ToSocketAddrs};
+use switchgrass::pool::unblock;
+use switchgrass::process::Process;
+use switchgrass::sync::{Event, Mutex, Queue, Shared};
+use switchgrass::{sleep, spawn, timeout, yield_now};
+
+tests![
+    nobody_else_runs_in_a_child,
+    a_child_uses_hub_sleep_names_and_locks_at_once,
+    the_parents_sockets_go_on,
+    a_connection_that_was_waited_for_goes_on_in_the_child,
+    what_a_body_has_taken_is_closed_here,
+    nothing_inherited_is_dropped_in_a_child,
+    what_a_child_leaves_is_unwound,
+    a_limit_around_a_fork_is_the_parents,
+    forks_inside_a_generator,
+    a_child_kills_nobody_of_its_parent,
+    a_remote_reaches_the_hub_of_its_process,
+    forks_by_many_coroutines,
+];
+
+/// Says in a pipe when it is dropped, or when it is asked to.
+struct Teller(PipeWriter, &'static str);
+
+impl Teller {
+    fn tell(&self) {
+        (&self.0).write_all(self.1.as_bytes()).unwrap();
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        (&self.0).write_all(self.1.to_uppercase().as_bytes()).unwrap();
+    }
+}
+
+fn nobody_else_runs_in_a_child() {
+    let (mut reader, writer) = pipe().unwrap();
+    let teller = |name| Teller(writer.try_clone().unwrap(), name);
+    let event = Rc::new(Event::new());
+    let (mut end, mut other_end) = own_pipe().unwrap();
+    let (ready, asleep, waiting, reading, pooled) =
+        (teller("r"), teller("s"), teller("w"), teller("f"), teller("p"));
+    let all = [
+        spawn({
+            let event = Rc::clone(&event);
+            move || {
+                event.wait();
+                waiting.tell();
+            }
+        }),
+        spawn(move || {
+            sleep(Duration::from_millis(20));
+            asleep.tell();
+        }),
+        spawn(move || {
+            end.read_exact(&mut [0]).unwrap();
+            reading.tell();
+        }),
+        spawn(move || {
+            unblock(|| std::thread::sleep(Duration::from_millis(20)));
+            pooled.tell();
+        }),
+    ];
+    yield_now();
+    let late = spawn(move || ready.tell());
+    let child = spawn({
+        let event = Rc::clone(&event);
+        move || {
+            let child = Process::spawn(|| {
+                event.set();
+                other_end.write_all(b"c").unwrap();
+                sleep(Duration::from_millis(60));
+                yield_now();
+            });
+            let child = child.unwrap();
+            event.set();
+            assert!(child.join().unwrap().success());
+        }
+    });
+    child.join().unwrap();
+    for result in join_all(all.into_iter().chain([late]).collect::<Vec<_>>()) {
+        result.unwrap();
+    }
+    drop(writer);
+    let mut told = String::new();
+    reader.read_to_string(&mut told).unwrap();
+    let mut told: Vec<char> = told.chars().collect();
+    told.sort();
+    assert_eq!(told.iter().collect::<String>(), "FPRSWfprsw", "each once, and in the parent");
+}
+
+fn a_child_uses_hub_sleep_names_and_locks_at_once() {
+    let lock = Rc::new(Mutex::new(0));
+    let queued = spawn(|| sleep(Duration::from_millis(5)));
+    let busy = spawn(|| unblock(|| std::thread::sleep(Duration::from_millis(50))));
+    let forking = spawn({
+        let lock = Rc::clone(&lock);
+        move || {
+            sleep(Duration::from_millis(1));
+            let child = Process::spawn(|| {
+                sleep(Duration::from_millis(2));
+                let names = ("localhost", 80).resolve().unwrap();
+                assert!(!names.is_empty());
+                assert!(timeout(Duration::from_millis(2), || Event::new().wait()).is_err());
+                let counting = (0..10).map(|_| {
+                    let lock = Rc::clone(&lock);
+                    spawn(move || {
+                        let mut count = lock.lock().unwrap();
+                        yield_now();
+                        *count += 1;
+                    })
+                });
+                join_all(counting.collect::<Vec<_>>());
+                assert_eq!(unblock(|| 1 + 2), 3);
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let address = listener.local_addr().unwrap();
+                let client = spawn(move || {
+                    TcpStream::connect(address).unwrap().write_all(b"hello").unwrap();
+                });
+                let mut text = String::new();
+                listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
+                client.join().unwrap();
+                assert_eq!(text, "hello");
+                assert!(switchgrass::process::Command::new("true").status().unwrap().success());
+                *lock.lock().unwrap()
+            });
+            child.unwrap().join().unwrap().code()
+        }
+    });
+    assert_eq!(forking.join().unwrap(), Some(10));
+    assert_eq!(*lock.lock().unwrap(), 0);
+    queued.join().unwrap();
+    busy.join().unwrap();
+}
+
+fn the_parents_sockets_go_on() {
+    const EXCHANGES: usize = 1000;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    let server = spawn(move || {
+        let mut bytes = [0; 8];
+        for _ in 0..EXCHANGES {
+            stream.read_exact(&mut bytes).unwrap();
+            stream.write_all(&bytes).unwrap();
+        }
+    });
+    let is_over = Rc::new(Cell::new(false));
+    let forking = spawn({
+        let is_over = Rc::clone(&is_over);
+        move || {
+            let mut children = 0;
+            while !is_over.get() || children < 10 {
+                let child = Process::spawn(|| sleep(Duration::from_millis(1))).unwrap();
+                assert!(child.join().unwrap().success());
+                children += 1;
+            }
+        }
+    });
+    for number in 0..EXCHANGES {
+        let (sent, mut received) = (number.to_ne_bytes(), [0; 8]);
+        client.write_all(&sent).unwrap();
+        client.read_exact(&mut received).unwrap();
+        assert_eq!(received, sent);
+    }
+    is_over.set(true);
+    server.join().unwrap();
+    forking.join().unwrap();
+}
+
+fn a_connection_that_was_waited_for_goes_on_in_the_child() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    let writing = spawn(move || {
+        sleep(Duration::from_millis(1));
+        client.write_all(b"one").unwrap();
+        client
+    });
+    let mut bytes = [0; 3];
+    stream.read_exact(&mut bytes).unwrap();
+    let mut client = writing.join().unwrap();
+    let child = Process::spawn(move || {
+        let mut bytes = [0; 3];
+        for word in [b"two", b"six"] {
+            // Nothing is there yet: it waits by its own hub.
+            stream.read_exact(&mut bytes).unwrap();
+            assert_eq!(&bytes, word);
+            stream.write_all(&bytes).unwrap();
+        }
+    });
+    let child = child.unwrap();
+    for word in [b"two", b"six"] {
+        sleep(Duration::from_millis(5));
+        client.write_all(word).unwrap();
+        client.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, word);
+    }
+    assert!(child.join().unwrap().success());
+    assert_eq!(client.read(&mut bytes).unwrap(), 0, "nobody has the other end any more");
+}
+
+fn what_a_body_has_taken_is_closed_here() {
+    let (mut reader, writer) = own_pipe().unwrap();
+    let child = Process::spawn(move || {
+        let mut writer = writer;
+        sleep(Duration::from_millis(5));
+        writer.write_all(b"x").unwrap();
+    });
+    let child = child.unwrap();
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "x");
+    assert!(child.join().unwrap().success());
+}
+
+fn nothing_inherited_is_dropped_in_a_child() {
+    let (mut reader, writer) = pipe().unwrap();
+    let teller = |name| Teller(writer.try_clone().unwrap(), name);
+    let on_a_stack = teller("a");
+    let event = Rc::new(Event::new());
+    let sibling = spawn({
+        let (teller, event) = (teller("b"), Rc::clone(&event));
+        move || {
+            event.wait();
+            drop(teller);
+        }
+    });
+    let unstarted = spawn({
+        let teller = teller("c");
+        move || drop(teller)
+    });
+    let pending = teller("d");
+    let timer = spawn(move || {
+        sleep(Duration::from_millis(30));
+        drop(pending);
+    });
+    // From main, whose thread-local destructors would unwind all coroutines of an ordinary process.
+    let children = [
+        Process::spawn(|| 0).unwrap(),
+        Process::spawn(|| -> i32 { std::process::exit(0) }).unwrap(),
+        Process::spawn(|| -> i32 { panic!("as expected") }).unwrap(),
+    ];
+    let codes = children.map(|child| child.join().unwrap().code());
+    assert_eq!(codes, [Some(0), Some(0), Some(1)]);
+    drop(writer);
+    event.set();
+    for one in [sibling, unstarted, timer] {
+        one.join().unwrap();
+    }
+    drop(on_a_stack);
+    let mut told = String::new();
+    reader.read_to_string(&mut told).unwrap();
+    let mut told: Vec<char> = told.chars().collect();
+    told.sort();
+    assert_eq!(told, ['A', 'B', 'C', 'D'], "each once, and in the parent");
+}
+
+fn what_a_child_leaves_is_unwound() {
+    let (mut reader, writer) = pipe().unwrap();
+    let child = Process::spawn(move || {
+        let teller = Teller(writer, "x");
+        spawn(move || {
+            let _teller = teller;
+            sleep(Duration::from_secs(50));
+        });
+        yield_now();
+    });
+    assert!(child.unwrap().join().unwrap().success());
+    let mut told = String::new();
+    reader.read_to_string(&mut told).unwrap();
+    assert_eq!(told, "X");
+}
+
+fn a_limit_around_a_fork_is_the_parents() {
+    let result = timeout(Duration::from_millis(20), || {
+        let child = Process::spawn(|| {
+            sleep(Duration::from_millis(60));
+            5
+        });
+        let child = child.unwrap();
+        spawn(move || child.join().unwrap().code()).join().unwrap_or_else(|error| error.resume())
+    });
+    assert!(result.is_err(), "in time here");
+    let child = timeout(Duration::from_millis(20), || {
+        Process::spawn(|| {
+            sleep(Duration::from_millis(60));
+            5
+        })
+    });
+    assert_eq!(child.unwrap().unwrap().join().unwrap().code(), Some(5), "none there");
+}
+
+fn forks_inside_a_generator() {
+    let codes = Generator::new(|y| {
+        for code in 1..4 {
+            let child = Process::spawn(|| {
+                sleep(Duration::from_millis(1));
+                code
+            });
+            y.yield_(child.unwrap().join().unwrap().code());
+        }
+    });
+    assert_eq!(codes.collect::<Vec<_>>(), [Some(1), Some(2), Some(3)]);
+}
+
+fn a_child_kills_nobody_of_its_parent() {
+    let (mut reader, writer) = pipe().unwrap();
+    let teller = Teller(writer, "x");
+    let sibling = spawn(move || {
+        let _teller = teller;
+        sleep(Duration::from_millis(50));
+    });
+    yield_now();
+    let child = Process::spawn(|| {
+        sibling.kill();
+        sleep(Duration::from_millis(1));
+    });
+    assert!(child.unwrap().join().unwrap().success());
+    assert!(!sibling.is_finished());
+    sibling.join().unwrap();
+    let mut told = String::new();
+    reader.read_to_string(&mut told).unwrap();
+    assert_eq!(told, "X");
+}
+
+fn a_remote_reaches_the_hub_of_its_process() {
+    let here = Remote::here();
+    let event: std::sync::Arc<Event<Shared>> = std::sync::Arc::new(Event::shared());
+    let child = Process::spawn(|| {
+        let setter = std::sync::Arc::clone(&event);
+        let here = here.clone();
+        // From a thread, so that it goes through the inbox.
+        unblock(move || here.spawn(move || setter.set()));
+        event.wait();
+        3
+    });
+    assert_eq!(child.unwrap().join().unwrap().code(), Some(3));
+    assert!(!event.is_set());
+    let setter = std::sync::Arc::clone(&event);
+    unblock(move || here.spawn(move || setter.set()));
+    event.wait();
+}
+
+fn forks_by_many_coroutines() {
+    let numbers: Rc<Queue<i32>> = Rc::new(Queue::new());
+    (0..40).for_each(|number| numbers.put(number).unwrap());
+    numbers.shut_down();
+    let forking = (0..8).map(|_| {
+        let numbers = Rc::clone(&numbers);
+        spawn(move || {
+            let mut sum = 0;
+            while let Ok(number) = numbers.get() {
+                let child = Process::spawn(|| {
+                    sleep(Duration::from_millis(1));
+                    number
+                });
+                sum += child.unwrap().join().unwrap().code().unwrap();
+            }
+            sum
+        })
+    });
+    let sums = join_all(forking.collect::<Vec<_>>());
+    assert_eq!(sums.into_iter().map(|sum| sum.unwrap()).sum::<i32>(), (0..40).sum());
+}
