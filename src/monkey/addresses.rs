@@ -28,9 +28,12 @@
 use crate::hub::{
     Deadline, Interrupts, QuietHub, Registration, Unparker, Wake, at_end, park_quietly,
 };
+use crate::sys::fork::{Fork, Side};
 use crate::sys::lock::Lock;
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::io;
+use std::mem::{forget, take};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicUsize, fence};
@@ -89,6 +92,29 @@ fn bucket(address: usize) -> &'static Lock<VecDeque<Entry>> {
     // Words lie four bytes apart at least. The multiplier spreads neighbours over all of the upper bits.
     let hash = (address >> 2).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as usize);
     &TABLE[hash >> (usize::BITS - BUCKETS.ilog2())]
+}
+
+/// Around a fork: nobody is in the middle of something. Who waits is not there in the child, and gets nobody's
+/// wake-up.
+pub(super) fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
+    IS_INSIDE.set(true);
+    let mut buckets: Vec<_> = TABLE.iter().map(Lock::lock).collect();
+    let side = fork();
+    if matches!(side, Ok(Side::Child)) {
+        let mut left = 0;
+        for entries in &mut buckets {
+            let all = take(&mut **entries).into_iter();
+            let (bells, gone): (VecDeque<_>, VecDeque<_>) =
+                all.partition(|entry| matches!(entry.who, Who::Bell(_)) && entry.hub.is_here());
+            left += bells.len();
+            **entries = bells;
+            forget(gone);
+        }
+        WAITING.store(left, Relaxed);
+    }
+    drop(buckets);
+    IS_INSIDE.set(false);
+    side
 }
 
 /// The entries of this thread are taken out when its hub ends: nobody wakes them any more, and nobody's

@@ -17,10 +17,12 @@ use super::table::{fcntl, poll};
 use crate::hub::{
     Deadline, Direction, Ended, Interrupts, QuietHub, Source, at_end, park_quietly, tell_interrupts,
 };
+use crate::sys::fork::{Fork, Side};
 use crate::sys::lock::{Lock, Locked};
 use libc::c_int;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr;
@@ -192,6 +194,18 @@ fn learn(fd: RawFd, old: Option<Rc<Known>>) -> Option<Rc<Known>> {
     })?;
     drop(before);
     Some(known)
+}
+
+/// Around a fork: nobody is in the middle of something. In the child there is this thread alone; what it knows
+/// of its descriptors is true of the copies.
+pub(super) fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
+    let mut watchers = watchers();
+    let side = fork();
+    if matches!(side, Ok(Side::Child)) {
+        PROCESS.store(process(), Relaxed);
+        watchers.values_mut().for_each(|hubs| hubs.retain(QuietHub::is_here));
+    }
+    side
 }
 
 /// The thread ends.

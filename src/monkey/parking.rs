@@ -39,7 +39,7 @@ use crate::hub::{
 use crate::sys::clock;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
 use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU32;
@@ -118,6 +118,15 @@ pub(super) unsafe fn park_at(
             _ => None,
         }
     })
+}
+
+/// In a child: whoever was parked is not there.
+pub(super) fn begin_anew() {
+    HERE.with(|here| {
+        mem::forget(here.waiting.take());
+        here.told.take();
+        here.was_notified.set(false);
+    });
 }
 
 impl Parking {

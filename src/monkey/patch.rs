@@ -1,7 +1,9 @@
 #![forbid(unsafe_code)]
 //! What is to be patched.
 
-use super::gate;
+use super::{addresses, descriptors, gate, parking};
+use crate::sys::fork::{self, Fork, Side};
+use std::io;
 
 /// A kind of calls that can be made cooperative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -142,6 +144,16 @@ impl Patch {
     ///
     /// Never switches.
     pub fn apply(self) {
+        fork::around_fork(around_fork);
         gate::patch(self.0);
     }
+}
+
+/// What is known of descriptors and waits, around a fork.
+fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
+    let side = descriptors::around_fork(&mut || addresses::around_fork(fork));
+    if matches!(side, Ok(Side::Child)) {
+        parking::begin_anew();
+    }
+    side
 }

@@ -172,16 +172,9 @@ fn have_no_children() -> bool {
     while start.elapsed() < Duration::from_secs(30) {
         // SAFETY: nobody is waited for, the answer alone is asked for.
         let found = unsafe {
-            let mut info = std::mem::zeroed();
+            let mut info: libc::siginfo_t = std::mem::zeroed();
             let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-            libc::syscall(
-                libc::SYS_waitid,
-                libc::P_ALL,
-                0,
-                &raw mut info as *mut libc::siginfo_t,
-                options,
-                0,
-            )
+            libc::syscall(libc::SYS_waitid, libc::P_ALL, 0, &raw mut info, options, 0)
         };
         if found == -1 {
             return true;

@@ -3,6 +3,8 @@
 
 mod children;
 mod inherited;
+#[cfg(feature = "monkey")]
+mod patched;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::env;
@@ -20,9 +22,18 @@ macro_rules! tests {
 }
 pub(crate) use tests;
 
-/// All of them.
+/// Those that are run as they are, and with everything patched.
 fn all() -> impl Iterator<Item = Test> {
     [children::TESTS, inherited::TESTS].into_iter().flatten().copied()
+}
+
+/// Those that are run with everything patched, and not otherwise.
+fn all_patched() -> impl Iterator<Item = Test> {
+    #[cfg(feature = "monkey")]
+    let further = patched::TESTS;
+    #[cfg(not(feature = "monkey"))]
+    let further: &[Test] = &[];
+    all().filter(|_| cfg!(feature = "monkey")).chain(further.iter().copied())
 }
 
 /// Names the test that this process is for.
@@ -36,7 +47,10 @@ fn main() -> ExitCode {
         if env::var_os("SWITCHGRASS_PATCHED").is_some() {
             switchgrass::monkey::patch_all();
         }
-        let (_, test) = all().find(|(name, _)| *name == wanted).expect("a test of this name");
+        let (_, test) = all()
+            .chain(all_patched())
+            .find(|(name, _)| *name == wanted)
+            .expect("a test of this name");
         test();
         return ExitCode::SUCCESS;
     }
@@ -50,9 +64,7 @@ fn main() -> ExitCode {
         Trial::test(title, move || check(&run_alone(name, true)))
     };
     let mut trials: Vec<_> = all().map(trial).collect();
-    if cfg!(feature = "monkey") {
-        trials.extend(all().map(patched));
-    }
+    trials.extend(all_patched().map(patched));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
