@@ -94,8 +94,8 @@ fn bucket(address: usize) -> &'static Lock<VecDeque<Entry>> {
     &TABLE[hash >> (usize::BITS - BUCKETS.ilog2())]
 }
 
-/// Around a fork: nobody is in the middle of something. Who waits is not there in the child, and gets nobody's
-/// wake-up.
+/// Around a fork: nobody is in the middle of something. Who waits is not there in the child, and gets no
+/// wake-up of anybody's.
 pub(super) fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
     IS_INSIDE.set(true);
     let mut buckets: Vec<_> = TABLE.iter().map(Lock::lock).collect();

@@ -196,8 +196,8 @@ fn learn(fd: RawFd, old: Option<Rc<Known>>) -> Option<Rc<Known>> {
     Some(known)
 }
 
-/// Around a fork: nobody is in the middle of something. In the child there is this thread alone; what it knows
-/// of its descriptors is true of the copies.
+/// Around a fork: nobody is in the middle of something. In the child there is this thread alone; what it
+/// knows of its descriptors is true of the copies.
 pub(super) fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
     let mut watchers = watchers();
     let side = fork();

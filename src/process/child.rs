@@ -179,7 +179,7 @@ impl Child {
     /// The child goes on, and can be waited for again.
     #[track_caller]
     pub fn wait_end(&self) -> io::Result<ExitStatus> {
-        let status = self.running.process.wait(None)?;
+        let status = self.running.process.wait("Child::wait", None)?;
         Ok(status.expect("without a limit it waits until there is one"))
     }
 
@@ -216,7 +216,7 @@ impl Child {
     /// The child goes on, and can be waited for again.
     #[track_caller]
     pub fn wait_timeout(&self, limit: Duration) -> io::Result<Option<ExitStatus>> {
-        self.running.process.wait(Some(limit))
+        self.running.process.wait("Child::wait", Some(limit))
     }
 
     /// Drops [`stdin`](Self::stdin), reads what the child writes to both of its pipes, and waits until it has

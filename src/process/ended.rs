@@ -63,12 +63,16 @@ impl Begun {
 
     /// Waits for its end, for at most `limit`.
     #[track_caller]
-    pub(super) fn wait(&self, limit: Option<Duration>) -> io::Result<Option<ExitStatus>> {
+    pub(super) fn wait(
+        &self,
+        purpose: &'static str,
+        limit: Option<Duration>,
+    ) -> io::Result<Option<ExitStatus>> {
         if let Some(status) = self.try_wait()? {
             return Ok(Some(status));
         }
         let Ok(end) = self.end() else { return self.ask_again_and_again(limit) };
-        let status = end.read_within(limit, "the end of a process", |_| {
+        let status = end.read_within(limit, purpose, |_| {
             self.try_wait()?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
         });
         match status {
@@ -122,11 +126,11 @@ impl Begun {
 pub(super) fn wait_for(child: &Rc<Begun>, name: &'static str, if_nobody_can: fn(&Begun)) {
     let left = Left(Rc::clone(child), if_nobody_can);
     if !hub::has_ended() {
-        let _ = Builder::new().name(name).spawn(move || left.0.wait(None));
+        let _ = Builder::new().name(name).spawn(move || left.0.wait(name, None));
     }
 }
 
-/// A child that is being waited for. If that is given up, as at a thread's end, there is something to be done.
+/// A child that is being waited for, and what is to be done if that is given up, as at a thread's end.
 struct Left(Rc<Begun>, fn(&Begun));
 
 impl Drop for Left {

@@ -88,8 +88,8 @@ pub struct Builder {
 #[non_exhaustive]
 pub enum ForkError {
     /// There are other threads, of these names. One of them may hold a lock, of an allocator, a log, a
-    /// library, and in the child nobody would ever unlock it. Idle and busy threads of this library's pools do
-    /// not count: it knows what they hold.
+    /// library, and in the child nobody would ever unlock it. Threads of this library's pools do not count,
+    /// idle or busy: it knows what they hold.
     Threads(Vec<String>),
     /// The kernel made none, or there were no descriptors left: a child needs some of its own.
     Os(io::Error),
@@ -256,7 +256,7 @@ impl Process {
     ///
     /// The process goes on, and can be waited for again.
     pub fn join(&self) -> io::Result<ExitStatus> {
-        let status = self.begun.wait(None)?;
+        let status = self.begun.wait("Process::join", None)?;
         Ok(status.expect("without a limit it waits until there is one"))
     }
 
@@ -293,7 +293,7 @@ impl Process {
     ///
     /// As [`Process::join`].
     pub fn join_timeout(&self, limit: Duration) -> io::Result<Option<ExitStatus>> {
-        self.begun.wait(Some(limit))
+        self.begun.wait("Process::join", Some(limit))
     }
 
     /// How it has ended, if it has.

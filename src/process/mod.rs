@@ -7,7 +7,7 @@
 //!   `multiprocessing`; `exit_code.rs` is what it ends with.
 //!
 //! `ended.rs` is how the end of either is waited for: by a descriptor that the kernel makes readable,
-//! registered with the hub as any other. So no handler of `SIGCHLD` is needed, none is disturbed, and children
+//! registered with the hub as any other. So no handler of `SIGCHLD` is needed, none is disturbed, and those
 //! that end at the same moment are told apart.
 
 mod child;

@@ -95,7 +95,7 @@ impl Forked {
 
 fn wait_for(pid: u32, options: libc::c_int) -> io::Result<Option<ExitStatus>> {
     let mut status: libc::c_int = 0;
-    // SAFETY: room for the status; no resources are asked for. By number, since `libc::waitpid` may be a hook.
+    // SAFETY: room for the status; no resources are asked for. By number, as `libc::waitpid` may be a hook.
     let found = unsafe {
         let usage = std::ptr::null_mut::<libc::rusage>();
         libc::syscall(libc::SYS_wait4, pid as libc::pid_t, &raw mut status, options, usage)
