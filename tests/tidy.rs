@@ -35,6 +35,9 @@ const UNSAFE: &[&str] = &[
     "hub/ready.rs",
     "coroutine/scope.rs",
     "monkey/",
+    "process/function.rs",
+    "process/pool/worker.rs",
+    "process/server.rs",
 ];
 
 /// Files in those folders that do without all the same.

@@ -1,6 +1,8 @@
 #![forbid(unsafe_code)]
 //! A process that was begun here, and its end.
 
+#[cfg(feature = "process")]
+use super::served::Served;
 use crate::coroutine::{Builder, sleep};
 use crate::hub;
 use crate::io::Descriptor;
@@ -17,6 +19,8 @@ use std::time::{Duration, Instant};
 pub(super) enum Reaper {
     Std(process::Child),
     Forked(Forked),
+    #[cfg(feature = "process")]
+    Served(Served),
 }
 
 impl Reaper {
@@ -24,6 +28,8 @@ impl Reaper {
         match self {
             Reaper::Std(child) => child.id(),
             Reaper::Forked(child) => child.id(),
+            #[cfg(feature = "process")]
+            Reaper::Served(child) => child.id(),
         }
     }
 
@@ -31,13 +37,26 @@ impl Reaper {
         match self {
             Reaper::Std(child) => child.try_wait(),
             Reaper::Forked(child) => child.try_wait(),
+            #[cfg(feature = "process")]
+            Reaper::Served(child) => child.try_wait(),
         }
     }
 
-    fn wait(&mut self) -> io::Result<ExitStatus> {
+    /// What is readable when it has ended.
+    fn end(&self) -> io::Result<OwnedFd> {
         match self {
-            Reaper::Std(child) => child.wait(),
-            Reaper::Forked(child) => child.wait(),
+            #[cfg(feature = "process")]
+            Reaper::Served(child) => child.end(),
+            _ => descriptor_of(self.id()),
+        }
+    }
+
+    fn send_signal(&self, signal: i32) -> io::Result<()> {
+        match self {
+            #[cfg(feature = "process")]
+            Reaper::Served(child) => child.send_signal(signal),
+            // It was not waited for, so that the number is its own.
+            _ => send_signal(self.id(), signal),
         }
     }
 }
@@ -85,7 +104,7 @@ impl Begun {
         if let Some(end) = self.end.get() {
             return Ok(end);
         }
-        let end = Descriptor::of_nonblocking(descriptor_of(self.id)?)?;
+        let end = Descriptor::of_nonblocking(self.inner.borrow().end()?)?;
         Ok(self.end.get_or_init(|| end))
     }
 
@@ -111,14 +130,28 @@ impl Begun {
     pub(super) fn send_signal(&self, signal: i32) -> io::Result<()> {
         match self.try_wait()? {
             Some(_) => Ok(()),
-            None => send_signal(self.id, signal),
+            None => self.inner.borrow().send_signal(signal),
         }
     }
 
-    /// Waits for its end without letting anybody run.
+    /// Waits for its end without letting anybody run, if it is a child of this process.
     pub(super) fn block(&self) {
         // Whoever has waited for it already has its status.
-        let _ = self.inner.borrow_mut().wait();
+        match &mut *self.inner.borrow_mut() {
+            Reaper::Std(child) => drop(child.wait()),
+            Reaper::Forked(child) => drop(child.wait()),
+            #[cfg(feature = "process")]
+            Reaper::Served(_) => {}
+        }
+    }
+
+    /// Whether it is a zombie for as long as nobody has waited for it.
+    pub(super) fn is_to_be_reaped(&self) -> bool {
+        match &*self.inner.borrow() {
+            Reaper::Std(_) | Reaper::Forked(_) => true,
+            #[cfg(feature = "process")]
+            Reaper::Served(_) => false,
+        }
     }
 }
 

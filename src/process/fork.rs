@@ -79,8 +79,10 @@ pub struct Process {
 #[derive(Debug, Default)]
 #[must_use = "a builder does nothing until it spawns"]
 pub struct Builder {
-    name: Option<Cow<'static, str>>,
-    is_daemon: bool,
+    pub(super) name: Option<Cow<'static, str>>,
+    pub(super) is_daemon: bool,
+    /// It is killed with the thread that makes it, if it has not ended by then.
+    pub(super) ends_with_parent: bool,
 }
 
 /// Why no process was made.
@@ -102,7 +104,7 @@ impl fmt::Display for ForkError {
                 write!(
                     f,
                     "there are other threads ({}), and a lock that one of them holds would stay locked in \
-                     the child: fork before they begin",
+                     the child: fork before they begin, or start a ForkServer before they do",
                     names.join(", "),
                 )
             }
@@ -163,6 +165,14 @@ impl Builder {
     /// Never switches.
     #[track_caller]
     pub fn spawn<T: IntoExitCode>(self, body: impl FnOnce() -> T) -> Result<Process, ForkError> {
+        let (name, is_daemon) = (self.name.clone(), self.is_daemon);
+        let id = self.fork(body)?;
+        Ok(Process::new(Begun::new(Reaper::Forked(Forked::new(id, !is_daemon))), name))
+    }
+
+    /// Makes the process, and returns its number in this one.
+    #[track_caller]
+    pub(super) fn fork<T: IntoExitCode>(self, body: impl FnOnce() -> T) -> Result<u32, ForkError> {
         let others = other_threads().map_err(ForkError::Os)?;
         if !others.is_empty() {
             return Err(ForkError::Threads(others));
@@ -170,10 +180,7 @@ impl Builder {
         let parent = process::id();
         match hub::fork().map_err(ForkError::Os)? {
             Side::Child => self.run(parent, body),
-            Side::Parent(id) => {
-                let begun = Begun::new(Reaper::Forked(Forked::new(id, !self.is_daemon)));
-                Ok(Process { begun: Rc::new(begun), name: self.name })
-            }
+            Side::Parent(id) => Ok(id),
         }
     }
 
@@ -182,7 +189,7 @@ impl Builder {
         if let Some(name) = &self.name {
             fork::set_name(name);
         }
-        if self.is_daemon && !end_with_parent(parent) {
+        if (self.is_daemon || self.ends_with_parent) && !end_with_parent(parent) {
             exit_child(1);
         }
         // The frames above belong to the parent: nothing unwinds into them, and nothing returns there.
@@ -194,6 +201,10 @@ impl Builder {
 }
 
 impl Process {
+    pub(super) fn new(begun: Begun, name: Option<Cow<'static, str>>) -> Self {
+        Process { begun: Rc::new(begun), name }
+    }
+
     /// Makes a process that runs `body` at once, and ends with what it returns: see [`IntoExitCode`]. If it
     /// panics, the process ends with 1.
     ///
@@ -379,7 +390,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if matches!(self.begun.try_wait(), Ok(None)) {
+        if self.begun.is_to_be_reaped() && matches!(self.begun.try_wait(), Ok(None)) {
             wait_for(&self.begun, "the end of a process", |_| ());
         }
     }

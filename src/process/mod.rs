@@ -1,4 +1,3 @@
-#![forbid(unsafe_code)]
 //! Other processes: whoever waits for one lets the other coroutines run.
 //!
 //! - [`Command`] (`command.rs`) says what program is to be run, and runs it, with std's names; [`Child`]
@@ -15,9 +14,23 @@ mod command;
 mod ended;
 mod exit_code;
 mod fork;
+#[cfg(feature = "process")]
+mod function;
+#[cfg(feature = "process")]
+mod pool;
+#[cfg(feature = "process")]
+mod served;
+#[cfg(feature = "process")]
+mod server;
+#[cfg(feature = "process")]
+mod wire;
 
 pub use child::Child;
 pub use command::Command;
 pub use exit_code::IntoExitCode;
 pub use fork::{Builder, ForkError, Process};
+#[cfg(feature = "process")]
+pub use pool::{Job, JobError, NotClosed, ProcessPool};
+#[cfg(feature = "process")]
+pub use server::ForkServer;
 pub use std::process::{ExitStatus, Output, Stdio};

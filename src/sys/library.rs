@@ -30,6 +30,39 @@ pub(crate) fn of(address: *const c_void) -> Option<Library> {
     }
 }
 
+/// Whether an address is in the code of the program itself, and not of a library.
+#[cfg(feature = "process")]
+pub(crate) fn is_of_program(address: *const ()) -> bool {
+    struct Question {
+        address: usize,
+        is_there: bool,
+    }
+
+    /// The first that it is called for is the program.
+    unsafe extern "C" fn look(
+        info: *mut libc::dl_phdr_info,
+        _size: libc::size_t,
+        question: *mut c_void,
+    ) -> libc::c_int {
+        // SAFETY: the loader's description of what it has loaded, and the question from below.
+        let (info, question) = unsafe { (&*info, &mut *question.cast::<Question>()) };
+        for index in 0..usize::from(info.dlpi_phnum) {
+            // SAFETY: there are so many.
+            let segment = unsafe { &*info.dlpi_phdr.add(index) };
+            let start = (info.dlpi_addr as usize).wrapping_add(segment.p_vaddr as usize);
+            let is_code = segment.p_type == libc::PT_LOAD && segment.p_flags & libc::PF_X != 0;
+            let is_inside = question.address.wrapping_sub(start) < segment.p_memsz as usize;
+            question.is_there |= is_code && is_inside;
+        }
+        1
+    }
+
+    let mut question = Question { address: address.addr(), is_there: false };
+    // SAFETY: a function that takes what it is given here.
+    unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut question).cast()) };
+    question.is_there
+}
+
 // A program that is linked statically was not loaded by anybody who would know.
 #[cfg(all(test, not(target_feature = "crt-static")))]
 mod tests {

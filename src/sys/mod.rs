@@ -13,6 +13,8 @@ pub(crate) mod library;
 pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod panic_count;
+#[cfg(feature = "process")]
+pub(crate) mod passing;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod question;

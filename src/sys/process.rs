@@ -3,6 +3,8 @@
 use super::exit::at_exit;
 use super::lock::Lock;
 use std::io;
+#[cfg(feature = "process")]
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -25,6 +27,17 @@ pub(crate) fn send_signal(pid: u32, signal: libc::c_int) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Sends a signal to the process that a descriptor stands for, whatever has become of its number.
+#[cfg(feature = "process")]
+pub(crate) fn send_signal_to(process: BorrowedFd<'_>, signal: libc::c_int) -> io::Result<()> {
+    let nothing = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: an open descriptor; no information goes along.
+    let sent = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, nothing, 0)
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// A child that was made by fork. Whoever has this is the only one who waits for it.

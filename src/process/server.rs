@@ -1,0 +1,356 @@
+//! A process that makes others, on behalf of one that cannot be forked any more.
+//!
+//! ```text
+//!   program                              server: has no threads, and never gets any
+//!   ForkServer::start ── fork ─────────► waits for requests
+//!   ... threads begin ...
+//!   spawn(f, a) ── a socket ───────────► fork ──────────► process: calls f(a)
+//!        ◄── its number, a pidfd ──────    │
+//!   join ◄── how it has ended ─────────── wait
+//! ```
+//!
+//! Each process has a socket of its own, over which the request goes and what becomes of it comes back. So the
+//! server keeps nothing that two of them share.
+//!
+//! One of the few places of the module with `unsafe`: it calls functions that it is told of.
+
+use super::ended::{Begun, Reaper, wait_for};
+use super::exit_code::IntoExitCode;
+use super::fork::{Builder, ForkError, Process};
+use super::function::{Function, Undecodable, decode};
+use super::pool::work;
+use super::served::Served;
+use super::wire::Wire;
+use crate::io::{Descriptor, Pauses};
+use crate::net::UnixStream;
+use crate::pool::Group;
+use crate::signal::{self, Signal};
+use crate::sys::exit::at_exit;
+use crate::sys::fork::Generation;
+use crate::sys::lock::Lock;
+use crate::sys::passing;
+use crate::sys::process::Forked;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net;
+use std::rc::{Rc, Weak};
+use std::sync::{self, Arc};
+
+/// A process that makes others when it is asked to: the way round [`ForkError::Threads`] for a program that
+/// needs processes later. It is to be started early, in `main`, and is then as it was at that moment: what it
+/// makes has that memory, those descriptors, and no threads.
+///
+/// What it runs are functions of the program with an argument that goes there by `serde`: a closure that
+/// captures something lies in memory that the server does not have.
+///
+/// It can be used from all threads, and a further handle is a clone. It ends when the last is dropped and the
+/// processes that it has made have ended; at the latest with this process, which waits for those that are no
+/// daemons.
+///
+/// # Examples
+///
+/// ```
+/// use switchgrass::process::ForkServer;
+///
+/// let server = ForkServer::start()?;
+/// let thread = std::thread::spawn(move || {
+///     // Here Process::spawn would be refused.
+///     let child = server.spawn(|(a, b): (i32, i32)| a + b, &(3, 4))?;
+///     child.join()
+/// });
+/// assert_eq!(thread.join().unwrap()?.code(), Some(7));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct ForkServer {
+    control: Arc<Control>,
+}
+
+/// What a server is asked by.
+struct Control {
+    socket: net::UnixStream,
+    /// The number of the server.
+    id: u32,
+    /// The process that has started it. A copy of the handle in a child ends nothing.
+    made_in: Generation,
+}
+
+/// What goes over the socket beside those of the processes.
+const MAKE: u8 = b'M';
+const EXIT: u8 = b'X';
+
+#[derive(Serialize, Deserialize)]
+struct Request {
+    what: What,
+    name: Option<String>,
+    is_daemon: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+enum What {
+    Call(Function, Vec<u8>),
+    /// To be a worker of a pool, which gives it jobs over a second socket.
+    Work,
+}
+
+/// The servers that end with this process.
+static SERVERS: Lock<Vec<sync::Weak<Control>>> = Lock::new(Vec::new());
+
+/// At the end of the process, before its children are waited for.
+fn end_servers() {
+    for control in SERVERS.lock().drain(..).filter_map(|control| control.upgrade()) {
+        if control.made_in == Generation::current() {
+            let _ = passing::send(control.socket.as_fd(), EXIT, &[]);
+            let _ = control.socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        if self.made_in == Generation::current() {
+            // Also if a child has a copy of the socket.
+            let _ = self.socket.shutdown(Shutdown::Both);
+            let server = Begun::new(Reaper::Forked(Forked::new(self.id, false)));
+            wait_for(&Rc::new(server), "the end of a fork server", |_| ());
+        }
+    }
+}
+
+impl ForkServer {
+    /// Starts one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::spawn`]: so before the first thread.
+    ///
+    /// # Panics
+    ///
+    /// As [`Process::spawn`].
+    ///
+    /// # Switching
+    ///
+    /// Never switches.
+    #[track_caller]
+    pub fn start() -> Result<Self, ForkError> {
+        let (here, there) = net::UnixStream::pair().map_err(ForkError::Os)?;
+        let builder = Builder { ends_with_parent: true, ..Builder::new().name("fork server") };
+        let id = builder.fork(|| serve(there))?;
+        // At the end of the process it is told before it is waited for: what was said last comes first.
+        let _ = Forked::new(id, true);
+        at_exit(end_servers);
+        let control = Arc::new(Control { socket: here, id, made_in: Generation::current() });
+        let mut all = SERVERS.lock();
+        all.retain(|server| server.strong_count() > 0);
+        all.push(Arc::downgrade(&control));
+        Ok(ForkServer { control })
+    }
+
+    /// Has a process made that calls `function` with `argument`, and ends with what it returns. Otherwise as
+    /// [`Process::spawn`].
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if the argument cannot be encoded, or `function` is not part of the program but of a
+    /// library that was loaded at run time. If the server has ended. If the kernel makes no process.
+    ///
+    /// # Panics
+    ///
+    /// With what is raised in the current coroutine meanwhile.
+    ///
+    /// # Switching
+    ///
+    /// Switches until the process has been made. All others may run meanwhile.
+    ///
+    /// # Cancellation
+    ///
+    /// The process may have been made, and goes on.
+    pub fn spawn<A: Serialize + DeserializeOwned, T: IntoExitCode>(
+        &self,
+        function: fn(A) -> T,
+        argument: &A,
+    ) -> io::Result<Process> {
+        self.spawn_as(Builder::new(), function, argument)
+    }
+
+    /// As [`ForkServer::spawn`], with a name or as a daemon.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use switchgrass::process::{Builder, ForkServer};
+    ///
+    /// let server = ForkServer::start()?;
+    /// let builder = Builder::new().name("adder").daemon(true);
+    /// let child = server.spawn_as(builder, |n: i32| n + 1, &1)?;
+    /// assert_eq!((child.name(), child.join()?.code()), (Some("adder"), Some(2)));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`ForkServer::spawn`].
+    ///
+    /// # Panics
+    ///
+    /// As [`ForkServer::spawn`].
+    ///
+    /// # Switching
+    ///
+    /// As [`ForkServer::spawn`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`ForkServer::spawn`].
+    pub fn spawn_as<A: Serialize + DeserializeOwned, T: IntoExitCode>(
+        &self,
+        builder: Builder,
+        function: fn(A) -> T,
+        argument: &A,
+    ) -> io::Result<Process> {
+        let function = Function::with_code(function)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
+        let argument = postcard::to_stdvec(argument)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
+        self.request(builder, What::Call(function, argument), None)
+    }
+
+    /// Has a worker of a pool made, which is given jobs over `jobs`.
+    pub(super) fn spawn_worker(&self, jobs: net::UnixStream) -> io::Result<Process> {
+        let builder = Builder::new().name("pool worker").daemon(true);
+        self.request(builder, What::Work, Some(jobs))
+    }
+
+    fn request(
+        &self,
+        builder: Builder,
+        what: What,
+        jobs: Option<net::UnixStream>,
+    ) -> io::Result<Process> {
+        let (here, there) = net::UnixStream::pair()?;
+        let sockets = [Some(there), jobs];
+        self.hand_over(&sockets.iter().flatten().map(AsFd::as_fd).collect::<Vec<_>>())?;
+        drop(sockets);
+        let mut wire = Wire::new(UnixStream::from_std(here)?);
+        let (name, is_daemon) = (builder.name.clone(), builder.is_daemon);
+        let request = Request { what, name: name.map(|name| name.into_owned()), is_daemon };
+        wire.send(&request).map_err(has_ended)?;
+        let answer: Option<Result<u32, String>> = wire.receive().map_err(has_ended)?;
+        let id = answer.ok_or_else(|| has_ended(io::ErrorKind::UnexpectedEof.into()))?;
+        let served = Served::new(id.map_err(io::Error::other)?, wire).map_err(has_ended)?;
+        Ok(Process::new(Begun::new(Reaper::Served(served)), builder.name))
+    }
+
+    /// Gives the server the other ends of sockets.
+    fn hand_over(&self, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut pauses = Pauses::until(None);
+        loop {
+            match passing::send(self.control.socket.as_fd(), MAKE, sockets) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    pauses.pause("ForkServer::spawn")?;
+                }
+                Err(error) => return Err(has_ended(error)),
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+}
+
+fn has_ended(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::InvalidInput => error,
+        kind => io::Error::new(kind, format!("the fork server has ended: {error}")),
+    }
+}
+
+impl fmt::Debug for ForkServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForkServer").finish_non_exhaustive()
+    }
+}
+
+/// What the server knows of the processes that it has made, and that have not ended.
+#[derive(Default)]
+struct Made {
+    /// Their sockets. They are not for those that are made later.
+    sockets: RefCell<Vec<Weak<UnixStream>>>,
+    daemons: RefCell<Vec<Weak<Process>>>,
+}
+
+/// What the server does.
+fn serve(control: net::UnixStream) -> io::Result<()> {
+    // Ctrl-C is for the processes that it makes, which get it, too, and as they were: handlers of this library's
+    // are not inherited.
+    let _handler = signal::on(Signal::INT, || ())?;
+    let control = Descriptor::new(OwnedFd::from(control))?;
+    let (made, group) = (Rc::new(Made::default()), Group::new());
+    // An error is an end as well.
+    while let Ok(Some((what, descriptors))) =
+        control.read_with(|control| passing::receive(control.as_fd()))
+    {
+        if what == EXIT {
+            let daemons = made.daemons.take();
+            for daemon in daemons.iter().filter_map(Weak::upgrade) {
+                daemon.kill()?;
+            }
+            break;
+        }
+        let made = Rc::clone(&made);
+        // An error is of this one alone, and whoever has asked finds that the socket is closed.
+        group.spawn(move || make(descriptors, &made));
+    }
+    drop(control);
+    group.join();
+    Ok(())
+}
+
+/// Makes a process, and tells what becomes of it.
+fn make(sockets: Vec<OwnedFd>, made: &Made) -> io::Result<()> {
+    let mut sockets = sockets.into_iter();
+    let Some(socket) = sockets.next() else { return Ok(()) };
+    let mut wire = Wire::new(UnixStream::try_from(socket)?);
+    let Some(request) = wire.receive::<Request>()? else { return Ok(()) };
+    let builder = Builder { name: request.name.map(Into::into), ..Builder::new() };
+    let child = builder.daemon(request.is_daemon).spawn(|| {
+        // None of them is this one's.
+        for socket in made.sockets.take().iter().filter_map(Weak::upgrade) {
+            socket.close();
+        }
+        wire.stream().close();
+        let (function, argument) = match request.what {
+            What::Call(function, argument) => (function, argument),
+            What::Work => {
+                let jobs = sockets.next().ok_or(io::ErrorKind::InvalidInput)?;
+                return work(Wire::new(UnixStream::try_from(jobs)?)).map(|()| 0);
+            }
+        };
+        // SAFETY: the socket that it came by is one of a pair, whose other end has never left the process
+        // that has started this server, or a child of that.
+        let code = unsafe { function.call(&argument) };
+        let code = code.and_then(|code| decode::<i32>(&code));
+        code.map_err(|Undecodable(message)| io::Error::other(message))
+    });
+    let child = match child {
+        Ok(child) => Rc::new(child),
+        Err(error) => return wire.send(&Err::<u32, _>(error.to_string())),
+    };
+    remember(&made.sockets, wire.stream());
+    if request.is_daemon {
+        remember(&made.daemons, &child);
+    }
+    let is_asked_for = Served::tell_begun(&mut wire, child.id());
+    let status = child.join()?;
+    is_asked_for?;
+    Served::tell_end(&mut wire, status)
+}
+
+fn remember<T>(all: &RefCell<Vec<Weak<T>>>, one: &Rc<T>) {
+    let mut all = all.borrow_mut();
+    all.retain(|known| known.strong_count() > 0);
+    all.push(Rc::downgrade(one));
+}

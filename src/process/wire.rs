@@ -1,0 +1,132 @@
+#![forbid(unsafe_code)]
+//! Values from one process to another: each as postcard has it, after its length.
+//!
+//! ```text
+//!   │ length, 4 bytes │ value │ length │ value │ ...
+//! ```
+
+use crate::net::UnixStream;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt::Display;
+use std::io::{self, Read, Write};
+use std::rc::Rc;
+
+/// One end of a connection that carries values.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: Rc<UnixStream>,
+    /// What has been received and not been taken, from `taken` on.
+    buffer: Vec<u8>,
+    taken: usize,
+}
+
+const PREFIX: usize = size_of::<u32>();
+
+impl Wire {
+    pub(super) fn new(stream: UnixStream) -> Self {
+        Wire { stream: Rc::new(stream), buffer: Vec::new(), taken: 0 }
+    }
+
+    pub(super) fn stream(&self) -> &Rc<UnixStream> {
+        &self.stream
+    }
+
+    /// Sends a value. If it cannot be sent whole the connection is of no use any more, except for
+    /// `InvalidInput`: the value cannot be encoded, and nothing was sent.
+    pub(super) fn send(&mut self, value: &impl Serialize) -> io::Result<()> {
+        let message = postcard::to_extend(value, vec![0; PREFIX])
+            .map_err(|error| encoding(io::ErrorKind::InvalidInput, error))?;
+        self.send_framed(message)
+    }
+
+    /// Sends a message whose first bytes are kept free for its length.
+    fn send_framed(&mut self, mut message: Vec<u8>) -> io::Result<()> {
+        let length = u32::try_from(message.len() - PREFIX)
+            .map_err(|_| encoding(io::ErrorKind::InvalidInput, "it is larger than 4 GiB"))?;
+        message[..PREFIX].copy_from_slice(&length.to_le_bytes());
+        (&*self.stream).write_all(&message)
+    }
+
+    /// Waits for a value. `None` if the other end has closed the connection. After an error of the stream, as
+    /// `WouldBlock`, it can be called again.
+    pub(super) fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+        let Some(prefix) = self.fill(PREFIX)? else { return Ok(None) };
+        let prefix = prefix.try_into().map(u32::from_le_bytes).expect("as long as was asked for");
+        let length = PREFIX + prefix as usize;
+        let Some(message) = self.fill(length)? else { return Ok(None) };
+        let value = postcard::from_bytes(&message[PREFIX..])
+            .map_err(|error| encoding(io::ErrorKind::InvalidData, error));
+        self.taken += length;
+        value.map(Some)
+    }
+
+    /// The next bytes, so many. `None` if the connection is closed before the first.
+    fn fill(&mut self, length: usize) -> io::Result<Option<&[u8]>> {
+        const ROOM: usize = 8192;
+        if self.taken == self.buffer.len() {
+            self.buffer.clear();
+            self.taken = 0;
+        }
+        while self.buffer.len() - self.taken < length {
+            let filled = self.buffer.len();
+            let missing = length - (filled - self.taken);
+            // Not all at once: the length may be a lie.
+            self.buffer.resize(filled + missing.clamp(ROOM, 64 * ROOM), 0);
+            let read = (&*self.stream).read(&mut self.buffer[filled..]);
+            self.buffer.truncate(filled + *read.as_ref().unwrap_or(&0));
+            if read? == 0 {
+                return match self.taken == filled {
+                    true => Ok(None),
+                    false => Err(io::ErrorKind::UnexpectedEof.into()),
+                };
+            }
+        }
+        Ok(Some(&self.buffer[self.taken..self.taken + length]))
+    }
+}
+
+fn encoding(kind: io::ErrorKind, error: impl Display) -> io::Error {
+    io::Error::new(kind, format!("a value cannot go to another process: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spawn;
+
+    #[test]
+    fn values_of_all_sizes() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let echo = spawn(move || {
+            let mut wire = Wire::new(there);
+            while let Some(value) = wire.receive::<Vec<u8>>().unwrap() {
+                wire.send(&value).unwrap();
+            }
+        });
+        let mut wire = Wire::new(here);
+        let sizes = [0, 1, 100, 8191, 8192, 8193, 1_000_000];
+        for size in sizes {
+            wire.send(&vec![7_u8; size]).unwrap();
+            assert_eq!(wire.receive::<Vec<u8>>().unwrap().unwrap(), vec![7_u8; size]);
+        }
+        // Several that have come at once.
+        for size in [3, 4, 5] {
+            wire.send(&vec![7_u8; size]).unwrap();
+        }
+        for size in [3, 4, 5] {
+            assert_eq!(wire.receive::<Vec<u8>>().unwrap().unwrap(), vec![7_u8; size]);
+        }
+        drop(wire);
+        echo.join().unwrap();
+    }
+
+    #[test]
+    fn a_connection_that_is_cut_in_a_value() {
+        let (mut here, there) = UnixStream::pair().unwrap();
+        here.write_all(&[5, 0, 0, 0, 4, 1]).unwrap();
+        drop(here);
+        let error = Wire::new(there).receive::<Vec<u8>>().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

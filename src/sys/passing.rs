@@ -1,0 +1,124 @@
+//! Descriptors that are sent along with bytes, over a Unix socket.
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+/// So many go along at most.
+pub(crate) const MOST: usize = 4;
+
+/// Room for a header and so many numbers, aligned as a header is.
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// What is sent along so few descriptors is one byte: something must be.
+fn message(byte: &mut u8, control: &mut Control, length: usize) -> (libc::iovec, libc::msghdr) {
+    let part = libc::iovec { iov_base: ptr::from_mut(byte).cast(), iov_len: 1 };
+    // SAFETY: all-zero is a valid header.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_iovlen = 1;
+    header.msg_control = control.0.as_mut_ptr().cast();
+    header.msg_controllen = length as _;
+    (part, header)
+}
+
+/// Sends a byte, and copies of descriptors along with it. Does not wait.
+///
+/// # Panics
+///
+/// If there are more than [`MOST`].
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    mut byte: u8,
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    assert!(descriptors.len() <= MOST, "at most {MOST} descriptors at once");
+    let size = (descriptors.len() * size_of::<RawFd>()) as u32;
+    let mut control = Control([0; 64]);
+    // SAFETY: arithmetic alone.
+    let (space, length) = unsafe { (libc::CMSG_SPACE(size), libc::CMSG_LEN(size)) };
+    let used = if descriptors.is_empty() { 0 } else { space as usize };
+    let (mut part, mut header) = message(&mut byte, &mut control, used);
+    header.msg_iov = &mut part;
+    if !descriptors.is_empty() {
+        // SAFETY: there is room for a header and for `MOST` numbers, so for these.
+        unsafe {
+            let first = libc::CMSG_FIRSTHDR(&header);
+            (*first).cmsg_level = libc::SOL_SOCKET;
+            (*first).cmsg_type = libc::SCM_RIGHTS;
+            (*first).cmsg_len = length as _;
+            let place = libc::CMSG_DATA(first).cast::<RawFd>();
+            for (index, descriptor) in descriptors.iter().enumerate() {
+                place.add(index).write_unaligned(descriptor.as_raw_fd());
+            }
+        }
+    }
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    // SAFETY: a message of parts that are alive. By number, since `libc::sendmsg` may be a hook.
+    let sent =
+        unsafe { libc::syscall(libc::SYS_sendmsg, socket.as_raw_fd(), &raw const header, flags) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Receives a byte, and what was sent along with it. `None` at the end. Does not wait.
+pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(u8, Vec<OwnedFd>)>> {
+    let (mut byte, mut control) = (0, Control([0; 64]));
+    let room = control.0.len();
+    let (mut part, mut header) = message(&mut byte, &mut control, room);
+    header.msg_iov = &mut part;
+    let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
+    // SAFETY: room for what is received, of the sizes that are said. By number, as above.
+    let received =
+        unsafe { libc::syscall(libc::SYS_recvmsg, socket.as_raw_fd(), &raw mut header, flags) };
+    if received < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut descriptors = Vec::new();
+    // SAFETY: the kernel has filled in the header and what it leads to. The descriptors are new, and ours.
+    unsafe {
+        let mut next = libc::CMSG_FIRSTHDR(&header);
+        while let Some(found) = next.as_ref() {
+            if found.cmsg_level == libc::SOL_SOCKET && found.cmsg_type == libc::SCM_RIGHTS {
+                let size = found.cmsg_len - libc::CMSG_LEN(0) as usize;
+                let place = libc::CMSG_DATA(next).cast::<RawFd>();
+                for index in 0..size / size_of::<RawFd>() {
+                    descriptors.push(OwnedFd::from_raw_fd(place.add(index).read_unaligned()));
+                }
+            }
+            next = libc::CMSG_NXTHDR(&header, next);
+        }
+    }
+    Ok((received > 0).then_some((byte, descriptors)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::{Read, Write, pipe};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn descriptors_arrive_in_order() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let (a, mut a_in) = pipe().unwrap();
+        let (b, mut b_in) = pipe().unwrap();
+        send(here.as_fd(), 7, &[b.as_fd(), a.as_fd()]).unwrap();
+        send(here.as_fd(), 8, &[]).unwrap();
+        drop((a, b, here));
+        a_in.write_all(b"a").unwrap();
+        b_in.write_all(b"b").unwrap();
+        let (byte, all) = receive(there.as_fd()).unwrap().unwrap();
+        let read = |fd: OwnedFd| {
+            let mut text = [0];
+            File::from(fd).read_exact(&mut text).unwrap();
+            text[0]
+        };
+        assert_eq!((byte, all.into_iter().map(read).collect::<Vec<_>>()), (7, vec![b'b', b'a']));
+        let (byte, all) = receive(there.as_fd()).unwrap().unwrap();
+        assert_eq!((byte, all.len()), (8, 0));
+        assert!(receive(there.as_fd()).unwrap().is_none());
+    }
+}
