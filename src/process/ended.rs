@@ -128,10 +128,10 @@ impl Begun {
 
     /// Sends it a signal, unless it has ended.
     pub(super) fn send_signal(&self, signal: i32) -> io::Result<()> {
-        match self.try_wait()? {
-            Some(_) => Ok(()),
-            None => self.inner.borrow().send_signal(signal),
+        if self.is_to_be_reaped() && self.try_wait()?.is_some() {
+            return Ok(());
         }
+        self.inner.borrow().send_signal(signal)
     }
 
     /// Waits for its end without letting anybody run, if it is a child of this process.

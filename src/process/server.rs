@@ -21,6 +21,7 @@ use super::function::{Function, Undecodable, decode};
 use super::pool::work;
 use super::served::Served;
 use super::wire::Wire;
+use crate::coroutine::spawn;
 use crate::io::{Descriptor, Pauses};
 use crate::net::UnixStream;
 use crate::pool::Group;
@@ -32,14 +33,14 @@ use crate::sys::passing;
 use crate::sys::process::Forked;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net;
 use std::rc::{Rc, Weak};
-use std::sync::{self, Arc};
+use std::sync::Arc;
 
 /// A process that makes others when it is asked to: the way round [`ForkError::Threads`] for a program that
 /// needs processes later. It is to be started early, in `main`, and is then as it was at that moment: what it
@@ -68,20 +69,24 @@ use std::sync::{self, Arc};
 /// ```
 #[derive(Clone)]
 pub struct ForkServer {
-    control: Arc<Control>,
+    handle: Arc<Handle>,
 }
 
-/// What a server is asked by.
-struct Control {
-    socket: net::UnixStream,
-    /// The number of the server.
+/// What all handles of a server share.
+struct Handle(Arc<Started>);
+
+/// A server that was started, and has not ended.
+struct Started {
+    control: net::UnixStream,
+    /// The number of the process.
     id: u32,
-    /// The process that has started it. A copy of the handle in a child ends nothing.
+    /// The process that has started it. A copy in a child ends nothing.
     made_in: Generation,
 }
 
 /// What goes over the socket beside those of the processes.
 const MAKE: u8 = b'M';
+const NO_MORE: u8 = b'N';
 const EXIT: u8 = b'X';
 
 #[derive(Serialize, Deserialize)]
@@ -98,26 +103,30 @@ enum What {
     Work,
 }
 
-/// The servers that end with this process.
-static SERVERS: Lock<Vec<sync::Weak<Control>>> = Lock::new(Vec::new());
+/// Those that are to be told when this process ends.
+static STARTED: Lock<Vec<Arc<Started>>> = Lock::new(Vec::new());
 
 /// At the end of the process, before its children are waited for.
 fn end_servers() {
-    for control in SERVERS.lock().drain(..).filter_map(|control| control.upgrade()) {
-        if control.made_in == Generation::current() {
-            let _ = passing::send(control.socket.as_fd(), EXIT, &[]);
-            let _ = control.socket.shutdown(Shutdown::Both);
-        }
+    let all = std::mem::take(&mut *STARTED.lock());
+    for server in all.iter().filter(|server| server.made_in == Generation::current()) {
+        // It ends by the end of the socket, too.
+        let _ = passing::send(server.control.as_fd(), EXIT, &[]);
+        let _ = server.control.shutdown(Shutdown::Both);
     }
 }
 
-impl Drop for Control {
+impl Drop for Handle {
     fn drop(&mut self) {
-        if self.made_in == Generation::current() {
-            // Also if a child has a copy of the socket.
-            let _ = self.socket.shutdown(Shutdown::Both);
-            let server = Begun::new(Reaper::Forked(Forked::new(self.id, false)));
-            wait_for(&Rc::new(server), "the end of a fork server", |_| ());
+        let Handle(server) = self;
+        if server.made_in == Generation::current() {
+            let _ = passing::send(server.control.as_fd(), NO_MORE, &[]);
+            let server = Begun::new(Reaper::Forked(Forked::new(server.id, false)));
+            wait_for(&Rc::new(server), "the end of a fork server", |server| {
+                if server.try_wait().is_ok_and(|status| status.is_some()) {
+                    STARTED.lock().retain(|started| started.id != server.id);
+                }
+            });
         }
     }
 }
@@ -144,11 +153,9 @@ impl ForkServer {
         // At the end of the process it is told before it is waited for: what was said last comes first.
         let _ = Forked::new(id, true);
         at_exit(end_servers);
-        let control = Arc::new(Control { socket: here, id, made_in: Generation::current() });
-        let mut all = SERVERS.lock();
-        all.retain(|server| server.strong_count() > 0);
-        all.push(Arc::downgrade(&control));
-        Ok(ForkServer { control })
+        let server = Arc::new(Started { control: here, id, made_in: Generation::current() });
+        STARTED.lock().push(Arc::clone(&server));
+        Ok(ForkServer { handle: Arc::new(Handle(server)) })
     }
 
     /// Has a process made that calls `function` with `argument`, and ends with what it returns. Otherwise as
@@ -250,7 +257,7 @@ impl ForkServer {
     fn hand_over(&self, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut pauses = Pauses::until(None);
         loop {
-            match passing::send(self.control.socket.as_fd(), MAKE, sockets) {
+            match passing::send(self.handle.0.control.as_fd(), MAKE, sockets) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     pauses.pause("ForkServer::spawn")?;
                 }
@@ -274,58 +281,80 @@ impl fmt::Debug for ForkServer {
     }
 }
 
-/// What the server knows of the processes that it has made, and that have not ended.
-#[derive(Default)]
+/// What the server keeps.
 struct Made {
-    /// Their sockets. They are not for those that are made later.
-    sockets: RefCell<Vec<Weak<UnixStream>>>,
+    control: Descriptor<OwnedFd>,
+    asked: RefCell<Vec<Weak<Asked>>>,
     daemons: RefCell<Vec<Weak<Process>>>,
+}
+
+/// The sockets of a process that is to be made, or was. They are not for others that are made meanwhile.
+struct Asked {
+    stream: Rc<UnixStream>,
+    jobs: Cell<Option<OwnedFd>>,
+}
+
+impl Asked {
+    /// `None` if they are not what is sent along.
+    fn new(descriptors: Vec<OwnedFd>) -> Option<Rc<Self>> {
+        let mut descriptors = descriptors.into_iter();
+        let stream = Rc::new(UnixStream::try_from(descriptors.next()?).ok()?);
+        Some(Rc::new(Asked { stream, jobs: Cell::new(descriptors.next()) }))
+    }
 }
 
 /// What the server does.
 fn serve(control: net::UnixStream) -> io::Result<()> {
-    // Ctrl-C is for the processes that it makes, which get it, too, and as they were: handlers of this library's
-    // are not inherited.
+    // Ctrl-C is for the processes that it makes, which get it, too, and as they were: handlers of this
+    // library's are not inherited.
     let _handler = signal::on(Signal::INT, || ())?;
     let control = Descriptor::new(OwnedFd::from(control))?;
-    let (made, group) = (Rc::new(Made::default()), Group::new());
-    // An error is an end as well.
-    while let Ok(Some((what, descriptors))) =
-        control.read_with(|control| passing::receive(control.as_fd()))
-    {
-        if what == EXIT {
-            let daemons = made.daemons.take();
-            for daemon in daemons.iter().filter_map(Weak::upgrade) {
-                daemon.kill()?;
+    let made = Rc::new(Made { control, asked: RefCell::default(), daemons: RefCell::default() });
+    let group = Rc::new(Group::new());
+    loop {
+        // An error, or the end, is that of the program.
+        let said = made.control.read_with(|control| passing::receive(control.as_fd()));
+        match said.ok().flatten() {
+            Some((MAKE, descriptors)) => {
+                let Some(asked) = Asked::new(descriptors) else { continue };
+                remember(&made.asked, &asked);
+                let made = Rc::clone(&made);
+                // An error is of this one alone: whoever has asked finds that the socket is closed.
+                group.spawn(move || make(&asked, &made));
             }
-            break;
+            Some((NO_MORE, _)) => {
+                let (made, group) = (Rc::clone(&made), Rc::clone(&group));
+                spawn(move || {
+                    group.join();
+                    made.control.close();
+                });
+            }
+            _ => break,
         }
-        let made = Rc::clone(&made);
-        // An error is of this one alone, and whoever has asked finds that the socket is closed.
-        group.spawn(move || make(descriptors, &made));
     }
-    drop(control);
+    for daemon in made.daemons.take().iter().filter_map(Weak::upgrade) {
+        daemon.kill()?;
+    }
     group.join();
     Ok(())
 }
 
 /// Makes a process, and tells what becomes of it.
-fn make(sockets: Vec<OwnedFd>, made: &Made) -> io::Result<()> {
-    let mut sockets = sockets.into_iter();
-    let Some(socket) = sockets.next() else { return Ok(()) };
-    let mut wire = Wire::new(UnixStream::try_from(socket)?);
+fn make(asked: &Rc<Asked>, made: &Made) -> io::Result<()> {
+    let mut wire = Wire::new(Rc::clone(&asked.stream));
     let Some(request) = wire.receive::<Request>()? else { return Ok(()) };
     let builder = Builder { name: request.name.map(Into::into), ..Builder::new() };
     let child = builder.daemon(request.is_daemon).spawn(|| {
-        // None of them is this one's.
-        for socket in made.sockets.take().iter().filter_map(Weak::upgrade) {
-            socket.close();
+        let jobs = asked.jobs.take();
+        made.control.close();
+        for other in made.asked.take().iter().filter_map(Weak::upgrade) {
+            other.stream.close();
+            drop(other.jobs.take());
         }
-        wire.stream().close();
         let (function, argument) = match request.what {
             What::Call(function, argument) => (function, argument),
             What::Work => {
-                let jobs = sockets.next().ok_or(io::ErrorKind::InvalidInput)?;
+                let jobs = jobs.ok_or(io::ErrorKind::InvalidInput)?;
                 return work(Wire::new(UnixStream::try_from(jobs)?)).map(|()| 0);
             }
         };
@@ -335,11 +364,11 @@ fn make(sockets: Vec<OwnedFd>, made: &Made) -> io::Result<()> {
         let code = code.and_then(|code| decode::<i32>(&code));
         code.map_err(|Undecodable(message)| io::Error::other(message))
     });
+    drop(asked.jobs.take());
     let child = match child {
         Ok(child) => Rc::new(child),
         Err(error) => return wire.send(&Err::<u32, _>(error.to_string())),
     };
-    remember(&made.sockets, wire.stream());
     if request.is_daemon {
         remember(&made.daemons, &child);
     }

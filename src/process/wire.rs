@@ -24,8 +24,8 @@ pub(super) struct Wire {
 const PREFIX: usize = size_of::<u32>();
 
 impl Wire {
-    pub(super) fn new(stream: UnixStream) -> Self {
-        Wire { stream: Rc::new(stream), buffer: Vec::new(), taken: 0 }
+    pub(super) fn new(stream: impl Into<Rc<UnixStream>>) -> Self {
+        Wire { stream: stream.into(), buffer: Vec::new(), taken: 0 }
     }
 
     pub(super) fn stream(&self) -> &Rc<UnixStream> {

@@ -221,7 +221,7 @@ impl Renewal {
         // SAFETY: two open descriptors of ours. By number, since `libc::dup3` may be a hook.
         let done =
             unsafe { libc::syscall(libc::SYS_dup3, fresh.as_raw_fd(), place, libc::O_CLOEXEC) };
-        debug_assert_eq!(done, place.into(), "nothing that can go wrong is left");
+        debug_assert_eq!(done, libc::c_long::from(place), "nothing that can go wrong is left");
     }
 }
 

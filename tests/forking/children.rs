@@ -166,22 +166,27 @@ fn fifty_children_that_end_at_once_are_all_reported() {
     }
 }
 
+/// Whether this process has a child, be it a zombie.
+pub(crate) fn a_child_is_there() -> bool {
+    // SAFETY: nobody is waited for, the answer alone is asked for.
+    let found = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        libc::syscall(libc::SYS_waitid, libc::P_ALL, 0, &raw mut info, options, 0)
+    };
+    found != -1
+}
+
 /// Waits until this process has no children, and says whether that has come about.
 fn have_no_children() -> bool {
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(30) {
-        // SAFETY: nobody is waited for, the answer alone is asked for.
-        let found = unsafe {
-            let mut info: libc::siginfo_t = std::mem::zeroed();
-            let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-            libc::syscall(libc::SYS_waitid, libc::P_ALL, 0, &raw mut info, options, 0)
-        };
-        if found == -1 {
-            return true;
+    while a_child_is_there() {
+        if start.elapsed() > Duration::from_secs(30) {
+            return false;
         }
         sleep(Duration::from_millis(1));
     }
-    false
+    true
 }
 
 fn children_whose_handle_is_dropped_are_no_zombies() {

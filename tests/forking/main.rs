@@ -2,9 +2,13 @@
 //! threads is not forked: so each test here is the main thread of a process of its own.
 
 mod children;
+#[cfg(feature = "process")]
+mod fork_server;
 mod inherited;
 #[cfg(feature = "monkey")]
 mod patched;
+#[cfg(feature = "process")]
+mod pools;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::env;
@@ -24,7 +28,15 @@ pub(crate) use tests;
 
 /// Those that are run as they are, and with everything patched.
 fn all() -> impl Iterator<Item = Test> {
-    [children::TESTS, inherited::TESTS].into_iter().flatten().copied()
+    let all = [
+        children::TESTS,
+        inherited::TESTS,
+        #[cfg(feature = "process")]
+        fork_server::TESTS,
+        #[cfg(feature = "process")]
+        pools::TESTS,
+    ];
+    all.into_iter().flatten().copied()
 }
 
 /// Those that are run with everything patched, and not otherwise.
