@@ -152,6 +152,29 @@ fn thread_pool() {
 }
 
 #[test]
+fn threads() {
+    let expected = [
+        "-- threads with results",
+        "[1, 4, 9]",
+        "one has failed: Some(\"bad luck\")",
+        "-- an RLock, taken again by who has it",
+        "5 times by one thread, and now 0",
+        "another thread gets it meanwhile: false",
+        "-- an Event, which three threads wait for",
+        "0 go on before it is set",
+        "waiter 1 goes on",
+        "waiter 2 goes on",
+        "waiter 3 goes on",
+        "-- a Queue, one thread puts, two get",
+        "5050",
+        "-- the end",
+        "main returns",
+        "a thread that is no daemon ends after main",
+    ];
+    assert_eq!(lines("threads", &[]), expected);
+}
+
+#[test]
 fn embed() {
     let lines = lines("embed", &[]);
     assert_eq!(lines[..7], ["a1", "b1", "c1", "a2", "b2", "b3", "sum: 6"]);

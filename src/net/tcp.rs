@@ -4,7 +4,7 @@
 use super::addr::{ToSocketAddrs, each};
 use super::socket::{Socket, as_std, common, halves, limits, stream};
 use crate::hub::Deadline;
-use crate::sys::socket::begin_to_connect;
+use crate::sys::socket::{begin_to_connect, listen_among_others};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{self, Shutdown, SocketAddr};
 use std::rc::Rc;
@@ -164,6 +164,41 @@ impl TcpListener {
     /// Switches if a name has to be looked up.
     pub fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
         each(address, |address| Self::from_std(net::TcpListener::bind(address)?))
+    }
+
+    /// As [`TcpListener::bind`], at an address where others listen that were made by this, too
+    /// (`SO_REUSEPORT`). The kernel gives each connection to one of them, about as many to each, and does
+    /// not ask who has time.
+    ///
+    /// A connection belongs to one of them before anybody accepts it: if that is closed, with its last copy
+    /// in whatever process, the connection is reset, and not given to another. With port 0 the first finds
+    /// a port, and its [`local_addr`](TcpListener::local_addr) is for the others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use switchgrass::net::TcpListener;
+    ///
+    /// let one = TcpListener::bind_reuse_port("127.0.0.1:0")?;
+    /// let another = TcpListener::bind_reuse_port(one.local_addr()?)?;
+    /// assert_eq!(one.local_addr()?, another.local_addr()?);
+    /// assert!(TcpListener::bind(one.local_addr()?).is_err(), "not with one who has not agreed");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`std::net::TcpListener::bind`]: also if one listens there that was not made so, or that another
+    /// user has made.
+    ///
+    /// # Switching
+    ///
+    /// Switches if a name has to be looked up.
+    pub fn bind_reuse_port(address: impl ToSocketAddrs) -> io::Result<Self> {
+        each(address, |address| {
+            let listener = net::TcpListener::from(listen_among_others(address)?);
+            Ok(TcpListener { socket: Socket::of_nonblocking(listener)? })
+        })
     }
 
     /// Waits for a connection.

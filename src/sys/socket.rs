@@ -1,4 +1,5 @@
-//! Connections that are begun and not waited for, and descriptors that are emptied.
+//! Connections that are begun and not waited for, listeners that share an address, and descriptors that are
+//! emptied.
 
 use std::io;
 use std::mem;
@@ -23,6 +24,37 @@ pub(crate) fn begin_to_connect(address: &SocketAddr) -> io::Result<OwnedFd> {
         }
     }
     Ok(socket)
+}
+
+/// Makes a socket that does not block and listens at `address`, as others may that are made so.
+pub(crate) fn listen_among_others(address: &SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let socket = stream_socket(family)?;
+    set(&socket, libc::SO_REUSEADDR)?;
+    set(&socket, libc::SO_REUSEPORT)?;
+    let (storage, length) = to_c(address);
+    // SAFETY: an address of the length that is said.
+    if unsafe { libc::bind(socket.as_raw_fd(), (&raw const storage).cast(), length) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // As many as the system allows.
+    // SAFETY: no preconditions.
+    match unsafe { libc::listen(socket.as_raw_fd(), libc::c_int::MAX) } {
+        0 => Ok(socket),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Sets an option of sockets that is on or off.
+fn set(socket: &OwnedFd, option: libc::c_int) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let (value, length) = ((&raw const on).cast(), size_of_val(&on) as libc::socklen_t);
+    let level = libc::SOL_SOCKET;
+    // SAFETY: a value of the length that is said.
+    match unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, length) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Makes a stream socket that does not block, and connects it to the one at `address`.

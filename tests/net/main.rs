@@ -8,6 +8,7 @@ mod few_descriptors;
 mod own_process;
 mod peers;
 mod servers;
+mod shared_ports;
 mod signals;
 mod std_methods;
 mod stopping_short;

@@ -1,10 +1,13 @@
 //! Runs the examples that are servers, and has programs talk to them that were not written for that: curl, wrk,
 //! nc, redis-cli, openssl. Without one of these its tests are skipped, and say so, unless
 //! `SWITCHGRASS_NEED_TOOLS` is set: then they fail.
+//!
+//! `line_servers` asks four of them the same, and needs no programs.
 
 mod chat;
 mod http_server;
 mod kv_server;
+mod line_servers;
 #[path = "../programs/mod.rs"]
 mod programs;
 mod proxy;
@@ -23,8 +26,8 @@ const LONG: Duration = Duration::from_secs(300);
 struct Server {
     child: Child,
     address: SocketAddr,
-    /// Kept open: what it prints goes nowhere, but does not fail.
-    _output: BufReader<ChildStdout>,
+    /// Kept open: what it prints need not be read, but can be written.
+    output: BufReader<ChildStdout>,
 }
 
 impl Server {
@@ -32,14 +35,20 @@ impl Server {
     #[track_caller]
     fn start(example: &str, more: &[&str]) -> Self {
         let mut command = programs::command(example);
-        command.arg("127.0.0.1:0").args(more).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.arg("127.0.0.1:0").args(more);
+        Self::run(example, &mut command)
+    }
+
+    #[track_caller]
+    fn run(example: &str, command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("an example can be run");
         let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut line = String::new();
         output.read_line(&mut line).expect("it prints text");
         let address = line.strip_prefix("listening at ").and_then(|rest| rest.trim().parse().ok());
         let address = address.unwrap_or_else(|| panic!("{example} began with {line:?}"));
-        Server { child, address, _output: output }
+        Server { child, address, output }
     }
 
     fn port(&self) -> String {
