@@ -2,6 +2,7 @@
 //!
 //! A program of its own, since a harness has threads, and a process with threads is not forked.
 
+use serde_bytes::ByteBuf;
 use std::env;
 use std::process::Command;
 use std::time::Instant;
@@ -19,14 +20,14 @@ fn square(n: u64) -> u64 {
 }
 
 /// A hundred kilobytes there and back.
-fn reverse(mut bytes: Vec<u8>) -> Vec<u8> {
+fn reverse(mut bytes: ByteBuf) -> ByteBuf {
     bytes.reverse();
     bytes
 }
 
 /// Seconds that so many jobs of a kind take.
 fn measure(pool: &ProcessPool, kind: &str, count: u64) -> f64 {
-    let bytes = vec![7; 100_000];
+    let bytes = ByteBuf::from(vec![7; 100_000]);
     let start = Instant::now();
     match kind {
         "apply" => {

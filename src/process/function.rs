@@ -1,8 +1,8 @@
 //! Functions, named in a way that a process of the same image understands.
 //!
-//! A process and those that descend from it by fork have the same program at the same addresses. So a function
-//! is named by its distance from another one. Only those of the program itself: a library that was loaded
-//! after the fork is in one of the two processes.
+//! A process and those that descend from it by fork have the same program at the same addresses. So a
+//! function is named by its distance from another one. Only those of the program itself: a library that was
+//! loaded after the fork is in one of the two processes.
 //!
 //! One of the few places of the module with `unsafe`: a number becomes a function.
 

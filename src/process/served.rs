@@ -4,7 +4,7 @@
 //! ```text
 //!   here ── Request ──► server ── fork ──► process
 //!        ◄── its number ──
-//!   a descriptor of it is opened: until it is, the server does not wait for it, so that the number is its own
+//!   a descriptor of it is opened: until then the server does not wait for it, and the number is its own
 //!        ── () ──►
 //!        ◄── how it has ended ──
 //! ```

@@ -9,8 +9,8 @@
 //!   join ◄── how it has ended ─────────── wait
 //! ```
 //!
-//! Each process has a socket of its own, over which the request goes and what becomes of it comes back. So the
-//! server keeps nothing that two of them share.
+//! Each process has a socket of its own, over which the request goes and what becomes of it comes back. So
+//! the server keeps nothing that two of them share.
 //!
 //! One of the few places of the module with `unsafe`: it calls functions that it is told of.
 
@@ -33,6 +33,7 @@ use crate::sys::passing;
 use crate::sys::process::Forked;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
@@ -98,7 +99,7 @@ struct Request {
 
 #[derive(Serialize, Deserialize)]
 enum What {
-    Call(Function, Vec<u8>),
+    Call(Function, ByteBuf),
     /// To be a worker of a pool, which gives it jobs over a second socket.
     Work,
 }
@@ -224,7 +225,7 @@ impl ForkServer {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
         let argument = postcard::to_stdvec(argument)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
-        self.request(builder, What::Call(function, argument), None)
+        self.request(builder, What::Call(function, argument.into()), None)
     }
 
     /// Has a worker of a pool made, which is given jobs over `jobs`.

@@ -6,6 +6,7 @@ use super::worker::{Done, Failure};
 use crate::coroutine::{JoinHandle, spawn};
 use crate::sync::AsyncResult;
 use serde::de::DeserializeOwned;
+use serde_bytes::ByteBuf;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
@@ -73,7 +74,7 @@ impl Place {
     }
 
     pub(super) fn done(self, done: Done) {
-        self.fill(done.map_err(JobError::from));
+        self.fill(done.map(ByteBuf::into_vec).map_err(JobError::from));
     }
 
     pub(super) fn fail(self, error: JobError) {

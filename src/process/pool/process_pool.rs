@@ -22,6 +22,7 @@ use crate::sync::Queue;
 use crate::sys::fork::Generation;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -411,11 +412,11 @@ impl Shared {
 }
 
 impl Worker<'_> {
-    /// Has it make calls, which are taken out when they are done. How it has ended, if it has: in the middle of
-    /// the first that is left.
+    /// Has it make calls, which are taken out when they are done. How it has ended, if it has: in the middle
+    /// of the first that is left.
     fn run(&mut self, errand: &mut Errand) -> Result<(), io::Result<ExitStatus>> {
-        let arguments = errand.calls.iter().map(|(argument, _)| argument.clone()).collect();
-        let mut sent = self.wire.send(&Order { function: errand.function, arguments });
+        let arguments = errand.calls.iter().map(|(argument, _)| Bytes::new(argument)).collect();
+        let mut sent = self.wire.send(&Order::<&Bytes> { function: errand.function, arguments });
         while sent.is_ok() && !errand.calls.is_empty() {
             match self.wire.receive::<Done>() {
                 Ok(Some(done)) => {

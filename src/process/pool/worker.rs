@@ -15,19 +15,21 @@
 use super::super::function::{Function, Undecodable};
 use super::super::wire::Wire;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a worker is to do.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Order {
+pub(super) struct Order<A> {
     pub(super) function: Function,
-    pub(super) arguments: Vec<Vec<u8>>,
+    /// Encoded.
+    pub(super) arguments: Vec<A>,
 }
 
 /// What has become of a call: its result, encoded.
-pub(super) type Done = Result<Vec<u8>, Failure>;
+pub(super) type Done = Result<ByteBuf, Failure>;
 
 /// Why a call has no result, although the worker lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +41,7 @@ pub(super) enum Failure {
 
 /// What a worker does.
 pub(in crate::process) fn work(mut wire: Wire) -> io::Result<()> {
-    while let Some(Order { function, arguments }) = wire.receive()? {
+    while let Some(Order { function, arguments }) = wire.receive::<Order<ByteBuf>>()? {
         for argument in arguments {
             let done: Done = catch_unwind(AssertUnwindSafe(|| {
                 // SAFETY: the socket that it came by is one of a pair, which the pool has made, and whose
@@ -47,7 +49,7 @@ pub(in crate::process) fn work(mut wire: Wire) -> io::Result<()> {
                 unsafe { function.call(&argument) }
             }))
             .map_err(|payload| Failure::Panicked(message(&*payload)))
-            .and_then(|result| result.map_err(Failure::Undecodable));
+            .and_then(|result| result.map(ByteBuf::from).map_err(Failure::Undecodable));
             wire.send(&done)?;
         }
     }
