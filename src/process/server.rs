@@ -100,7 +100,7 @@ struct Request {
 #[derive(Serialize, Deserialize)]
 enum What {
     Call(Function, ByteBuf),
-    /// To be a worker of a pool, which gives it jobs over a second socket.
+    /// To be a worker of a pool, which gives it jobs over a second socket, and shares a log with it.
     Work,
 }
 
@@ -229,21 +229,22 @@ impl ForkServer {
     }
 
     /// Has a worker of a pool made, which is given jobs over `jobs`.
-    pub(super) fn spawn_worker(&self, jobs: net::UnixStream) -> io::Result<Process> {
+    pub(super) fn spawn_worker(&self, jobs: net::UnixStream, log: OwnedFd) -> io::Result<Process> {
         let builder = Builder::new().name("pool worker").daemon(true);
-        self.request(builder, What::Work, Some(jobs))
+        self.request(builder, What::Work, Some((jobs.into(), log)))
     }
 
     fn request(
         &self,
         builder: Builder,
         what: What,
-        jobs: Option<net::UnixStream>,
+        more: Option<(OwnedFd, OwnedFd)>,
     ) -> io::Result<Process> {
         let (here, there) = net::UnixStream::pair()?;
-        let sockets = [Some(there), jobs];
-        self.hand_over(&sockets.iter().flatten().map(AsFd::as_fd).collect::<Vec<_>>())?;
-        drop(sockets);
+        let (jobs, log) = more.unzip();
+        let all = [Some(there.into()), jobs, log];
+        self.hand_over(&all.iter().flatten().map(AsFd::as_fd).collect::<Vec<_>>())?;
+        drop(all);
         let mut wire = Wire::new(UnixStream::from_std(here)?);
         let (name, is_daemon) = (builder.name.clone(), builder.is_daemon);
         let request = Request { what, name: name.map(|name| name.into_owned()), is_daemon };
@@ -254,11 +255,11 @@ impl ForkServer {
         Ok(Process::new(Begun::new(Reaper::Served(served)), builder.name))
     }
 
-    /// Gives the server the other ends of sockets.
-    fn hand_over(&self, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
+    /// Gives the server the other ends of sockets, and what goes with them.
+    fn hand_over(&self, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut pauses = Pauses::until(None);
         loop {
-            match passing::send(self.handle.0.control.as_fd(), MAKE, sockets) {
+            match passing::send(self.handle.0.control.as_fd(), MAKE, descriptors) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     pauses.pause("ForkServer::spawn")?;
                 }
@@ -292,7 +293,8 @@ struct Made {
 /// The sockets of a process that is to be made, or was. They are not for others that are made meanwhile.
 struct Asked {
     stream: Rc<UnixStream>,
-    jobs: Cell<Option<OwnedFd>>,
+    /// A worker's.
+    more: Cell<Vec<OwnedFd>>,
 }
 
 impl Asked {
@@ -300,7 +302,7 @@ impl Asked {
     fn new(descriptors: Vec<OwnedFd>) -> Option<Rc<Self>> {
         let mut descriptors = descriptors.into_iter();
         let stream = Rc::new(UnixStream::try_from(descriptors.next()?).ok()?);
-        Some(Rc::new(Asked { stream, jobs: Cell::new(descriptors.next()) }))
+        Some(Rc::new(Asked { stream, more: Cell::new(descriptors.collect()) }))
     }
 }
 
@@ -346,17 +348,18 @@ fn make(asked: &Rc<Asked>, made: &Made) -> io::Result<()> {
     let Some(request) = wire.receive::<Request>()? else { return Ok(()) };
     let builder = Builder { name: request.name.map(Into::into), ..Builder::new() };
     let child = builder.daemon(request.is_daemon).spawn(|| {
-        let jobs = asked.jobs.take();
+        let more = asked.more.take();
         made.control.close();
         for other in made.asked.take().iter().filter_map(Weak::upgrade) {
             other.stream.close();
-            drop(other.jobs.take());
+            drop(other.more.take());
         }
         let (function, argument) = match request.what {
             What::Call(function, argument) => (function, argument),
             What::Work => {
-                let jobs = jobs.ok_or(io::ErrorKind::InvalidInput)?;
-                return work(Wire::new(UnixStream::try_from(jobs)?)).map(|()| 0);
+                let more = <[OwnedFd; 2]>::try_from(more);
+                let [jobs, log] = more.map_err(|_| io::ErrorKind::InvalidInput)?;
+                return work(Wire::new(UnixStream::try_from(jobs)?), log).map(|()| 0);
             }
         };
         // SAFETY: the socket that it came by is one of a pair, whose other end has never left the process
@@ -365,7 +368,7 @@ fn make(asked: &Rc<Asked>, made: &Made) -> io::Result<()> {
         let code = code.and_then(|code| decode::<i32>(&code));
         code.map_err(|Undecodable(message)| io::Error::other(message))
     });
-    drop(asked.jobs.take());
+    drop(asked.more.take());
     let child = match child {
         Ok(child) => Rc::new(child),
         Err(error) => return wire.send(&Err::<u32, _>(error.to_string())),

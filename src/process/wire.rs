@@ -35,16 +35,7 @@ impl Wire {
     /// Sends a value. If it cannot be sent whole the connection is of no use any more, except for
     /// `InvalidInput`: the value cannot be encoded, and nothing was sent.
     pub(super) fn send(&mut self, value: &impl Serialize) -> io::Result<()> {
-        let message = postcard::to_extend(value, vec![0; PREFIX])
-            .map_err(|error| encoding(io::ErrorKind::InvalidInput, error))?;
-        self.send_framed(message)
-    }
-
-    /// Sends a message whose first bytes are kept free for its length.
-    fn send_framed(&mut self, mut message: Vec<u8>) -> io::Result<()> {
-        let length = u32::try_from(message.len() - PREFIX)
-            .map_err(|_| encoding(io::ErrorKind::InvalidInput, "it is larger than 4 GiB"))?;
-        message[..PREFIX].copy_from_slice(&length.to_le_bytes());
+        let message = framed(value)?;
         (&*self.stream).write_all(&message)
     }
 
@@ -84,6 +75,30 @@ impl Wire {
         }
         Ok(Some(&self.buffer[self.taken..self.taken + length]))
     }
+}
+
+/// A value after its length.
+pub(super) fn framed(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut message = postcard::to_extend(value, vec![0; PREFIX])
+        .map_err(|error| encoding(io::ErrorKind::InvalidInput, error))?;
+    let length = u32::try_from(message.len() - PREFIX)
+        .map_err(|_| encoding(io::ErrorKind::InvalidInput, "it is larger than 4 GiB"))?;
+    message[..PREFIX].copy_from_slice(&length.to_le_bytes());
+    Ok(message)
+}
+
+/// The values in `bytes`, each after its length.
+pub(super) fn records<T: DeserializeOwned>(mut bytes: &[u8]) -> io::Result<Vec<T>> {
+    let mut values = Vec::new();
+    while let Some((prefix, rest)) = bytes.split_first_chunk() {
+        let (value, rest) = rest
+            .split_at_checked(u32::from_le_bytes(*prefix) as usize)
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        let value = postcard::from_bytes(value);
+        values.push(value.map_err(|error| encoding(io::ErrorKind::InvalidData, error))?);
+        bytes = rest;
+    }
+    Ok(values)
 }
 
 fn encoding(kind: io::ErrorKind, error: impl Display) -> io::Error {

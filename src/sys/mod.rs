@@ -20,6 +20,8 @@ pub(crate) mod process;
 pub(crate) mod question;
 #[cfg(feature = "sanitizer")]
 pub(crate) mod sanitizer;
+#[cfg(feature = "process")]
+pub(crate) mod shared_log;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod stderr;

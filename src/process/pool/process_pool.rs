@@ -15,11 +15,12 @@ use super::super::function::{Function, Undecodable, encode};
 use super::super::server::ForkServer;
 use super::super::wire::Wire;
 use super::job::{Job, JobError, Outcome, Place};
-use super::worker::{Done, Order};
+use super::worker::{Order, Results};
 use crate::net::UnixStream;
 use crate::pool::Group;
 use crate::sync::Queue;
 use crate::sys::fork::Generation;
+use crate::sys::shared_log::Reader;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_bytes::Bytes;
@@ -27,7 +28,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::Shutdown;
 use std::os::unix::net;
 use std::process::ExitStatus;
 use std::rc::Rc;
@@ -351,7 +351,7 @@ impl fmt::Debug for ProcessPool {
 struct Worker<'a> {
     shared: &'a Shared,
     process: Rc<Process>,
-    wire: Wire,
+    results: Results,
 }
 
 impl Shared {
@@ -379,9 +379,8 @@ impl Shared {
                 }
             }
         }
-        if let Ok(Worker { process, wire, .. }) = &worker {
-            // It ends by that, also if a child of this process has a copy of the socket.
-            let _ = wire.stream().shutdown(Shutdown::Both);
+        if let Ok(Worker { process, results, .. }) = &worker {
+            results.end();
             let _ = process.join();
         }
     }
@@ -392,9 +391,11 @@ impl Shared {
             return Err(io::Error::other("the pool is terminated"));
         }
         let (here, there) = net::UnixStream::pair()?;
-        let process = Rc::new(self.server.spawn_worker(there)?);
+        let (log, file) = Reader::new()?;
+        let process = Rc::new(self.server.spawn_worker(there, file)?);
         self.workers.borrow_mut().push(Rc::clone(&process));
-        let worker = Worker { shared: self, process, wire: Wire::new(UnixStream::from_std(here)?) };
+        let results = Results::new(Wire::new(UnixStream::from_std(here)?), log);
+        let worker = Worker { shared: self, process, results };
         if self.is_terminated.get() {
             // Meanwhile.
             worker.process.kill()?;
@@ -416,26 +417,20 @@ impl Worker<'_> {
     /// of the first that is left.
     fn run(&mut self, errand: &mut Errand) -> Result<(), io::Result<ExitStatus>> {
         let arguments = errand.calls.iter().map(|(argument, _)| Bytes::new(argument)).collect();
-        let mut sent = self.wire.send(&Order::<&Bytes> { function: errand.function, arguments });
-        while sent.is_ok() && !errand.calls.is_empty() {
-            match self.wire.receive::<Done>() {
-                Ok(Some(done)) => {
-                    if let Some((_, place)) = errand.calls.pop_front() {
-                        place.done(done);
-                    }
+        let order = Order { function: errand.function, arguments };
+        let mut result = self.results.order(&order);
+        while result.is_ok() && !errand.calls.is_empty() {
+            result = self.results.next().map(|done| {
+                if let Some((_, place)) = errand.calls.pop_front() {
+                    place.done(done);
                 }
-                Ok(None) => sent = Err(io::ErrorKind::UnexpectedEof.into()),
-                Err(error) => sent = Err(error),
-            }
+            });
         }
-        match sent {
-            Ok(()) => Ok(()),
-            Err(_) => {
-                // It may be alive and have said something that is not understood.
-                let _ = self.process.kill();
-                Err(self.process.join())
-            }
-        }
+        result.map_err(|_| {
+            // It may be alive and have said something that is not understood.
+            let _ = self.process.kill();
+            self.process.join()
+        })
     }
 }
 
