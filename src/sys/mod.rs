@@ -9,6 +9,10 @@ pub(crate) mod exit;
 pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod library;
+#[cfg(feature = "process")]
+pub(crate) mod lineage;
+#[cfg(feature = "process")]
+pub(crate) mod living;
 pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod panic_count;
@@ -17,6 +21,10 @@ pub(crate) mod process;
 pub(crate) mod question;
 #[cfg(feature = "sanitizer")]
 pub(crate) mod sanitizer;
+#[cfg(feature = "process")]
+pub(crate) mod shared_cell;
+#[cfg(feature = "process")]
+pub(crate) mod shared_memory;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod stderr;
