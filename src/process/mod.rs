@@ -3,7 +3,12 @@
 //! - [`Command`] (`command.rs`) says what program is to be run, and runs it, with std's names; [`Child`]
 //!   (`child.rs`) is what runs: its pipes, its end, signals to it;
 //! - [`Process`] (`fork.rs`) is a copy of this process that runs a closure, with the names of Python's
-//!   `multiprocessing`; `exit_code.rs` is what it ends with.
+//!   `multiprocessing`; `exit_code.rs` is what it ends with;
+//! - with the feature `process`, a `ForkServer` (`server.rs`, `served.rs`) is one that makes others, for
+//!   programs with threads: functions go there by name (`function.rs`), values by `postcard` (`wire.rs`);
+//! - a `ProcessPool` (`pool/`) has processes make calls;
+//! - a `SharedArray` (`shared_array.rs`) is memory that forked processes share, with a lock that outlives
+//!   whoever is killed with it; `shared_lock.rs` is how it is waited for.
 //!
 //! `ended.rs` is how the end of either is waited for: by a descriptor that the kernel makes readable,
 //! registered with the hub as any other. So no handler of `SIGCHLD` is needed, none is disturbed, and those
@@ -23,6 +28,10 @@ mod served;
 #[cfg(feature = "process")]
 mod server;
 #[cfg(feature = "process")]
+mod shared_array;
+#[cfg(feature = "process")]
+mod shared_lock;
+#[cfg(feature = "process")]
 mod wire;
 
 pub use child::Child;
@@ -33,4 +42,6 @@ pub use fork::{Builder, ForkError, Process};
 pub use pool::{Job, JobError, NotClosed, ProcessPool};
 #[cfg(feature = "process")]
 pub use server::ForkServer;
+#[cfg(feature = "process")]
+pub use shared_array::{SharedArray, SharedCell, SharedGuard};
 pub use std::process::{ExitStatus, Output, Stdio};

@@ -17,7 +17,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::thread;
 use std::time::Duration;
 
@@ -48,14 +49,41 @@ pub(crate) fn around_fork(hook: Hook) {
 /// How many forks lie between the first process and this one.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
-/// The process that something was made in.
+/// Whether forks that others make, by libc's `fork`, are counted as well.
+static ARE_COUNTED: AtomicBool = AtomicBool::new(false);
+
+/// The process that something was made in, told apart from all that it descends from and all that descend
+/// from it. Not by its number, which another has later, and which takes a system call to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Generation(u32);
 
 impl Generation {
     /// This one.
+    #[inline]
     pub(crate) fn current() -> Self {
+        if !ARE_COUNTED.load(Acquire) {
+            count_forks();
+        }
         Generation(GENERATION.load(Relaxed))
+    }
+
+    #[cfg(feature = "process")]
+    pub(crate) fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+/// Has forks counted from now on. If there is no memory for that, those of others are not.
+#[cold]
+fn count_forks() {
+    extern "C" fn in_child() {
+        GENERATION.fetch_add(1, Relaxed);
+    }
+    // Two threads may both register it, and a fork then counts twice, which is as good. A lock could be held
+    // by a thread that there is no more in the child.
+    // SAFETY: a function that is always there, and may be called in a child of a process with threads.
+    if unsafe { libc::pthread_atfork(None, None, Some(in_child)) } == 0 {
+        ARE_COUNTED.store(true, Release);
     }
 }
 
@@ -91,7 +119,9 @@ fn fork_now() -> io::Result<Side> {
         0 => {
             companions.clear();
             process::forget_children();
-            GENERATION.fetch_add(1, Relaxed);
+            if !ARE_COUNTED.load(Acquire) {
+                GENERATION.fetch_add(1, Relaxed);
+            }
             Ok(Side::Child)
         }
         pid => Ok(Side::Parent(pid as u32)),

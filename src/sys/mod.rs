@@ -10,6 +10,8 @@ pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod library;
+#[cfg(feature = "process")]
+pub(crate) mod living;
 pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod panic_count;
@@ -21,7 +23,11 @@ pub(crate) mod question;
 #[cfg(feature = "sanitizer")]
 pub(crate) mod sanitizer;
 #[cfg(feature = "process")]
+pub(crate) mod shared_cell;
+#[cfg(feature = "process")]
 pub(crate) mod shared_log;
+#[cfg(feature = "process")]
+pub(crate) mod shared_memory;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod stderr;

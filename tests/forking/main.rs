@@ -9,6 +9,10 @@ mod inherited;
 mod patched;
 #[cfg(feature = "process")]
 mod pools;
+#[cfg(feature = "process")]
+mod shared_array;
+#[cfg(feature = "process")]
+mod support;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::env;
@@ -35,6 +39,8 @@ fn all() -> impl Iterator<Item = Test> {
         fork_server::TESTS,
         #[cfg(feature = "process")]
         pools::TESTS,
+        #[cfg(feature = "process")]
+        shared_array::TESTS,
     ];
     all.into_iter().flatten().copied()
 }
@@ -51,10 +57,13 @@ fn all_patched() -> impl Iterator<Item = Test> {
 /// Names the test that this process is for.
 const ALONE: &str = "SWITCHGRASS_ALONE";
 
+/// A test that hangs is ended after so many seconds.
+const LIMIT: u32 = 60;
+
 fn main() -> ExitCode {
     if let Ok(wanted) = env::var(ALONE) {
         // SAFETY: no preconditions. A test that hangs is ended by SIGALRM.
-        unsafe { libc::alarm(60) };
+        unsafe { libc::alarm(LIMIT) };
         #[cfg(feature = "monkey")]
         if env::var_os("SWITCHGRASS_PATCHED").is_some() {
             switchgrass::monkey::patch_all();
