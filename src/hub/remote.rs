@@ -77,6 +77,11 @@ impl RemoteHub {
         with(|hub| RemoteHub { inbox: Arc::clone(&hub.inbox), _outside: Arc::clone(&hub.outside) })
     }
 
+    /// Has the hub look around soon: what was done before this, it will see then.
+    pub(crate) fn nudge(&self) {
+        self.inbox.nudge();
+    }
+
     /// Has `f` run in the hub's greenlet. It must not wait.
     pub(crate) fn call(&self, f: impl FnOnce() + Send + 'static) {
         self.inbox.push(Message::Call(Box::new(f)));
