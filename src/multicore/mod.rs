@@ -37,10 +37,14 @@ mod crew;
 mod hubs;
 mod idle;
 mod join;
+mod listeners;
 mod roster;
 mod run_queue;
+mod servers;
 mod worker;
 
 pub use builder::Builder;
 pub use hubs::{Closed, Hubs};
 pub use join::JoinHandle;
+pub use listeners::HandOver;
+pub use servers::StreamServers;

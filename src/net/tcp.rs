@@ -4,7 +4,7 @@
 use super::addr::{ToSocketAddrs, each};
 use super::socket::{Socket, as_std, common, halves, limits, stream};
 use crate::hub::Deadline;
-use crate::sys::socket::begin_to_connect;
+use crate::sys::socket::{begin_to_connect, listen_beside_others};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{self, Shutdown, SocketAddr};
 use std::rc::Rc;
@@ -164,6 +164,35 @@ impl TcpListener {
     /// Switches if a name has to be looked up.
     pub fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
         each(address, |address| Self::from_std(net::TcpListener::bind(address)?))
+    }
+
+    /// As [`TcpListener::bind`], beside others that are made by this (`SO_REUSEPORT`): the kernel spreads
+    /// connections over all that listen at the same address, of this process and of others of the same user.
+    ///
+    /// Each connection is one's from the beginning: those that wait to be accepted when its listener is closed are
+    /// reset, whoever else listens. [`StreamServers`](crate::multicore::StreamServers) is a server of this kind.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use switchgrass::net::TcpListener;
+    ///
+    /// let one = TcpListener::bind_reuse_port("127.0.0.1:0")?;
+    /// let other = TcpListener::bind_reuse_port(one.local_addr()?)?;
+    /// assert_eq!(one.local_addr()?, other.local_addr()?);
+    /// assert!(TcpListener::bind(one.local_addr()?).is_err(), "this one has not asked for it");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`TcpListener::bind`]; if somebody listens there who has not asked for the same.
+    ///
+    /// # Switching
+    ///
+    /// As [`TcpListener::bind`].
+    pub fn bind_reuse_port(address: impl ToSocketAddrs) -> io::Result<Self> {
+        each(address, |address| Self::from_std(listen_beside_others(address)?.into()))
     }
 
     /// Waits for a connection.

@@ -1,4 +1,4 @@
-//! Connections that are begun and not waited for, and descriptors that are emptied.
+//! Connections that are begun and not waited for, listeners that share a port, and descriptors that are emptied.
 
 use std::io;
 use std::mem;
@@ -23,6 +23,32 @@ pub(crate) fn begin_to_connect(address: &SocketAddr) -> io::Result<OwnedFd> {
         }
     }
     Ok(socket)
+}
+
+/// Makes a stream socket that does not block, and listens with it at `address`, where others may listen that
+/// are made so as well.
+pub(crate) fn listen_beside_others(address: &SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let socket = stream_socket(family)?;
+    let fd = socket.as_raw_fd();
+    // The first lets it listen where connections of before are still being forgotten.
+    for option in [libc::SO_REUSEADDR, libc::SO_REUSEPORT] {
+        let on: libc::c_int = 1;
+        let size = size_of_val(&on) as libc::socklen_t;
+        let place = (&raw const on).cast();
+        // SAFETY: a value of the size that is said.
+        check(unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, place, size) })?;
+    }
+    let (storage, length) = to_c(address);
+    // SAFETY: an address of the length that is said.
+    check(unsafe { libc::bind(fd, (&raw const storage).cast(), length) })?;
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::listen(fd, libc::SOMAXCONN) })?;
+    Ok(socket)
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Makes a stream socket that does not block, and connects it to the one at `address`.

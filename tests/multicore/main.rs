@@ -5,6 +5,7 @@ mod ending;
 mod joining;
 mod killing;
 mod pinning;
+mod servers;
 mod spawning;
 mod stress;
 #[expect(dead_code, reason = "what is there for one thread is not needed here")]
