@@ -227,8 +227,8 @@ impl Worker {
         }
     }
 
-    /// Has the thread end, if no bodies are left and none can come.
-    fn end_if_over(&self) -> bool {
+    /// Has the thread end, though its coroutines are busy, if no bodies are left and none can come.
+    fn end_if_over(&self) {
         let is_over = self.crew.is_closed()
             && self.roster.borrow().is_empty()
             && self.member.queue.len() == 0
@@ -236,7 +236,6 @@ impl Worker {
         if is_over {
             self.over.set();
         }
-        is_over
     }
 }
 
@@ -259,14 +258,21 @@ impl Feed for Worker {
             // Main waits for something else: for destructors, at the thread's end.
             return Some(u64::MAX);
         }
-        if self.end_if_over() {
-            return None;
-        }
+        // Asked first: what is pushed before it is closed is seen below.
+        let is_closed = self.crew.is_closed();
         let (idle, index) = (&self.crew.idle, self.member.index);
         idle.enter(index);
         if self.member.queue.len() > 0 || self.take_from_others() {
             self.begin_soon();
             self.be_awake();
+            return None;
+        }
+        if is_closed && self.roster.borrow().is_empty() {
+            // Others may have bodies still, but there was none to be taken: whoever has one gets to it, or calls.
+            self.be_awake();
+            if self.member.queue.len() == 0 {
+                self.over.set();
+            }
             return None;
         }
         let patience = self.patience.get();
