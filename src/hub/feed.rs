@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
-//! Where a hub finds work that is not its own yet: it asks there when it looks for events, and before and after
-//! it sleeps.
+//! Where a hub finds work that is not its own yet: it asks there when it looks for events, and before and
+//! after it sleeps.
 
 use super::here::with;
 use super::state::Hub;

@@ -9,8 +9,8 @@
 //!      └─────────────────────────────► ENDING ───────────────────────────────────────┘
 //! ```
 //!
-//! The changes are made under a lock, so there is one who takes the body out: to run it, or to drop it. A kill of
-//! one that has begun is sent to its hub, where it finds it still there or not.
+//! The changes are made under a lock, so there is one who takes the body out: to run it, or to drop it. A
+//! kill of one that has begun is sent to its hub, where it finds it still there or not.
 
 use super::crew::Member;
 use super::worker;

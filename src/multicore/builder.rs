@@ -53,8 +53,9 @@ impl Builder {
         self
     }
 
-    /// Whether each thread stays on a processor of its own: of those that the calling thread may run on, in order,
-    /// and from the first again if there are more threads. By default they may all run on all of these.
+    /// Whether each thread stays on a processor of its own: of those that the calling thread may run on, in
+    /// order, and from the first again if there are more threads. By default they may all run on all of
+    /// these.
     pub fn pin(mut self, pin: bool) -> Self {
         self.pin = pin;
         self
@@ -70,8 +71,8 @@ impl Builder {
         self
     }
 
-    /// The size in bytes of the stacks that bodies run on, from [`stack::MIN_SIZE`](crate::stack::MIN_SIZE) to
-    /// [`stack::MAX_SIZE`](crate::stack::MAX_SIZE).
+    /// The size in bytes of the stacks that bodies run on, from [`stack::MIN_SIZE`](crate::stack::MIN_SIZE)
+    /// to [`stack::MAX_SIZE`](crate::stack::MAX_SIZE).
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
@@ -81,8 +82,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// If the operating system makes no thread, or does not let one stay on its processor, which is said; if the
-    /// size of stacks is out of range. Those that were started end.
+    /// If the operating system makes no thread, or does not let one stay on its processor, which is said; if
+    /// the size of stacks is out of range. Those that were started end.
     ///
     /// # Panics
     ///

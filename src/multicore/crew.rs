@@ -135,7 +135,8 @@ impl Crew {
         true
     }
 
-    /// So many bodies may be waiting for a hub that does something else. One may be begun at once all the same.
+    /// So many bodies may be waiting for a hub that does something else. One may be begun at once all the
+    /// same.
     pub(super) fn call_for_help(&self, movable: usize) {
         if movable > 0
             && let Some(idle) = self.idle.call_for_help(movable > 1)

@@ -115,12 +115,12 @@ impl Hubs {
         worker::index_in(self.crew())
     }
 
-    /// Has `body` run in a coroutine on one of the hubs: on that of the calling thread, if it is one of them, or
-    /// otherwise on one that is idle, or on one after the other. As long as it has not begun, another hub that is
-    /// idle may take it. Once it has, it stays.
+    /// Has `body` run in a coroutine on one of the hubs: on that of the calling thread, if it is one of them,
+    /// or otherwise on one that is idle, or on one after the other. As long as it has not begun, another hub
+    /// that is idle may take it. Once it has, it stays.
     ///
-    /// It begins after those that were spawned on that hub before it. If it panics, that is in the handle, and is
-    /// said on standard error.
+    /// It begins after those that were spawned on that hub before it. If it panics, that is in the handle,
+    /// and is said on standard error.
     ///
     /// # Examples
     ///
@@ -298,16 +298,17 @@ impl Hubs {
         }
     }
 
-    /// Takes no more bodies, and waits until those that there are, begun or not, have ended, for at most `limit`
-    /// (`None`: for ever). What is left then is killed, and its clean-up waited for: one that neither ends nor
-    /// waits for anything is waited for all the same. Whether nothing had to be killed.
+    /// Takes no more bodies, and waits until those that there are, begun or not, have ended, for at most
+    /// `limit` (`None`: for ever). What is left then is killed, and its clean-up waited for: one that neither
+    /// ends nor waits for anything is waited for all the same. Whether nothing had to be killed.
     ///
-    /// The threads have ended then. What bodies have spawned by [`spawn`](crate::spawn), and nobody has joined,
-    /// was ended with its thread.
+    /// The threads have ended then. What bodies have spawned by [`spawn`](crate::spawn), and nobody has
+    /// joined, was ended with its thread.
     ///
     /// # Panics
     ///
-    /// On one of the hubs, which would wait for itself. With what is raised in the current coroutine meanwhile.
+    /// On one of the hubs, which would wait for itself. With what is raised in the current coroutine
+    /// meanwhile.
     ///
     /// # Switching
     ///

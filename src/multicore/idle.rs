@@ -10,14 +10,15 @@
 //!     └── the one that sleeps so short looks ──┴────── the one that was woken ───┘
 //! ```
 //!
-//! Whoever pushes a body does that first, and then looks here. Whoever looks for bodies makes it NOBODY first, and
-//! then looks; who is going to sleep says so first, and then looks. With a fence between the two steps on either
-//! side, one of both sees what the other has done: so no body waits beside a hub that sleeps, and while somebody is
-//! on his way nobody else is woken. (A model of this is checked by loom: `RUSTFLAGS="--cfg loom" cargo test --lib
-//! --release idle`.)
+//! Whoever pushes a body does that first, and then looks here. Whoever looks for bodies makes it NOBODY
+//! first, and then looks; who is going to sleep says so first, and then looks. With a fence between the two
+//! steps on either side, one of both sees what the other has done: so no body waits beside a hub that sleeps,
+//! and while somebody is on his way nobody else is woken. (A model of this is checked by loom:
+//! `RUSTFLAGS="--cfg loom" cargo test --lib --release idle`.)
 //!
-//! SOON spares the wake-up where it is likely that the hub gets to the body itself at once, as when a coroutine
-//! spawns one and joins it, again and again: an idle hub that looks each millisecond is enough then.
+//! SOON spares the wake-up where it is likely that the hub gets to the body itself at once, as when a
+//! coroutine spawns one and joins it, again and again: an idle hub that looks each millisecond is enough
+//! then.
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
@@ -52,8 +53,8 @@ impl Idle {
         fence(SeqCst);
     }
 
-    /// A hub does not sleep. Whether it has been entered until now: otherwise somebody has taken it out, to wake it,
-    /// and relies on it to look.
+    /// A hub does not sleep. Whether it has been entered until now: otherwise somebody has taken it out, to
+    /// wake it, and relies on it to look.
     pub(super) fn leave(&self, hub: usize) -> bool {
         let bit = 1 << (hub % WORD);
         let word = &self.asleep[hub / WORD];
@@ -81,8 +82,8 @@ impl Idle {
         None
     }
 
-    /// To be called after a body was pushed that its hub may not get to: returns one to be woken, that it may look,
-    /// unless somebody will anyway. If it is not urgent, it is enough if that is within a millisecond.
+    /// To be called after a body was pushed that its hub may not get to: returns one to be woken, that it may
+    /// look, unless somebody will anyway. If it is not urgent, it is enough if that is within a millisecond.
     pub(super) fn call_for_help(&self, is_urgent: bool) -> Option<usize> {
         fence(SeqCst);
         while !self.is_empty() {
@@ -96,7 +97,8 @@ impl Idle {
             if let Some(hub) = self.claim() {
                 return Some(hub);
             }
-            // All were faster. Somebody may have relied on us meanwhile, and one have gone to sleep: so once more.
+            // All were faster. Somebody may have relied on us meanwhile, and one have gone to sleep: so once
+            // more.
             self.lookout.store(NOBODY, Release);
             fence(SeqCst);
         }
@@ -204,8 +206,8 @@ mod model {
         }
     }
 
-    /// Whatever the interleaving, an idle hub gets what others push, and does not sleep for ever beside it: loom
-    /// would say so.
+    /// Whatever the interleaving, an idle hub gets what others push, and does not sleep for ever beside it:
+    /// loom would say so.
     fn check(pushers: usize, patience: usize) {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(3);

@@ -8,10 +8,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Waits for what a body returns that was spawned on [`Hubs`](super::Hubs), or ends it: from whichever thread.
+/// Waits for what a body returns that was spawned on [`Hubs`](super::Hubs), or ends it: from whichever
+/// thread.
 ///
-/// Dropping it has no effect on the body. [`select`](crate::sync::select()) waits for it as well; it is ready when
-/// the body has ended.
+/// Dropping it has no effect on the body. [`select`](crate::sync::select()) waits for it as well; it is ready
+/// when the body has ended.
 ///
 /// # Examples
 ///
@@ -57,8 +58,8 @@ impl<T> JoinHandle<T> {
         self.body.take()
     }
 
-    /// As [`JoinHandle::join`], for at most `limit`. `None` if it has not ended by then; once it has, the result
-    /// is there once, and then [`JoinError::Taken`].
+    /// As [`JoinHandle::join`], for at most `limit`. `None` if it has not ended by then; once it has, the
+    /// result is there once, and then [`JoinError::Taken`].
     ///
     /// # Examples
     ///
@@ -101,10 +102,10 @@ impl<T> JoinHandle<T> {
         self.body.done().is_set()
     }
 
-    /// Ends the body by [`JoinError::Killed`]. One that has not begun never does, and is dropped here; in one that
-    /// has, a [`GreenletExit`](crate::GreenletExit) is raised on its own hub, as by
-    /// [`Coroutine::kill`](crate::Coroutine::kill), where it waits. One that has ended stays so, and may have been
-    /// faster. To wait for its end, join it.
+    /// Ends the body by [`JoinError::Killed`]. One that has not begun never does, and is dropped here; in one
+    /// that has, a [`GreenletExit`](crate::GreenletExit) is raised on its own hub, as by
+    /// [`Coroutine::kill`](crate::Coroutine::kill), where it waits. One that has ended stays so, and may have
+    /// been faster. To wait for its end, join it.
     ///
     /// # Examples
     ///
@@ -121,7 +122,8 @@ impl<T> JoinHandle<T> {
     ///
     /// # Panics
     ///
-    /// With the `GreenletExit`, in the body itself. With what the destructor panics of one that has not begun.
+    /// With the `GreenletExit`, in the body itself. With what the destructor panics of one that has not
+    /// begun.
     ///
     /// # Switching
     ///

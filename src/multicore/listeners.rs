@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
-//! Where the hubs of a server take their connections from: of a listener of their own, or of an *inlet*, which
-//! another hub fills.
+//! Where the hubs of a server take their connections from: of a listener of their own, or of an *inlet*,
+//! which another hub fills.
 
 use crate::net::{Listen, TcpListener, TcpStream, UnixListener, UnixStream};
 use crate::sync::{Queue, Shared};
@@ -10,8 +10,8 @@ use std::os::unix;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What can be listened with on one hub for all: listeners whose connections go from thread to thread, as std has
-/// them.
+/// What can be listened with on one hub for all: listeners whose connections go from thread to thread, as std
+/// has them.
 ///
 /// There are [`TcpListener`] and [`UnixListener`], and there will be no others.
 pub trait HandOver: Listen<Address: Send + Sync> + portable::Portable {}
@@ -73,7 +73,8 @@ type Handed<L> = (<L as portable::Portable>::Connection, <L as Listen>::Address)
 /// Connections on their way to a hub.
 pub(super) type Way<L> = Arc<Queue<Handed<L>, Shared>>;
 
-/// So many are under way to a hub, at most. Beyond that they go to the next, or wait where the kernel keeps them.
+/// So many are under way to a hub, at most. Beyond that they go to the next, or wait where the kernel keeps
+/// them.
 const UNDER_WAY: usize = 16;
 
 /// After so long it is asked again who has room.

@@ -1,11 +1,11 @@
 #![forbid(unsafe_code)]
 //! Many hubs: a thread each, and bodies that are spawned on them from anywhere.
 //!
-//! A greenlet never leaves its thread, nor does a coroutine. What can move is a *body* that has not begun, for
-//! that is a closure and no more: [`Hubs::spawn`] puts it into the queue of one hub, and if that does not get to it
-//! and another hub is idle, the other takes it. Whatever a body spawns by [`spawn`](crate::spawn), makes, or
-//! connects to, belongs to the hub that it has begun on; between hubs there are the `shared` types of
-//! [`sync`](crate::sync).
+//! A greenlet never leaves its thread, nor does a coroutine. What can move is a *body* that has not begun,
+//! for that is a closure and no more: [`Hubs::spawn`] puts it into the queue of one hub, and if that does not
+//! get to it and another hub is idle, the other takes it. Whatever a body spawns by [`spawn`](crate::spawn),
+//! makes, or connects to, belongs to the hub that it has begun on; between hubs there are the `shared` types
+//! of [`sync`](crate::sync).
 //!
 //! ```
 //! use std::sync::Arc;

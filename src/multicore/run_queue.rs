@@ -1,9 +1,9 @@
 #![forbid(unsafe_code)]
 //! The bodies of a hub that have not begun.
 //!
-//! Its owner and whoever takes bodies from it begin with the oldest: who came first begins first, whoever has it
-//! run. (To take the newest from the other end is the custom where the two ends have a lock each, or none. Here
-//! there is one, and no end is cheaper.)
+//! Its owner and whoever takes bodies from it begin with the oldest: who came first begins first, whoever has
+//! it run. (To take the newest from the other end is the custom where the two ends have a lock each, or none.
+//! Here there is one, and no end is cheaper.)
 
 use super::body::Body;
 use crate::sys::lock::Lock;

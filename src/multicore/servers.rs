@@ -11,15 +11,16 @@
 //!                                  └────────────────────────────────────────┘
 //! ```
 //!
-//! On each hub a body stays for as long as the server lives, keeps what belongs to that hub, and does what it is
-//! told. The acceptor is one more; when it has ended, and all that it has taken is on its way, it passes the end on.
+//! On each hub a body stays for as long as the server lives, keeps what belongs to that hub, and does what it
+//! is told. The acceptor is one more; when it has ended, and all that it has taken is on its way, it passes
+//! the end on.
 
 use super::hubs::Hubs;
 use super::listeners::{HandOver, Inlet, hand_over, way};
+use crate::coroutine::{spawn, yield_now};
 use crate::net::{Listen, SocketAddr, StreamServer, TcpListener, ToSocketAddrs};
 use crate::sync::{Event, Queue, Shared, select};
 use crate::sys::lock::Lock;
-use crate::{spawn, yield_now};
 use std::cell::Cell;
 use std::fmt;
 use std::io;
@@ -28,16 +29,17 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
-/// Takes connections on all of several hubs, and runs a handler for each in a coroutine of the hub that it has come
-/// to. As [`StreamServer`] is of one thread.
+/// Takes connections on all of several hubs, and runs a handler for each in a coroutine of the hub that it
+/// has come to. As [`StreamServer`] is of one thread.
 ///
-/// Either each hub listens for itself at the same address ([`StreamServers::bind`]): then the kernel decides who
-/// gets a connection, nobody is in between, and who comes to a hub that is held up waits for it. Or one hub accepts
-/// for all and hands over in turn ([`StreamServers::hand_over`]): for whatever can be listened with, at the cost of
-/// a message a connection, and one that is handed to a hub that is held up does not move either.
+/// Either each hub listens for itself at the same address ([`StreamServers::bind`]): then the kernel decides
+/// who gets a connection, nobody is in between, and who comes to a hub that is held up waits for it. Or one
+/// hub accepts for all and hands over in turn ([`StreamServers::hand_over`]): for whatever can be listened
+/// with, at the cost of a message a connection, and one that is handed to a hub that is held up does not move
+/// either.
 ///
-/// Dropped, it takes no more connections, and those that there are go on to their end. The same happens when the
-/// hubs are shut down.
+/// Dropped, it takes no more connections, and those that there are go on to their end. The same happens when
+/// the hubs are shut down.
 ///
 /// # Examples
 ///
@@ -265,8 +267,8 @@ impl StreamServers<SocketAddr> {
         Self::bind_with_room(hubs, address, None, handler)
     }
 
-    /// As [`StreamServers::bind`], for so many connections at a time on each hub: while a hub has as many, it takes
-    /// no further one, and those wait where the kernel keeps them.
+    /// As [`StreamServers::bind`], for so many connections at a time on each hub: while a hub has as many, it
+    /// takes no further one, and those wait where the kernel keeps them.
     ///
     /// # Errors
     ///
@@ -320,8 +322,8 @@ impl StreamServers<SocketAddr> {
 }
 
 impl<A: Send + Sync + 'static> StreamServers<A> {
-    /// A server of which the first hub accepts for all, once it is started, and hands connections over in turn: to
-    /// itself, to the second, and so on. `handler` is called with each where it has come to.
+    /// A server of which the first hub accepts for all, once it is started, and hands connections over in
+    /// turn: to itself, to the second, and so on. `handler` is called with each where it has come to.
     ///
     /// # Examples
     ///
@@ -369,8 +371,8 @@ impl<A: Send + Sync + 'static> StreamServers<A> {
         Self::hand_over_with_room(hubs, listener, None, handler)
     }
 
-    /// As [`StreamServers::hand_over`], for so many connections at a time on each hub: one that has as many is
-    /// passed over. Beyond that some wait between the hubs, and the others where the kernel keeps them.
+    /// As [`StreamServers::hand_over`], for so many connections at a time on each hub: one that has as many
+    /// is passed over. Beyond that some wait between the hubs, and the others where the kernel keeps them.
     ///
     /// # Errors
     ///
@@ -447,9 +449,9 @@ impl<A> StreamServers<A> {
         self.control.servers.iter().for_each(|server| server.tell(Command::Start));
     }
 
-    /// Takes no connections for now: who connects waits where the kernel keeps them. Those that there are go on, and
-    /// so does [`StreamServers::serve_forever`]. [`StreamServers::start`] goes on with it. (Each hub does so when
-    /// it comes to it.)
+    /// Takes no connections for now: who connects waits where the kernel keeps them. Those that there are go
+    /// on, and so does [`StreamServers::serve_forever`]. [`StreamServers::start`] goes on with it. (Each hub
+    /// does so when it comes to it.)
     ///
     /// # Switching
     ///
@@ -484,8 +486,8 @@ impl<A> StreamServers<A> {
         }
     }
 
-    /// Closes the listeners, and waits for the connections that there are, for at most `limit` (`None`: for ever).
-    /// What is left then is killed, and its clean-up waited for. Whether nothing had to be killed.
+    /// Closes the listeners, and waits for the connections that there are, for at most `limit` (`None`: for
+    /// ever). What is left then is killed, and its clean-up waited for. Whether nothing had to be killed.
     ///
     /// # Panics
     ///

@@ -2,9 +2,10 @@
 //! What a hub of a crew does on its thread: begins bodies, and looks for them.
 //!
 //! Bodies are begun by a call in the hub (the *starter*), which takes its turn among the coroutines: it makes
-//! coroutines of the oldest bodies, and if there are more, goes to the end of the queue again, behind those. So a
-//! hub whose coroutines are always ready begins bodies all the same, and what has not begun can still be taken by
-//! others. How many at a time depends on how quickly they are through: one that computes keeps few waiting.
+//! coroutines of the oldest bodies, and if there are more, goes to the end of the queue again, behind those.
+//! So a hub whose coroutines are always ready begins bodies all the same, and what has not begun can still be
+//! taken by others. How many at a time depends on how quickly they are through: one that computes keeps few
+//! waiting.
 
 use super::body::Body;
 use super::crew::{Crew, Member};
@@ -214,8 +215,8 @@ impl Worker {
         state
     }
 
-    /// It has been idle, and is not any more. Others may rely on it to look: because it was to sleep for a short
-    /// while only, or because they have woken it, be it that it has not slept at all.
+    /// It has been idle, and is not any more. Others may rely on it to look: because it was to sleep for a
+    /// short while only, or because they have woken it, be it that it has not slept at all.
     fn be_awake(&self) {
         let was_claimed = !self.crew.idle.leave(self.member.index);
         if was_claimed {
@@ -268,7 +269,8 @@ impl Feed for Worker {
             return None;
         }
         if is_closed && self.roster.borrow().is_empty() {
-            // Others may have bodies still, but there was none to be taken: whoever has one gets to it, or calls.
+            // Others may have bodies still, but there was none to be taken: whoever has one gets to it, or
+            // calls.
             self.be_awake();
             if self.member.queue.len() == 0 {
                 self.over.set();

@@ -169,8 +169,9 @@ impl TcpListener {
     /// As [`TcpListener::bind`], beside others that are made by this (`SO_REUSEPORT`): the kernel spreads
     /// connections over all that listen at the same address, of this process and of others of the same user.
     ///
-    /// Each connection is one's from the beginning: those that wait to be accepted when its listener is closed are
-    /// reset, whoever else listens. [`StreamServers`](crate::multicore::StreamServers) is a server of this kind.
+    /// Each connection is one's from the beginning: those that wait to be accepted when its listener is
+    /// closed are reset, whoever else listens. [`StreamServers`](crate::multicore::StreamServers) is a server
+    /// of this kind.
     ///
     /// # Examples
     ///

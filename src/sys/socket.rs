@@ -1,4 +1,5 @@
-//! Connections that are begun and not waited for, listeners that share a port, and descriptors that are emptied.
+//! Connections that are begun and not waited for, listeners that share a port, and descriptors that are
+//! emptied.
 
 use std::io;
 use std::mem;
