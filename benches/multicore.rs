@@ -11,7 +11,7 @@ use std::hint::{black_box, spin_loop};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
-use switchgrass::multicore::Hubs;
+use switchgrass::multicore::{self, Hubs};
 use switchgrass::sync::Queue;
 use tokio::runtime::{Builder, Runtime};
 
@@ -22,8 +22,12 @@ const BATCH: u64 = 1_000;
 /// So long a body computes that does.
 const WORK: Duration = Duration::from_micros(10);
 
-fn hubs() -> Hubs {
-    Hubs::new(HUBS).expect("threads can be made")
+/// Those of one kind each: that sleep when they have nothing to do, and that look for a while first.
+const KINDS: [(&str, Duration); 2] =
+    [("switchgrass", Duration::ZERO), ("switchgrass_spinning", Duration::from_micros(50))];
+
+fn hubs(spin: Duration) -> Hubs {
+    multicore::Builder::new().threads(HUBS).spin(spin).start().expect("threads can be made")
 }
 
 fn tokio_runtime() -> Runtime {
@@ -58,23 +62,25 @@ fn compute() {
 /// One message is one iteration.
 fn one_way(c: &mut Criterion) {
     let mut group = c.benchmark_group("one_way");
-    let hubs = hubs();
-    group.bench_function("switchgrass", |bencher| {
-        bencher.iter_custom(|messages| {
-            let also = hubs.clone();
-            on_a_hub(&hubs, move || {
-                let queue = Arc::new(Queue::shared_bounded(ROOM));
-                let sender = Arc::clone(&queue);
-                let start = Instant::now();
-                let putting = also.spawn_on(1, move || {
-                    (0..messages).for_each(|n| sender.put(n).unwrap());
-                });
-                (0..messages).for_each(|n| assert_eq!(queue.get(), Ok(n)));
-                putting.join().unwrap();
-                start.elapsed()
-            })
+    for (name, spin) in KINDS {
+        let hubs = hubs(spin);
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|messages| {
+                let also = hubs.clone();
+                on_a_hub(&hubs, move || {
+                    let queue = Arc::new(Queue::shared_bounded(ROOM));
+                    let sender = Arc::clone(&queue);
+                    let start = Instant::now();
+                    let putting = also.spawn_on(1, move || {
+                        (0..messages).for_each(|n| sender.put(n).unwrap());
+                    });
+                    (0..messages).for_each(|n| assert_eq!(queue.get(), Ok(n)));
+                    putting.join().unwrap();
+                    start.elapsed()
+                })
+            });
         });
-    });
+    }
     let runtime = tokio_runtime();
     group.bench_function("tokio", |bencher| {
         bencher.iter_custom(|messages| {
@@ -110,30 +116,32 @@ fn one_way(c: &mut Criterion) {
 /// One message is one iteration: two are a round.
 fn ping_pong(c: &mut Criterion) {
     let mut group = c.benchmark_group("ping_pong");
-    let hubs = hubs();
-    group.bench_function("switchgrass", |bencher| {
-        bencher.iter_custom(|iterations| {
-            let rounds = iterations.div_ceil(2);
-            let also = hubs.clone();
-            let elapsed = on_a_hub(&hubs, move || {
-                let (ping, pong) =
-                    (Arc::new(Queue::shared_bounded(1)), Arc::new(Queue::shared_bounded(1)));
-                let (its_ping, its_pong) = (Arc::clone(&ping), Arc::clone(&pong));
-                let other = also.spawn_on(1, move || {
-                    (0..rounds).for_each(|_| its_pong.put(its_ping.get().unwrap()).unwrap());
+    for (name, spin) in KINDS {
+        let hubs = hubs(spin);
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|iterations| {
+                let rounds = iterations.div_ceil(2);
+                let also = hubs.clone();
+                let elapsed = on_a_hub(&hubs, move || {
+                    let (ping, pong) =
+                        (Arc::new(Queue::shared_bounded(1)), Arc::new(Queue::shared_bounded(1)));
+                    let (its_ping, its_pong) = (Arc::clone(&ping), Arc::clone(&pong));
+                    let other = also.spawn_on(1, move || {
+                        (0..rounds).for_each(|_| its_pong.put(its_ping.get().unwrap()).unwrap());
+                    });
+                    let start = Instant::now();
+                    for n in 0..rounds {
+                        ping.put(n).unwrap();
+                        assert_eq!(pong.get(), Ok(n));
+                    }
+                    let elapsed = start.elapsed();
+                    other.join().unwrap();
+                    elapsed
                 });
-                let start = Instant::now();
-                for n in 0..rounds {
-                    ping.put(n).unwrap();
-                    assert_eq!(pong.get(), Ok(n));
-                }
-                let elapsed = start.elapsed();
-                other.join().unwrap();
-                elapsed
+                scale(elapsed, iterations, 2 * rounds)
             });
-            scale(elapsed, iterations, 2 * rounds)
         });
-    });
+    }
     let runtime = tokio_runtime();
     group.bench_function("tokio", |bencher| {
         bencher.iter_custom(|iterations| {
@@ -181,9 +189,10 @@ fn ping_pong(c: &mut Criterion) {
 /// nothing or compute.
 fn spawn_join(c: &mut Criterion) {
     let mut group = c.benchmark_group("multicore_spawn_join");
-    let hubs = hubs();
-    for (name, there) in [("here", false), ("there", true)] {
-        group.bench_function(BenchmarkId::new("switchgrass", name), |bencher| {
+    for (kind, name, there) in [(0, "here", false), (0, "there", true), (1, "there", true)] {
+        let (kind, spin) = KINDS[kind];
+        let hubs = hubs(spin);
+        group.bench_function(BenchmarkId::new(kind, name), |bencher| {
             bencher.iter_custom(|iterations| {
                 let also = hubs.clone();
                 on_a_hub(&hubs, move || {
@@ -198,6 +207,7 @@ fn spawn_join(c: &mut Criterion) {
             });
         });
     }
+    let hubs = hubs(Duration::ZERO);
     for (name, work) in [("batch1000", false), ("working1000", true)] {
         group.bench_function(BenchmarkId::new("switchgrass", name), |bencher| {
             bencher.iter_custom(|iterations| {

@@ -11,9 +11,9 @@ pub(crate) trait Feed {
     /// Makes ready whoever is to be. Comes each time that the hub looks for events, busy or not.
     fn look(&self, is_busy: bool);
 
-    /// Nobody is ready. Makes somebody ready and returns `None`, or says for how many nanoseconds the hub may
-    /// sleep. (Longer than it would anyway it does not.)
-    fn before_sleep(&self) -> Option<u64>;
+    /// Nobody is ready, and the hub would sleep for so many nanoseconds. Makes somebody ready and returns
+    /// `None`, or says for how many it may. (Longer than it would anyway it does not.)
+    fn before_sleep(&self, limit: u64) -> Option<u64>;
 
     /// The sleep that was agreed to is over. Somebody may be ready.
     fn after_sleep(&self);
@@ -37,8 +37,9 @@ impl Hub {
     /// How long to sleep, where it would be `limit`. `None`: not at all.
     pub(super) fn ask_before_sleep(&self, limit: Option<u64>) -> Option<Option<u64>> {
         let Some(feed) = self.feed.get() else { return Some(limit) };
-        let other = feed.before_sleep()?;
-        Some(Some(limit.unwrap_or(u64::MAX).min(other)).filter(|limit| *limit != u64::MAX))
+        let limit = limit.unwrap_or(u64::MAX);
+        let other = feed.before_sleep(limit)?;
+        Some(Some(limit.min(other)).filter(|limit| *limit != u64::MAX))
     }
 
     pub(super) fn tell_of_sleep(&self) {

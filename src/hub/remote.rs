@@ -77,6 +77,11 @@ impl RemoteHub {
         with(|hub| RemoteHub { inbox: Arc::clone(&hub.inbox), _outside: Arc::clone(&hub.outside) })
     }
 
+    /// Whether something has come for the hub that it has not looked at.
+    pub(crate) fn is_called(&self) -> bool {
+        self.inbox.is_filled()
+    }
+
     /// Has the hub look around soon: what was done before this, it will see then.
     pub(crate) fn nudge(&self) {
         self.inbox.nudge();

@@ -27,6 +27,8 @@ pub(super) struct Crew {
     pub(super) idle: Idle,
     /// Of the coroutines that bodies run in.
     pub(super) stack_size: Option<usize>,
+    /// Nanoseconds: for so long a hub stays awake that has nothing to do.
+    pub(super) spin: u64,
     /// Set when all queues are closed.
     is_closed: AtomicBool,
     /// The same, for who waits for it.
@@ -72,11 +74,12 @@ impl Member {
 }
 
 impl Crew {
-    pub(super) fn new(threads: usize, stack_size: Option<usize>) -> Self {
+    pub(super) fn new(threads: usize, stack_size: Option<usize>, spin: u64) -> Self {
         Crew {
             members: (0..threads).map(|index| Arc::new(Member::new(index))).collect(),
             idle: Idle::new(threads),
             stack_size,
+            spin,
             is_closed: AtomicBool::new(false),
             closing: Event::shared(),
             is_killing: AtomicBool::new(false),

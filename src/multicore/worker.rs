@@ -16,6 +16,7 @@ use crate::hub::{self, Feed};
 use crate::sync::Event;
 use crate::sys::clock;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -205,6 +206,27 @@ impl Worker {
         has_taken
     }
 
+    /// Stays awake for a while, though for no longer than `limit`. Whether something has come.
+    fn spin(&self, limit: u64) -> bool {
+        let spin = self.crew.spin.min(limit);
+        if spin == 0 {
+            return false;
+        }
+        let start = clock::now();
+        loop {
+            // The clock is looked at less often: it takes longer than the rest.
+            for _ in 0..16 {
+                if self.member.remote().is_called() {
+                    return true;
+                }
+                spin_loop();
+            }
+            if clock::now() - start > spin {
+                return false;
+            }
+        }
+    }
+
     fn random(&self) -> u64 {
         // Marsaglia's xorshift: the state is never zero.
         let mut state = self.random.get();
@@ -254,7 +276,7 @@ impl Feed for Worker {
         }
     }
 
-    fn before_sleep(&self) -> Option<u64> {
+    fn before_sleep(&self, limit: u64) -> Option<u64> {
         if self.over.is_set() {
             // Main waits for something else: for destructors, at the thread's end.
             return Some(u64::MAX);
@@ -276,6 +298,10 @@ impl Feed for Worker {
                 self.over.set();
             }
             return None;
+        }
+        if self.spin(limit) {
+            // The sleep will be none.
+            return Some(0);
         }
         let patience = self.patience.get();
         if patience > 0 && self.crew.members.len() > 1 && idle.watch() {

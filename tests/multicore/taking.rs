@@ -3,8 +3,10 @@
 use super::support::LONG;
 use super::{Held, hubs};
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::sync::mpsc;
-use switchgrass::multicore::Hubs;
+use switchgrass::multicore::{Builder, Hubs};
+use switchgrass::net::UnixStream;
 use switchgrass::{sleep, yield_now};
 
 /// One spawns bodies on its own hub, and holds it up without having waited: others have them run.
@@ -127,4 +129,26 @@ fn one_that_has_begun_stays() {
     told.recv().unwrap();
     let (first, last) = begun.join().unwrap();
     assert_eq!(first, last);
+}
+
+/// Hubs that stay awake for a while do the same, and look for all else when that is over.
+#[test]
+fn hubs_that_spin() {
+    let spin = std::time::Duration::from_micros(200);
+    let hubs = Builder::new().threads(2).spin(spin).start().unwrap();
+    for count in [1, 1, 2, 100] {
+        from_a_body_that_blocks(&hubs, count);
+    }
+    let (mut here, there) = std::os::unix::net::UnixStream::pair().unwrap();
+    let reading = hubs.spawn_on(1, move || {
+        let mut there = UnixStream::from_std(there).unwrap();
+        let mut buffer = [0; 5];
+        there.read_exact(&mut buffer).unwrap();
+        // Shorter than it spins.
+        sleep(spin / 4);
+        buffer
+    });
+    here.write_all(b"hello").unwrap();
+    assert_eq!(&reading.join().unwrap(), b"hello");
+    assert!(hubs.shutdown(None));
 }
