@@ -9,6 +9,7 @@ mod hub;
 pub mod io;
 #[cfg(feature = "monkey")]
 pub mod monkey;
+pub mod multicore;
 pub mod net;
 pub mod pool;
 pub mod process;

@@ -309,3 +309,24 @@ fn tls_server_answers_fifty_and_stops() {
         ["50 of 50 clients got the answer", "stopped, all connections ended by themselves: true"];
     assert_eq!(lines("tls_server", &[]), expected);
 }
+
+/// Every connection and every job is some hub's.
+#[test]
+fn many_hubs_share_the_work() {
+    let lines = lines("many_hubs", &[]);
+    assert!(number(&lines, "hubs listen at") > 0, "{lines:#?}");
+    let expected = [
+        "200 clients got 800 right answers",
+        "stopped, all connections ended by themselves: true",
+        "and the hubs: true",
+    ];
+    assert_eq!(lines[1..4], expected);
+    let (mut connections, mut jobs) = (0, 0);
+    for (hub, line) in lines[4..].iter().enumerate() {
+        let rest = line.strip_prefix(&format!("hub {hub}: ")).expect("a line a hub");
+        let (of_connections, of_jobs) = rest.split_once(" connections, ").expect("two numbers");
+        connections += of_connections.parse::<u32>().unwrap();
+        jobs += of_jobs.strip_suffix(" jobs").unwrap().parse::<u32>().unwrap();
+    }
+    assert_eq!((connections, jobs), (200, 800));
+}

@@ -20,6 +20,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("fs", 7),
     ("net", 7),
     ("monkey", 9),
+    ("multicore", 8),
     ("process", 8),
     ("signal", 7),
     ("watchdog", 8),

@@ -213,6 +213,13 @@ impl Coroutine {
         }
     }
 
+    /// Says on standard error that it has ended by this panic, which somebody else keeps.
+    pub(crate) fn report(&self, payload: &Payload) {
+        if let Some(head) = Head::of(&self.0) {
+            head.report(payload);
+        }
+    }
+
     pub(super) fn add(&self, link: Link) -> LinkId {
         let Some(head) = Head::of(&self.0) else {
             // Main ends with its thread: nobody is left who could be told.

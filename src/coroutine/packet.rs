@@ -195,7 +195,7 @@ impl Head {
         self.finish(task);
     }
 
-    fn report(&self, payload: &Payload) {
+    pub(super) fn report(&self, payload: &Payload) {
         // One line, of a message that may have several: the panic hook has printed all of it.
         let message = describe(payload).lines().next().unwrap_or_default();
         let title = self.task.title();

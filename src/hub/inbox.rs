@@ -71,6 +71,11 @@ impl<A: Alarm, M> Inbox<A, M> {
     /// Leaves a message, from any thread.
     pub(super) fn push(&self, message: M) {
         self.messages.lock().push_back(message);
+        self.nudge();
+    }
+
+    /// Has the hub look around, and wakes it for that, from any thread.
+    pub(super) fn nudge(&self) {
         if self.state.swap(FILLED, Ordering::AcqRel) == ASLEEP {
             self.alarm.raise();
         }

@@ -11,6 +11,7 @@
 //! - `ready.rs`, `timers.rs`, `inbox.rs` hold what is ready, what is to happen at a time, and what comes
 //!   from other threads; `remote.rs` who can be woken by these, `slots.rs` by which keys;
 //! - `watch.rs` is about a word in memory by which others wake the thread, and know nothing of a hub;
+//! - `feed.rs` is where a hub finds work that is not its own yet;
 //! - `progress.rs` is what a watchdog sees;
 //! - `task.rs` is what the hub knows about a coroutine, `deadlock.rs` what it says when all are stuck.
 //!
@@ -18,6 +19,7 @@
 
 mod deadline;
 mod deadlock;
+mod feed;
 mod fork;
 mod here;
 mod inbox;
@@ -39,6 +41,7 @@ mod timers;
 mod watch;
 
 pub(crate) use deadline::Deadline;
+pub(crate) use feed::{Feed, feed};
 pub(crate) use fork::fork;
 pub(crate) use here::has_ended;
 #[cfg(feature = "monkey")]

@@ -80,6 +80,16 @@ impl RemoteHub {
         })
     }
 
+    /// Whether something has come for the hub that it has not looked at.
+    pub(crate) fn is_called(&self) -> bool {
+        self.inbox.is_filled()
+    }
+
+    /// Has the hub look around soon: what was done before this, it will see then.
+    pub(crate) fn nudge(&self) {
+        self.inbox.nudge();
+    }
+
     /// Has `f` run in the hub's greenlet. It must not wait.
     pub(crate) fn call(&self, f: impl FnOnce() + Send + 'static) {
         self.inbox.push(Message::Call(Box::new(f)));

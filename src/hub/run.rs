@@ -116,6 +116,7 @@ impl Hub {
         if self.inbox.is_filled() {
             self.take_messages();
         }
+        self.ask_for_work();
         let now = clock::now();
         self.polled.set(now);
         if let Some(watched) = self.watched.get() {
@@ -151,13 +152,16 @@ impl Hub {
 
     /// The one place where a hub's thread sleeps.
     fn sleep(&self, limit: Option<u64>) {
+        let Some(limit) = self.ask_before_sleep(limit) else { return };
         #[cfg(feature = "monkey")]
         if !self.ask_to_be_called() {
+            self.tell_of_sleep();
             return;
         }
         let slept = self.inbox.sleep_unless_filled(|| self.look_for_events(limit));
         #[cfg(feature = "monkey")]
         self.ask_no_more();
+        self.tell_of_sleep();
         slept.unwrap_or_else(|error| panic!("a hub could not sleep: {error}"));
     }
 

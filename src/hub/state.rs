@@ -51,6 +51,7 @@ pub(super) struct Hub {
     pub(super) next_id: Cell<u64>,
     /// What is to be done last.
     pub(super) at_end: RefCell<Vec<fn()>>,
+    pub(super) feed: OnceCell<Rc<dyn super::feed::Feed>>,
     #[cfg(feature = "monkey")]
     pub(super) watch: Cell<Option<super::watch::Watch>>,
 }
@@ -113,6 +114,7 @@ impl Hub {
             root: RefCell::new(TaskRef(main_task)),
             next_id: Cell::new(1),
             at_end: RefCell::new(Vec::new()),
+            feed: OnceCell::new(),
             #[cfg(feature = "monkey")]
             watch: Cell::new(None),
         })

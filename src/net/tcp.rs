@@ -173,6 +173,7 @@ impl TcpListener {
     /// A connection belongs to one of them before anybody accepts it: if that is closed, with its last copy
     /// in whatever process, the connection is reset, and not given to another. With port 0 the first finds
     /// a port, and its [`local_addr`](TcpListener::local_addr) is for the others.
+    /// [`StreamServers`](crate::multicore::StreamServers) is a server of this kind.
     ///
     /// # Examples
     ///

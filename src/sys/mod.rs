@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows what a stack or a greenlet is.
 
+pub(crate) mod affinity;
 pub(crate) mod alternate_stack;
 pub(crate) mod clock;
 pub(crate) mod descriptor;

@@ -1,0 +1,200 @@
+#![forbid(unsafe_code)]
+//! What the hubs of a crew share, and what each of them shows the others.
+
+use super::body::Body;
+use super::idle::Idle;
+use super::run_queue::RunQueue;
+use super::worker;
+use crate::coroutine;
+use crate::hub::RemoteHub;
+use crate::sync::{Event, Shared};
+use std::cell::Cell;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, OnceLock};
+
+/// A hub, for the others: in cache lines of its own.
+#[repr(align(128))]
+pub(super) struct Member {
+    pub(super) index: usize,
+    pub(super) queue: RunQueue,
+    /// Set before anybody else knows of it.
+    remote: OnceLock<RemoteHub>,
+}
+
+pub(super) struct Crew {
+    pub(super) members: Box<[Arc<Member>]>,
+    pub(super) idle: Idle,
+    /// Of the coroutines that bodies run in.
+    pub(super) stack_size: Option<usize>,
+    /// Nanoseconds: for so long a hub stays awake that has nothing to do.
+    pub(super) spin: u64,
+    /// Set when all queues are closed.
+    is_closed: AtomicBool,
+    /// The same, for who waits for it.
+    pub(super) closing: Event<Shared>,
+    /// Bodies do not begin any more.
+    is_killing: AtomicBool,
+    /// Whether a body was killed for it.
+    has_killed: AtomicBool,
+    /// Threads that have not ended, and an event for when there are none.
+    running: AtomicUsize,
+    pub(super) over: Event<Shared>,
+}
+
+/// Where a body is to run.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Where {
+    /// On this hub or an idle one.
+    Anywhere,
+    /// The same, this hub being the one of that number.
+    Rather(usize),
+    On(usize),
+}
+
+impl Member {
+    fn new(index: usize) -> Self {
+        Member { index, queue: RunQueue::new(), remote: OnceLock::new() }
+    }
+
+    /// To be called once, on its thread.
+    pub(super) fn introduce(&self) {
+        self.remote.get_or_init(RemoteHub::here);
+    }
+
+    pub(super) fn remote(&self) -> &RemoteHub {
+        self.remote.get().expect("it was introduced")
+    }
+
+    fn nudge(&self) {
+        if let Some(remote) = self.remote.get() {
+            remote.nudge();
+        }
+    }
+}
+
+impl Crew {
+    pub(super) fn new(threads: usize, stack_size: Option<usize>, spin: u64) -> Self {
+        Crew {
+            members: (0..threads).map(|index| Arc::new(Member::new(index))).collect(),
+            idle: Idle::new(threads),
+            stack_size,
+            spin,
+            is_closed: AtomicBool::new(false),
+            closing: Event::shared(),
+            is_killing: AtomicBool::new(false),
+            has_killed: AtomicBool::new(false),
+            running: AtomicUsize::new(threads),
+            over: Event::shared(),
+        }
+    }
+
+    /// Has a body run. `false` if it is closed: the body has not begun, and nobody else has it.
+    pub(super) fn push(self: &Arc<Self>, body: Arc<dyn Body>, place: Where) -> bool {
+        let own = worker::index_in(self);
+        let (index, is_movable) = match (place, own) {
+            (Where::On(index), _) => (index, false),
+            (Where::Rather(index), _) => (index, true),
+            (Where::Anywhere, Some(own)) => (own, true),
+            (Where::Anywhere, None) => return self.push_from_outside(body),
+        };
+        let member = &self.members[index];
+        let Some(movable) = member.queue.push(body, is_movable) else { return false };
+        let is_own = own == Some(index);
+        // One that sleeps gets to it at once, and sees to the rest itself.
+        let was_idle = !is_own && self.idle.leave(index);
+        if is_own {
+            worker::begin_soon();
+        } else {
+            member.nudge();
+        }
+        if is_movable && !was_idle {
+            self.call_for_help(movable);
+        }
+        true
+    }
+
+    /// To an idle hub if there is one, or else to one after the other.
+    fn push_from_outside(self: &Arc<Self>, body: Arc<dyn Body>) -> bool {
+        thread_local! {
+            /// For each thread: they share nothing for this.
+            static NEXT: Cell<usize> = const { Cell::new(0) };
+        }
+        let idle = self.idle.claim();
+        let index = idle.unwrap_or_else(|| {
+            let next = NEXT.try_with(|next| next.replace(next.get().wrapping_add(1)));
+            next.unwrap_or(0) % self.members.len()
+        });
+        let member = &self.members[index];
+        let Some(movable) = member.queue.push(body, true) else {
+            // It was taken out to be woken.
+            member.nudge();
+            return false;
+        };
+        member.nudge();
+        if idle.is_none() {
+            self.call_for_help(movable);
+        }
+        true
+    }
+
+    /// So many bodies may be waiting for a hub that does something else. One may be begun at once all the
+    /// same.
+    pub(super) fn call_for_help(&self, movable: usize) {
+        if movable > 0
+            && let Some(idle) = self.idle.call_for_help(movable > 1)
+        {
+            self.members[idle].nudge();
+        }
+    }
+
+    /// Takes no more bodies. Hubs end when they have none left.
+    pub(super) fn close(&self) {
+        self.members.iter().for_each(|member| member.queue.close());
+        self.is_closed.store(true, Release);
+        self.members.iter().for_each(|member| member.nudge());
+        self.closing.set();
+    }
+
+    /// Whether no bodies come any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Acquire)
+    }
+
+    /// Whether there are none that could be taken from another hub.
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.iter().all(|member| member.queue.movable() == 0)
+    }
+
+    /// Ends what there is, after `close`. Returns at once.
+    pub(super) fn kill(&self) {
+        self.is_killing.store(true, Release);
+        for member in &self.members {
+            member.remote().call(|| {
+                // Destructors may wait.
+                coroutine::spawn(worker::kill_all);
+            });
+        }
+    }
+
+    pub(super) fn is_killing(&self) -> bool {
+        self.is_killing.load(Acquire)
+    }
+
+    /// A body is killed because of this.
+    pub(super) fn note_killed(&self) {
+        self.has_killed.store(true, Relaxed);
+    }
+
+    /// Whether none was, of those whose threads have ended.
+    pub(super) fn has_killed(&self) -> bool {
+        self.has_killed.load(Relaxed)
+    }
+
+    /// A thread ends, or was never made.
+    pub(super) fn thread_ended(&self) {
+        if self.running.fetch_sub(1, AcqRel) == 1 {
+            self.over.set();
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! How results get to who waits for them.
+
+use super::hubs;
+use super::support::{LONG, ms, panic_message};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use switchgrass::multicore::JoinHandle;
+use switchgrass::sync::{Event, Queue, select};
+use switchgrass::{JoinError, sleep, spawn, yield_now};
+
+/// From main, a coroutine of main's thread, a thread without coroutines, another hub, and the same hub.
+#[test]
+fn from_everywhere() {
+    let hubs = hubs(2);
+    let slow = || {
+        hubs.spawn_on(0, || {
+            sleep(ms(2));
+            5
+        })
+    };
+    assert_eq!(slow().join().unwrap(), 5);
+    let handle = slow();
+    assert_eq!(spawn(move || handle.join().unwrap()).join().unwrap(), 5);
+    let handle = slow();
+    assert_eq!(thread::spawn(move || handle.join().unwrap()).join().unwrap(), 5);
+    for hub in [0, 1] {
+        let handle = slow();
+        assert_eq!(hubs.spawn_on(hub, move || handle.join().unwrap()).join().unwrap(), 5);
+    }
+}
+
+/// Who joins lets the others of its thread run.
+#[test]
+fn others_run_meanwhile() {
+    let hubs = hubs(1);
+    let event = Arc::new(Event::shared());
+    let waits = Arc::clone(&event);
+    let handle = hubs.spawn(move || waits.wait());
+    spawn(move || event.set());
+    handle.join().unwrap();
+}
+
+#[test]
+fn with_a_limit() {
+    let hubs = hubs(1);
+    let event = Arc::new(Event::shared());
+    let waits = Arc::clone(&event);
+    let mut handle = hubs.spawn(move || {
+        waits.wait();
+        "done"
+    });
+    assert!(handle.join_timeout(ms(5)).is_none());
+    assert!(!handle.is_finished());
+    event.set();
+    assert_eq!(handle.join_timeout(LONG).unwrap().unwrap(), "done");
+    assert!(handle.is_finished());
+    assert!(matches!(handle.join_timeout(LONG), Some(Err(JoinError::Taken))));
+    assert!(matches!(handle.join(), Err(JoinError::Taken)));
+}
+
+#[test]
+fn a_panic_is_in_the_handle_and_harms_nobody() {
+    let hubs = hubs(2);
+    for hub in [0, 1] {
+        let failing = hubs.spawn_on(hub, || -> u32 { panic!("out of luck") });
+        match failing.join() {
+            Err(JoinError::Panicked(payload)) => {
+                assert_eq!(payload.downcast_ref(), Some(&"out of luck"));
+            }
+            other => panic!("{other:?}"),
+        }
+        // Nobody is told of this one, but by standard error.
+        drop(hubs.spawn_on(hub, || panic!("unheard of")));
+        assert_eq!(hubs.spawn_on(hub, || 1).join().unwrap(), 1);
+    }
+    assert!(hubs.shutdown(None));
+}
+
+/// Dropped, a handle has no effect; the result is dropped where the body has run.
+#[test]
+fn nobody_wants_the_result() {
+    struct Tells(mpsc::Sender<thread::ThreadId>);
+
+    impl Drop for Tells {
+        fn drop(&mut self) {
+            // It may wait there.
+            yield_now();
+            self.0.send(thread::current().id()).unwrap();
+        }
+    }
+
+    let hubs = hubs(2);
+    let there = hubs.spawn_on(1, || thread::current().id()).join().unwrap();
+    let (sender, receiver) = mpsc::channel();
+    let (event, tells) = (Arc::new(Event::shared()), Tells(sender));
+    let waits = Arc::clone(&event);
+    drop(hubs.spawn_on(1, move || {
+        waits.wait();
+        tells
+    }));
+    event.set();
+    assert_eq!(receiver.recv_timeout(LONG).unwrap(), there);
+    // One whose handle outlives it is dropped with that.
+    let (sender, receiver) = mpsc::channel();
+    let handle = hubs.spawn_on(1, move || Tells(sender));
+    while !handle.is_finished() {
+        yield_now();
+    }
+    hubs.shutdown(None);
+    assert!(receiver.try_recv().is_err());
+    drop(handle);
+    assert_eq!(receiver.try_recv(), Ok(thread::current().id()));
+}
+
+#[test]
+fn one_that_joins_itself() {
+    let hubs = hubs(2);
+    let queue = Arc::new(Queue::shared());
+    let own: Arc<Queue<JoinHandle<()>, _>> = Arc::clone(&queue);
+    let (sender, receiver) = mpsc::channel();
+    let handle = hubs.spawn(move || {
+        let mut own = own.get().unwrap();
+        sender.send(panic_message(|| own.join_timeout(LONG))).unwrap();
+        sender.send(panic_message(|| own.join())).unwrap();
+    });
+    queue.put(handle).unwrap();
+    hubs.shutdown(None);
+    let all = Vec::from_iter(receiver);
+    assert_eq!(all, ["a body that joins itself would wait for ever"; 2]);
+}
+
+/// Several are waited for at once, beside other things.
+#[test]
+fn the_first_of_several() {
+    let hubs = hubs(2);
+    let (event, go) = (Event::shared(), Arc::new(Event::shared()));
+    let waits = Arc::clone(&go);
+    let slow = hubs.spawn_on(0, || sleep(LONG));
+    let quick = hubs.spawn_on(1, move || waits.wait());
+    spawn(move || go.set());
+    assert_eq!(select(&[&slow, &event, &quick]), 2);
+    slow.kill();
+    assert_eq!(select(&[&slow, &event]), 0);
+}
