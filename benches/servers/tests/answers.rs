@@ -14,6 +14,8 @@ const KINDS: &[&str] = &[
     "tokio1",
     "tokio2",
     "may",
+    "may2",
+    "switchgrass2",
     "threads",
 ];
 

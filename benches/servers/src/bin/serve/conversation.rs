@@ -22,9 +22,25 @@ pub(crate) fn by_switchgrass<P: Protocol, const ROOM: usize>(
     StreamServer::new(listener, handler).serve_forever()
 }
 
-/// A coroutine of may's a connection, all on one thread.
-pub(crate) fn by_may<P: Protocol, const ROOM: usize>(address: SocketAddr) -> io::Result<()> {
-    may::config().set_workers(1);
+/// As [`by_switchgrass`], over two hubs, each with a listener of its own.
+pub(crate) fn by_two_hubs<P: Protocol, const ROOM: usize>(address: SocketAddr) -> io::Result<()> {
+    use switchgrass::multicore::{Hubs, StreamServers};
+    use switchgrass::net::TcpStream;
+    let handler = |stream: TcpStream, _| {
+        let _ = stream.set_nodelay(true).and_then(|()| converse::<P, ROOM>(stream));
+    };
+    let servers = StreamServers::bind(&Hubs::new(2)?, address, handler)?;
+    servers.start();
+    announce(*servers.local_addr());
+    servers.serve_forever()
+}
+
+/// A coroutine of may's a connection, on so many threads.
+pub(crate) fn by_may<P: Protocol, const ROOM: usize>(
+    address: SocketAddr,
+    threads: usize,
+) -> io::Result<()> {
+    may::config().set_workers(threads);
     let acceptor = may::go!(move || -> io::Result<()> {
         let listener = may::net::TcpListener::bind(address)?;
         announce(listener.local_addr()?);

@@ -2,7 +2,7 @@
 //! One server of a kind, until it is killed.
 //!
 //! ```sh
-//! serve <epoll|tokio1|tokio2|may|threads|switchgrass> <echo|http> <address> [buffer: 4096|1024]
+//! serve <epoll|tokio1|tokio2|may|may2|threads|switchgrass|switchgrass2> <echo|http> <address> [buffer: 4096|1024]
 //! ```
 //!
 //! It says at which address it listens.
@@ -47,9 +47,11 @@ fn serve<P: Protocol, const ROOM: usize>(kind: &str, address: &str) -> io::Resul
         "epoll" => by_hand::serve::<P, ROOM>(address),
         "tokio1" => tasks::on_this_thread::<P, ROOM>(address),
         "tokio2" => tasks::on_two_threads::<P, ROOM>(address),
-        "may" => conversation::by_may::<P, ROOM>(address),
+        "may" => conversation::by_may::<P, ROOM>(address, 1),
+        "may2" => conversation::by_may::<P, ROOM>(address, 2),
         "threads" => conversation::by_threads::<P, ROOM>(address),
         "switchgrass" => conversation::by_switchgrass::<P, ROOM>(address),
+        "switchgrass2" => conversation::by_two_hubs::<P, ROOM>(address),
         _ => Err(io::Error::other(format!("there is no server of the kind {kind:?}"))),
     }
 }
