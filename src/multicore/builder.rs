@@ -80,13 +80,13 @@ impl Builder {
         self
     }
 
-    /// For how long a hub that has nothing to do stays awake and looks for what others leave for it, before it
-    /// sleeps. By default it sleeps at once.
+    /// For how long a hub that has nothing to do stays awake and looks for what others leave for it, before
+    /// it sleeps. By default it sleeps at once.
     ///
-    /// To wake a thread takes microseconds, and tens of these where its processor sleeps too; who looks is told
-    /// in less than one. That is worth it for hubs that answer each other all the time, and have a processor
-    /// each: a hub that looks takes its processor from whoever else could run there. What comes from elsewhere,
-    /// by a socket or a pipe, is not looked for meanwhile, and comes so much later.
+    /// To wake a thread takes microseconds, and tens of these where its processor sleeps too; who looks is
+    /// told in less than one. That is worth it for hubs that answer each other all the time, and have a
+    /// processor each: a hub that looks takes its processor from whoever else could run there. What comes
+    /// from elsewhere, by a socket or a pipe, is not looked for meanwhile, and comes so much later.
     ///
     /// # Examples
     ///
