@@ -2,6 +2,7 @@
 
 use super::support::{LONG, ms, panic_message};
 use super::{Held, hubs};
+use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -221,4 +222,28 @@ fn a_shutdown_that_is_killed() {
     event.set();
     body.join().unwrap();
     assert!(hubs.shutdown(None));
+}
+
+/// Runs in a process of its own, for the next one.
+#[test]
+#[ignore = "it is run by another"]
+fn leaves_a_body_behind() {
+    let hubs = hubs(2);
+    drop(hubs.spawn(|| {
+        sleep(ms(100));
+        std::io::stderr().write_all(b"the last body has ended\n").unwrap();
+    }));
+}
+
+/// The process waits at its end until the bodies have ended that there are.
+#[test]
+fn the_end_of_the_process() {
+    let itself = std::env::current_exe().unwrap();
+    let mut command = std::process::Command::new(itself);
+    command.args(["--ignored", "--nocapture", "--exact", "ending::leaves_a_body_behind"]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the last body has ended"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
 }
