@@ -8,7 +8,9 @@
 //!   programs with threads: functions go there by name (`function.rs`), values by `postcard` (`wire.rs`);
 //! - a `ProcessPool` (`pool/`) has processes make calls;
 //! - a `SharedArray` (`shared_array.rs`) is memory that forked processes share, with a lock that outlives
-//!   whoever is killed with it; `shared_lock.rs` is how it is waited for.
+//!   whoever is killed with it; `shared_lock.rs` is how it is waited for;
+//! - a `Manager` (`manager/`) is a process that keeps dictionaries for others: a `Dict` is used from any
+//!   number of them.
 //!
 //! `ended.rs` is how the end of either is waited for: by a descriptor that the kernel makes readable,
 //! registered with the hub as any other. So no handler of `SIGCHLD` is needed, none is disturbed, and those
@@ -21,6 +23,8 @@ mod exit_code;
 mod fork;
 #[cfg(feature = "process")]
 mod function;
+#[cfg(feature = "process")]
+mod manager;
 #[cfg(feature = "process")]
 mod pool;
 #[cfg(feature = "process")]
@@ -38,6 +42,8 @@ pub use child::Child;
 pub use command::Command;
 pub use exit_code::IntoExitCode;
 pub use fork::{Builder, ForkError, Process};
+#[cfg(feature = "process")]
+pub use manager::{Dict, Manager};
 #[cfg(feature = "process")]
 pub use pool::{Job, JobError, NotClosed, ProcessPool};
 #[cfg(feature = "process")]

@@ -18,6 +18,7 @@ use super::ended::{Begun, Reaper, wait_for};
 use super::exit_code::IntoExitCode;
 use super::fork::{Builder, ForkError, Process};
 use super::function::{Function, Undecodable, decode};
+use super::manager::{self, Key};
 use super::pool::work;
 use super::served::Served;
 use super::wire::Wire;
@@ -102,6 +103,8 @@ enum What {
     Call(Function, ByteBuf),
     /// To be a worker of a pool, which gives it jobs over a second socket, and shares a log with it.
     Work,
+    /// To be a manager that knows this key, and listens at a second socket.
+    Manage(Key),
 }
 
 /// Those that are to be told when this process ends.
@@ -225,25 +228,30 @@ impl ForkServer {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
         let argument = postcard::to_stdvec(argument)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
-        self.request(builder, What::Call(function, argument.into()), None)
+        self.request(builder, What::Call(function, argument.into()), vec![])
     }
 
     /// Has a worker of a pool made, which is given jobs over `jobs`.
     pub(super) fn spawn_worker(&self, jobs: net::UnixStream, log: OwnedFd) -> io::Result<Process> {
         let builder = Builder::new().name("pool worker").daemon(true);
-        self.request(builder, What::Work, Some((jobs.into(), log)))
+        self.request(builder, What::Work, vec![jobs.into(), log])
     }
 
-    fn request(
+    /// Has a manager made, which answers those who connect to `listener` and know `key`.
+    pub(super) fn spawn_manager(
         &self,
-        builder: Builder,
-        what: What,
-        more: Option<(OwnedFd, OwnedFd)>,
+        listener: net::UnixListener,
+        key: Key,
     ) -> io::Result<Process> {
+        let builder = Builder::new().name("manager").daemon(true);
+        self.request(builder, What::Manage(key), vec![listener.into()])
+    }
+
+    fn request(&self, builder: Builder, what: What, more: Vec<OwnedFd>) -> io::Result<Process> {
         let (here, there) = net::UnixStream::pair()?;
-        let (jobs, log) = more.unzip();
-        let all = [Some(there.into()), jobs, log];
-        self.hand_over(&all.iter().flatten().map(AsFd::as_fd).collect::<Vec<_>>())?;
+        let mut all = vec![OwnedFd::from(there)];
+        all.extend(more);
+        self.hand_over(&all.iter().map(AsFd::as_fd).collect::<Vec<_>>())?;
         drop(all);
         let mut wire = Wire::new(UnixStream::from_std(here)?);
         let (name, is_daemon) = (builder.name.clone(), builder.is_daemon);
@@ -293,7 +301,7 @@ struct Made {
 /// The sockets of a process that is to be made, or was. They are not for others that are made meanwhile.
 struct Asked {
     stream: Rc<UnixStream>,
-    /// A worker's.
+    /// A worker's, or a manager's.
     more: Cell<Vec<OwnedFd>>,
 }
 
@@ -360,6 +368,10 @@ fn make(asked: &Rc<Asked>, made: &Made) -> io::Result<()> {
                 let more = <[OwnedFd; 2]>::try_from(more);
                 let [jobs, log] = more.map_err(|_| io::ErrorKind::InvalidInput)?;
                 return work(Wire::new(UnixStream::try_from(jobs)?), log).map(|()| 0);
+            }
+            What::Manage(key) => {
+                let listener = more.into_iter().next().ok_or(io::ErrorKind::InvalidInput)?;
+                return manager::serve(listener.into(), key).map(|()| 0);
             }
         };
         // SAFETY: the socket that it came by is one of a pair, whose other end has never left the process

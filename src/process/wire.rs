@@ -57,6 +57,8 @@ impl Wire {
         const ROOM: usize = 8192;
         if self.taken == self.buffer.len() {
             self.buffer.clear();
+            // What was large once need not be so again.
+            self.buffer.shrink_to(64 * ROOM);
             self.taken = 0;
         }
         while self.buffer.len() - self.taken < length {

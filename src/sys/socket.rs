@@ -1,5 +1,5 @@
-//! Connections that are begun and not waited for, listeners that share an address, and descriptors that are
-//! emptied.
+//! Connections that are begun and not waited for, listeners that share an address, whose a connection is, and
+//! descriptors that are emptied.
 
 use std::io;
 use std::mem;
@@ -92,6 +92,35 @@ pub(crate) fn empty(descriptor: BorrowedFd<'_>) -> io::Result<()> {
         0.. => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// The user that the other end of a Unix socket belongs to, as it was when that end was connected or began to
+/// listen.
+#[cfg(feature = "process")]
+pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<libc::uid_t> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: room of the length that is said.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &mut length,
+        )
+    };
+    match result {
+        0 => Ok(peer.uid),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The user that this process acts for.
+#[cfg(feature = "process")]
+pub(crate) fn user() -> libc::uid_t {
+    // SAFETY: no preconditions.
+    unsafe { libc::geteuid() }
 }
 
 fn stream_socket(family: libc::c_int) -> io::Result<OwnedFd> {

@@ -5,6 +5,8 @@ mod children;
 #[cfg(feature = "process")]
 mod fork_server;
 mod inherited;
+#[cfg(feature = "process")]
+mod manager;
 #[cfg(feature = "monkey")]
 mod patched;
 #[cfg(feature = "process")]
@@ -37,6 +39,8 @@ fn all() -> impl Iterator<Item = Test> {
         inherited::TESTS,
         #[cfg(feature = "process")]
         fork_server::TESTS,
+        #[cfg(feature = "process")]
+        manager::TESTS,
         #[cfg(feature = "process")]
         pools::TESTS,
         #[cfg(feature = "process")]
