@@ -151,6 +151,25 @@ fn thread_pool() {
     assert!(number(&lines, "on one thread") >= 50, "{lines:#?}");
 }
 
+#[cfg(feature = "process")]
+#[test]
+fn processes() {
+    let expected = [
+        "-- a Process, and what it ends with",
+        "it ends with Some(7), and here is 1, still",
+        "is alive: true",
+        "its exit code: Some(-15)",
+        "-- an Array, which four processes add to",
+        "[10000, 10000, 10000]",
+        "-- a Manager's dict, and a Pool",
+        "[1, 4, 9, 16, 25]",
+        "the callback: the job has panicked: attempt to divide by zero",
+        "[5, 5] words: [(\"a\", 4), (\"is\", 2), (\"rose\", 4)]",
+        "the manager has ended: true",
+    ];
+    assert_eq!(lines("processes", &[]), expected);
+}
+
 #[test]
 fn threads() {
     let expected = [
