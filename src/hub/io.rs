@@ -333,6 +333,7 @@ impl Source {
 
     /// Registers one that was inherited. An event that is there already is told of at once.
     #[cold]
+    #[inline(never)]
     fn is_registered_now(&self) -> bool {
         self.inner.state.get() == State::Unregistered && with(|hub| self.add_to(hub)).is_ok()
     }
