@@ -179,7 +179,10 @@ impl Builder {
         }
         let parent = process::id();
         match hub::fork().map_err(ForkError::Os)? {
-            Side::Child => self.run(parent, body),
+            Side::Child => {
+                let _ends = Ends;
+                self.run(parent, body)
+            }
             Side::Parent(id) => Ok(id),
         }
     }
@@ -192,11 +195,20 @@ impl Builder {
         if (self.is_daemon || self.ends_with_parent) && !end_with_parent(parent) {
             exit_child(1);
         }
-        // The frames above belong to the parent: nothing unwinds into them, and nothing returns there.
         let code = catch_unwind(AssertUnwindSafe(|| body().into_exit_code())).unwrap_or(1);
         // As at a thread's end.
         let _ = catch_unwind(greenlet::unwind_all);
         exit_child(code)
+    }
+}
+
+/// The frames above belong to the parent: nothing returns there, and whatever unwinds, as what a panic's
+/// payload panics with when it is dropped, ends here.
+struct Ends;
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        exit_child(1);
     }
 }
 
