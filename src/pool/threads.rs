@@ -326,24 +326,14 @@ static ALL: Lock<Vec<Weak<Inner>>> = Lock::new(Vec::new());
 fn hold_all_pools(fork: Fork<'_>) -> io::Result<Side> {
     let all = ALL.lock();
     let pools: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
-    hold(&pools, fork)
-}
-
-fn hold(pools: &[Arc<Inner>], fork: Fork<'_>) -> io::Result<Side> {
-    let [first, others @ ..] = pools else { return fork() };
-    // Others hold it for some instructions. To wait for it might be to let a coroutine run.
-    let mut state = loop {
-        match first.state.try_lock() {
-            Ok(state) => break state,
-            Err(TryLockError::Poisoned(state)) => break state.into_inner(),
-            Err(TryLockError::WouldBlock) => spin_loop(),
-        }
-    };
-    let side = hold(others, fork);
+    let states: Vec<_> = pools.iter().map(|pool| pool.lock_at_once()).collect();
+    let side = fork();
     if matches!(side, Ok(Side::Child)) {
-        // Their destructors are run by the parent.
-        std::mem::forget(std::mem::take(&mut state.jobs));
-        (state.live, state.idle) = (0, 0);
+        for mut state in states {
+            // Their destructors are run by the parent.
+            std::mem::forget(std::mem::take(&mut state.jobs));
+            (state.live, state.idle) = (0, 0);
+        }
     }
     side
 }
@@ -368,6 +358,17 @@ impl fmt::Debug for ThreadPool {
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Others hold it for some instructions. To wait for it might be to let a coroutine run.
+    fn lock_at_once(&self) -> MutexGuard<'_, State> {
+        loop {
+            match self.state.try_lock() {
+                Ok(state) => return state,
+                Err(TryLockError::Poisoned(state)) => return state.into_inner(),
+                Err(TryLockError::WouldBlock) => spin_loop(),
+            }
+        }
     }
 
     fn close(&self, now: bool) {
