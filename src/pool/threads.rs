@@ -347,10 +347,13 @@ impl Drop for ThreadPool {
 impl fmt::Debug for ThreadPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.inner.lock();
+        let (live, idle, queued) = (state.live, state.idle, state.jobs.len());
+        // Writing may let others run.
+        drop(state);
         f.debug_struct("ThreadPool")
-            .field("live", &state.live)
-            .field("idle", &state.idle)
-            .field("queued", &state.jobs.len())
+            .field("live", &live)
+            .field("idle", &idle)
+            .field("queued", &queued)
             .finish_non_exhaustive()
     }
 }
