@@ -13,13 +13,14 @@
 
 use super::lock::Lock;
 use super::{exit, process, signal};
+use std::ffi::CString;
 use std::fs;
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32};
-use std::thread;
 use std::time::Duration;
 
 /// Who has returned from [`fork`].
@@ -180,29 +181,56 @@ pub(crate) fn other_threads() -> io::Result<Vec<String>> {
     const ATTEMPTS: u32 = 20;
     const PAUSE: Duration = Duration::from_millis(1);
     for _ in 1..ATTEMPTS {
-        let others = count_threads()?;
-        if others.is_empty() {
-            return Ok(others);
+        if numbers_of_others()?.is_empty() {
+            return Ok(Vec::new());
         }
-        thread::sleep(PAUSE);
+        pause(PAUSE);
     }
-    count_threads()
+    // One may have ended since.
+    Ok(numbers_of_others()?.into_iter().filter_map(name_of).collect())
 }
 
-fn count_threads() -> io::Result<Vec<String>> {
+fn numbers_of_others() -> io::Result<Vec<libc::pid_t>> {
     // SAFETY: no preconditions.
     let own = unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t;
     let mut others = Vec::new();
     for entry in fs::read_dir("/proc/self/task")? {
-        let entry = entry?;
-        let id = entry.file_name().to_string_lossy().parse().unwrap_or(0);
+        let id = entry?.file_name().to_string_lossy().parse().unwrap_or(0);
         if id != own && !COMPANIONS.lock().contains(&id) {
-            // It may have ended since.
-            let name = fs::read_to_string(entry.path().join("comm"));
-            others.extend(name.ok().map(|name| name.trim_end().to_owned()));
+            others.push(id);
         }
     }
     Ok(others)
+}
+
+/// What a thread of this process is called. By numbers of system calls, since libc's functions may be hooks,
+/// which let others run.
+fn name_of(thread: libc::pid_t) -> Option<String> {
+    let path = CString::new(format!("/proc/self/task/{thread}/comm")).ok()?;
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    // SAFETY: a path that ends with a zero.
+    let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags) };
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: a new descriptor of ours.
+    let file = unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) };
+    let mut name = [0_u8; 64];
+    // SAFETY: room for so many bytes.
+    let length =
+        unsafe { libc::syscall(libc::SYS_read, file.as_raw_fd(), name.as_mut_ptr(), name.len()) };
+    let name = name.get(..usize::try_from(length).ok()?)?;
+    Some(String::from_utf8_lossy(name).trim_end().to_owned())
+}
+
+/// By number, as above.
+fn pause(time: Duration) {
+    let time = libc::timespec { tv_sec: time.as_secs() as _, tv_nsec: time.subsec_nanos() as _ };
+    let rest = ptr::null_mut::<libc::timespec>();
+    // SAFETY: a valid time; what is left of it is not asked for.
+    unsafe {
+        libc::syscall(libc::SYS_clock_nanosleep, libc::CLOCK_MONOTONIC, 0, &raw const time, rest)
+    };
 }
 
 /// Ends a child, when what is to be done at an end is done. Nothing that it has inherited is cleaned up: no
@@ -237,6 +265,7 @@ pub(crate) fn set_name(name: &str) {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+    use std::thread;
 
     #[test]
     fn a_companion_is_not_counted() {
@@ -248,7 +277,8 @@ mod tests {
             let _ = is_to_end.recv();
         });
         is_ready.recv().unwrap();
-        let names = count_threads().unwrap();
+        let others = numbers_of_others().unwrap();
+        let names: Vec<_> = others.into_iter().filter_map(name_of).collect();
         assert!(!names.contains(&"companion".to_owned()), "{names:?}");
         drop(end);
         thread.unwrap().join().unwrap();

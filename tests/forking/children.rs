@@ -4,14 +4,17 @@ use crate::{ALONE, run_alone, tests};
 use std::cell::Cell;
 use std::env;
 use std::fs;
-use std::io::{Read, Write, pipe};
+use std::io::{ErrorKind, Read, Write, pipe};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, exit};
+use std::panic::{catch_unwind, panic_any};
+use std::process::{self, Command, exit};
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 use switchgrass::coroutine::{self, join_all};
+use switchgrass::io::pipe as own_pipe;
 use switchgrass::pool::ThreadPool;
 use switchgrass::process::{Builder, ForkError, Process};
 use switchgrass::signal::{self, Signal};
@@ -41,6 +44,11 @@ tests![
     what_was_printed_before_is_printed_once,
     a_callback_in_the_hub_cannot_fork,
     no_descriptors_left,
+    a_panic_whose_payload_panics_does_not_go_on_as_its_parent,
+    a_pool_that_is_being_printed_is_no_obstacle,
+    as_many_pools_as_there_may_be_are_no_obstacle,
+    nobody_runs_while_a_process_is_made_or_refused,
+    what_cannot_be_printed_first_is_an_error,
 ];
 
 fn what_a_body_returns_is_the_code() {
@@ -146,7 +154,7 @@ fn fifty_children_that_end_at_once_are_all_reported() {
             let child = Process::spawn(|| {
                 // This copy, or nobody's would be the last.
                 // SAFETY: the child's own, and not used again there.
-                unsafe { libc::close(std::os::fd::AsRawFd::as_raw_fd(&writer)) };
+                unsafe { libc::close(writer.as_raw_fd()) };
                 reader.read_to_end(&mut Vec::new()).unwrap();
                 number
             });
@@ -425,4 +433,81 @@ fn no_descriptors_left() {
     // SAFETY: a valid limit.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
     assert!(Process::spawn(|| ()).unwrap().join().unwrap().success());
+}
+
+/// Panics when it is dropped, but not in a destructor.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(thread::panicking(), "as expected, too");
+    }
+}
+
+fn a_panic_whose_payload_panics_does_not_go_on_as_its_parent() {
+    let parent = process::id();
+    let forked = catch_unwind(|| Process::spawn(|| -> i32 { panic_any(Bomb) }));
+    if process::id() != parent {
+        // Here it would return, and drop all that its parent has.
+        exit(77);
+    }
+    assert_eq!(forked.unwrap().unwrap().join().unwrap().code(), Some(1));
+}
+
+fn a_pool_that_is_being_printed_is_no_obstacle() {
+    let pool = Rc::new(ThreadPool::new(1));
+    let (reader, mut writer) = own_pipe().unwrap();
+    let filled = timeout(Duration::from_millis(20), || writer.write_all(&[0; 1_000_000]));
+    assert!(filled.is_err());
+    let printing = spawn({
+        let pool = Rc::clone(&pool);
+        move || write!(writer, "{pool:?}").is_err()
+    });
+    yield_now();
+    assert!(!printing.is_finished());
+    assert_eq!(pool.live(), 0);
+    assert_eq!(Process::spawn(|| 3).unwrap().join().unwrap().code(), Some(3));
+    drop(reader);
+    assert!(printing.join().unwrap());
+}
+
+fn as_many_pools_as_there_may_be_are_no_obstacle() {
+    let pools: Vec<_> = (0..20_000).map(|_| ThreadPool::new(1)).collect();
+    let code = spawn(|| Process::spawn(|| 3).unwrap().join().unwrap().code());
+    assert_eq!(code.join().unwrap(), Some(3));
+    drop(pools);
+}
+
+fn nobody_runs_while_a_process_is_made_or_refused() {
+    let turns = Rc::new(Cell::new(0));
+    let counter = Rc::clone(&turns);
+    let other = spawn(move || {
+        loop {
+            counter.set(counter.get() + 1);
+            yield_now();
+        }
+    });
+    let child = Process::spawn(|| ()).unwrap();
+    assert_eq!(turns.get(), 0);
+    let (end, is_to_end) = mpsc::channel::<()>();
+    let thread = thread::spawn(move || is_to_end.recv().is_err());
+    assert!(Process::spawn(|| ()).is_err());
+    assert_eq!(turns.get(), 0);
+    other.kill();
+    drop(end);
+    assert!(thread.join().unwrap());
+    child.join().unwrap();
+}
+
+fn what_cannot_be_printed_first_is_an_error() {
+    let child = Process::spawn(|| {
+        let (reader, writer) = pipe().unwrap();
+        // SAFETY: both are open, and both stay so.
+        unsafe { libc::dup2(writer.as_raw_fd(), libc::STDOUT_FILENO) };
+        drop((reader, writer));
+        print!("to nobody");
+        let error = Process::spawn(|| ()).unwrap_err();
+        assert!(matches!(&error, ForkError::Os(error) if error.kind() == ErrorKind::BrokenPipe));
+    });
+    assert!(child.unwrap().join().unwrap().success());
 }
