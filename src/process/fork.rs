@@ -3,6 +3,8 @@
 
 use super::ended::{Begun, Reaper, wait_for};
 use super::exit_code::IntoExitCode;
+#[cfg(feature = "process")]
+use super::kept::leave_behind;
 use crate::greenlet;
 use crate::hub;
 use crate::sys::fork::{self, Side, end_with_parent, exit_child, other_threads};
@@ -195,6 +197,8 @@ impl Builder {
         if (self.is_daemon || self.ends_with_parent) && !end_with_parent(parent) {
             exit_child(1);
         }
+        #[cfg(feature = "process")]
+        leave_behind();
         let code = catch_unwind(AssertUnwindSafe(|| body().into_exit_code())).unwrap_or(1);
         // As at a thread's end.
         let _ = catch_unwind(greenlet::unwind_all);

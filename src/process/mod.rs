@@ -6,6 +6,7 @@
 //!   `multiprocessing`; `exit_code.rs` is what it ends with;
 //! - with the feature `process`, a `ForkServer` (`server.rs`, `served.rs`) is one that makes others, for
 //!   programs with threads: functions go there by name (`function.rs`), values by `postcard` (`wire.rs`);
+//!   `kept.rs` is about sockets that the children of such a process are not to have;
 //! - a `ProcessPool` (`pool/`) has processes make calls;
 //! - a `SharedArray` (`shared_array.rs`) is memory that forked processes share, with a lock that outlives
 //!   whoever is killed with it; `shared_lock.rs` is how it is waited for;
@@ -23,6 +24,8 @@ mod exit_code;
 mod fork;
 #[cfg(feature = "process")]
 mod function;
+#[cfg(feature = "process")]
+mod kept;
 #[cfg(feature = "process")]
 mod manager;
 #[cfg(feature = "process")]

@@ -43,6 +43,8 @@ tests![
     a_copy_of_a_pool_in_a_child,
     workers_end_with_a_program_that_is_killed,
     a_thousand_jobs_with_deaths_among_them,
+    a_worker_that_is_killed_and_has_left_a_process,
+    workers_that_are_killed_at_each_moment,
 ];
 
 const LONG: Duration = Duration::from_secs(50);
@@ -485,6 +487,63 @@ fn a_thousand_jobs_with_deaths_among_them() {
         result.unwrap();
     }
     assert_eq!(done.get(), 1000);
+    pool.close();
+    pool.join().unwrap();
+}
+
+fn a_worker_that_is_killed_and_has_left_a_process() {
+    let pool = ProcessPool::new(1).unwrap();
+    let left = |()| -> u32 {
+        // It has a copy of whatever the worker has.
+        let child = Process::spawn(|| thread::sleep(Duration::from_secs(20))).unwrap();
+        thread::sleep(Duration::from_millis(20));
+        drop(child);
+        die(())
+    };
+    let job = pool.apply_async(left, ());
+    let result = job.join_timeout(Duration::from_secs(10)).expect("the worker is dead");
+    assert!(matches!(result.unwrap_err(), JobError::Died(_)));
+    assert_eq!(pool.apply(|n: i32| n, 4).unwrap(), 4);
+}
+
+fn workers_that_are_killed_at_each_moment() {
+    let pool = ProcessPool::new(2).unwrap();
+    let path = format!("/proc/self/task/{}/children", process::id());
+    let children = |path: &str| -> Vec<u32> {
+        let all = fs::read_to_string(path).unwrap_or_default();
+        all.split_whitespace().map(|id| id.parse().unwrap()).collect()
+    };
+    let server = children(&path)[0];
+    let its_children = format!("/proc/{server}/task/{server}/children");
+    let is_over = Rc::new(Cell::new(false));
+    let killing = spawn({
+        let is_over = Rc::clone(&is_over);
+        move || {
+            for round in 0.. {
+                sleep(Duration::from_micros(8000 + 137 * (round % 31)));
+                if is_over.get() {
+                    return;
+                }
+                // Nobody but the server waits for them, and it may have.
+                for worker in children(&its_children).into_iter().take(1) {
+                    // SAFETY: no memory is involved.
+                    unsafe { libc::kill(worker as i32, libc::SIGKILL) };
+                }
+            }
+        }
+    });
+    let repeat = |count: usize| vec![1_u8; count];
+    for round in 0..100 {
+        let jobs = [10, 500_000, round, 2000].map(|n| (n, pool.apply_async(repeat, n)));
+        for (n, job) in jobs {
+            match job.join() {
+                Ok(bytes) => assert_eq!(bytes.len(), n),
+                Err(error) => assert!(matches!(error, JobError::Died(_)), "{error}"),
+            }
+        }
+    }
+    is_over.set(true);
+    killing.join().unwrap();
     pool.close();
     pool.join().unwrap();
 }

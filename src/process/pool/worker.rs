@@ -14,6 +14,7 @@
 //! One of the few places of the module with `unsafe`: it calls functions that it is told of.
 
 use super::super::function::{Function, Undecodable};
+use super::super::kept::keep;
 use super::super::wire::{Wire, framed, records};
 use crate::sys::shared_log::{Reader, Writer};
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,7 @@ const SOON: Duration = Duration::from_micros(200);
 
 /// What a worker does.
 pub(in crate::process) fn work(mut wire: Wire, log: OwnedFd) -> io::Result<()> {
+    keep(wire.stream());
     let mut log = Writer::new(log.as_fd())?;
     while let Some(Order { function, arguments }) = wire.receive::<Order<ByteBuf>>()? {
         // Whoever sends another order has seen all results of the last one.
