@@ -60,7 +60,9 @@ impl Hub {
     pub(super) fn interrupt(&self, task: &Task, interrupt: Interrupt, at_once: bool) {
         let Some(target) = task.target() else { return };
         let mark = target.mark();
-        if target.is_dead() || mark & LEFT_BEHIND != 0 {
+        // One that was left behind and has parked since is gone on with here: an inherited generator's.
+        let is_left_behind = mark & LEFT_BEHIND != 0 && mark & STATE == 0;
+        if target.is_dead() || is_left_behind {
             return;
         }
         if mark & STATE == 0 {
