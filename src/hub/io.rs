@@ -464,8 +464,12 @@ impl<'a> First<'a> {
 impl Drop for First<'_> {
     #[inline(always)]
     fn drop(&mut self) {
+        let Some(first) = self.side.first.take() else { return };
+        if first != *scheduled::running() {
+            // This is a child's copy of a wait of its parent's, and another waits by now.
+            return self.side.first.set(Some(first));
+        }
         self.hub.sources.one_waits_no_more();
-        drop(self.side.first.take());
     }
 }
 
@@ -491,11 +495,13 @@ impl<'a> Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        try_with(|hub| hub.sources.one_waits_no_more());
         let Some(mut others) = self.side.others.take() else { return };
         let at = others.iter().position(|(id, _)| *id == self.id);
         let place = at.map(|at| others.swap_remove(at));
         self.side.others.set(Some(others).filter(|others| !others.is_empty()));
-        drop(place);
+        // Not there: this is a child's copy of a wait of its parent's.
+        if place.is_some() {
+            try_with(|hub| hub.sources.one_waits_no_more());
+        }
     }
 }
