@@ -3,7 +3,7 @@
 
 use super::error::JoinError;
 use super::packet::{Head, Link, Packet, notify_in_hub};
-use crate::greenlet::scheduled::Payload;
+use crate::greenlet::scheduled::{LEFT_BEHIND, Payload};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
 use crate::hub::{self, Deadline, TaskRef, Wake};
 use std::borrow::Cow;
@@ -114,7 +114,8 @@ impl Coroutine {
         if hub::current_task().id == task.id {
             resume_unwind(payload);
         }
-        if greenlet.is_started() {
+        // In a child, one of its parent's is left as it is by the hub.
+        if greenlet.is_started() || greenlet.mark() & LEFT_BEHIND != 0 {
             return hub::interrupt(task.clone(), payload);
         }
         let Some(head) = Head::of(task) else { return };
