@@ -93,7 +93,8 @@ impl Lane {
     pub(super) fn enter<'a>(&'a self, file: &'a Arc<fs::File>, has_position: bool) -> Turn<'a> {
         self.turn.acquire();
         let turn = Turn { lane: self, file };
-        if let Some(job) = self.left.take() {
+        // In a child, nobody ever hears of one of its parent's.
+        if let Some(job) = self.left.take().filter(|job| !job.is_left_behind()) {
             turn.take_up(job, has_position);
         }
         turn

@@ -521,7 +521,7 @@ impl<T> JobHandle<T> {
     }
 
     /// Whether this is a child, and the job its parent's.
-    fn is_left_behind(&self) -> bool {
+    pub(crate) fn is_left_behind(&self) -> bool {
         self.made_in != Generation::current()
     }
 

@@ -3,16 +3,18 @@
 use crate::tests;
 use std::cell::Cell;
 use std::io::{PipeWriter, Read, Write, pipe};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 use switchgrass::coroutine::{Remote, join_all};
+use switchgrass::fs::File;
 use switchgrass::generator::Generator;
-use switchgrass::io::pipe as own_pipe;
+use switchgrass::io::{PipeWriter as OwnWriter, pipe as own_pipe};
 use switchgrass::net::{TcpListener, TcpStream, ToSocketAddrs};
 use switchgrass::pool::unblock;
 use switchgrass::process::Process;
 use switchgrass::sync::{Event, Mutex, Queue, Shared};
-use switchgrass::{sleep, spawn, timeout, yield_now};
+use switchgrass::{Greenlet, greenlet, sleep, spawn, timeout, yield_now};
 
 tests![
     nobody_else_runs_in_a_child,
@@ -27,6 +29,14 @@ tests![
     a_child_kills_nobody_of_its_parent,
     a_remote_reaches_the_hub_of_its_process,
     forks_by_many_coroutines,
+    a_limit_of_a_child_in_a_generator_that_it_has_inherited,
+    a_child_that_nobody_can_wake_in_a_generator_that_it_has_inherited,
+    a_greenlet_that_waited_is_thrown_into_in_the_child,
+    a_greenlet_that_waited_is_switched_to_in_the_child,
+    a_coroutine_that_has_not_begun_is_not_killed_in_the_child,
+    a_file_with_an_operation_that_was_cancelled,
+    a_fork_while_the_stack_is_unwound,
+    a_fork_in_a_trace_hook,
 ];
 
 /// Says in a pipe when it is dropped, or when it is asked to.
@@ -373,4 +383,142 @@ fn forks_by_many_coroutines() {
     });
     let sums = join_all(forking.collect::<Vec<_>>());
     assert_eq!(sums.into_iter().map(|sum| sum.unwrap()).sum::<i32>(), (0..40).sum());
+}
+
+fn a_limit_of_a_child_in_a_generator_that_it_has_inherited() {
+    let mut numbers = Generator::new(|y| {
+        y.yield_(1);
+        sleep(Duration::from_secs(50));
+        y.yield_(2);
+    });
+    assert_eq!(numbers.next(), Some(1));
+    let child =
+        Process::spawn(|| i32::from(timeout(Duration::from_millis(5), || numbers.next()).is_err()));
+    assert_eq!(child.unwrap().join().unwrap().code(), Some(1));
+}
+
+fn a_child_that_nobody_can_wake_in_a_generator_that_it_has_inherited() {
+    let mut numbers = Generator::new(|y| {
+        y.yield_(1);
+        Event::new().wait();
+        y.yield_(2);
+    });
+    assert_eq!(numbers.next(), Some(1));
+    let child = Process::spawn(|| {
+        numbers.next();
+    });
+    assert_eq!(child.unwrap().join().unwrap().code(), Some(1), "it is told");
+}
+
+/// A greenlet of main's that waits for a byte. Its end comes to main, wherever that waits.
+fn one_that_reads() -> (Greenlet<(), ()>, OwnWriter) {
+    let (mut reader, writer) = own_pipe().unwrap();
+    let one = Greenlet::new(move |()| drop(reader.read_exact(&mut [0])));
+    spawn({
+        let one = one.clone();
+        move || one.switch(())
+    });
+    yield_now();
+    (one, writer)
+}
+
+fn a_greenlet_that_waited_is_thrown_into_in_the_child() {
+    let (one, mut writer) = one_that_reads();
+    let child = Process::spawn(|| {
+        let thrown = catch_unwind(AssertUnwindSafe(|| one.throw("out of there").is_ok()));
+        assert!(thrown.is_err(), "it comes back to the one that has thrown it");
+        // A deadlock is found, still.
+        assert!(catch_unwind(|| Event::new().wait()).is_err());
+    });
+    assert!(child.unwrap().join().unwrap().success());
+    writer.write_all(b"x").unwrap();
+    sleep(Duration::from_millis(1));
+    assert!(one.is_dead(), "it has gone on here");
+}
+
+fn a_greenlet_that_waited_is_switched_to_in_the_child() {
+    let (one, mut writer) = one_that_reads();
+    let child = Process::spawn(|| {
+        // It waits once more, on behalf of this one.
+        let limit = Duration::from_millis(5);
+        assert!(timeout(limit, || one.switch_any::<(), ()>(())).is_err());
+        assert!(catch_unwind(|| Event::new().wait()).is_err());
+    });
+    assert!(child.unwrap().join().unwrap().success());
+    writer.write_all(b"x").unwrap();
+    sleep(Duration::from_millis(1));
+    assert!(one.is_dead(), "it has gone on here");
+}
+
+fn a_coroutine_that_has_not_begun_is_not_killed_in_the_child() {
+    let (mut reader, writer) = pipe().unwrap();
+    let teller = Teller(writer, "x");
+    let unstarted = spawn(move || drop(teller));
+    let child = Process::spawn(|| {
+        unstarted.kill();
+        yield_now();
+    });
+    assert!(child.unwrap().join().unwrap().success());
+    unstarted.join().unwrap();
+    let mut told = String::new();
+    reader.read_to_string(&mut told).unwrap();
+    assert_eq!(told, "X", "once, and in the parent");
+}
+
+fn a_file_with_an_operation_that_was_cancelled() {
+    let name = format!("switchgrass-forking-{}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let mut file = File::create(&path).unwrap();
+    assert!(timeout(Duration::ZERO, || file.sync_all()).is_err(), "its job is left behind");
+    let child = Process::spawn(|| {
+        file.write_all(b"x").unwrap();
+        file.sync_all().unwrap();
+    });
+    assert!(child.unwrap().join().unwrap().success());
+    file.sync_all().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"x");
+    std::fs::remove_file(path).unwrap();
+}
+
+/// Makes a child when it is dropped.
+struct Forks(Rc<Cell<Option<i32>>>);
+
+impl Drop for Forks {
+    fn drop(&mut self) {
+        let child = Process::spawn(|| -> i32 {
+            assert!(catch_unwind(|| panic!("as expected")).is_err());
+            assert!(timeout(Duration::from_millis(1), || Event::new().wait()).is_err());
+            spawn(|| sleep(Duration::from_millis(1))).join().unwrap();
+            panic!("as expected, too")
+        });
+        self.0.set(child.unwrap().join().unwrap().code());
+    }
+}
+
+fn a_fork_while_the_stack_is_unwound() {
+    let code = Rc::new(Cell::new(None));
+    let forks = Forks(Rc::clone(&code));
+    let unwinding = spawn(move || {
+        let _forks = forks;
+        panic!("as expected");
+    });
+    assert!(unwinding.join().is_err());
+    assert_eq!(code.get(), Some(1));
+}
+
+fn a_fork_in_a_trace_hook() {
+    let code = Rc::new(Cell::new(None));
+    let (setter, is_first) = (Rc::clone(&code), Cell::new(true));
+    greenlet::set_trace(Some(Rc::new(move |_| {
+        if is_first.replace(false) {
+            let child = Process::spawn(|| {
+                sleep(Duration::from_millis(1));
+                spawn(|| 4).join().unwrap()
+            });
+            setter.set(child.unwrap().join().unwrap().code());
+        }
+    })));
+    Greenlet::new(|()| ()).switch(());
+    greenlet::set_trace(None);
+    assert_eq!(code.get(), Some(4));
 }
