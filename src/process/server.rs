@@ -343,6 +343,11 @@ fn serve(control: net::UnixStream) -> io::Result<()> {
             _ => break,
         }
     }
+    // Whoever has not said yet what is to be made may never do so: at its end the program's coroutines stay
+    // as they are.
+    for asked in made.asked.take().iter().filter_map(Weak::upgrade) {
+        asked.stream.close();
+    }
     for daemon in made.daemons.take().iter().filter_map(Weak::upgrade) {
         daemon.kill()?;
     }
