@@ -51,7 +51,7 @@ impl Reaper {
         }
     }
 
-    fn send_signal(&self, signal: i32) -> io::Result<()> {
+    fn send_signal(&mut self, signal: i32) -> io::Result<()> {
         match self {
             #[cfg(feature = "process")]
             Reaper::Served(child) => child.send_signal(signal),
@@ -131,7 +131,7 @@ impl Begun {
         if self.is_to_be_reaped() && self.try_wait()?.is_some() {
             return Ok(());
         }
-        self.inner.borrow().send_signal(signal)
+        self.inner.borrow_mut().send_signal(signal)
     }
 
     /// Waits for its end without letting anybody run, if it is a child of this process.

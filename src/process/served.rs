@@ -10,6 +10,7 @@
 //! ```
 
 use super::wire::Wire;
+use crate::sys::fork::Generation;
 use crate::sys::process::{descriptor_of, send_signal, send_signal_to};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,10 +21,12 @@ use std::process::ExitStatus;
 #[derive(Debug)]
 pub(super) struct Served {
     id: u32,
-    /// `None` where the kernel has no such descriptors.
+    /// `None` where the kernel has no such descriptors, or there were none left.
     descriptor: Option<OwnedFd>,
     wire: Wire,
     status: Option<ExitStatus>,
+    /// A child has copies of the descriptors. What it took out of the socket would be missing here.
+    made_in: Generation,
 }
 
 impl Served {
@@ -31,7 +34,7 @@ impl Served {
         let descriptor = descriptor_of(id).ok();
         wire.send(&())?;
         wire.stream().set_nonblocking(true)?;
-        Ok(Served { id, descriptor, wire, status: None })
+        Ok(Served { id, descriptor, wire, status: None, made_in: Generation::current() })
     }
 
     /// In the server: says its number. Waits until whoever has asked for it has taken note.
@@ -52,6 +55,10 @@ impl Served {
     /// How it has ended, if it has.
     pub(super) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         if self.status.is_none() {
+            if self.made_in != Generation::current() {
+                // As the kernel says of those that it has made.
+                return Err(io::Error::from_raw_os_error(libc::ECHILD));
+            }
             self.status = match self.wire.receive() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
                 Ok(Some(status)) => Some(ExitStatus::from_raw(status)),
@@ -71,9 +78,12 @@ impl Served {
     }
 
     /// Sends it a signal, unless it has ended.
-    pub(super) fn send_signal(&self, signal: i32) -> io::Result<()> {
+    pub(super) fn send_signal(&mut self, signal: i32) -> io::Result<()> {
+        // Then the number may be another's.
+        let has_ended = self.descriptor.is_none() && matches!(self.try_wait(), Ok(Some(_)));
         let sent = match &self.descriptor {
             Some(descriptor) => send_signal_to(descriptor.as_fd(), signal),
+            None if has_ended => Ok(()),
             None => send_signal(self.id, signal),
         };
         match sent {

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use std::{env, process, thread};
 use switchgrass::coroutine::join_all;
-use switchgrass::process::{Builder, ForkServer, Process};
+use switchgrass::process::{Builder, ForkServer, Process, ProcessPool};
 use switchgrass::{sleep, spawn, timeout, yield_now};
 
 tests![
@@ -24,6 +24,12 @@ tests![
     ctrl_c_is_for_its_processes,
     its_processes_are_waited_for_at_the_end_but_daemons,
     a_copy_in_a_child_ends_nothing,
+    a_child_takes_no_end_of_a_process_from_its_parent,
+    exit_while_others_ask_for_processes,
+    exit_while_others_ask_for_daemons,
+    no_descriptors_left_for_a_server,
+    one_that_asks_is_killed_at_each_moment,
+    the_server_is_killed_at_each_moment,
 ];
 
 const LONG: Duration = Duration::from_secs(50);
@@ -220,4 +226,143 @@ fn a_copy_in_a_child_ends_nothing() {
     yield_now();
     assert_eq!(server.spawn(|n: i32| n, &5).unwrap().join().unwrap().code(), Some(5));
     assert!(env::var_os("SWITCHGRASS_ALONE").is_some());
+}
+
+fn a_child_takes_no_end_of_a_process_from_its_parent() {
+    let server = ForkServer::start().unwrap();
+    let process = server.spawn(|n: i32| n, &3).unwrap();
+    let child = Process::spawn(|| {
+        let errors = [process.join().unwrap_err(), process.is_alive().unwrap_err()];
+        assert!(errors.iter().all(|error| error.raw_os_error() == Some(libc::ECHILD)));
+    });
+    assert!(child.unwrap().join().unwrap().success());
+    assert_eq!(process.join().unwrap().code(), Some(3));
+    // What was known before is known there.
+    let child = Process::spawn(|| process.join().unwrap().code().unwrap()).unwrap();
+    assert_eq!(child.join().unwrap().code(), Some(3));
+}
+
+/// Its coroutines are not unwound, nor do they go on.
+fn exit_in_a_coroutine(builder: fn() -> Builder, bytes: usize) {
+    let program = Process::spawn(|| {
+        let server = ForkServer::start().unwrap();
+        for _ in 0..3 {
+            let server = server.clone();
+            let argument = vec![0_u8; bytes];
+            spawn(move || drop(server.spawn_as(builder(), |_: Vec<u8>| sleep(LONG), &argument)));
+        }
+        spawn(|| -> () { process::exit(5) }).join().unwrap();
+    });
+    let program = program.unwrap();
+    assert_eq!(program.join().unwrap().code(), Some(5));
+}
+
+fn exit_while_others_ask_for_processes() {
+    exit_in_a_coroutine(Builder::new, 10_000_000);
+}
+
+fn exit_while_others_ask_for_daemons() {
+    exit_in_a_coroutine(|| Builder::new().daemon(true), 1000);
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Waits until there are so few descriptors as before, and no child.
+fn settle(before: usize) {
+    let start = Instant::now();
+    while descriptors() > before || crate::children::a_child_is_there() {
+        assert!(start.elapsed() < LONG, "{} descriptors of {before}", descriptors());
+        sleep(Duration::from_millis(1));
+    }
+}
+
+/// How many descriptors there are when all that is kept has been made.
+fn descriptors_at_first() -> usize {
+    ForkServer::start().unwrap().spawn(|n: i32| n, &1).unwrap().join().unwrap();
+    sleep(Duration::from_millis(20));
+    while crate::children::a_child_is_there() {
+        sleep(Duration::from_millis(1));
+    }
+    descriptors()
+}
+
+/// Lets this process, or another, have so many descriptors at most.
+fn limit_descriptors(process: i32, most: usize) {
+    let limit = libc::rlimit { rlim_cur: most as _, rlim_max: 1024 };
+    // SAFETY: a valid limit; the one before is not asked for.
+    let done = unsafe { libc::prlimit(process, libc::RLIMIT_NOFILE, &limit, std::ptr::null_mut()) };
+    assert_eq!(done, 0);
+}
+
+fn no_descriptors_left_for_a_server() {
+    let before = descriptors_at_first();
+    let mut ends = Vec::new();
+    for room in 0..14 {
+        limit_descriptors(0, before - 1 + room);
+        let started = ForkServer::start();
+        let made = started.map_err(|error| error.to_string()).and_then(|server| {
+            let made = server.spawn(|n: i32| n, &3).and_then(|process| process.join());
+            made.map(|status| status.code()).map_err(|error| error.to_string())
+        });
+        let pool = ProcessPool::new(1).map(|pool| pool.apply(|n: i32| n, 4));
+        limit_descriptors(0, 1024);
+        ends.push((made, pool.is_ok_and(|result| result == Ok(4))));
+        settle(before);
+    }
+    assert!(ends[0].0.is_err() && !ends[0].1, "{ends:?}");
+    assert!(ends[13] == (Ok(Some(3)), true), "{ends:?}");
+    // The same of the server.
+    let mut ends = Vec::new();
+    for room in 0..10 {
+        let server = ForkServer::start().unwrap();
+        assert!(server.spawn(|()| (), &()).unwrap().join().unwrap().success());
+        let its_descriptors = format!("/proc/{}/fd", only_child());
+        let used = std::fs::read_dir(its_descriptors).unwrap().count();
+        limit_descriptors(only_child(), used + room);
+        let made = server.spawn(|n: i32| n, &3).and_then(|process| process.join());
+        let pool = ProcessPool::by_server(server, 1);
+        ends.push((made.is_ok(), pool.apply(|n: i32| n, 4) == Ok(4)));
+        drop(pool);
+        settle(before);
+    }
+    assert_eq!((ends[0], ends[9]), ((false, false), (true, true)), "{ends:?}");
+}
+
+fn one_that_asks_is_killed_at_each_moment() {
+    let before = descriptors_at_first();
+    for step in 0..40 {
+        let server = ForkServer::start().unwrap();
+        let asking = spawn({
+            let server = server.clone();
+            move || server.spawn(|_: Vec<u8>| (), &vec![0; 1_000_000]).unwrap().join().unwrap()
+        });
+        sleep(Duration::from_micros(step * 50));
+        asking.kill_wait(None);
+        assert!(server.spawn(|()| (), &()).unwrap().join().unwrap().success());
+    }
+    settle(before);
+}
+
+fn the_server_is_killed_at_each_moment() {
+    let before = descriptors_at_first();
+    for step in 0..40 {
+        let server = ForkServer::start().unwrap();
+        let id = only_child();
+        let asking = (0..4).map(|_| {
+            let server = server.clone();
+            spawn(move || server.spawn(|_: Vec<u8>| (), &vec![0; 100_000])?.join())
+        });
+        let asking: Vec<_> = asking.collect();
+        sleep(Duration::from_micros(step * 50));
+        // SAFETY: no memory is involved.
+        assert_eq!(unsafe { libc::kill(id, libc::SIGKILL) }, 0);
+        // An error or not, it has an end.
+        join_all(asking).into_iter().for_each(|end| drop(end.unwrap()));
+        let pool = ProcessPool::by_server(server, 1);
+        assert!(pool.apply(|n: i32| n, 3).is_err());
+        drop(pool);
+        settle(before);
+    }
 }
