@@ -80,6 +80,12 @@ pub(super) struct Waiting {
 /// Has this thread's hub called when somebody wakes those at an address, for as long as it lives.
 pub(super) struct Bell(usize);
 
+/// Whether this thread has the lock of a bucket: whoever waits now, as an allocator may, or what others have
+/// called around a fork, waits in the kernel.
+pub(super) fn is_inside() -> bool {
+    IS_INSIDE.get()
+}
+
 /// Calls `f` under a bucket's lock.
 fn inside<R>(bucket: &Lock<VecDeque<Entry>>, f: impl FnOnce(&mut VecDeque<Entry>) -> R) -> R {
     IS_INSIDE.set(true);

@@ -1,14 +1,16 @@
 //! What std's own types are in a child, where everything is patched.
 
 use crate::tests;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::hint::spin_loop;
 use std::io::{Read, Write, pipe};
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use switchgrass::coroutine::join_all;
+use switchgrass::pool::ThreadPool;
 use switchgrass::process::Process;
 use switchgrass::{spawn, yield_now};
 
@@ -17,6 +19,7 @@ tests![
     one_who_is_parked_is_not_there_in_the_child,
     descriptors_that_were_waited_for,
     what_blocks_switches_in_the_child,
+    a_lock_that_is_taken_around_a_fork,
 ];
 
 fn a_lock_that_others_wait_for_is_free_in_the_child() {
@@ -142,4 +145,34 @@ fn what_blocks_switches_in_the_child() {
     });
     assert_eq!(child.unwrap().join().unwrap().code(), Some(1225 / 5));
     busy.join().unwrap();
+}
+
+fn a_lock_that_is_taken_around_a_fork() {
+    static LOCK: Mutex<()> = Mutex::new(());
+    thread_local! {
+        static HELD: RefCell<Option<MutexGuard<'static, ()>>> = const { RefCell::new(None) };
+    }
+    extern "C" fn before() {
+        HELD.set(LOCK.lock().ok());
+    }
+    extern "C" fn after() {
+        drop(HELD.take());
+    }
+    // SAFETY: functions that are always there. In the child, what is locked is this thread's.
+    let known = unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after)) };
+    assert_eq!(known, 0);
+    let (tell, is_held) = mpsc::channel();
+    let pool = ThreadPool::new(1);
+    let job = pool.spawn(move || {
+        let _guard = LOCK.lock().unwrap();
+        tell.send(()).unwrap();
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(50) {
+            spin_loop();
+        }
+    });
+    is_held.recv().unwrap();
+    let child = Process::spawn(|| i32::from(LOCK.try_lock().is_ok()));
+    assert_eq!(child.unwrap().join().unwrap().code(), Some(1));
+    job.unwrap().join().unwrap();
 }

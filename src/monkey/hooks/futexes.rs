@@ -91,7 +91,7 @@ unsafe fn wait(all: Arguments) -> c_long {
         return fail(libc::ETIMEDOUT);
     }
     let is_valid = bits != 0 && address.is_multiple_of(4) && time.is_none_or(is_valid);
-    if place() != Place::Task || !is_valid {
+    if place() != Place::Task || !is_valid || addresses::is_inside() {
         // SAFETY: the caller's.
         return unsafe { wait_in_kernel(all) };
     }
