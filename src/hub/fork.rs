@@ -40,7 +40,7 @@ pub(crate) fn fork() -> io::Result<Side> {
         "a callback in the hub cannot fork: it has no coroutine that could go on; but it can spawn one",
     );
     let alarm = hub.inbox.alarm.renewal()?;
-    let epoll = hub.epoll.get().map(|epoll| epoll.renewal()).transpose()?;
+    let epoll = hub.epoll.get().map(|epoll| epoll.renewal(&alarm, ALARM)).transpose()?;
     let side = fork::fork(&mut |fork| {
         // Whoever leaves a message meanwhile waits, so that it is whole in the child.
         let inbox = hub.inbox.hold();
@@ -84,9 +84,5 @@ impl Hub {
         self.remotes.borrow_mut().clear(forget);
         forget(self.outside.replace(Arc::new(())));
         self.sources.begin_anew();
-        if let Some(epoll) = self.epoll.get() {
-            let added = self.inbox.alarm.fd().and_then(|alarm| epoll.add(alarm, ALARM));
-            added.unwrap_or_else(|error| panic!("a child's hub cannot be woken: {error}"));
-        }
     }
 }

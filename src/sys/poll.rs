@@ -70,9 +70,15 @@ impl Epoll {
         Ok(Epoll(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// For a child: one that nothing is registered with, and that it does not share with its parent.
-    pub(crate) fn renewal(&self) -> io::Result<Renewal> {
-        Ok(Renewal(Some((Epoll::new()?.0, self.0.as_raw_fd()))))
+    /// For a child: one that it does not share with its parent, and that nothing is registered with but what
+    /// `alarm` renews, under `token`.
+    pub(crate) fn renewal(&self, alarm: &Renewal, token: u64) -> io::Result<Renewal> {
+        let fresh = Epoll::new()?;
+        if let Some((alarm, _)) = &alarm.0 {
+            // It stays so when it has got its number, since it is never without one.
+            fresh.add(alarm.as_raw_fd(), token)?;
+        }
+        Ok(Renewal(Some((fresh.0, self.0.as_raw_fd()))))
     }
 
     /// Has every change of `fd` reported under `token`, in both directions.
