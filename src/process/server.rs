@@ -28,7 +28,7 @@ use crate::net::UnixStream;
 use crate::pool::Group;
 use crate::signal::{self, Signal};
 use crate::sys::exit::at_exit;
-use crate::sys::fork::Generation;
+use crate::sys::fork::{Fork, Generation, Side, around_fork};
 use crate::sys::lock::Lock;
 use crate::sys::passing;
 use crate::sys::process::Forked;
@@ -110,6 +110,12 @@ enum What {
 /// Those that are to be told when this process ends.
 static STARTED: Lock<Vec<Arc<Started>>> = Lock::new(Vec::new());
 
+/// Around a fork: no thread is in the middle of a change.
+fn hold_started(fork: Fork<'_>) -> io::Result<Side> {
+    let _started = STARTED.lock();
+    fork()
+}
+
 /// At the end of the process, before its children are waited for.
 fn end_servers() {
     let all = std::mem::take(&mut *STARTED.lock());
@@ -156,6 +162,7 @@ impl ForkServer {
         let id = builder.fork(|| serve(there))?;
         // At the end of the process it is told before it is waited for: what was said last comes first.
         let _ = Forked::new(id, true);
+        around_fork(hold_started);
         at_exit(end_servers);
         let server = Arc::new(Started { control: here, id, made_in: Generation::current() });
         STARTED.lock().push(Arc::clone(&server));

@@ -1,6 +1,6 @@
 //! The end of the process.
 
-use super::lock::Lock;
+use super::lock::{Lock, Locked};
 use std::ptr;
 
 static FUNCTIONS: Lock<Vec<fn()>> = Lock::new(Vec::new());
@@ -20,6 +20,11 @@ pub(crate) fn at_exit(f: fn()) {
         unsafe { libc::atexit(call) };
     }
     functions.push(f);
+}
+
+/// What is to be called. Nobody adds anything meanwhile.
+pub(super) fn functions() -> Locked<'static, Vec<fn()>> {
+    FUNCTIONS.lock()
 }
 
 /// Calls what is to be called at the end.

@@ -93,14 +93,15 @@ fn count_forks() {
 /// In the child signals have their default effects again, as far as it was this library that had changed
 /// them; one that comes in between is delivered afterwards. `last` is a hook of the caller's.
 pub(crate) fn fork(last: &mut dyn FnMut(Fork<'_>) -> io::Result<Side>) -> io::Result<Side> {
-    let hooks = HOOKS.lock().clone();
     // Held by nobody else, so that the child can print. What may let others run comes first: nothing of ours
     // is held yet.
     let mut out = io::stdout().lock();
     out.flush()?;
     let _err = io::stderr().lock();
     let blocked = SignalsBlocked::new();
+    let hooks = HOOKS.lock();
     let side = signal::around_fork(&mut || through(&hooks, &mut || last(&mut fork_now)));
+    drop(hooks);
     drop(blocked);
     side
 }
@@ -113,13 +114,16 @@ fn through(hooks: &[Hook], last: Fork<'_>) -> io::Result<Side> {
 }
 
 fn fork_now() -> io::Result<Side> {
-    let mut companions = COMPANIONS.lock();
+    // Companions may be about to change these.
+    let (mut companions, _functions) = (COMPANIONS.lock(), exit::functions());
+    let mut children = process::waited_for();
     // SAFETY: no preconditions. What holds in the child is said above.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
             companions.clear();
-            process::forget_children();
+            // They are its parent's.
+            children.clear();
             if !ARE_COUNTED.load(Acquire) {
                 GENERATION.fetch_add(1, Relaxed);
             }

@@ -1,7 +1,7 @@
 //! Other processes: a descriptor of one, and signals to it.
 
 use super::exit::at_exit;
-use super::lock::Lock;
+use super::lock::{Lock, Locked};
 use std::io;
 #[cfg(feature = "process")]
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -60,9 +60,9 @@ fn wait_for_children() {
     }
 }
 
-/// In a child: they are its parent's.
-pub(super) fn forget_children() {
-    WAITED_FOR.lock().clear();
+/// Their numbers. None is added or taken out meanwhile.
+pub(super) fn waited_for() -> Locked<'static, Vec<u32>> {
+    WAITED_FOR.lock()
 }
 
 impl Forked {
