@@ -11,13 +11,13 @@
 //! Not `signalfd`: it wants the signal blocked, in every thread there is, and children inherit that.
 
 use super::fork::{Fork, Generation, Side};
+use super::lock::Lock;
 use super::poll;
 use std::io;
 use std::mem;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// One more than the highest number of a signal.
 const NUMBERS: usize = 65;
@@ -30,7 +30,7 @@ static PREVIOUS: [AtomicPtr<libc::sigaction>; NUMBERS] =
     [const { AtomicPtr::new(ptr::null_mut()) }; NUMBERS];
 
 /// For whom our handler is there.
-static USES: Mutex<[Use; NUMBERS]> = Mutex::new([Use { users: 0, is_there: false }; NUMBERS]);
+static USES: Lock<[Use; NUMBERS]> = Lock::new([Use { users: 0, is_there: false }; NUMBERS]);
 
 /// Written to whenever one has come.
 static NEWS: poll::Signal = poll::Signal::new();
@@ -63,7 +63,7 @@ impl Installed {
         let index = usize::try_from(signal).ok().filter(|index| (1..NUMBERS).contains(index));
         let Some(index) = index else { return Err(io::Error::from_raw_os_error(libc::EINVAL)) };
         NEWS.fd()?;
-        let mut uses = USES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut uses = USES.lock();
         let current = exchange(signal, None)?;
         let may_pass_on = uses[index].is_there && is_handler(&current);
         if !is_ours(&current) && !may_pass_on {
@@ -85,7 +85,7 @@ impl Installed {
 impl Drop for Installed {
     fn drop(&mut self) {
         let index = self.0 as usize;
-        let mut uses = USES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut uses = USES.lock();
         if self.1 != Generation::current() {
             return;
         }
@@ -109,7 +109,7 @@ fn bring_back(signal: libc::c_int) -> bool {
 /// Around a fork: the child handles no signals, for whoever handled them is not there. What there was
 /// before comes back.
 pub(super) fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
-    let mut uses = USES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut uses = USES.lock();
     let news = NEWS.renewal()?;
     let side = fork();
     if matches!(side, Ok(Side::Child)) {
