@@ -93,9 +93,12 @@ pub struct Builder {
 pub enum ForkError {
     /// There are other threads, of these names. One of them may hold a lock, of an allocator, a log, a
     /// library, and in the child nobody would ever unlock it. Threads of this library's pools do not count,
-    /// idle or busy: it knows what they hold.
+    /// idle or busy: what they need is seen to. What a job of yours has locked at that moment is not, nor
+    /// what it is just changing of an object that threads share: in the child that stays so, and whoever
+    /// needs it there waits for ever.
     Threads(Vec<String>),
-    /// The kernel made none, or there were no descriptors left: a child needs some of its own.
+    /// The kernel made none, or there were no descriptors left: a child needs some of its own. Or what was
+    /// printed before could not be written to standard output, and the child would have written it, too.
     Os(io::Error),
 }
 
@@ -230,19 +233,24 @@ impl Process {
     /// and nothing is done that others have registered with `atexit`. In the parent `body` is dropped, with
     /// what it has taken.
     ///
-    /// Objects that were inherited keep their state. A lock that another coroutine held stays locked, and a
-    /// queue that others wait for hands what comes to the first of them, who never runs here: make those that
-    /// the child is to use in the child.
+    /// Objects that were inherited keep their state. A lock that another coroutine, or a job of a
+    /// [`ThreadPool`](crate::pool::ThreadPool), held stays locked, and a queue that others wait for hands
+    /// what comes to the first of them, who never runs here: make those that the child uses in the child.
+    ///
+    /// A greenlet or generator that was suspended by hand can be gone on with in the child, in its copy. That
+    /// is so of those that wait for the one that forks, too: a body that switches to them, or yields to them
+    /// out of a generator, has their code go on in the child.
     ///
     /// # Errors
     ///
     /// [`ForkError::Threads`] if this process has other threads than those of this library's pools: what they
-    /// hold would stay locked in the child. The harness of `cargo test` runs tests on threads, so that this
-    /// cannot be tested there. [`ForkError::Os`] if the kernel makes no process.
+    /// hold would stay locked in the child. (For some milliseconds it is waited for those that are just
+    /// ending.) The harness of `cargo test` runs tests on threads, so that this cannot be tested there.
+    /// [`ForkError::Os`] if the kernel makes no process, or what was printed cannot be written.
     ///
     /// # Panics
     ///
-    /// In a callback that runs in the hub.
+    /// In a callback that runs in the hub. When the thread is ending and has ended its coroutines.
     ///
     /// # Switching
     ///
@@ -269,7 +277,8 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// If somebody else has waited for it, by `waitpid(2)`: the status is lost.
+    /// If somebody else has waited for it, by `waitpid(2)`: the status is lost. In a child, of a process that
+    /// its parent has made (`ECHILD`). If a `ForkServer` has made it, and has ended.
     ///
     /// # Panics
     ///
