@@ -68,22 +68,19 @@ impl Function {
     pub(super) fn new<A: DeserializeOwned, R: Serialize>(
         function: fn(A) -> R,
     ) -> Result<Self, Foreign> {
-        let call: Call = call::<A, R>;
-        Ok(Function {
-            call: Distance::to(call as *const ())?,
-            function: Distance::to(function as *const ())?,
-        })
+        Self::named(call::<A, R>, function as *const ())
     }
 
     /// A function whose result is to be what a process ends with: an `i32`.
     pub(super) fn with_code<A: DeserializeOwned, T: IntoExitCode>(
         function: fn(A) -> T,
     ) -> Result<Self, Foreign> {
-        let call: Call = call_for_code::<A, T>;
-        Ok(Function {
-            call: Distance::to(call as *const ())?,
-            function: Distance::to(function as *const ())?,
-        })
+        Self::named(call_for_code::<A, T>, function as *const ())
+    }
+
+    /// `function` is one that `call` takes.
+    fn named(call: Call, function: *const ()) -> Result<Self, Foreign> {
+        Ok(Function { call: Distance::to(call as *const ())?, function: Distance::to(function)? })
     }
 
     /// Calls it with an argument that was encoded, and returns the result encoded.
@@ -94,11 +91,11 @@ impl Function {
     ///
     /// # Safety
     ///
-    /// It was made by [`Function::new`] in this process, or in one that this one descends from by fork, or
-    /// that descends from the same.
+    /// It was made, by [`Function::new`] or [`Function::with_code`], in this process, or in one that this one
+    /// descends from by fork, or that descends from the same.
     pub(super) unsafe fn call(self, argument: &[u8]) -> Result<Vec<u8>, Undecodable> {
         let (call, function) = (self.call.end(), self.function.end());
-        // SAFETY: `new` has made the first of a function of this type, and the second of one that the first
+        // SAFETY: `named` was given the first as a function of this type, and the second as one that it
         // takes. The program is at the same addresses here, as the caller says.
         unsafe { std::mem::transmute::<*const (), Call>(call)(function, argument) }
     }

@@ -5,7 +5,7 @@
 //!   ForkServer::start ── fork ─────────► waits for requests
 //!   ... threads begin ...
 //!   spawn(f, a) ── a socket ───────────► fork ──────────► process: calls f(a)
-//!        ◄── its number, a pidfd ──────    │
+//!        ◄── its number ───────────────    │
 //!   join ◄── how it has ended ─────────── wait
 //! ```
 //!
@@ -17,7 +17,7 @@
 use super::ended::{Begun, Reaper, wait_for};
 use super::exit_code::IntoExitCode;
 use super::fork::{Builder, ForkError, Process};
-use super::function::{Function, Undecodable, decode};
+use super::function::{Function, Undecodable, decode, encode};
 use super::manager::{self, Key};
 use super::pool::work;
 use super::served::Served;
@@ -233,8 +233,8 @@ impl ForkServer {
     ) -> io::Result<Process> {
         let function = Function::with_code(function)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
-        let argument = postcard::to_stdvec(argument)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
+        let argument = encode(argument)
+            .map_err(|Undecodable(message)| io::Error::new(io::ErrorKind::InvalidInput, message))?;
         self.request(builder, What::Call(function, argument.into()), vec![])
     }
 
