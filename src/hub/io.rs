@@ -191,6 +191,8 @@ impl Hub {
             && let Some(first) = side.first.take()
         {
             self.unpark(&first);
+            // All at once, since the way to a page that is in no translation buffer is long.
+            first.prefetch_stack();
             side.first.set(Some(first));
         }
         // All try again: one of them may leave something for the next, and no further event would say so.
