@@ -6,6 +6,7 @@
 //! tasks there. (tokio's `block_on` is no task: joining from it costs more than from one.)
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use scale::scale;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
 use std::hint::black_box;
@@ -15,34 +16,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+use tasks::in_a_task;
 use tokio::runtime::{Builder, Runtime};
 
 #[path = "hub/handoff.rs"]
 mod handoff;
+#[path = "common/scale.rs"]
+mod scale;
 #[path = "hub/sync.rs"]
 mod sync;
+#[path = "common/tasks.rs"]
+mod tasks;
 
 /// A runtime on the calling thread, without anything that is not asked for.
 fn tokio_runtime() -> Runtime {
     Builder::new_current_thread().build().expect("a runtime")
 }
 
-/// Runs `future` in a task of its own.
-fn in_a_task<T: Send + 'static>(
-    runtime: &Runtime,
-    future: impl Future<Output = T> + Send + 'static,
-) -> T {
-    runtime.block_on(async { tokio::spawn(future).await.expect("no panic") })
-}
-
 /// Runs `body` in a coroutine of its own.
 fn in_a_coroutine<T: 'static>(body: impl FnOnce() -> T + 'static) -> T {
     switchgrass::spawn(body).join().expect("no panic")
-}
-
-/// Of `did` operations, so much for `wanted`.
-fn scale(elapsed: Duration, wanted: u64, did: u64) -> Duration {
-    elapsed.mul_f64(wanted as f64 / did as f64)
 }
 
 /// N yield in turn. One yield is one iteration; that they begin and end is in it.
@@ -122,16 +115,7 @@ fn spawn_join(c: &mut Criterion) {
     });
     let runtime = tokio_runtime();
     group.bench_function(BenchmarkId::new("tokio", "seq"), |bencher| {
-        bencher.iter_custom(|iterations| {
-            in_a_task(&runtime, async move {
-                let start = Instant::now();
-                for number in 0..iterations {
-                    let handle = tokio::spawn(async move { number });
-                    black_box(handle.await.expect("no panic"));
-                }
-                start.elapsed()
-            })
-        });
+        bencher.iter_custom(|iterations| tasks::spawn_and_join(&runtime, iterations));
     });
     group.bench_function(BenchmarkId::new("tokio", "batch1000"), |bencher| {
         bencher.iter_custom(|iterations| {

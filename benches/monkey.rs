@@ -4,6 +4,7 @@
 //! `cargo bench --features monkey --bench monkey`; `benches/README.md` says how to read it.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use scale::scale;
 use std::ffi::{CStr, c_int, c_void};
 use std::fs::File;
 use std::hint::black_box;
@@ -18,6 +19,9 @@ use std::time::{Duration, Instant};
 use switchgrass::monkey;
 use switchgrass::sync::{Mutex, Queue};
 
+#[path = "common/scale.rs"]
+mod scale;
+
 /// As many messages fit into a channel.
 const ROOM: usize = 100;
 /// As many take turns with a mutex.
@@ -29,11 +33,6 @@ type Call = Arc<dyn Fn() + Send + Sync>;
 /// Runs `body` in a coroutine of its own.
 fn in_a_coroutine<T: 'static>(body: impl FnOnce() -> T + 'static) -> T {
     switchgrass::spawn(body).join().expect("no panic")
-}
-
-/// Of `did` operations, so much for `wanted`.
-fn scale(elapsed: Duration, wanted: u64, did: u64) -> Duration {
-    elapsed.mul_f64(wanted as f64 / did as f64)
 }
 
 fn times(call: &Call, iterations: u64) -> Duration {

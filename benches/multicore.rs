@@ -6,14 +6,20 @@
 //! where they run: two that talk to each other may share a worker, and what is said between hubs always crosses.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use std::future::Future;
+use scale::scale;
 use std::hint::{black_box, spin_loop};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 use switchgrass::multicore::{self, Hubs};
 use switchgrass::sync::Queue;
+use tasks::in_a_task;
 use tokio::runtime::{Builder, Runtime};
+
+#[path = "common/scale.rs"]
+mod scale;
+#[path = "common/tasks.rs"]
+mod tasks;
 
 const HUBS: usize = 2;
 /// As many messages fit into a channel, on every side.
@@ -37,19 +43,6 @@ fn tokio_runtime() -> Runtime {
 /// Runs `body` on the first hub.
 fn on_a_hub<T: Send + 'static>(hubs: &Hubs, body: impl FnOnce() -> T + Send + 'static) -> T {
     hubs.spawn_on(0, body).join().expect("no panic")
-}
-
-/// Runs `future` in a task of its own.
-fn in_a_task<T: Send + 'static>(
-    runtime: &Runtime,
-    future: impl Future<Output = T> + Send + 'static,
-) -> T {
-    runtime.block_on(async { tokio::spawn(future).await.expect("no panic") })
-}
-
-/// Of `did` operations, so much for `wanted`.
-fn scale(elapsed: Duration, wanted: u64, did: u64) -> Duration {
-    elapsed.mul_f64(wanted as f64 / did as f64)
 }
 
 fn compute() {
@@ -144,25 +137,7 @@ fn ping_pong(c: &mut Criterion) {
     }
     let runtime = tokio_runtime();
     group.bench_function("tokio", |bencher| {
-        bencher.iter_custom(|iterations| {
-            let rounds = iterations.div_ceil(2);
-            let elapsed = in_a_task(&runtime, async move {
-                let (ping, mut its_ping) = tokio::sync::mpsc::channel(1);
-                let (its_pong, mut pong) = tokio::sync::mpsc::channel(1);
-                tokio::spawn(async move {
-                    for _ in 0..rounds {
-                        its_pong.send(its_ping.recv().await.unwrap()).await.unwrap();
-                    }
-                });
-                let start = Instant::now();
-                for n in 0..rounds {
-                    ping.send(n).await.unwrap();
-                    assert_eq!(pong.recv().await, Some(n));
-                }
-                start.elapsed()
-            });
-            scale(elapsed, iterations, 2 * rounds)
-        });
+        bencher.iter_custom(|iterations| tasks::ping_pong(&runtime, 1, iterations));
     });
     group.bench_function("std", |bencher| {
         bencher.iter_custom(|iterations| {
@@ -233,16 +208,7 @@ fn spawn_join(c: &mut Criterion) {
     }
     let runtime = tokio_runtime();
     group.bench_function(BenchmarkId::new("tokio", "seq"), |bencher| {
-        bencher.iter_custom(|iterations| {
-            in_a_task(&runtime, async move {
-                let start = Instant::now();
-                for number in 0..iterations {
-                    let handle = tokio::spawn(async move { number });
-                    black_box(handle.await.expect("no panic"));
-                }
-                start.elapsed()
-            })
-        });
+        bencher.iter_custom(|iterations| tasks::spawn_and_join(&runtime, iterations));
     });
     for (name, work) in [("batch1000", false), ("working1000", true)] {
         group.bench_function(BenchmarkId::new("tokio", name), |bencher| {

@@ -1,6 +1,6 @@
 //! Queues and mutexes, beside tokio's; and a queue between threads, beside std's.
 
-use crate::{in_a_coroutine, in_a_task, scale, tokio_runtime};
+use crate::{in_a_coroutine, in_a_task, scale, tasks, tokio_runtime};
 use criterion::{BenchmarkId, Criterion};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,25 +67,7 @@ pub(crate) fn channel(c: &mut Criterion) {
     });
     let runtime = tokio_runtime();
     group.bench_function(BenchmarkId::new("tokio", "ping_pong"), |bencher| {
-        bencher.iter_custom(|iterations| {
-            let rounds = iterations.div_ceil(2);
-            let elapsed = in_a_task(&runtime, async move {
-                let (ping, mut its_ping) = tokio::sync::mpsc::channel(ROOM);
-                let (its_pong, mut pong) = tokio::sync::mpsc::channel(ROOM);
-                tokio::spawn(async move {
-                    for _ in 0..rounds {
-                        its_pong.send(its_ping.recv().await.unwrap()).await.unwrap();
-                    }
-                });
-                let start = Instant::now();
-                for n in 0..rounds {
-                    ping.send(n).await.unwrap();
-                    assert_eq!(pong.recv().await, Some(n));
-                }
-                start.elapsed()
-            });
-            scale(elapsed, iterations, 2 * rounds)
-        });
+        bencher.iter_custom(|iterations| tasks::ping_pong(&runtime, ROOM, iterations));
     });
     group.bench_function(BenchmarkId::new("switchgrass_shared", "threads"), |bencher| {
         bencher.iter_custom(|messages| {
