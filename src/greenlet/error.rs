@@ -110,6 +110,12 @@ pub enum SwitchError<T> {
         /// What was not thrown.
         value: T,
     },
+    /// The hub's own greenlet takes no part in switches made by hand: it cannot be thrown into, and a callback
+    /// that runs in it can neither switch nor throw.
+    Scheduler {
+        /// What was not sent.
+        value: T,
+    },
     /// Nothing can be thrown in a program that is compiled with `panic = "abort"`.
     CannotUnwind {
         /// What was not thrown.
@@ -131,6 +137,7 @@ impl<T> SwitchError<T> {
             | SwitchError::ThreadEnded { value }
             | SwitchError::Unwinding { value }
             | SwitchError::TargetUnwinding { value }
+            | SwitchError::Scheduler { value }
             | SwitchError::CannotUnwind { value } => Some(value),
             SwitchError::Exited(_) | SwitchError::WrongResult(_) => None,
         }
@@ -151,6 +158,10 @@ impl<T> fmt::Display for SwitchError<T> {
             SwitchError::TargetUnwinding { .. } => f.write_str(
                 "the greenlet is suspended in a destructor while it unwinds, and cannot be made to \
                  unwind again",
+            ),
+            SwitchError::Scheduler { .. } => f.write_str(
+                "the hub's greenlet cannot be thrown into, and a callback that runs in it cannot switch: \
+                 spawn a coroutine that does it",
             ),
             SwitchError::CannotUnwind { .. } => {
                 f.write_str("nothing can be thrown in a program compiled with panic = \"abort\"")
@@ -222,6 +233,8 @@ pub enum ParentError {
     },
     /// A thread's main greenlet has no parent.
     Main,
+    /// The parent of the hub's own greenlet is main.
+    Scheduler,
 }
 
 impl fmt::Display for ParentError {
@@ -234,6 +247,7 @@ impl fmt::Display for ParentError {
                 )
             }
             ParentError::Main => f.write_str("a thread's main greenlet has no parent"),
+            ParentError::Scheduler => f.write_str("the parent of the hub's greenlet stays main"),
         }
     }
 }

@@ -4,29 +4,71 @@
 use super::state::Hub;
 use super::task::{Interrupt, TaskRef};
 use crate::greenlet::scheduled::{self, LEFT_BEHIND, Payload};
+use crate::sys::stderr;
 use std::fmt::Write;
+use std::process;
 
 /// What is raised in main. Raised where it waits, it becomes a panic with a message.
 pub(super) struct Deadlock(pub(super) String);
 
-/// How its message begins.
+/// How the message of a deadlock begins.
 const OPENING: &str = "this would block for ever: ";
 
-/// Whether this is what main has panicked with because of it.
+/// Whether this is what main has panicked with because of a deadlock.
 pub(super) fn is_message(payload: &Payload) -> bool {
     payload.downcast_ref::<String>().is_some_and(|text| text.starts_with(OPENING))
 }
 
-/// So many coroutines are listed.
+/// As the payload of a panic, where there is no wait that would make one of it.
+pub(super) fn into_message(payload: Payload) -> Payload {
+    match payload.downcast::<Deadlock>() {
+        Ok(deadlock) => Box::new(deadlock.0),
+        Err(payload) => payload,
+    }
+}
+
+/// How many coroutines are listed.
 const LISTED: usize = 100;
 
 /// Raises in main a panic that says who is stuck.
 pub(super) fn report(hub: &Hub) {
-    // In a destructor it ends the process, with its message: better than waiting for ever.
-    let payload = Box::new(Deadlock(text(hub)));
-    let interrupt = Interrupt::new(0, usize::MAX, payload);
+    tell_root(hub, text(hub));
+}
+
+/// Raises in main a panic with this message.
+///
+/// If main has been told before and is in a wait in which nothing is raised, the message is written to standard
+/// error once, and the thread sleeps: a signal may still do something. If main is not in a wait of the hub and
+/// nothing can be thrown into it, the process ends.
+pub(super) fn tell_root(hub: &Hub, text: String) {
     let root = hub.root.borrow().clone();
-    hub.interrupt(&root, interrupt, false);
+    if root.has_been_told_of_deadlock() {
+        return if hub.ready.is_empty() { wait_for_signals(hub, &text) };
+    }
+    // In a destructor it ends the process, with its message: better than waiting indefinitely.
+    let payload = Box::new(Deadlock(text.clone()));
+    hub.interrupt(&root, Interrupt::new(0, usize::MAX, payload), false);
+    if hub.ready.is_empty() && root.has_been_told_of_deadlock() {
+        stderr::write(&["switchgrass: ", &text, "; main cannot be told of it where it is suspended\n"]);
+        process::abort();
+    }
+}
+
+fn wait_for_signals(hub: &Hub, text: &str) {
+    if !hub.has_said_deadlock.replace(true) {
+        stderr::write(&["switchgrass: ", text, "\n"]);
+    }
+    if let Err(error) = hub.sleep(None) {
+        stderr::write(&[&format!("switchgrass: the hub of this thread could not wait: {error}\n")]);
+        process::abort();
+    }
+}
+
+impl TaskRef {
+    /// Whether a [`Deadlock`] is still to be raised in it.
+    fn has_been_told_of_deadlock(&self) -> bool {
+        self.interrupts.borrow().iter().any(|interrupt| interrupt.payload.is::<Deadlock>())
+    }
 }
 
 /// Who waits for what.

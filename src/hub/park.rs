@@ -17,14 +17,15 @@
 use super::deadline::Deadline;
 use super::deadlock::Deadlock;
 use super::here::here;
-use super::state::{Fire, Hub, Why};
+use super::state::{Fire, Hub, Why, raise_later};
 use super::task::{self, TaskRef};
 use super::timers::Key;
-use crate::greenlet::scheduled;
+use crate::greenlet::scheduled::{self, Came};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit, SwitchError};
-use crate::sys::clock;
+use crate::sys::{clock, stderr};
 use std::mem::ManuallyDrop;
 use std::panic::resume_unwind;
+use std::process;
 
 /// Marks of a greenlet. Which of the states it is in; 0 if it runs, or is suspended by hand.
 pub(super) const STATE: u8 = 0b0011;
@@ -182,17 +183,18 @@ impl Hub {
     #[inline(always)]
     #[track_caller]
     fn suspend(&self, me: &AnyWeakGreenlet, next: Option<AnyWeakGreenlet>) {
-        self.suspend_quietly(me, next);
+        let suspended = Suspended(me);
+        self.leave(next);
+        drop(suspended);
         if me.mark() & INTERRUPTED != 0 {
             self.raise(me);
         }
     }
 
     /// As `suspend`, and raises nothing.
-    #[inline(always)]
     pub(super) fn suspend_quietly(&self, me: &AnyWeakGreenlet, next: Option<AnyWeakGreenlet>) {
         let suspended = Suspended(me);
-        self.leave(next);
+        self.leave_quietly(next);
         drop(suspended);
     }
 
@@ -211,11 +213,31 @@ impl Hub {
             match next.take().unwrap_or_else(|| self.next()).pass() {
                 // A child that was made by hand may have ended, and its end come here.
                 Ok(()) | Err(SwitchError::Exited(_) | SwitchError::WrongResult(_)) => return,
-                Err(SwitchError::Unwinding { .. }) => {
-                    panic!("{}", SwitchError::Unwinding { value: () })
-                }
-                // Not one that the hub could have resumed: somebody has taken it in hand.
-                Err(_) => {}
+                Err(error) => self.look_at_refusal(error),
+            }
+        }
+    }
+
+    /// The thread could not be handed on. Returns if that was to one that was switched to by hand meanwhile.
+    #[cold]
+    #[inline(never)]
+    fn look_at_refusal(&self, error: SwitchError<()>) {
+        if matches!(error, SwitchError::Unwinding { .. }) {
+            panic!("{error}");
+        }
+        if self.context.is_dead() {
+            stderr::write(&["switchgrass: the hub's greenlet has ended; this is a bug\n"]);
+            process::abort();
+        }
+    }
+
+    /// As [`Hub::leave`], and raises nothing: a failure that comes here is raised later.
+    fn leave_quietly(&self, mut next: Option<AnyWeakGreenlet>) {
+        loop {
+            match next.take().unwrap_or_else(|| self.next()).pass_on() {
+                Ok(Came::Turn) => return,
+                Ok(Came::Failure(payload)) => return raise_later([payload]),
+                Err(error) => self.look_at_refusal(error),
             }
         }
     }

@@ -48,6 +48,7 @@ pub(super) struct Hub {
     pub(super) main: AnyWeakGreenlet,
     /// Who is told when nobody can ever wake anybody: main, or in a child the coroutine that has forked.
     pub(super) root: RefCell<TaskRef>,
+    pub(super) has_said_deadlock: Cell<bool>,
     pub(super) next_id: Cell<u64>,
     /// What is to be done last.
     pub(super) at_end: RefCell<Vec<fn()>>,
@@ -66,6 +67,8 @@ pub(super) enum Why {
     Call,
     /// Nobody is ready, or events were not looked for in a while.
     Poll,
+    /// The thread ends.
+    Stop,
 }
 
 /// What is to be done in the hub's greenlet.
@@ -112,12 +115,29 @@ impl Hub {
             outside: RefCell::new(Arc::new(())),
             main,
             root: RefCell::new(TaskRef(main_task)),
+            has_said_deadlock: Cell::new(false),
             next_id: Cell::new(1),
             at_end: RefCell::new(Vec::new()),
             feed: OnceCell::new(),
             #[cfg(feature = "monkey")]
             watch: Cell::new(None),
         })
+    }
+
+    /// Begins the hub's greenlet, before anything can end it.
+    pub(super) fn start(&self) {
+        let me = &*scheduled::running();
+        me.set_mark(me.mark() | QUEUED);
+        self.ready.push(me.clone());
+        self.suspend_quietly(me, Some(self.context.clone()));
+    }
+
+    /// Ends the hub's greenlet.
+    fn stop(&self) {
+        self.why.set(Why::Stop);
+        // What it was in the middle of comes first, if that was a callback.
+        let _ = self.context.clone().pass_on();
+        scheduled::set_scheduler(None);
     }
 
     pub(super) fn next_id(&self) -> u64 {
@@ -135,10 +155,7 @@ impl Hub {
         #[cfg(feature = "monkey")]
         self.cut_short();
         greenlet::unwind_all();
-        scheduled::set_scheduler(None);
-        if !cfg!(panic = "abort") {
-            self.context.unwind();
-        }
+        self.stop();
         main.set_mark(0);
         // What is dropped here may be the user's, and may even call this.
         drop(self.calls.take());

@@ -126,39 +126,27 @@ impl fmt::Debug for Task {
 }
 
 impl TaskRef {
-    /// The task that `greenlet` runs for: its own, or that of its nearest ancestor that has one.
+    /// The task that `greenlet` runs for: its own, or that of the first it runs for that has one.
     pub(crate) fn of(greenlet: &AnyWeakGreenlet) -> Option<TaskRef> {
-        let mut node = greenlet.clone();
-        loop {
-            if let Some(owner) = node.owner() {
-                return Some(TaskRef(owner));
-            }
-            node = node.parent()?;
-        }
+        greenlet.owner().or_else(|| greenlet.line().find_map(|node| node.owner())).map(TaskRef)
     }
 }
 
-/// So many panics are under way in the greenlet that runs, and in those of its task that wait for
-/// it.
+/// How many panics are under way in the greenlet that runs, and in those of its task that wait for it.
 pub(super) fn panics(me: &AnyWeakGreenlet) -> usize {
     let mut panics = scheduled::panics();
-    let mut node = me.clone();
-    while node.owner().is_none() {
-        let Some(parent) = node.parent() else { break };
-        panics += parent.suspended_panics();
-        node = parent;
+    if me.owner().is_none() {
+        panics += me.line().skip(1).map(|node| node.suspended_panics()).sum::<usize>();
     }
     panics
 }
 
-/// A kill is raised in `me`: if it is a generator's greenlet, for example, then not that alone is
-/// to end.
+/// A kill is raised in `me`: if it is a generator's greenlet, for example, then more than that is to end.
 pub(super) fn let_exit_go_on(me: &AnyWeakGreenlet) {
-    let mut node = me.clone();
-    while node.owner().is_none() {
-        let Some(parent) = node.parent() else { break };
-        node.set_mark(node.mark() | scheduled::EXIT_GOES_ON);
-        node = parent;
+    if me.owner().is_none() {
+        me.line()
+            .filter(|node| node.owner().is_none())
+            .for_each(|node| node.set_mark(node.mark() | scheduled::EXIT_GOES_ON));
     }
 }
 

@@ -15,9 +15,9 @@ use super::counts::{add_handle, remove_handle};
 use super::handle::Hold;
 use super::report::{complain, swallow_panic};
 use super::run::drop_locals;
-use super::scheduled::{LEFT_BEHIND, NO_THROW};
+use super::scheduled::{EXIT_GOES_ON, LEFT_BEHIND, NO_THROW};
 use super::switch::{deliver, receive_anything};
-use super::thread::{Arrival, Here};
+use super::thread::{self, Arrival, Here};
 use super::types::TypeKey;
 use crate::greenlet::error::GreenletExit;
 use crate::stack::Pool;
@@ -144,7 +144,7 @@ pub(super) fn raise_from_a_destructor(payload: Payload) {
 /// Whether nothing can be thrown into a suspended greenlet.
 pub(super) fn throws_are_refused(core: &Core) -> bool {
     core.cold().unwinding.get() > 0
-        || core.accepts.get() == TypeKey::END
+        || core.accepts_only_an_end()
         || core.mark.get() & NO_THROW != 0
 }
 
@@ -152,10 +152,13 @@ pub(super) fn throws_are_refused(core: &Core) -> bool {
 /// and not to its parent. Never unwinds: returns what was thrown into the current greenlet meanwhile.
 ///
 /// With `awaited` being [`TypeKey::ANY`], whatever is sent to the current greenlet brings it back early;
-/// with [`TypeKey::END`], nobody but the one that is unwound can.
+/// with [`TypeKey::END`], only the greenlet that is unwound can, until it has ended.
 ///
 /// It may not let itself be unwound: by catching the exit and switching away, or because it is in a
-/// destructor already. Then it is left as it is, and that is reported unless somebody has a handle.
+/// destructor already. Then it is left as it is, and that is reported unless there is a handle of it.
+///
+/// Others may unwind it at the same time. The most recent gets the end, and the others go on when they are
+/// next switched to.
 ///
 /// Nothing happens to one that has not begun, has ended, or is the current one.
 pub(super) fn try_unwind(here: Here, core: &Core, awaited: TypeKey) -> Option<Payload> {
@@ -180,24 +183,25 @@ pub(super) fn try_unwind(here: Here, core: &Core, awaited: TypeKey) -> Option<Pa
     }
     // Both have a handle for the time being: dropping something is not leaving, and being dropped is not
     // losing a handle once more.
-    let dropper = here.running().hold();
-    add_handle(&dropper);
+    let waiter = here.running().hold();
+    add_handle(&waiter);
     add_handle(&core);
-    // A scope that waits for it goes on waiting, if somebody drops it as well.
-    let other_dropper = cold.dropper.replace(Some(dropper.block()));
+    // A kill that it caught before is over: this exit is its own.
+    core.mark.set(core.mark.get() & !EXIT_GOES_ON);
+    waiter.begin_to_await_end_of(&core);
     let exit = Arrival::Throw(Box::new(GreenletExit));
     // SAFETY: suspended, so not the current one. We await anything, and read none of it.
     let arrival = unsafe {
         let (word, signal) = deliver(here, core.block(), exit, awaited);
+        waiter.stop_awaiting_end();
         receive_anything(word, signal)
     };
-    cold.dropper.set(other_dropper);
     // SAFETY: added above.
     unsafe {
-        remove_handle(&dropper);
+        remove_handle(&waiter);
         remove_handle(&core);
     }
-    if dropper.handles.get() == 0 && !dropper.is_main() && !dropper.is_detached() {
+    if waiter.handles.get() == 0 && !waiter.is_main() && !waiter.is_detached() {
         here.set_orphaned();
     }
     let thrown = match arrival {
@@ -249,8 +253,12 @@ pub(super) fn unwind_all(here: Here) {
     }
 }
 
-/// Ends all greenlets of a thread that is about to end, and what it keeps for them.
+/// Ends all greenlets of a thread that is about to end, and what it keeps for them. Nothing happens if that has
+/// been done.
 pub(super) fn end_thread(here: Here) {
+    if here.ended.get() {
+        return;
+    }
     let current = here.current();
     if current == here.main {
         unwind_all(here);
@@ -261,6 +269,7 @@ pub(super) fn end_thread(here: Here) {
     // SAFETY: main's block is the thread's own.
     drop_locals(unsafe { here.main.as_ref() });
     here.ended.set(true);
+    thread::set_ended();
     let mut somebody_remains = current != here.main;
     here.slab.each(|block| {
         // SAFETY: made by the slab, which exists.

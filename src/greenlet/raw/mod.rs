@@ -8,6 +8,7 @@
 //! | `thread.rs` | what a thread keeps; the *alarm*; what is handed over beside a value |
 //! | `switch.rs` | switch and throw, short way and long |
 //! | `create.rs`, `run.rs`, `end.rs` | beginnings; what runs before and after a body; ends |
+//! | `end_waiters.rs` | who waits for an end |
 //! | `counts.rs` | who keeps a block |
 //! | `report.rs` | what goes wrong where nobody can be told |
 //! | `handle.rs` | counted handles |
@@ -23,6 +24,7 @@ mod core;
 mod counts;
 mod create;
 mod end;
+mod end_waiters;
 mod handle;
 mod overflow;
 mod report;
@@ -39,12 +41,12 @@ mod types;
 pub(crate) use self::core::{Core, Life, Locals};
 pub(crate) use self::create::Spec;
 pub use self::handle::{Greenlet, Untyped, WeakGreenlet};
-pub(crate) use self::report::describe;
+pub(crate) use self::report::{describe, drop_payload};
 #[cfg(feature = "monkey")]
 pub(crate) use self::scheduled::NO_THROW;
 pub(crate) use self::scheduled::{
-    DetachedSpec, EXIT_GOES_ON, LEFT_BEHIND, Owner, for_each_alive, main, panics, running,
-    set_scheduler, spawn,
+    Came, DetachedSpec, EXIT_GOES_ON, LEFT_BEHIND, Owner, end_thread, for_each_alive, main, panics,
+    running, set_scheduler, spawn,
 };
 pub(crate) use self::scoped::scoped;
 
@@ -217,15 +219,19 @@ impl Core {
     }
 
     pub(crate) fn parent(&self) -> Option<AnyWeakGreenlet> {
-        let cold = self.cold();
-        let parent = cold.dropper.get().or(cold.parent.get())?;
-        // SAFETY: a block holds its parent's, and its dropper waits.
-        Some(WeakGreenlet::untyped(unsafe { parent.as_ref() }))
+        if let Some(waiter) = self.end_waiter() {
+            return Some(WeakGreenlet::untyped(waiter));
+        }
+        // SAFETY: a block holds its parent's.
+        self.cold().parent.get().map(|parent| WeakGreenlet::untyped(unsafe { parent.as_ref() }))
     }
 
     pub(crate) fn set_parent<T, R>(&self, parent: &WeakGreenlet<T, R>) -> Result<(), ParentError> {
         if self.has_no_parent() {
             return Err(ParentError::Main);
+        }
+        if Here::of_a_block().is_scheduler(self) {
+            return Err(ParentError::Scheduler);
         }
         let mut ancestor = Some(parent.core().hold());
         while let Some(node) = ancestor {

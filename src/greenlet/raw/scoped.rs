@@ -2,6 +2,7 @@
 
 use super::core::{Core, Life};
 use super::handle::Greenlet;
+use super::report::drop_payload;
 use super::thread::Here;
 use super::types::TypeKey;
 use super::{create, end};
@@ -64,7 +65,7 @@ impl<In, Out> Drop for End<In, Out> {
             mem::forget(alive);
             let mut panics = panics.into_iter();
             if let Some(first) = panics.next() {
-                // The others are dropped on the way, with whatever that does.
+                panics.for_each(drop_payload);
                 end::raise_from_a_destructor(first);
             }
         }
