@@ -26,7 +26,7 @@ impl Limit {
         let (id, timer) = with(|hub| {
             let id = hub.next_id();
             let fire = Fire::Interrupt(task.clone(), id, task::panics(&scheduled::running()));
-            (id, hub.timers.borrow_mut().insert(deadline, true, fire))
+            (id, hub.add_timer(deadline, true, fire))
         });
         Limit { id, task, timer }
     }

@@ -20,6 +20,7 @@ use super::here::here;
 use super::state::{Fire, Hub, Why, raise_later};
 use super::task::{self, TaskRef};
 use super::timers::Key;
+use crate::arch;
 use crate::greenlet::scheduled::{self, Came};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit, SwitchError};
 use crate::sys::{clock, stderr};
@@ -111,7 +112,7 @@ impl Hub {
     #[track_caller]
     pub(super) fn yield_now(&self) {
         let (me, ticks) = (&*scheduled::running(), self.ticks.get());
-        if me.mark() != ROOT || ticks == 0 || self.ready.is_empty() {
+        if me.mark() != ROOT || ticks == 0 || self.is_overdue() || self.ready.is_empty() {
             return self.yield_unusually(me);
         }
         self.ticks.set(ticks - 1);
@@ -234,7 +235,7 @@ impl Hub {
     /// As [`Hub::leave`], and raises nothing: a failure that comes here is raised later.
     fn leave_quietly(&self, mut next: Option<AnyWeakGreenlet>) {
         loop {
-            match next.take().unwrap_or_else(|| self.next()).pass_on() {
+            match next.take().unwrap_or_else(|| self.next()).pass_quietly() {
                 Ok(Came::Turn) => return,
                 Ok(Came::Failure(payload)) => return raise_later([payload]),
                 Err(error) => self.look_at_refusal(error),
@@ -274,19 +275,32 @@ impl Hub {
         mark & STATE == QUEUED
     }
 
-    /// Counts a change from one to another. Whether it is time to look for events: after a millisecond at
-    /// the latest, seen at one of the next changes.
+    /// Counts a change from one to another. Whether it is time to look for events and due timers.
+    ///
+    /// ```text
+    ///   no timer pending:  the clock is read every 0 to 63 changes, as fits how long they take
+    ///   a timer pending:   each change reads the processor's counter, and the clock some times per millisecond:
+    ///                      one change that takes long is seen at its end, however quick those before it were
+    /// ```
     #[inline(always)]
     pub(super) fn tick(&self) -> bool {
         let left = self.ticks.get();
-        if left > 0 {
-            self.ticks.set(left - 1);
-            return false;
+        if left == 0 || self.is_overdue() {
+            return self.look_at_the_clock();
         }
-        self.look_at_the_clock()
+        self.ticks.set(left - 1);
+        false
     }
 
-    /// Looks at the clock now and then: rarely if changes are quick, at each if they are slow.
+    /// Whether a timer is pending, and some time has gone by since the last look at the clock.
+    #[inline(always)]
+    fn is_overdue(&self) -> bool {
+        self.is_timed.get()
+            && arch::counter().wrapping_sub(self.counted.get()) > arch::per_look()
+    }
+
+    /// Looks at the clock: rarely if changes are quick, at each if they are slow. Whether a timer is due, or events
+    /// were last looked for a millisecond ago.
     #[cold]
     #[inline(never)]
     fn look_at_the_clock(&self) -> bool {
@@ -296,9 +310,11 @@ impl Hub {
         let (interval, since) = (self.interval.get(), now - self.looked.get());
         let interval = if since > ENOUGH { interval / 4 } else { (interval * 2 + 1).min(63) };
         self.looked.set(now);
+        self.counted.set(arch::counter());
         self.interval.set(interval);
         self.ticks.set(interval);
-        now - self.polled.get() > ENOUGH
+        let is_due = self.timers.borrow().next().is_some_and(|next| next <= now);
+        is_due || now - self.polled.get() > ENOUGH
     }
 
     /// Raises what is to be raised in the one that runs, if anything is.
@@ -344,7 +360,7 @@ pub(super) struct Timer<'a> {
 impl<'a> Timer<'a> {
     pub(super) fn new(hub: &'a Hub, deadline: Deadline, greenlet: &AnyWeakGreenlet) -> Self {
         let fire = Fire::Unpark(greenlet.clone());
-        Timer { hub, key: hub.timers.borrow_mut().insert(deadline, false, fire) }
+        Timer { hub, key: hub.add_timer(deadline, false, fire) }
     }
 
     /// Whether it has fired.

@@ -181,7 +181,7 @@ impl Hub {
         loop {
             let fire = self.timers.borrow_mut().pop_due(now);
             match fire {
-                None => return,
+                None => return self.is_timed.set(self.timers.borrow().next().is_some()),
                 Some(Fire::Unpark(greenlet)) => self.unpark(&greenlet),
                 Some(Fire::Interrupt(task, id, depth)) => {
                     let payload = Box::new(LimitPassed(id));

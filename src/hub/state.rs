@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! What a thread's hub keeps.
 
+use super::deadline::Deadline;
 use super::deadlock;
 use super::here::{here, with};
 use super::inbox::Inbox;
@@ -10,7 +11,7 @@ use super::park::{HUB, QUEUED, ROOT};
 use super::ready::Ready;
 use super::slots::Slots;
 use super::task::{self, Interrupt, Task, TaskRef};
-use super::timers::Timers;
+use super::timers::{Key, Timers};
 use crate::greenlet::scheduled::{self, DetachedSpec, Owner, Payload};
 use crate::greenlet::{self, AnyWeakGreenlet, BuildError};
 use crate::sys::clock;
@@ -24,9 +25,13 @@ use std::sync::atomic::AtomicU64;
 /// What a thread keeps for its coroutines.
 pub(super) struct Hub {
     pub(super) ready: Ready,
-    /// So many changes from one to another until the clock is looked at, and how many there were last time.
+    /// Changes left before the clock is looked at, and how many there were last time.
     pub(super) ticks: Cell<u64>,
     pub(super) interval: Cell<u64>,
+    /// Whether a timer may be pending: then each change looks at the processor's counter, which said this when the
+    /// clock was last looked at.
+    pub(super) is_timed: Cell<bool>,
+    pub(super) counted: Cell<u64>,
     /// When the clock was last looked at for this, and when events were looked for.
     pub(super) looked: Cell<u64>,
     pub(super) polled: Cell<u64>,
@@ -101,6 +106,8 @@ impl Hub {
             ready: Ready::new(),
             ticks: Cell::new(0),
             interval: Cell::new(0),
+            is_timed: Cell::new(false),
+            counted: Cell::new(0),
             looked: Cell::new(0),
             polled: Cell::new(clock::now()),
             watched: OnceCell::new(),
@@ -124,6 +131,12 @@ impl Hub {
         })
     }
 
+    /// Has something happen at a time.
+    pub(super) fn add_timer(&self, deadline: Deadline, urgent: bool, fire: Fire) -> Key {
+        self.is_timed.set(true);
+        self.timers.borrow_mut().insert(deadline, urgent, fire)
+    }
+
     /// Begins the hub's greenlet, before anything can end it.
     pub(super) fn start(&self) {
         let me = &*scheduled::running();
@@ -136,7 +149,7 @@ impl Hub {
     fn stop(&self) {
         self.why.set(Why::Stop);
         // What it was in the middle of comes first, if that was a callback.
-        let _ = self.context.clone().pass_on();
+        let _ = self.context.clone().pass_quietly();
         scheduled::set_scheduler(None);
     }
 

@@ -7,7 +7,9 @@ use super::core::{Core, Life};
 use super::create::create_detached;
 use super::end;
 use super::handle::{Hold, Untyped, WeakGreenlet};
-use super::switch::{self, Failure, PLAIN, Passage, receive, receive_anything, switch_stacks};
+use super::switch::{
+    self, Failure, LOOK, PLAIN, Passage, bury_signal, receive, receive_anything, switch_stacks,
+};
 use super::thread::{self, Arrival, Here};
 use super::types::TypeKey;
 use super::{AnyWeakGreenlet, Payload};
@@ -17,6 +19,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::mem::{self, ManuallyDrop};
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
@@ -231,21 +234,29 @@ impl WeakGreenlet<Untyped, Untyped> {
         }
     }
 
-    /// As [`WeakGreenlet::pass`], for the scheduler's own greenlet, and for one whose callers do not unwind:
-    /// what would be raised is returned.
-    #[inline]
+    /// As [`WeakGreenlet::pass`], from the scheduler's own greenlet. Raises nothing.
+    #[inline(always)]
     pub(crate) fn pass_on(self) -> Result<Came, SwitchError<()>> {
         let here = Here::of_a_block();
         let me = here.running();
-        let is_scheduler = here.is_scheduler(me);
-        if is_scheduler {
-            me.accepts.set(TypeKey::UNIT);
-        }
+        debug_assert!(here.is_scheduler(me));
+        me.accepts.set(TypeKey::UNIT);
         let passed = self.pass_shortly();
-        if is_scheduler {
-            me.accepts.set(TypeKey::NONE);
-            me.door.set(TypeKey::CLOSED);
-        }
+        me.accepts.set(TypeKey::NONE);
+        Self::arrive_quietly(here, passed)
+    }
+
+    /// As [`WeakGreenlet::pass`], from a greenlet whose callers do not unwind. What would be raised is returned.
+    pub(crate) fn pass_quietly(self) -> Result<Came, SwitchError<()>> {
+        let passed = self.pass_shortly();
+        Self::arrive_quietly(Here::of_a_block(), passed)
+    }
+
+    #[inline(always)]
+    fn arrive_quietly(
+        here: Here,
+        passed: Result<(Word, usize), Self>,
+    ) -> Result<Came, SwitchError<()>> {
         let (word, signal) = match passed {
             Ok(came) => came,
             Err(target) => match switch::cross(here, target.core(), (), TypeKey::UNIT)? {
@@ -253,11 +264,16 @@ impl WeakGreenlet<Untyped, Untyped> {
                 Passage::Brought(word, signal) => (word, signal),
             },
         };
-        if signal == PLAIN {
-            return Ok(Came::Turn);
-        }
-        // SAFETY: the switch has just brought this to one that awaits a `()`.
-        Ok(unsafe { receive_anything(word, signal) }.into())
+        Ok(match signal {
+            PLAIN => Came::Turn,
+            // SAFETY: the switch has just brought this to one that awaits a `()`.
+            LOOK => unsafe { receive_anything(word, signal) }.into(),
+            // SAFETY: any other signal is that of an end. Most are, and bring nothing to look at.
+            _ => match catch_unwind(AssertUnwindSafe(|| unsafe { bury_signal(signal) })) {
+                Ok(()) => Came::Turn,
+                Err(payload) => Arrival::Throw(payload).into(),
+            },
+        })
     }
 
     /// Raises `payload` in it, from the scheduler's own greenlet.

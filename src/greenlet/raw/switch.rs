@@ -391,11 +391,22 @@ pub(super) unsafe fn receive<R>(word: Word, signal: usize) -> Result<R, Failure>
     // SAFETY: any other signal is a block that has ended, and a value comes with it, of the type that
     // was awaited. It may lie on the stack that is given back, so it is read first.
     let value = unsafe { decode(word) };
+    // SAFETY: as above.
+    unsafe { bury_signal(signal) };
+    Ok(value)
+}
+
+/// Does away with what is left of the greenlet that has ended with `signal`.
+///
+/// # Safety
+///
+/// A switch has just brought it, it is neither [`PLAIN`] nor [`LOOK`], and the value that came along was read.
+#[inline(always)]
+pub(super) unsafe fn bury_signal(signal: usize) {
     let finished = ptr::with_exposed_provenance_mut::<Core>(signal);
     let finished = NonNull::new(finished).expect("a signal that is not PLAIN");
     // SAFETY: that of its life, which is over.
     end::bury(Here::of_a_block(), unsafe { Hold::from_block(finished) });
-    Ok(value)
 }
 
 /// Looks at the delivery: see [`receive`].

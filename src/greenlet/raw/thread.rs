@@ -295,10 +295,9 @@ impl Delivery {
 
 impl Thread {
     pub(super) fn is_scheduler(&self, core: &Core) -> bool {
-        let scheduler = self.scheduler.take();
-        let is_it = scheduler.as_ref().is_some_and(|scheduler| ptr::eq(&**scheduler, core));
-        self.scheduler.set(scheduler);
-        is_it
+        // SAFETY: nothing but the comparison uses the reference.
+        let scheduler = unsafe { &*self.scheduler.as_ptr() };
+        scheduler.as_ref().is_some_and(|scheduler| ptr::eq(&**scheduler, core))
     }
 
     pub(super) fn tracer(&self) -> Option<Tracer> {
