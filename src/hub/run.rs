@@ -25,9 +25,10 @@ impl Hub {
     /// [`Hub::stop`] ends it.
     pub(super) fn run(&self) {
         self.context.close_to_others();
-        loop {
+        // It may be resumed to end in the middle of each of these.
+        while !self.is_stopping() {
             match self.why.replace(Why::End) {
-                Why::End => {}
+                Why::End | Why::Stop => {}
                 Why::Call => {
                     let call = self.calls.borrow_mut().pop_front();
                     if let Some(call) = call {
@@ -35,7 +36,9 @@ impl Hub {
                     }
                 }
                 Why::Poll => self.poll(),
-                Why::Stop => return,
+            }
+            if self.is_stopping() {
+                return;
             }
             let next = self.next();
             if next != self.context {
@@ -47,6 +50,10 @@ impl Hub {
                 }
             }
         }
+    }
+
+    fn is_stopping(&self) -> bool {
+        matches!(self.why.get(), Why::Stop)
     }
 
     fn execute(&self, call: Call) {
@@ -137,7 +144,7 @@ impl Hub {
                 self.report_failure("look for events", &error);
             }
         }
-        while self.ready.is_empty() {
+        while self.ready.is_empty() && !self.is_stopping() {
             let next = self.timers.borrow().next();
             let limit = next.map(|next| next.saturating_sub(self.polled.get()));
             if limit.is_none() && !self.can_be_woken() {

@@ -7,6 +7,7 @@ mod dropping;
 mod floats;
 mod futures;
 mod generators;
+mod hub_greenlet;
 mod joining;
 mod killing;
 mod limits;
