@@ -371,6 +371,84 @@ fn a_scope_left_while_its_body_is_dropped_elsewhere_ends_the_process() {
     assert!(!stderr(&output).contains("left\n"));
 }
 
+/// The body of a scope catches its exit and waits for what never comes, and catches that it is told so: the process
+/// ends with the list of who waits for what, instead of hanging or running.
+#[test]
+fn a_deadlock_at_the_end_of_a_scope_ends_the_process_with_its_message() {
+    let case = "deadlock in a scope";
+    let body = || {
+        let refuses = |()| {
+            loop {
+                let _ = catch_unwind(AssertUnwindSafe(|| switchgrass::sleep(Duration::MAX)));
+            }
+        };
+        let _ = greenlet::scoped(refuses, |g: &Greenlet<(), ()>| {
+            let _ = catch_unwind(AssertUnwindSafe(|| g.switch(())));
+        });
+    };
+    let Some(output) = in_child(case, Place::Std, body) else { return };
+    assert_signal(&output, libc::SIGABRT, case);
+    assert_says(&output, "this would block for ever: main waits for");
+    assert_says(&output, "this was caught 100 times, and waited for again");
+}
+
+/// A coroutine that does not let itself be unwound, at the end of its thread: the report says so in words, and the
+/// thread ends.
+#[test]
+fn a_coroutine_stuck_at_its_threads_end_is_reported_in_words() {
+    let case = "stuck at its thread's end";
+    let body = || {
+        let stuck = || {
+            switchgrass::spawn(|| {
+                loop {
+                    let _ = catch_unwind(AssertUnwindSafe(|| switchgrass::sleep(Duration::MAX)));
+                }
+            });
+            switchgrass::yield_now();
+        };
+        thread::spawn(stuck).join().unwrap();
+        eprintln!("the thread has ended");
+        exit(0);
+    };
+    let Some(output) = in_child(case, Place::Std, body) else { return };
+    assert_code(&output, 0, case);
+    assert_says(&output, "the thread has ended");
+    assert_says(&output, "this would block for ever: main waits for");
+    assert!(!stderr(&output).contains("(no message)"), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("panicked at src"), "{}", stderr(&output));
+}
+
+/// Destructors run at the end of a thread, when std has taken its alternate signal stack away.
+#[test]
+fn an_overflow_at_the_end_of_a_thread_has_a_message() {
+    struct Recurses;
+    impl Drop for Recurses {
+        fn drop(&mut self) {
+            black_box(recurse(0));
+        }
+    }
+    for with_a_hub in [false, true] {
+        let case = format!("overflow at the end of a thread, with a hub: {with_a_hub}");
+        let body = move || {
+            let leave = move || {
+                if with_a_hub {
+                    switchgrass::yield_now();
+                }
+                let greenlet = Greenlet::new(|()| {
+                    let _recurses = Recurses;
+                    suspend();
+                });
+                greenlet.switch(());
+                std::mem::forget(greenlet);
+            };
+            thread::spawn(leave).join().unwrap();
+        };
+        let Some(output) = in_child(&case, Place::Std, body) else { continue };
+        assert_signal(&output, libc::SIGABRT, &case);
+        assert_says(&output, "has overflowed its stack of");
+    }
+}
+
 // -------------------------------------------------------------------------------------- panic hooks
 
 /// The library's first use is in a panic hook, where nothing may panic: std's count stays right.

@@ -52,10 +52,10 @@ use x86_64::switch as machine;
 
 #[cfg(target_arch = "aarch64")]
 use aarch64::{counter, float};
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-use {no_counter as counter, no_float as float};
 #[cfg(target_arch = "x86_64")]
 use x86_64::{counter, float};
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+use {no_counter as counter, no_float as float};
 
 /// The size of a cache line, or less than that.
 #[cfg(all(not(feature = "portable"), any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -4,6 +4,6 @@
 #[cfg(feature = "monkey")]
 pub(crate) use super::raw::NO_THROW;
 pub(crate) use super::raw::{
-    Came, DetachedSpec, EXIT_GOES_ON, LEFT_BEHIND, Owner, Payload, describe, drop_payload,
-    end_thread, for_each_alive, main, panics, running, set_scheduler, spawn,
+    Came, DetachedSpec, EXIT_GOES_ON, LEFT_BEHIND, Owner, Payload, close_thread, describe,
+    drop_payload, for_each_alive, made_count, main, panics, running, set_scheduler, spawn,
 };

@@ -1,9 +1,11 @@
 #![forbid(unsafe_code)]
 //! When nothing can ever wake anybody: who waits for what.
 
+use super::limit::LimitPassed;
 use super::state::Hub;
 use super::task::{Interrupt, TaskRef};
-use crate::greenlet::scheduled::{self, LEFT_BEHIND, Payload};
+use crate::greenlet::GreenletExit;
+use crate::greenlet::scheduled::{self, LEFT_BEHIND, Payload, describe, drop_payload};
 use crate::sys::stderr;
 use std::fmt::Write;
 use std::process;
@@ -27,11 +29,29 @@ pub(super) fn into_message(payload: Payload) -> Payload {
     }
 }
 
+/// Says what main was not told, since it has not waited again before its thread's end.
+pub(super) fn report_undelivered(payload: Payload) {
+    if !payload.is::<GreenletExit>() && !payload.is::<LimitPassed>() {
+        let payload = into_message(payload);
+        let message = describe(&payload);
+        stderr::write(&[&format!("switchgrass: main has ended, and was not told of: {message}\n")]);
+        drop_payload(payload);
+    }
+}
+
 /// How many coroutines are listed.
 const LISTED: usize = 100;
 
+/// How many reports may follow each other without anything that happens in between. Code that catches them all and
+/// waits again would run indefinitely.
+const PATIENCE: u32 = 100;
+
 /// Raises in main a panic that says who is stuck.
 pub(super) fn report(hub: &Hub) {
+    // A greenlet that was made meanwhile is something that has happened.
+    if hub.made_at_report.replace(scheduled::made_count()) != scheduled::made_count() {
+        hub.reports.set(0);
+    }
     tell_root(hub, text(hub));
 }
 
@@ -42,16 +62,26 @@ pub(super) fn report(hub: &Hub) {
 /// nothing can be thrown into it, the process ends.
 pub(super) fn tell_root(hub: &Hub, text: String) {
     let root = hub.root.borrow().clone();
+    hub.reports.set(hub.reports.get() + 1);
+    if hub.reports.get() > PATIENCE {
+        give_up(&text, &format!("this was caught {PATIENCE} times, and waited for again"));
+    }
     if root.has_been_told_of_deadlock() {
-        return if hub.ready.is_empty() { wait_for_signals(hub, &text) };
+        return if hub.ready.is_empty() {
+            wait_for_signals(hub, &text)
+        };
     }
     // In a destructor it ends the process, with its message: better than waiting indefinitely.
     let payload = Box::new(Deadlock(text.clone()));
     hub.interrupt(&root, Interrupt::new(0, usize::MAX, payload), false);
     if hub.ready.is_empty() && root.has_been_told_of_deadlock() {
-        stderr::write(&["switchgrass: ", &text, "; main cannot be told of it where it is suspended\n"]);
-        process::abort();
+        give_up(&text, "main cannot be told of it where it is suspended");
     }
+}
+
+fn give_up(text: &str, why: &str) -> ! {
+    stderr::write(&["switchgrass: ", text, "\nswitchgrass: ", why, ": the process ends\n"]);
+    process::abort();
 }
 
 fn wait_for_signals(hub: &Hub, text: &str) {
@@ -59,8 +89,7 @@ fn wait_for_signals(hub: &Hub, text: &str) {
         stderr::write(&["switchgrass: ", text, "\n"]);
     }
     if let Err(error) = hub.sleep(None) {
-        stderr::write(&[&format!("switchgrass: the hub of this thread could not wait: {error}\n")]);
-        process::abort();
+        give_up(text, &format!("the hub of this thread could not wait: {error}"));
     }
 }
 

@@ -84,5 +84,6 @@ impl Hub {
         self.remotes.borrow_mut().clear(forget);
         forget(self.outside.replace(Arc::new(())));
         self.sources.begin_anew();
+        self.has_said_deadlock.set(false);
     }
 }

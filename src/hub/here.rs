@@ -33,7 +33,7 @@ impl Drop for End {
         HERE.set(ptr::null());
         // The frames of a greenlet that has not ended may name the hub, so none is resumed after this: not by
         // the greenlets' own end of the thread, nor by a destructor of user code.
-        scheduled::end_thread();
+        scheduled::close_thread();
     }
 }
 

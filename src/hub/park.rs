@@ -295,8 +295,7 @@ impl Hub {
     /// Whether a timer is pending, and some time has gone by since the last look at the clock.
     #[inline(always)]
     fn is_overdue(&self) -> bool {
-        self.is_timed.get()
-            && arch::counter().wrapping_sub(self.counted.get()) > arch::per_look()
+        self.is_timed.get() && arch::counter().wrapping_sub(self.counted.get()) > arch::per_look()
     }
 
     /// Looks at the clock: rarely if changes are quick, at each if they are slow. Whether a timer is due, or events

@@ -35,7 +35,7 @@ impl Hub {
                         self.execute(call);
                     }
                 }
-                Why::Poll => self.poll(),
+                Why::Poll => self.poll_guarded(),
             }
             if self.is_stopping() {
                 return;
@@ -80,7 +80,7 @@ impl Hub {
         }
     }
 
-    /// Has main told of what has failed in nobody's care.
+    /// Raises in main what has failed and no other greenlet awaits.
     fn raise_in_root(&self, payload: Payload) {
         let root = self.root.borrow().clone();
         self.interrupt(&root, Interrupt::new(self.next_id(), 0, payload), false);
@@ -132,6 +132,13 @@ impl Hub {
                 error.into_value().into_iter().for_each(drop_payload);
                 None
             }
+        }
+    }
+
+    /// As [`Hub::poll`]. A panic in there, which would be this crate's own mistake, does not end the hub.
+    fn poll_guarded(&self) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll())) {
+            self.raise_in_root(payload);
         }
     }
 
@@ -225,6 +232,9 @@ impl Hub {
         #[cfg(feature = "monkey")]
         self.ask_no_more();
         self.tell_of_sleep();
+        if slept.is_ok() {
+            self.reports.set(0);
+        }
         slept
     }
 

@@ -53,6 +53,9 @@ pub(super) struct Hub {
     pub(super) main: AnyWeakGreenlet,
     /// Who is told when nobody can ever wake anybody: main, or in a child the coroutine that has forked.
     pub(super) root: RefCell<TaskRef>,
+    /// Reports of deadlocks and failures since something has happened, and what they keep.
+    pub(super) reports: Cell<u32>,
+    pub(super) made_at_report: Cell<u64>,
     pub(super) has_said_deadlock: Cell<bool>,
     pub(super) next_id: Cell<u64>,
     /// What is to be done last.
@@ -122,6 +125,8 @@ impl Hub {
             outside: RefCell::new(Arc::new(())),
             main,
             root: RefCell::new(TaskRef(main_task)),
+            reports: Cell::new(0),
+            made_at_report: Cell::new(0),
             has_said_deadlock: Cell::new(false),
             next_id: Cell::new(1),
             at_end: RefCell::new(Vec::new()),
@@ -177,6 +182,10 @@ impl Hub {
         drop(self.remotes.take());
         for at_end in self.at_end.take() {
             at_end();
+        }
+        let root = self.root.borrow().clone();
+        for interrupt in root.interrupts.take() {
+            deadlock::report_undelivered(interrupt.payload);
         }
         drop(main.set_owner(None));
     }

@@ -57,7 +57,10 @@ fn the_hub_is_sent_nothing_but_the_thread() {
     and_the_hub_goes_on(|| {
         let hub = hub();
         let error = hub.try_switch_any::<u64, ()>(5).unwrap_err();
-        assert!(error.to_string().contains("greenlet 'hub' awaits a value of type `()`"), "{error}");
+        assert!(
+            error.to_string().contains("greenlet 'hub' awaits a value of type `()`"),
+            "{error}"
+        );
         // By nothing it is: this one suspends itself by hand, and others run.
         let log = Log::new();
         let in_other = log.clone();

@@ -7,7 +7,9 @@ use std::arch::asm;
 pub(crate) fn counter() -> u64 {
     let counter;
     // SAFETY: Linux lets programs read it, and nothing else changes.
-    unsafe { asm!("mrs {}, cntvct_el0", out(reg) counter, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("mrs {}, cntvct_el0", out(reg) counter, options(nomem, nostack, preserves_flags))
+    };
     counter
 }
 
@@ -16,6 +18,8 @@ pub(crate) fn counter() -> u64 {
 pub(crate) fn per_look() -> u64 {
     let frequency: u64;
     // SAFETY: as above.
-    unsafe { asm!("mrs {}, cntfrq_el0", out(reg) frequency, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("mrs {}, cntfrq_el0", out(reg) frequency, options(nomem, nostack, preserves_flags))
+    };
     frequency >> 11
 }

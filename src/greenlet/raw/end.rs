@@ -143,9 +143,7 @@ pub(super) fn raise_from_a_destructor(payload: Payload) {
 
 /// Whether nothing can be thrown into a suspended greenlet.
 pub(super) fn throws_are_refused(core: &Core) -> bool {
-    core.cold().unwinding.get() > 0
-        || core.accepts_only_an_end()
-        || core.mark.get() & NO_THROW != 0
+    core.cold().unwinding.get() > 0 || core.accepts_only_an_end() || core.mark.get() & NO_THROW != 0
 }
 
 /// Unwinds a suspended greenlet, by throwing a [`GreenletExit`] into it, and comes back. Its end comes here
@@ -256,21 +254,26 @@ pub(super) fn unwind_all(here: Here) {
 /// Ends all greenlets of a thread that is about to end, and what it keeps for them. Nothing happens if that has
 /// been done.
 pub(super) fn end_thread(here: Here) {
-    if here.ended.get() {
-        return;
+    if !here.ended.get() {
+        if here.current() == here.main {
+            unwind_all(here);
+        }
+        close_thread(here);
     }
-    let current = here.current();
-    if current == here.main {
-        unwind_all(here);
-    }
-    // Otherwise `exit` was called in a greenlet: main is in the middle of something, and must not be gone
-    // on with by a destructor that switches to it. The process ends; nobody is unwound.
+}
+
+/// As [`end_thread`], for a thread whose greenlets have been unwound as far as they let themselves: none is
+/// resumed.
+///
+/// If the current greenlet is not main, `exit` was called in it: main is in the middle of something, and must
+/// not be resumed by a destructor that switches to it. The process ends, and nobody is unwound.
+pub(super) fn close_thread(here: Here) {
     drop(here.tracer.take());
     // SAFETY: main's block is the thread's own.
     drop_locals(unsafe { here.main.as_ref() });
     here.ended.set(true);
     thread::set_ended();
-    let mut somebody_remains = current != here.main;
+    let mut somebody_remains = here.current() != here.main;
     here.slab.each(|block| {
         // SAFETY: made by the slab, which exists.
         let core = unsafe { block.as_ref() };

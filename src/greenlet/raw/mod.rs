@@ -45,8 +45,8 @@ pub(crate) use self::report::{describe, drop_payload};
 #[cfg(feature = "monkey")]
 pub(crate) use self::scheduled::NO_THROW;
 pub(crate) use self::scheduled::{
-    Came, DetachedSpec, EXIT_GOES_ON, LEFT_BEHIND, Owner, end_thread, for_each_alive, main, panics,
-    running, set_scheduler, spawn,
+    Came, DetachedSpec, EXIT_GOES_ON, LEFT_BEHIND, Owner, close_thread, for_each_alive, made_count,
+    main, panics, running, set_scheduler, spawn,
 };
 pub(crate) use self::scoped::scoped;
 

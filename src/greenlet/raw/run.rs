@@ -146,7 +146,9 @@ fn settle_estate<Out: 'static>(
         // Looked for anew after each step that has run user code.
         let heir = heir_of(core);
         outcome = match (heir.life.get(), outcome) {
-            (_, Outcome::Returned(value)) if heir.accepts.get() == gives => break (heir, Ok(value)),
+            (_, Outcome::Returned(value)) if heir.accepts.get() == gives => {
+                break (heir, Ok(value));
+            }
             (Life::Unstarted, other) => pass_over(here, core, &heir, other),
             (_, other) => {
                 let arrival = arrival_of(here, core, &heir, other);

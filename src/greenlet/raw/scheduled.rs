@@ -130,11 +130,16 @@ pub(crate) fn set_scheduler(scheduler: Option<AnyWeakGreenlet>) {
     }
 }
 
-/// Ends all greenlets of the thread, which ends itself: see [`end::end_thread`].
-pub(crate) fn end_thread() {
+/// Ends all greenlets of the thread, which ends itself: see [`end::close_thread`].
+pub(crate) fn close_thread() {
     if let Some(here) = Here::existing() {
-        end::end_thread(here);
+        end::close_thread(here);
     }
+}
+
+/// How many greenlets this thread has made.
+pub(crate) fn made_count() -> u64 {
+    Here::existing().map_or(0, |here| here.next_id.get())
 }
 
 /// How a scheduler's greenlet got the thread back.
@@ -227,9 +232,7 @@ impl WeakGreenlet<Untyped, Untyped> {
         match self.pass_shortly() {
             Ok((_, PLAIN)) => Ok(()),
             // SAFETY: the switch has just brought this to one that awaits a `()`.
-            Ok((word, signal)) => {
-                unsafe { receive(word, signal) }.map_err(Failure::without_value)
-            }
+            Ok((word, signal)) => unsafe { receive(word, signal) }.map_err(Failure::without_value),
             Err(target) => switch::switch_slowly(target.core(), ()),
         }
     }
