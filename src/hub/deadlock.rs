@@ -13,7 +13,7 @@ pub(super) struct Deadlock(pub(super) String);
 const OPENING: &str = "this would block for ever: ";
 
 /// Whether this is what main has panicked with because of it.
-pub(super) fn is_message(payload: &Payload) -> bool {
+pub(crate) fn is_message(payload: &Payload) -> bool {
     payload.downcast_ref::<String>().is_some_and(|text| text.starts_with(OPENING))
 }
 

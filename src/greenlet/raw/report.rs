@@ -2,14 +2,18 @@
 
 use super::Payload;
 use super::core::Core;
+use crate::greenlet::dropping::drop_payload;
+use crate::greenlet::error::GreenletExit;
 use crate::sys::stderr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs a destructor of the user's where nothing may unwind.
 pub(super) fn swallow_panic(core: &Core, doing: &str, f: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
-        report(core, &format!("is where {doing} it panicked"), &payload);
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+        if !payload.is::<GreenletExit>() {
+            report(core, &format!("is where {doing} it panicked"), &payload);
+        }
+        drop_payload(payload);
     }
 }
 
