@@ -11,7 +11,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
+use switchgrass::coroutine::scope;
 use switchgrass::stack::{DEFAULT_SIZE, MIN_SIZE};
+use switchgrass::sync::Event;
 use switchgrass::{AnyGreenlet, AnyWeakGreenlet, Builder, Greenlet, current, greenlet};
 
 /// Says to the new process which case it is there for.
@@ -612,6 +614,29 @@ fn a_scoped_greenlet_that_refuses_to_unwind_aborts() {
         &output,
         "greenlet #1 borrows from a scope that has ended, and does not let itself be unwound",
     );
+}
+
+/// A coroutine that borrows, catches every kill, and waits for what never comes: nobody can wake it, and its
+/// scope cannot be left.
+#[test]
+fn a_scope_that_can_never_end_aborts_and_says_who_is_stuck() {
+    let body = || {
+        let never = Event::new();
+        scope(|scope| {
+            scope.spawn(|| {
+                loop {
+                    let _ = catch_unwind(AssertUnwindSafe(|| never.wait()));
+                }
+            });
+        });
+    };
+    let Some(output) = in_child("scope", Place::Std, body) else { return };
+    assert_signal(&output, libc::SIGABRT, "scope");
+    assert_says(
+        &output,
+        "switchgrass: a scope can never end: this would block for ever: main waits for the end of a scope",
+    );
+    assert_says(&output, "waits for Event::wait (spawned at tests/crash.rs:");
 }
 
 #[test]

@@ -2,14 +2,16 @@
 //! Handles of coroutines: wait for one, end it, be told of its end.
 
 use super::error::JoinError;
-use super::packet::{Head, Link, Packet, notify_in_hub};
+use super::packet::{Head, Link, Packet, drop_in_passing, notify_in_hub};
 use crate::greenlet::scheduled::{LEFT_BEHIND, Payload};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
 use crate::hub::{self, Deadline, TaskRef, Wake};
 use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
-use std::panic::{Location, resume_unwind};
+use std::marker::PhantomData;
+use std::mem;
+use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -31,9 +33,29 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct Coroutine(pub(super) TaskRef);
 
-/// Names a link, to take it off.
+/// Names a link, to take it off. See [`Coroutine::link`].
+///
+/// It is unique on its thread, and stays there, since other threads count their links from 1 as well:
+///
+/// ```compile_fail,E0277
+/// let link = switchgrass::spawn(|| ()).link(|| ());
+/// std::thread::spawn(move || println!("{link:?}"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinkId(u64);
+pub struct LinkId {
+    id: u64,
+    /// Numbers are given out per thread.
+    of_a_thread: PhantomData<*const ()>,
+}
+
+impl LinkId {
+    /// Of main, which has no links.
+    const NONE: LinkId = LinkId::new(0);
+
+    const fn new(id: u64) -> Self {
+        LinkId { id, of_a_thread: PhantomData }
+    }
+}
 
 impl Coroutine {
     /// Its number, which no other coroutine of the thread has or had. Main's is 0.
@@ -110,9 +132,10 @@ impl Coroutine {
     /// As [`Coroutine::kill`].
     pub fn kill_with(&self, payload: Payload) {
         let task = &self.0;
-        let Some(greenlet) = self.greenlet() else { return };
+        // Not if its body never began and is being dropped: it has ended, and keeps its first outcome.
+        let Some(greenlet) = self.greenlet().filter(|greenlet| !greenlet.is_dead()) else { return };
         if hub::current_task().id == task.id {
-            resume_unwind(payload);
+            hub::raise_here(payload);
         }
         // In a child, one of its parent's is left as it is by the hub.
         if greenlet.is_started() || greenlet.mark() & LEFT_BEHIND != 0 {
@@ -125,7 +148,7 @@ impl Coroutine {
     }
 
     /// [`Coroutine::kill`], and waits for its end, for at most `limit` (`None`: for ever). Whether it has
-    /// ended.
+    /// ended. The body of a coroutine that has not begun is dropped here first, however long that takes.
     ///
     /// # Examples
     ///
@@ -200,12 +223,13 @@ impl Coroutine {
         self.add(Link::InHub(Box::new(callback)))
     }
 
-    /// Takes a link off. Whether it was there and has not run: also while others are being run.
+    /// Takes a link off, so that its callback never runs. Returns whether it was there and its callback had
+    /// not begun. A callback may take off the links that come after it.
     pub fn unlink(&self, link: LinkId) -> bool {
-        Head::of(&self.0).is_some_and(|head| head.unlink(link.0))
+        Head::of(&self.0).is_some_and(|head| head.unlink(link.id))
     }
 
-    /// Has `tell` called at its end, at once if it has ended. It must neither wait nor panic.
+    /// Has `tell` called at its end, at once if it has ended. It must not wait.
     pub(crate) fn on_end(&self, tell: impl FnOnce() + 'static) {
         if self.is_finished() {
             tell();
@@ -224,13 +248,13 @@ impl Coroutine {
     pub(super) fn add(&self, link: Link) -> LinkId {
         let Some(head) = Head::of(&self.0) else {
             // Main ends with its thread: nobody is left who could be told.
-            return LinkId(0);
+            return LinkId::NONE;
         };
         let id = head.link(link);
         if head.is_finished() {
             notify_in_hub(self.0.clone());
         }
-        LinkId(id)
+        LinkId::new(id)
     }
 
     /// What it has panicked with, if nobody has taken that.
@@ -286,7 +310,10 @@ impl Eq for Coroutine {}
 /// Waits for a coroutine's end, and takes its result. What else can be done with a coroutine is listed at
 /// [`Coroutine`], to which this dereferences.
 ///
-/// Dropping it has no effect on the coroutine, which goes on. It stays on its thread:
+/// Dropping it has no effect on the coroutine, which goes on. If the handle is dropped first, the coroutine
+/// drops its own result just before it ends; otherwise the result is dropped with the handle. A panic of
+/// the result's destructor is reported on standard error and goes no further. The handle stays on its
+/// thread:
 ///
 /// ```compile_fail,E0277
 /// let handle = switchgrass::spawn(|| ());
@@ -342,7 +369,8 @@ impl<T> JoinHandle<T> {
     ///
     /// # Cancellation
     ///
-    /// The coroutine goes on; its result is lost with this handle.
+    /// The coroutine goes on; its result is lost with this handle, which the call has consumed. To keep the
+    /// result, call [`JoinHandle::join_timeout`] with `Duration::MAX`, or [`Coroutine::wait_end`] first.
     #[track_caller]
     pub fn join(mut self) -> Result<T, JoinError> {
         self.wait_until("JoinHandle::join", None);
@@ -402,12 +430,17 @@ impl<T> std::ops::Deref for JoinHandle<T> {
 impl<T> Drop for JoinHandle<T> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(link) = self.waker.take() {
-            self.coroutine.unlink(link);
-        }
+        let head = &self.packet.head;
         // Nobody can take the value any more.
         self.packet.is_wanted.set(false);
-        drop(self.packet.value.take());
+        if let Some(link) = self.waker.take() {
+            drop_in_passing("the destructor of a waker", head.take_link(link.id));
+        }
+        if mem::needs_drop::<T>()
+            && let Some(value) = self.packet.value.take()
+        {
+            drop_in_passing(format_args!("the destructor of the result of {head}"), value);
+        }
     }
 }
 

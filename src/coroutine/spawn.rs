@@ -11,6 +11,8 @@ use std::panic::Location;
 /// begin before the caller gives up control.
 ///
 /// It goes on whatever becomes of the handle, until its thread ends: to wait for it is up to the program.
+/// When its body has ended, its [`Local`](crate::Local)s are dropped, then its joiners are woken and its
+/// links are called.
 ///
 /// # Examples
 ///

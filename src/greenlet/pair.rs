@@ -11,6 +11,10 @@ use std::rc::Rc;
 /// The first accepts an `A`, the second a `B`, and each sends the other what it accepts. Neither has
 /// begun: the first switch to the one returned begins it.
 ///
+/// The current greenlet is the parent of both, so both results go to it. It awaits a `B`, the result of the
+/// first, while the second returns an `A`. If the types differ, the first must end before the second, which
+/// is then unwound.
+///
 /// # Examples
 ///
 /// ```
@@ -34,7 +38,8 @@ use std::rc::Rc;
 ///
 /// # Panics
 ///
-/// As [`Greenlet::new`].
+/// As [`Greenlet::new`]. If the second ends before the first and `A` is not `B`, the parent's switch panics:
+/// it awaits a `B` and was sent an `A`.
 ///
 /// # Switching
 ///

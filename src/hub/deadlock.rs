@@ -5,7 +5,8 @@ use super::limit::LimitPassed;
 use super::state::Hub;
 use super::task::{Interrupt, TaskRef};
 use crate::greenlet::GreenletExit;
-use crate::greenlet::scheduled::{self, LEFT_BEHIND, Payload, describe, drop_payload};
+use crate::greenlet::dropping::drop_payload;
+use crate::greenlet::scheduled::{self, LEFT_BEHIND, Payload, describe};
 use crate::sys::stderr;
 use std::fmt::Write;
 use std::process;
@@ -17,7 +18,7 @@ pub(super) struct Deadlock(pub(super) String);
 const OPENING: &str = "this would block for ever: ";
 
 /// Whether this is what main has panicked with because of a deadlock.
-pub(super) fn is_message(payload: &Payload) -> bool {
+pub(crate) fn is_message(payload: &Payload) -> bool {
     payload.downcast_ref::<String>().is_some_and(|text| text.starts_with(OPENING))
 }
 

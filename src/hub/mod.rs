@@ -41,6 +41,7 @@ mod timers;
 mod watch;
 
 pub(crate) use deadline::Deadline;
+pub(crate) use deadlock::is_message as is_deadlock;
 pub(crate) use feed::{Feed, feed};
 pub(crate) use fork::fork;
 pub(crate) use here::has_ended;
@@ -61,6 +62,6 @@ pub(crate) use spawn::{Start, begin, forget_start, spawn};
 #[cfg(feature = "monkey")]
 pub(crate) use state::at_end;
 pub(crate) use state::{call, current_greenlet, current_task, interrupt, next_id, raise_later};
-pub(crate) use task::{Task, TaskRef};
+pub(crate) use task::{Task, TaskRef, raise_here};
 #[cfg(feature = "monkey")]
 pub(crate) use watch::{Watch, watch};

@@ -7,10 +7,11 @@ use super::limit::LimitPassed;
 use super::park::{INTERRUPTED, PARKED, QUEUED, STATE};
 use super::state::{Call, Fire, Hub, Why};
 use super::task::{Interrupt, Task, TaskRef};
-use crate::greenlet::scheduled::{Came, LEFT_BEHIND, Payload, describe, drop_payload};
+use crate::greenlet::dropping::{drop_payload, report};
+use crate::greenlet::scheduled::{Came, LEFT_BEHIND, Payload};
 use crate::greenlet::{AnyWeakGreenlet, SwitchError};
+use crate::sys::clock;
 use crate::sys::poll::{Epoll, Events};
-use crate::sys::{clock, stderr};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -62,9 +63,7 @@ impl Hub {
             Call::Interrupt(task, interrupt) => self.interrupt(&task, interrupt, true),
         }));
         if let Err(payload) = result {
-            let message = describe(&payload);
-            stderr::write(&[&format!("switchgrass: a callback in the hub panicked: {message}\n")]);
-            drop_payload(payload);
+            report("a callback in the hub", payload);
         }
     }
 

@@ -242,7 +242,8 @@ pub(crate) fn raise_later(payloads: impl IntoIterator<Item = Payload>) {
         (!deadlock::is_message(&payload)).then_some(Interrupt::new(id, depth, payload))
     });
     let interrupts: Vec<_> = interrupts.collect();
-    if !interrupts.is_empty() {
+    // The hub never waits, so nothing is raised in it.
+    if !interrupts.is_empty() && scheduled::running().mark() & HUB == 0 {
         let task = current_task();
         task.interrupts.borrow_mut().splice(..0, interrupts);
         task.mark_interrupted(&scheduled::running());

@@ -3,13 +3,14 @@
 
 use super::park::{INTERRUPTED, QUEUED};
 use super::timers::Key;
-use crate::greenlet::AnyWeakGreenlet;
+use crate::greenlet::dropping::drop_reporting;
 use crate::greenlet::scheduled::{self, Owner, Payload};
+use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
 use std::any::Any;
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
-use std::panic::Location;
+use std::panic::{Location, resume_unwind};
 use std::rc::Rc;
 
 /// What the hub knows about a coroutine, or about a thread's main greenlet.
@@ -83,6 +84,16 @@ impl Task {
         }
     }
 
+    /// Drops pending interrupts that will never be raised. Their payloads are user values.
+    pub(crate) fn drop_interrupts(&self) {
+        if !self.interrupts.borrow().is_empty() {
+            for interrupt in self.interrupts.take() {
+                let what = "the destructor of what was to be raised in a coroutine";
+                drop_reporting(what, interrupt.payload);
+            }
+        }
+    }
+
     /// What it is called in messages.
     pub(crate) fn title(&self) -> String {
         match &self.name {
@@ -110,6 +121,12 @@ impl Task {
         let mut interrupts = self.interrupts.borrow_mut();
         let at = interrupts.iter().position(|interrupt| interrupt.id == id)?;
         Some(interrupts.remove(at))
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.drop_interrupts();
     }
 }
 
@@ -148,6 +165,15 @@ pub(super) fn let_exit_go_on(me: &AnyWeakGreenlet) {
             .filter(|node| node.owner().is_none())
             .for_each(|node| node.set_mark(node.mark() | scheduled::EXIT_GOES_ON));
     }
+}
+
+/// Raises `payload` in the current greenlet, on behalf of its task.
+#[track_caller]
+pub(crate) fn raise_here(payload: Payload) -> ! {
+    if payload.is::<GreenletExit>() {
+        let_exit_go_on(&scheduled::running());
+    }
+    resume_unwind(payload)
 }
 
 impl std::ops::Deref for TaskRef {

@@ -1,10 +1,10 @@
 //! Ends of coroutines: who waits for them, and who is told.
 
-use crate::support::{LONG, Log, ms, panic_message, settle};
+use crate::support::{LONG, Log, ms, panic_message, payload_of, settle};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use switchgrass::coroutine::{Iwait, LinkId, iwait, join_all, kill_all, wait_any};
 use switchgrass::sync::Event;
 use switchgrass::{
@@ -633,4 +633,33 @@ fn kill_all_goes_on_after_a_body_that_panics_when_it_is_dropped() {
     assert_eq!(killed.unwrap_err().downcast_ref(), Some(&"dropped"));
     assert!(matches!(first.join(), Err(JoinError::Killed)));
     assert!(matches!(second.join(), Err(JoinError::Killed)));
+}
+
+/// What ends after the limit is no end in time, even if it is asked for only then.
+#[test]
+fn a_limit_hides_what_ends_after_it() {
+    let handles = sleepers([1, 30]);
+    let mut ends = iwait(all_of(&handles)).limit(ms(10));
+    assert_eq!(ends.next(), Some(0));
+    sleep(ms(60));
+    assert!(handles[1].is_finished());
+    assert_eq!(ends.next(), None);
+    assert_eq!(ends.next(), Some(1));
+}
+
+/// A join that is given up leaves the result where it is.
+#[test]
+fn a_join_that_is_interrupted_loses_no_result() {
+    let mut slow = spawn(|| {
+        sleep(ms(20));
+        String::from("result")
+    });
+    assert!(timeout(ms(1), || slow.join_timeout(Duration::MAX)).is_err());
+    let payload = payload_of(|| {
+        let killer = coroutine::current();
+        spawn(move || killer.kill_with(Box::new("enough")));
+        slow.join_timeout(LONG)
+    });
+    assert_eq!(payload.downcast_ref(), Some(&"enough"));
+    assert_eq!(slow.join().unwrap(), "result");
 }

@@ -23,3 +23,6 @@ mod threads;
 mod throwing;
 mod tracing;
 mod unwinding;
+
+mod links;
+mod payloads;

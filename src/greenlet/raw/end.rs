@@ -19,6 +19,7 @@ use super::scheduled::{EXIT_GOES_ON, LEFT_BEHIND, NO_THROW};
 use super::switch::{deliver, receive_anything};
 use super::thread::{self, Arrival, Here};
 use super::types::TypeKey;
+use crate::greenlet::dropping::drop_reporting;
 use crate::greenlet::error::GreenletExit;
 use crate::stack::Pool;
 use crate::sys::stderr;
@@ -37,15 +38,15 @@ pub(super) fn bury(here: Here, core: Hold) {
     }
 }
 
-/// Drops what an ended greenlet has left that is the user's: a stack that was brought, and locals that
-/// were made when the others were dropped already. Nothing of ours comes after it.
+/// Drops what an ended greenlet has left of user values: locals that were made when the others were dropped
+/// already, and a custom stack. Nothing else comes after it.
 #[cold]
 #[inline(never)]
 fn bury_belongings(core: Hold, custom: Option<Box<dyn corosensei::stack::Stack>>) {
-    let (locals, owner) = (core.cold().locals.take(), core.cold().owner.take());
+    drop_locals(&core);
+    let owner = core.cold().owner.take();
     drop(core);
     drop(custom);
-    drop(locals);
     drop(owner);
 }
 
@@ -268,7 +269,7 @@ pub(super) fn end_thread(here: Here) {
 /// If the current greenlet is not main, `exit` was called in it: main is in the middle of something, and must
 /// not be resumed by a destructor that switches to it. The process ends, and nobody is unwound.
 pub(super) fn close_thread(here: Here) {
-    drop(here.tracer.take());
+    drop_reporting("the destructor of a tracer", here.tracer.take());
     // SAFETY: main's block is the thread's own.
     drop_locals(unsafe { here.main.as_ref() });
     here.ended.set(true);

@@ -41,7 +41,7 @@ mod types;
 pub(crate) use self::core::{Core, Life, Locals};
 pub(crate) use self::create::Spec;
 pub use self::handle::{Greenlet, Untyped, WeakGreenlet};
-pub(crate) use self::report::{describe, drop_payload};
+pub(crate) use self::report::describe;
 #[cfg(feature = "monkey")]
 pub(crate) use self::scheduled::NO_THROW;
 pub(crate) use self::scheduled::{
@@ -188,6 +188,16 @@ pub fn unwind_all() {
 /// The current greenlet's locals, made if need be. `None` when the thread has unwound its greenlets.
 pub(crate) fn locals() -> Option<Rc<Locals>> {
     Here::ready().map(|here| locals_of(here.running()))
+}
+
+/// Drops the current greenlet's locals, and those that their destructors make. Called by a body just before
+/// its end: the greenlet still has its owner then.
+#[inline]
+pub(crate) fn drop_current_locals() {
+    let here = Here::of_a_block();
+    if here.running().cold().locals.borrow().is_some() {
+        run::drop_locals(here.running());
+    }
 }
 
 /// The values of a greenlet's locals, made if need be.

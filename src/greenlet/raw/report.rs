@@ -2,9 +2,9 @@
 
 use super::Payload;
 use super::core::Core;
+use crate::greenlet::dropping::drop_payload;
 use crate::greenlet::error::GreenletExit;
 use crate::sys::stderr;
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs user code where nothing may unwind. A panic is reported, and an exit is a normal end.
@@ -15,19 +15,6 @@ pub(super) fn swallow_panic(core: &Core, doing: &str, f: impl FnOnce()) {
         }
         drop_payload(payload);
     }
-}
-
-/// Drops a payload that has been dealt with. Its destructor is user code: it may panic, with a payload whose
-/// destructor panics in turn. After some of these the last one is leaked.
-pub(crate) fn drop_payload(mut payload: Payload) {
-    const PATIENCE: usize = 8;
-    for _ in 0..PATIENCE {
-        match catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            Ok(()) => return,
-            Err(next) => payload = next,
-        }
-    }
-    mem::forget(payload);
 }
 
 /// Reports a panic that goes nowhere.

@@ -22,10 +22,12 @@ use crate::arch::{Word, float_modes_changed};
 use crate::greenlet::error::{GreenletExit, SwitchError};
 use crate::sys::stderr;
 use std::any::Any;
-use std::mem::ManuallyDrop;
+use std::cell::RefCell;
+use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::ptr::NonNull;
+use std::rc::Rc;
 
 /// How a body ended.
 enum Outcome<Out> {
@@ -77,11 +79,25 @@ where
     finish(here, block, outcome)
 }
 
-/// Drops a greenlet's locals, and those that their destructors make.
+/// Drops a greenlet's locals one by one, then those that their destructors have made, and so on. After many
+/// rounds the rest is leaked.
 #[cold]
 pub(super) fn drop_locals(core: &Core) {
-    while let Some(locals) = core.cold().locals.take() {
-        swallow_panic(core, "dropping a local of", || drop(locals));
+    const ROUNDS: usize = 100;
+    for _ in 0..ROUNDS {
+        let Some(locals) = core.cold().locals.take() else { return };
+        // `None` if another greenlet shares them.
+        let values = Rc::into_inner(locals).map(RefCell::into_inner);
+        for (_, value) in values.into_iter().flatten() {
+            swallow_panic(core, "dropping a local of", || drop(value));
+        }
+    }
+    if let Some(left) = core.cold().locals.take() {
+        let title = core.title();
+        stderr::write(&[&format!(
+            "switchgrass: greenlet {title} leaks locals: their destructors make new ones each time\n"
+        )]);
+        mem::forget(left);
     }
 }
 

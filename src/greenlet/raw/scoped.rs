@@ -2,10 +2,10 @@
 
 use super::core::{Core, Life};
 use super::handle::Greenlet;
-use super::report::drop_payload;
 use super::thread::Here;
 use super::types::TypeKey;
 use super::{create, end};
+use crate::greenlet::dropping::drop_payload;
 use crate::greenlet::error::BuildError;
 use crate::sys::stderr;
 use std::panic::{AssertUnwindSafe, catch_unwind};

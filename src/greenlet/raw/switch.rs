@@ -12,16 +12,17 @@
 
 use super::core::{Core, Life};
 use super::handle::{Hold, WeakGreenlet};
-use super::report::drop_payload;
 use super::thread::{self, Arrival, Here};
 use super::types::TypeKey;
 use super::{Payload, TraceKind, end};
 use crate::arch::{self, FloatModes, Word, float_modes_changed};
+use crate::greenlet::dropping::{drop_payload, drop_reporting};
 use crate::greenlet::error::{GreenletExit, Mismatch, SwitchError};
 use std::any::Any;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::{self, NonNull};
+use std::rc::Rc;
 
 /// The signal that says: nothing but a value is handed over.
 pub(super) const PLAIN: usize = 0;
@@ -505,8 +506,11 @@ fn trace(here: Here, kind: TraceKind, from: &Core) {
     let from = WeakGreenlet::untyped(from);
     let to = WeakGreenlet::untyped(here.running());
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| tracer.switched(kind, from, to))) {
-        drop(here.tracer.take());
+        // It may have put another in its place.
+        let is_it = here.tracer().is_some_and(|other| Rc::ptr_eq(&other, &tracer));
+        let removed = if is_it { here.tracer.take() } else { None };
         here.set_alarm();
+        drop_reporting("the destructor of a tracer", (removed, tracer));
         resume_unwind(payload);
     }
 }
