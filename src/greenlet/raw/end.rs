@@ -19,7 +19,7 @@ use super::scheduled::{EXIT_GOES_ON, LEFT_BEHIND, NO_THROW};
 use super::switch::{deliver, receive_anything};
 use super::thread::{self, Arrival, Here};
 use super::types::TypeKey;
-use crate::greenlet::dropping::drop_reporting;
+use crate::greenlet::dropping::{drop_reporting, run_reporting};
 use crate::greenlet::error::GreenletExit;
 use crate::stack::Pool;
 use crate::sys::stderr;
@@ -88,10 +88,11 @@ pub(super) fn discard_unstarted(here: Here, core: &Core) {
     // SAFETY: it was never switched to.
     unsafe { core.context.retire() };
     let custom = give_back_stack(here, &core);
-    bury_belongings(core, custom);
     if let Err(payload) = dropped {
+        run_reporting("the destructor of a stack", || bury_belongings(core, custom));
         resume_unwind(payload);
     }
+    bury_belongings(core, custom);
 }
 
 /// What is done when the last handle has gone, given the hold of the handles.
