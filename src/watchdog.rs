@@ -157,8 +157,8 @@ impl Incident {
     /// Where it is: addresses of code, the innermost first. `addr2line` knows what they mean, if it is
     /// told what this prints: the file that the code is from, and where in it.
     ///
-    /// In the middle of a switch between two coroutines there is no frame to be had but the innermost, or none.
-    /// Nor is there any where libc has no `backtrace`, and under `--cfg switchgrass_no_unwind_tables`.
+    /// In the middle of a switch between two coroutines only the innermost is known, or none. There are none
+    /// where libc has no `backtrace`, or under `--cfg switchgrass_no_unwind_tables`.
     pub fn frames(&self) -> &[usize] {
         &self.frames
     }

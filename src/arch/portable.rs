@@ -19,8 +19,8 @@
 //!
 //! Two machine switches for one of ours, and a loop in between: for correctness, not for speed.
 //!
-//! The unwind tables are wrong in corosensei's switch, which is inlined here (see `x86_64/switch.rs`). So a flag
-//! of the thread says that one is being made: see [`backtrace_is_safe`].
+//! The unwind tables are wrong in corosensei's switch, which is inlined here (see `x86_64/switch.rs`). So a
+//! flag of the thread says that one is being made: see [`backtrace_is_safe`].
 
 use super::{Entry, STACK_ALIGNMENT, Word};
 use corosensei::stack::{Stack, StackPointer};

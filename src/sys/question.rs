@@ -28,8 +28,8 @@ const FRAMES: usize = 64;
 /// Those of the handler, and of the kernel's way into it.
 const OWN_FRAMES: usize = 2;
 
-/// What the thread that is asked does, in a signal handler: it must not allocate, lock or unwind. Returns whether
-/// a backtrace is to be taken. That is only right where the unwind tables describe the stack.
+/// What the thread that is asked does, in a signal handler: it must not allocate, lock or unwind. Returns
+/// whether a backtrace is to be taken. That is only right where the unwind tables describe the stack.
 pub(crate) type Look<'a> = &'a mut (dyn FnMut() -> bool + Send);
 
 type LookPointer = *mut (dyn FnMut() -> bool + Send);

@@ -26,8 +26,8 @@
 //! # Registers while no stack is ours
 //!
 //! Between the write of `sp` and label 2 (or `trampoline`): `x0` the word, `x1` the signal; all others
-//! dead. Why it is inlined and jumps, and what the unwind tables say: see `x86_64/switch.rs`. `x19` and `x29` are saved by hand because the
-//! compiler reserves them; `x18` is the platform's and not touched.
+//! dead. Why it is inlined and jumps, and what the unwind tables say: see `x86_64/switch.rs`. `x19` and
+//! `x29` are saved by hand because the compiler reserves them; `x18` is the platform's and not touched.
 
 use crate::arch::{CACHE_LINE, Entry, STACK_ALIGNMENT, Word, prefetch};
 use std::arch::{asm, naked_asm};

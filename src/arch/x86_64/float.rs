@@ -18,10 +18,10 @@ static PROBE: Probe = Probe([0.75, 0.25, 0.0, 0.0]);
 pub(crate) fn float_modes_changed() -> bool {
     let rounded: u64;
     // SAFETY: reads one static, and suppresses the inexact exception. `roundps` is SSE4.1, and on a processor
-    // without that this is not executed: `Here::make` (`greenlet/raw/thread.rs`) asks `float_probe_works` first,
-    // and if it says no the thread's alarm is raised for good before there is a greenlet to switch to. Each other
-    // caller asks `alarmed()` first and does not come here if that says yes. The compiler cannot come here
-    // earlier on its own either: without the option `pure` the instruction is not moved over that branch.
+    // without that this is not executed: `Here::make` (`greenlet/raw/thread.rs`) asks `float_probe_works`
+    // first, and if it says no the thread's alarm is raised for good before there is a greenlet to switch to.
+    // Each other caller asks `alarmed()` first and does not come here if that says yes. The compiler cannot
+    // come here earlier on its own either: without the option `pure` the asm is not moved over that branch.
     unsafe {
         asm!(
             "roundps {vector}, [rip + {probe}], 12",

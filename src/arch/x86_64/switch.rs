@@ -42,9 +42,9 @@
 //! perhaps beyond its top. Therefore the tables say for these instructions that the caller and its registers
 //! are unknown. A backtrace ends here, and reads no memory. No instruction is added.
 //!
-//! `.cfi_escape` instead of `.cfi_def_cfa`, since the assembler would take the latter into account in what the
-//! compiler says later, and not see that it has been restored. The CFA has to be said at all because in some
-//! functions it is an expression that reads memory by way of `rbp`.
+//! `.cfi_escape` instead of `.cfi_def_cfa`, since the assembler would take the latter into account in what
+//! the compiler says later, and not see that it has been restored. The CFA has to be said at all because in
+//! some functions it is an expression that reads memory by way of `rbp`.
 //!
 //! A function without unwind tables cannot contain such directives. There are such functions only under
 //! `-C panic=abort -C force-unwind-tables=no`, to which belongs `--cfg switchgrass_no_unwind_tables`.

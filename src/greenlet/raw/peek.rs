@@ -6,12 +6,12 @@
 //! 1. `current`, `parent` and `dropper` are single words, and so are the id, the mark and the life.
 //! 2. A block that is reached is there: blocks are freed with their thread's state, and `current` is null by
 //!    then. So a link that is out of date leads to another block, at worst.
-//! 3. The name is written before its greenlet first runs, and after its block was given up by everybody. Nobody
-//!    changes it while it is the current greenlet, or holds its children.
-//! 4. The owner is written before its greenlet first runs, too. Later it is only taken out and put back, or taken
-//!    out for good: its first word is then null, and nothing is read. The second is never another.
+//! 3. The name is written before the greenlet first runs, and again when nobody holds its block. The current
+//!    greenlet is held, and so is every block that has children.
+//! 4. The owner is written before the greenlet first runs, too. Later it is only taken out and put back, or
+//!    taken out for good: its first word is then null, and nothing is read. The second stays the same.
 //!
-//! Only blocks that are alive are looked into, so that 3 and 4 hold for those that a link out of date leads to.
+//! Only blocks that are alive are looked into, so that 3 and 4 hold where a link is out of date as well.
 
 use super::scheduled::Owner;
 use super::thread;
@@ -30,8 +30,8 @@ pub(crate) struct Glimpse<'a> {
     pub(crate) owner: Option<&'a dyn Owner>,
 }
 
-/// Calls `look` with the current greenlet and its ancestors, the nearest first, until it returns something. May be
-/// called in a signal handler.
+/// Calls `look` with the current greenlet and its ancestors, the nearest first, until it returns something.
+/// May be called in a signal handler.
 pub(crate) fn peek<R>(mut look: impl FnMut(Glimpse<'_>) -> Option<R>) -> Option<R> {
     let mut next = thread::current();
     for _ in 0..MOST {
