@@ -757,3 +757,95 @@ fn a_backtrace_ends_at_the_entry() {
         }
     }
 }
+
+/// A signal may come at any instruction, and its handler may take a backtrace, as profilers do. Here one comes at
+/// each, since the processor is told to stop after each.
+#[cfg(all(target_arch = "x86_64", target_env = "gnu", not(feature = "portable")))]
+mod stepping {
+    use super::*;
+    use std::arch::asm;
+
+    const MOST: usize = 512;
+
+    /// Where every backtrace ends: in the thread's first frame, or in a greenlet's.
+    static FIRST: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+    /// Those that end there, those that say nothing of the callers, and others.
+    static WHOLE: AtomicUsize = AtomicUsize::new(0);
+    static CUT: AtomicUsize = AtomicUsize::new(0);
+    static WRONG: AtomicUsize = AtomicUsize::new(0);
+
+    /// How many frames there are, and the outermost.
+    #[inline(always)]
+    fn outermost() -> (usize, usize) {
+        let mut frames = [std::ptr::null_mut(); MOST];
+        // SAFETY: room for so many.
+        let count = unsafe { libc::backtrace(frames.as_mut_ptr(), MOST as libc::c_int) } as usize;
+        (count, frames[count - 1].addr())
+    }
+
+    /// Whether the processor is to stop after the next instruction.
+    static STEPS: AtomicBool = AtomicBool::new(false);
+
+    extern "C" fn on_step(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        const TRAP_FLAG: i64 = 0x100;
+        // SAFETY: the kernel gives a context, and goes on with what it says.
+        let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+        let flags = &mut context.uc_mcontext.gregs[libc::REG_EFL as usize];
+        if !STEPS.load(Relaxed) {
+            *flags &= !TRAP_FLAG;
+            return;
+        }
+        *flags |= TRAP_FLAG;
+        // Its own frame and the kernel's way into it come first.
+        let (count, last) = outermost();
+        let ends_well = FIRST.iter().any(|first| first.load(Relaxed) == last);
+        let verdict = match count {
+            3 => &CUT,
+            4.. if ends_well => &WHOLE,
+            _ => &WRONG,
+        };
+        verdict.fetch_add(1, Relaxed);
+    }
+
+    #[inline(never)]
+    fn switch_there_and_back(greenlet: &Greenlet<u64, u64>) -> u64 {
+        let frame = black_box([3_u64; 1024]);
+        STEPS.store(true, Relaxed);
+        // SAFETY: it raises SIGTRAP, and changes nothing.
+        unsafe { asm!("int3", options(nostack)) };
+        let got = greenlet.switch(frame[7]) + greenlet.switch(4);
+        STEPS.store(false, Relaxed);
+        got + black_box(&frame)[8]
+    }
+
+    #[test]
+    fn a_backtrace_can_be_taken_at_every_instruction_of_a_switch() {
+        let body = || {
+            let main = current();
+            let greenlet: Greenlet<u64, u64> = Greenlet::new(move |mut sum: u64| {
+                FIRST[1].store(outermost().1, Relaxed);
+                loop {
+                    sum += main.switch_any::<u64, u64>(sum);
+                }
+            });
+            FIRST[0].store(outermost().1, Relaxed);
+            greenlet.switch(1);
+            // SAFETY: an action that is all zero but for its handler, which has the right type.
+            unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = on_step as *const () as usize;
+                action.sa_flags = libc::SA_SIGINFO;
+                libc::sigaction(libc::SIGTRAP, &action, std::ptr::null_mut());
+            }
+            let sum = switch_there_and_back(&greenlet);
+            let [whole, cut, wrong] = [&WHOLE, &CUT, &WRONG].map(|count| count.load(Relaxed));
+            println!("sum {sum}, {whole} whole, {cut} cut, {wrong} wrong");
+            assert_eq!((sum, wrong), ((1 + 3) + (1 + 3 + 4) + 3, 0));
+            // Four switches of nine instructions, from the first push to the last pop.
+            assert_eq!(cut, 4 * 9);
+            assert!(whole > cut);
+        };
+        let Some(output) = in_child("stepping", Place::Std, body) else { return };
+        assert_code(&output, 0, "stepping");
+    }
+}

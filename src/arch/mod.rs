@@ -5,6 +5,7 @@
 //! - [`Context`]: where a suspended computation goes on. `Context::new` makes one for the computation
 //!   that is running now, `Context::prepare` one that will call an [`Entry`] on a fresh stack.
 //! - [`switch`]: leaves one context for another and hands over a [`Word`] and a signal.
+//! - [`backtrace_is_safe`]: whether the unwind tables are true at an instruction that a signal interrupts.
 //! - [`prefetch`]: asks for memory ahead of its use.
 //! - [`FloatModes`], [`float_modes_changed`]: the floating-point control modes, which belong to a
 //!   computation as much as its registers do.
@@ -85,4 +86,4 @@ pub(crate) fn prefetch(address: *const u8) {
 
 pub(crate) use counter::{counter, per_look};
 pub(crate) use float::{FloatModes, float_modes_changed, float_probe_works};
-pub(crate) use machine::{Context, switch};
+pub(crate) use machine::{Context, backtrace_is_safe, switch};

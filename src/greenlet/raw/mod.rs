@@ -14,6 +14,7 @@
 //! | `handle.rs` | counted handles |
 //! | `scoped.rs` | greenlets that may borrow |
 //! | `scheduled.rs` | what a scheduler keeps in a block, and its switch |
+//! | `peek.rs` | what a signal handler may see |
 //! | `overflow.rs` | the message when a stack is full |
 //! | `sanitize.rs` | the same switches, told to AddressSanitizer |
 //!
@@ -27,6 +28,7 @@ mod end;
 mod end_waiters;
 mod handle;
 mod overflow;
+mod peek;
 mod report;
 mod run;
 #[cfg(all(feature = "sanitizer", not(feature = "portable")))]
@@ -41,6 +43,7 @@ mod types;
 pub(crate) use self::core::{Core, Life, Locals};
 pub(crate) use self::create::Spec;
 pub use self::handle::{Greenlet, Untyped, WeakGreenlet};
+pub(crate) use self::peek::{Glimpse, peek};
 pub(crate) use self::report::describe;
 #[cfg(feature = "monkey")]
 pub(crate) use self::scheduled::NO_THROW;
