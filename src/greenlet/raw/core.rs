@@ -135,10 +135,15 @@ impl Core {
 
     /// Whether a scheduler keeps it, whatever becomes of its handles.
     pub(super) fn is_detached(&self) -> bool {
-        let owner = self.cold().owner.take();
-        let is_detached = owner.is_some();
-        self.cold().owner.set(owner);
-        is_detached
+        // SAFETY: as in `owner`.
+        unsafe { (*self.cold().owner.as_ptr()).is_some() }
+    }
+
+    /// What the scheduler knows about it.
+    pub(super) fn owner(&self) -> Option<Rc<dyn Owner>> {
+        // SAFETY: a clone runs no user code, so the cell is not written to meanwhile. It is never empty for a moment
+        // either, which a signal handler would see (`peek.rs`).
+        unsafe { (*self.cold().owner.as_ptr()).clone() }
     }
 
     /// Whether it is suspended in the middle of its body, given that it is not the current one.

@@ -205,10 +205,7 @@ impl WeakGreenlet<Untyped, Untyped> {
 
     /// What the scheduler knows about it.
     pub(crate) fn owner(&self) -> Option<Rc<dyn Owner>> {
-        let slot = &self.core().cold().owner;
-        let owner = slot.take();
-        slot.set(owner.clone());
-        owner
+        self.core().owner()
     }
 
     pub(crate) fn set_owner(&self, owner: Option<Rc<dyn Owner>>) -> Option<Rc<dyn Owner>> {
