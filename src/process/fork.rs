@@ -150,6 +150,11 @@ impl Builder {
 
     /// Whether the child is killed (`SIGKILL`) when the thread ends that has made it, however it ends, and so
     /// at the latest with its process. By default it is not, and this process waits for it at its own end.
+    ///
+    /// It is the kernel that does so (`PR_SET_PDEATHSIG`), and it forgets it when the child changes its
+    /// user, its group or its capabilities, or executes a program that does (set-user-ID). Such a child
+    /// outlives its parent unless it watches for that end itself: by the end of a pipe whose other side only
+    /// the parent has, say.
     pub fn daemon(mut self, is_daemon: bool) -> Self {
         self.is_daemon = is_daemon;
         self
@@ -224,6 +229,15 @@ impl Process {
         Process { begun: Rc::new(begun), name }
     }
 
+    /// Waits until it has ended, even if its status is lost.
+    #[cfg(feature = "process")]
+    pub(super) fn wait_end(&self) -> io::Result<()> {
+        match self.join() {
+            Err(_) if self.begun.has_ended()? => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
     /// Makes a process that runs `body` at once, and ends with what it returns: see [`IntoExitCode`]. If it
     /// panics, the process ends with 1.
     ///
@@ -277,8 +291,9 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// If somebody else has waited for it, by `waitpid(2)`: the status is lost. In a child, of a process that
-    /// its parent has made (`ECHILD`). If a `ForkServer` has made it, and has ended.
+    /// `ECHILD` if it has ended and its status is lost: something else has waited for it, by `waitpid(2)`, or
+    /// this process ignores `SIGCHLD`, so that the kernel keeps no status. `ECHILD` also in a child, for a
+    /// process that its parent has made. If a `ForkServer` has made it, and that has ended.
     ///
     /// # Panics
     ///
@@ -345,17 +360,18 @@ impl Process {
         self.begun.try_wait()
     }
 
-    /// Whether it has not ended.
+    /// Whether it has not ended. This is known even if its status is lost.
     ///
     /// # Errors
     ///
-    /// As [`Process::join`].
+    /// `ECHILD` in a child, for a process that its parent has made. If a `ForkServer` has made it, and that has
+    /// ended.
     ///
     /// # Switching
     ///
     /// Never switches.
     pub fn is_alive(&self) -> io::Result<bool> {
-        Ok(self.try_join()?.is_none())
+        Ok(!self.begun.has_ended()?)
     }
 
     /// What it has ended with: what its body has returned, from 0 to 255, 1 if it has panicked, or the number
@@ -415,7 +431,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.begun.is_to_be_reaped() && matches!(self.begun.try_wait(), Ok(None)) {
+        if self.begun.is_to_be_reaped() && matches!(self.begun.has_ended(), Ok(false)) {
             wait_for(&self.begun, "the end of a process", |_| ());
         }
     }
