@@ -92,10 +92,9 @@ pub struct Builder {
 #[non_exhaustive]
 pub enum ForkError {
     /// There are other threads, of these names. One of them may hold a lock, of an allocator, a log, a
-    /// library, and in the child nobody would ever unlock it. Threads of this library's pools do not count,
-    /// idle or busy: what they need is seen to. What a job of yours has locked at that moment is not, nor
-    /// what it is just changing of an object that threads share: in the child that stays so, and whoever
-    /// needs it there waits for ever.
+    /// library, and in the child nobody would ever unlock it. Threads of a
+    /// [`ThreadPool`](crate::pool::ThreadPool) count while they are busy with a job, or with a call of
+    /// [`unblock`](crate::pool::unblock) or [`fs`](crate::fs): of these the name says so. Idle ones do not.
     Threads(Vec<String>),
     /// The kernel made none, or there were no descriptors left: a child needs some of its own. Or what was
     /// printed before could not be written to standard output, and the child would have written it, too.
@@ -183,17 +182,22 @@ impl Builder {
     /// Makes the process, and returns its number in this one.
     #[track_caller]
     pub(super) fn fork<T: IntoExitCode>(self, body: impl FnOnce() -> T) -> Result<u32, ForkError> {
-        let others = other_threads().map_err(ForkError::Os)?;
-        if !others.is_empty() {
-            return Err(ForkError::Threads(others));
-        }
         let parent = process::id();
-        match hub::fork().map_err(ForkError::Os)? {
-            Side::Child => {
-                let _ends = Ends;
-                self.run(parent, body)
+        loop {
+            let others = other_threads().map_err(ForkError::Os)?;
+            if !others.is_empty() {
+                return Err(ForkError::Threads(others));
             }
-            Side::Parent(id) => Ok(id),
+            match hub::fork() {
+                Ok(Side::Child) => {
+                    let _ends = Ends;
+                    self.run(parent, body)
+                }
+                Ok(Side::Parent(id)) => return Ok(id),
+                // A thread of a pool has begun a job since.
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+                Err(error) => return Err(ForkError::Os(error)),
+            }
         }
     }
 
@@ -247,9 +251,9 @@ impl Process {
     /// and nothing is done that others have registered with `atexit`. In the parent `body` is dropped, with
     /// what it has taken.
     ///
-    /// Objects that were inherited keep their state. A lock that another coroutine, or a job of a
-    /// [`ThreadPool`](crate::pool::ThreadPool), held stays locked, and a queue that others wait for hands
-    /// what comes to the first of them, who never runs here: make those that the child uses in the child.
+    /// Objects that were inherited keep their state. A lock that another coroutine held stays locked, and a
+    /// queue that others wait for hands what comes to the first of them, who never runs here: make those that
+    /// the child uses in the child.
     ///
     /// A greenlet or generator that was suspended by hand can be gone on with in the child, in its copy. That
     /// is so of those that wait for the one that forks, too: a body that switches to them, or yields to them
@@ -257,10 +261,11 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// [`ForkError::Threads`] if this process has other threads than those of this library's pools: what they
-    /// hold would stay locked in the child. (For some milliseconds it is waited for those that are just
-    /// ending.) The harness of `cargo test` runs tests on threads, so that this cannot be tested there.
-    /// [`ForkError::Os`] if the kernel makes no process, or what was printed cannot be written.
+    /// [`ForkError::Threads`] if this process has other threads than idle ones of this library's pools: what
+    /// they hold would stay locked in the child. (This thread waits for up to 20 ms for those that are just
+    /// ending, and for jobs of pools.) The harness of `cargo test` runs tests on threads, so that this cannot
+    /// be tested there. [`ForkError::Os`] if the kernel makes no process, or what was printed cannot be
+    /// written.
     ///
     /// # Panics
     ///
@@ -364,8 +369,8 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// `ECHILD` in a child, for a process that its parent has made. If a `ForkServer` has made it, and that has
-    /// ended.
+    /// `ECHILD` in a child, for a process that its parent has made. If a `ForkServer` has made it, and that
+    /// has ended.
     ///
     /// # Switching
     ///
