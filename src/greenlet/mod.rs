@@ -6,7 +6,8 @@
 //!
 //! - `raw/` is the engine, and the only place here with `unsafe`;
 //! - `handle.rs`, `pair.rs`, `scope.rs`, `builder.rs` are what one makes and switches to;
-//! - `error.rs`, `trace.rs`, `local.rs` are what goes with them; `scheduled.rs` is what a scheduler needs.
+//! - `error.rs`, `trace.rs`, `local.rs` are what goes with them; `scheduled.rs` is what a scheduler needs;
+//! - `dropping.rs` runs user code where nothing may unwind.
 //!
 //! Nothing here knows that there is a loop.
 //!
@@ -35,6 +36,7 @@
 //!   last-in, first-out. Do not switch inside such a scope.
 
 mod builder;
+pub(crate) mod dropping;
 mod error;
 mod handle;
 mod local;
