@@ -189,7 +189,7 @@ fn main() -> io::Result<()> {
     let server =
         StreamServer::with_limit(listener, 1000, move |stream, from| chat.serve(stream, from));
     if address.is_some() {
-        println!("listening at {here}");
+        let _ = writeln!(io::stdout(), "listening at {here}");
         return server.serve_forever();
     }
     server.start();

@@ -58,6 +58,7 @@ pub(crate) use quiet::{
 #[cfg(feature = "monkey")]
 pub(crate) use remote::QuietHub;
 pub(crate) use remote::{Registration, RemoteHub, Unparker};
+pub(crate) use run::prepare_to_sleep;
 pub(crate) use spawn::{Start, begin, forget_start, spawn};
 #[cfg(feature = "monkey")]
 pub(crate) use state::at_end;

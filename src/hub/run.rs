@@ -2,6 +2,7 @@
 //! What the hub's own greenlet does: calls, timers, events, and sleep.
 
 use super::deadlock;
+use super::here::with;
 use super::inbox::Message;
 use super::limit::LimitPassed;
 use super::park::{INTERRUPTED, PARKED, QUEUED, STATE};
@@ -268,6 +269,15 @@ impl Hub {
         self.calls.borrow_mut().push_back(call);
         self.ready.push(self.context.clone());
     }
+}
+
+/// Makes what this thread's hub sleeps with, which is otherwise made when it is first needed.
+///
+/// # Errors
+///
+/// If there are no descriptors left.
+pub(crate) fn prepare_to_sleep() -> io::Result<()> {
+    with(|hub| hub.epoll().map(drop))
 }
 
 impl TaskRef {

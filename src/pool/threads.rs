@@ -405,10 +405,11 @@ impl Inner {
 
     /// What a thread does.
     fn work(&self) {
-        let _companion = Companion::new();
+        let companion = Companion::new();
+        companion.set_busy(true);
         WORKS_FOR.set(self);
         loop {
-            let Some(job) = self.next() else { return };
+            let Some(job) = self.next(&companion) else { return };
             // A panic was printed by its hook.
             let result = catch_unwind(AssertUnwindSafe(job));
             drop(catch_unwind(AssertUnwindSafe(|| drop(result))));
@@ -416,7 +417,7 @@ impl Inner {
     }
 
     /// The next job, or `None` when the thread is to end: it is not counted any more.
-    fn next(&self) -> Option<Job> {
+    fn next(&self, companion: &Companion) -> Option<Job> {
         let mut state = self.lock();
         loop {
             if state.live <= state.max
@@ -428,9 +429,12 @@ impl Inner {
                 break;
             }
             state.idle += 1;
+            // A fork holds `state`: so it finds one that waits here, or that it has to wait for.
+            companion.set_busy(false);
             let (woken, waited) =
                 self.work.wait_timeout(state, KEEP).unwrap_or_else(PoisonError::into_inner);
             state = woken;
+            companion.set_busy(true);
             state.idle -= 1;
             if waited.timed_out() && state.jobs.is_empty() {
                 break;

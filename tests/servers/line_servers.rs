@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
@@ -411,6 +412,44 @@ fn a_worker_that_is_killed_is_replaced_and_the_others_go_on() {
     let after = meet(&server, 3);
     assert_eq!(after.intersection(&before).count(), 2);
     assert_eq!(server.children().len(), 3, "and no zombie");
+}
+
+/// Takes the reading end of what it prints away.
+fn close_output(server: &mut Server) {
+    let mut other = Command::new("true").stdout(Stdio::piped()).spawn().unwrap();
+    server.output = BufReader::new(other.stdout.take().unwrap());
+    other.wait().unwrap();
+}
+
+#[test]
+fn a_closed_output_ends_no_server() {
+    let all: [(&str, &[&str]); 4] = [
+        ("coroutine_server", &[]),
+        ("thread_server", &[]),
+        ("process_server", &[]),
+        ("prefork_server", &["2"]),
+    ];
+    for (example, more) in all {
+        let mut server = Server::start(example, more);
+        close_output(&mut server);
+        for _ in 0..3 {
+            let mut client = Client::of(&server);
+            client.check("hello");
+            if example == "prefork_server" {
+                // It says so, and has another begin.
+                let worker = client.worker();
+                send(worker, libc::SIGKILL);
+                until("it is replaced", || {
+                    let children = server.children();
+                    children.len() == 2 && children.iter().all(|(child, _)| *child != worker)
+                });
+            }
+        }
+        assert!(server.is_alive(), "{example}");
+        server.signal(libc::SIGTERM);
+        until("it ends", || !server.is_alive());
+        assert_eq!(server.child.wait().unwrap().code(), Some(0), "{example}");
+    }
 }
 
 /// Has others end, also if this one fails.
