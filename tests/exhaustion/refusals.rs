@@ -1,4 +1,5 @@
-//! The functions of libc that can be refused. The linker binds what this crate and std call to these.
+//! The functions of libc that can be refused. The linker binds what this crate and std call to these. Not among them is
+//! `mprotect`: std panics in threads that it starts if that fails, where nothing catches it.
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_long, c_void};
@@ -112,7 +113,6 @@ refusable! {
     Socket EMFILE: fn accept4(fd: c_int, address: *mut c_void, length: *mut c_void, flags: c_int) -> c_int = SYS_accept4;
     Mapping ENOMEM: fn mmap(address: *mut c_void, length: usize, protection: c_int, flags: c_int, fd: c_int, offset: c_long) -> *mut c_void = SYS_mmap;
     Guard ENOMEM: fn madvise(address: *mut c_void, length: usize, advice: c_int) -> c_int = SYS_madvise;
-    Guard ENOMEM: fn mprotect(address: *mut c_void, length: usize, protection: c_int) -> c_int = SYS_mprotect;
     SignalStack ENOMEM: fn sigaltstack(new: *const c_void, old: *mut c_void) -> c_int = SYS_sigaltstack;
 }
 
