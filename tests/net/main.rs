@@ -4,6 +4,7 @@ mod closing;
 mod connecting;
 mod datagram_servers;
 mod datagrams;
+mod fairness;
 mod few_descriptors;
 mod own_process;
 mod peers;
