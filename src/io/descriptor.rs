@@ -192,7 +192,7 @@ impl<T: AsFd> Descriptor<T> {
     ///
     /// If it is zero.
     pub fn set_read_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
-        self.read_limit.set(check(limit)?);
+        self.read_limit.set(check_limit(limit)?);
         Ok(())
     }
 
@@ -202,7 +202,7 @@ impl<T: AsFd> Descriptor<T> {
     ///
     /// If it is zero.
     pub fn set_write_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
-        self.write_limit.set(check(limit)?);
+        self.write_limit.set(check_limit(limit)?);
         Ok(())
     }
 
@@ -402,9 +402,9 @@ impl Pauses {
 }
 
 /// As std has it: a limit of zero is an error.
-fn check(limit: Option<Duration>) -> io::Result<Option<Duration>> {
+pub(crate) fn check_limit(limit: Option<Duration>) -> io::Result<Option<Duration>> {
     if limit == Some(Duration::ZERO) {
-        let message = "a time limit of zero would never be kept: use None for no limit";
+        let message = "a time limit must be more than zero: use None for no limit";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     Ok(limit)

@@ -13,6 +13,6 @@ mod pipe;
 mod readiness;
 
 pub use descriptor::{Descriptor, OwnsFd};
-pub(crate) use descriptor::Pauses;
+pub(crate) use descriptor::{Pauses, check_limit};
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use readiness::{Readiness, wait_readable, wait_writable};

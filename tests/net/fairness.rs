@@ -53,7 +53,12 @@ fn eight_acceptors_share_connections_that_come_at_once() {
     let (log, all) = acceptors(&listener, 8);
     let _clients: Vec<_> =
         (0..80).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
-    timeout(SOON, || while log.borrow().len() < 80 { sleep(Duration::from_millis(1)) }).unwrap();
+    timeout(SOON, || {
+        while log.borrow().len() < 80 {
+            sleep(Duration::from_millis(1))
+        }
+    })
+    .unwrap();
     let counts = (0..8).map(|number| log.borrow().iter().filter(|one| **one == number).count());
     assert_eq!(counts.collect::<Vec<_>>(), [10; 8]);
     listener.close();
@@ -116,7 +121,7 @@ fn a_turn_is_not_lost_with_who_has_it() {
         all[2].kill();
         timeout(SOON, || client.read_exact(&mut [0])).expect("nobody has accepted").unwrap();
         assert_eq!(served.get(), before.max(round + 1));
-        all.iter().for_each(|one| drop(one.kill()));
+        all.iter().for_each(|one| one.kill());
         join_all(all);
     }
 }

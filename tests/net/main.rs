@@ -6,6 +6,7 @@ mod datagram_servers;
 mod datagrams;
 mod fairness;
 mod few_descriptors;
+mod few_stacks;
 mod own_process;
 mod peers;
 mod servers;
