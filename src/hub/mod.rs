@@ -12,7 +12,7 @@
 //!   from other threads; `remote.rs` who can be woken by these, `slots.rs` by which keys;
 //! - `watch.rs` is about a word in memory by which others wake the thread, and know nothing of a hub;
 //! - `feed.rs` is where a hub finds work that is not its own yet;
-//! - `progress.rs` is what a watchdog sees;
+//! - `progress.rs` is what a watchdog sees, `trim.rs` what an idle hub does about memory;
 //! - `task.rs` is what the hub knows about a coroutine, `deadlock.rs` what it says when all are stuck.
 //!
 //! The hub does not know what a coroutine returns, nor who joins it.
@@ -37,6 +37,7 @@ mod spawn;
 mod state;
 mod task;
 mod timers;
+mod trim;
 #[cfg(feature = "monkey")]
 mod watch;
 

@@ -52,6 +52,8 @@ pub(super) struct Hub {
     /// What is to be done last.
     pub(super) at_end: RefCell<Vec<fn()>>,
     pub(super) feed: OnceCell<Rc<dyn super::feed::Feed>>,
+    /// When unused stacks were last looked for.
+    pub(super) trimmed: Cell<u64>,
     #[cfg(feature = "monkey")]
     pub(super) watch: Cell<Option<super::watch::Watch>>,
 }
@@ -115,6 +117,7 @@ impl Hub {
             next_id: Cell::new(1),
             at_end: RefCell::new(Vec::new()),
             feed: OnceCell::new(),
+            trimmed: Cell::new(clock::now()),
             #[cfg(feature = "monkey")]
             watch: Cell::new(None),
         })
