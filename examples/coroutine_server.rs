@@ -38,7 +38,13 @@ fn main() -> io::Result<()> {
     });
     server.start();
     let signal = signals.wait();
-    println!("{signal}: {} connections have {LIMIT:?} to end", server.connections());
-    println!("stopped, all ended by themselves: {}", server.stop(Some(LIMIT)));
+    // Not by `println`, which panics if nobody reads any more.
+    let _ = writeln!(
+        io::stdout(),
+        "{signal}: {} connections have {LIMIT:?} to end",
+        server.connections()
+    );
+    let _ =
+        writeln!(io::stdout(), "stopped, all ended by themselves: {}", server.stop(Some(LIMIT)));
     Ok(())
 }

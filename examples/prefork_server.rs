@@ -41,6 +41,12 @@ const LIMIT: Duration = Duration::from_secs(10);
 const LAST_LIMIT: Duration = Duration::from_secs(2);
 const LONGEST_LINE: u64 = 64 * 1024;
 
+/// Prints a line. Not by `println`, which panics if nobody reads any more, and at once: what stays in the buffer would
+/// be a child's to write as well, so that none is made.
+fn say(line: &str) {
+    let _ = io::stdout().write_all(format!("{line}\n").as_bytes());
+}
+
 fn serve(stream: TcpStream) -> io::Result<()> {
     let mut reader = BufReader::new(&stream);
     let mut line = Vec::new();
@@ -99,7 +105,7 @@ impl Parent {
     fn renew(self: &Rc<Self>, place: usize) -> io::Result<()> {
         let (worker, is_serving) = self.begin(place)?;
         let worker = Rc::new(worker);
-        println!("worker {} serves", worker.id());
+        say(&format!("worker {} serves", worker.id()));
         let before = self.workers.borrow_mut()[place].replace(Rc::clone(&worker));
         let is_late = self.is_ending.get().then(|| Rc::clone(&worker));
         let parent = Rc::clone(self);
@@ -119,10 +125,10 @@ impl Parent {
                 break;
             }
             if let Err(error) = self.renew(place) {
-                eprintln!("there is no new worker: {error}");
+                let _ = writeln!(io::stderr(), "there is no new worker: {error}");
             }
         }
-        println!("worker {} has ended: {:?}", worker.id(), worker.join());
+        say(&format!("worker {} has ended: {:?}", worker.id(), worker.join()));
     }
 }
 
@@ -149,21 +155,21 @@ fn main() -> io::Result<()> {
     let signal = loop {
         match signals.wait() {
             Signal::HUP => {
-                println!("SIGHUP: all workers are replaced");
+                say("SIGHUP: all workers are replaced");
                 if let Err(error) = all.clone().try_for_each(|place| parent.renew(place)) {
-                    eprintln!("the workers of before go on: {error}");
+                    let _ = writeln!(io::stderr(), "the workers of before go on: {error}");
                 }
             }
             signal => break signal,
         }
     };
-    println!("{signal}: {} workers have {LAST_LIMIT:?} to end", parent.keepers.len());
+    say(&format!("{signal}: {} workers have {LAST_LIMIT:?} to end", parent.keepers.len()));
     parent.is_ending.set(true);
     parent.listeners.iter().for_each(TcpListener::close);
     for worker in parent.workers.borrow().iter().flatten() {
         worker.terminate()?;
     }
     // Those that have not ended by then are killed with this process: they are its daemons.
-    println!("stopped, all ended by themselves: {}", parent.keepers.join_timeout(LAST_LIMIT));
+    say(&format!("stopped, all ended by themselves: {}", parent.keepers.join_timeout(LAST_LIMIT)));
     Ok(())
 }

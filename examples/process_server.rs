@@ -61,16 +61,22 @@ fn main() -> io::Result<()> {
                 // Whoever waits for a child takes it from the kernel: none stays behind as a zombie.
                 Ok(child) => drop(joiners.spawn(move || child.join())),
                 Err(error) => {
-                    eprintln!("a connection is not served: {error}");
+                    // Not by `println`, which panics if nobody reads any more.
+                    let _ = writeln!(io::stderr(), "a connection is not served: {error}");
                     sleep(Duration::from_millis(10));
                 }
             }
         }
     });
     let signal = signals.wait();
-    println!("{signal}: {} connections have {LIMIT:?} to end", children.len());
+    let _ =
+        writeln!(io::stdout(), "{signal}: {} connections have {LIMIT:?} to end", children.len());
     // With it goes the listener.
     acceptor.kill_wait(None);
-    println!("stopped, all ended by themselves: {}", children.join_timeout(LIMIT));
+    let _ = writeln!(
+        io::stdout(),
+        "stopped, all ended by themselves: {}",
+        children.join_timeout(LIMIT)
+    );
     Ok(())
 }

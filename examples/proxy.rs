@@ -63,7 +63,7 @@ fn pass_on(client: TcpStream, target: &str, idle: Duration) -> io::Result<()> {
 fn proxy(address: &str, target: String, idle: Duration) -> io::Result<StreamServer> {
     Ok(StreamServer::with_limit(TcpListener::bind(address)?, 1000, move |client, from| {
         if let Err(error) = pass_on(client, &target, idle) {
-            eprintln!("{from}: cannot be passed on to {target}: {error}");
+            let _ = writeln!(io::stderr(), "{from}: cannot be passed on to {target}: {error}");
         }
     }))
 }

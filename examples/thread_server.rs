@@ -54,16 +54,18 @@ fn main() -> io::Result<()> {
                 // A coroutine a thread, to know when all have ended.
                 Ok(thread) => drop(joiners.spawn(move || thread.join())),
                 Err(error) => {
-                    eprintln!("a connection is not served: {error}");
+                    // Not by `println`, which panics if nobody reads any more.
+                    let _ = writeln!(io::stderr(), "a connection is not served: {error}");
                     sleep(Duration::from_millis(10));
                 }
             }
         }
     });
     let signal = signals.wait();
-    println!("{signal}: {} connections have {LIMIT:?} to end", threads.len());
+    let _ = writeln!(io::stdout(), "{signal}: {} connections have {LIMIT:?} to end", threads.len());
     // With it goes the listener.
     acceptor.kill_wait(None);
-    println!("stopped, all ended by themselves: {}", threads.join_timeout(LIMIT));
+    let _ =
+        writeln!(io::stdout(), "stopped, all ended by themselves: {}", threads.join_timeout(LIMIT));
     Ok(())
 }
