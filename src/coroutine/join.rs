@@ -74,7 +74,8 @@ impl Coroutine {
     /// In the current one it is raised here and now.
     ///
     /// The coroutine may catch it and go on; it is an ordinary unwind. To wait for its end, see
-    /// [`Coroutine::kill_wait`].
+    /// [`Coroutine::kill_wait`]. Raised in main and not caught, it ends the process with status 101, as a panic
+    /// does, of which a line on standard error tells.
     ///
     /// # Examples
     ///
@@ -112,6 +113,7 @@ impl Coroutine {
         let task = &self.0;
         let Some(greenlet) = self.greenlet() else { return };
         if hub::current_task().id == task.id {
+            hub::tell_of_kill(task, &payload);
             resume_unwind(payload);
         }
         // In a child, one of its parent's is left as it is by the hub.

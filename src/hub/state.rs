@@ -54,6 +54,8 @@ pub(super) struct Hub {
     pub(super) feed: OnceCell<Rc<dyn super::feed::Feed>>,
     /// When unused stacks were last looked for.
     pub(super) trimmed: Cell<u64>,
+    /// How many wait until nobody is ready.
+    pub(super) waiting_for_idle: Cell<usize>,
     #[cfg(feature = "monkey")]
     pub(super) watch: Cell<Option<super::watch::Watch>>,
 }
@@ -118,6 +120,7 @@ impl Hub {
             at_end: RefCell::new(Vec::new()),
             feed: OnceCell::new(),
             trimmed: Cell::new(clock::now()),
+            waiting_for_idle: Cell::new(0),
             #[cfg(feature = "monkey")]
             watch: Cell::new(None),
         })

@@ -7,6 +7,7 @@ mod dropping;
 mod floats;
 mod futures;
 mod generators;
+mod idle;
 mod joining;
 mod killing;
 mod limits;
