@@ -13,7 +13,5 @@ mod threads;
 pub use bounded::Pool;
 pub use each::{Imap, ImapUnordered, Spawner};
 pub use group::Group;
-pub(crate) use threads::begin;
 pub use threads::{Closed, JobHandle, NotClosed, Panic, ThreadPool, unblock};
-#[allow(unused_imports, reason = "for calls that return an io::Result themselves")]
 pub(crate) use threads::{try_begin, try_unblock};

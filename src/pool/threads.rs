@@ -749,11 +749,6 @@ impl<T: Send + 'static> JobHandle<T> {
             Err(_) => Err(io::Error::other("no thread was made for a job")),
         }
     }
-
-    /// As [`JobHandle::try_finish`], with a panic in place of the error.
-    pub(crate) fn finish(self) -> T {
-        self.try_finish().unwrap_or_else(|error| panic!("{error}"))
-    }
 }
 
 impl<T> Drop for JobHandle<T> {
@@ -866,9 +861,4 @@ pub(crate) fn try_begin<T: Send + 'static>(
         Refusal::NoThread(error) => error,
         Refusal::Closed => unreachable!("nobody closes the global pool"),
     })
-}
-
-/// As [`try_begin`], with a panic in place of the error.
-pub(crate) fn begin<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JobHandle<T> {
-    try_begin(f).unwrap_or_else(|error| panic!("{error}"))
 }

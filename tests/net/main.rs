@@ -7,6 +7,7 @@ mod datagrams;
 mod fairness;
 mod few_descriptors;
 mod few_stacks;
+mod few_threads;
 mod idle_memory;
 mod own_process;
 mod peers;
