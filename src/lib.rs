@@ -1,4 +1,5 @@
-// Its examples are run with the feature that the first of them needs, and are what a reader copies: without hidden lines.
+// Its examples are run with the feature that the first of them needs, and are what a reader copies: without
+// hidden lines.
 #![cfg_attr(any(not(doctest), feature = "monkey"), doc = include_str!("../README.md"))]
 
 mod arch;

@@ -74,8 +74,8 @@ impl Coroutine {
     /// In the current one it is raised here and now.
     ///
     /// The coroutine may catch it and go on; it is an ordinary unwind. To wait for its end, see
-    /// [`Coroutine::kill_wait`]. Raised in main and not caught, it ends the process with status 101, as a panic
-    /// does, of which a line on standard error tells.
+    /// [`Coroutine::kill_wait`]. Raised in main and not caught, it ends the process with status 101, as a
+    /// panic does, of which a line on standard error tells.
     ///
     /// # Examples
     ///

@@ -98,9 +98,9 @@ pub fn yield_now() {
 
 /// Lets all others run until none of them is ready: each has ended, or waits for something.
 ///
-/// What is due by then counts as ready: timers whose time has come, descriptors that have something, messages of
-/// other threads. What comes later is not waited for. Others that call this as well are not waited for either. It
-/// does not return while some coroutine only takes turns, as by [`yield_now`] in a loop.
+/// What is due by then counts as ready: timers whose time has come, descriptors that have something, messages
+/// of other threads. What comes later is not waited for. Others that call this as well are not waited for
+/// either. It does not return while some coroutine only takes turns, as by [`yield_now`] in a loop.
 ///
 /// # Examples
 ///

@@ -132,8 +132,8 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Makes a call on the pool. The buffer comes back with what the call says; without a thread for it, which is
-    /// an error, another one.
+    /// Makes a call on the pool. The buffer comes back with what the call says; without a thread for it,
+    /// which is an error, another one.
     #[track_caller]
     pub(super) fn run(
         &self,

@@ -13,9 +13,9 @@
 //! Events come only while the hub polls, and nobody switches between a call and the note that it found
 //! nothing: so an event that comes in between is still to be delivered, and none is missed.
 //!
-//! Those that wait for one direction form a queue, first in, first out. An event wakes the first; each wakes the
-//! next when it leaves the queue while more may be ready. Whoever comes while others wait stands behind them,
-//! also when a call would succeed at once; whoever was woken in vain goes back to the front:
+//! Those that wait for one direction form a queue, first in, first out. An event wakes the first; each wakes
+//! the next when it leaves the queue while more may be ready. Whoever comes while others wait stands behind
+//! them, also when a call would succeed at once; whoever was woken in vain goes back to the front:
 //!
 //! ```text
 //!   new ──► │ others … │ first │ ──► its turn: leaves, wakes the next, makes its call
@@ -105,8 +105,8 @@ struct Side {
     others: Cell<Option<Box<Others>>>,
 }
 
-/// A call would block, as far as is known: set when one has, cleared by an event. While it is not set, the first
-/// of the queue has been woken.
+/// A call would block, as far as is known: set when one has, cleared by an event. While it is not set, the
+/// first of the queue has been woken.
 const BLOCKED: u8 = 0b001;
 /// `Side::first` waits.
 const FIRST: u8 = 0b010;
@@ -292,8 +292,8 @@ impl Source {
         Ok(())
     }
 
-    /// Calls `call` until it says something else than that it would block, and waits in between. Whoever calls
-    /// this while others wait has its turn after them.
+    /// Calls `call` until it says something else than that it would block, and waits in between. Whoever
+    /// calls this while others wait has its turn after them.
     ///
     /// # Errors
     ///
@@ -411,8 +411,8 @@ impl Source {
         self.inner.state.get() == State::Unregistered && with(|hub| self.add_to(hub)).is_ok()
     }
 
-    /// As [`Source::wait`], by another way of parking. `is_again`: the caller has waited and was woken in vain,
-    /// so it goes back to the front.
+    /// As [`Source::wait`], by another way of parking. `is_again`: the caller has waited and was woken in
+    /// vain, so it goes back to the front.
     #[cfg(feature = "monkey")]
     pub(crate) fn wait_by(
         &self,
@@ -514,8 +514,8 @@ impl Side {
         self.state.set(self.state.get() & !bits);
     }
 
-    /// Takes those off the front of the queue that never leave it by themselves: they have ended without being
-    /// unwound.
+    /// Takes those off the front of the queue that never leave it by themselves: they have ended without
+    /// being unwound.
     fn remove_dead(&self, hub: &Hub) {
         let first = self.first.take();
         if first.as_ref().is_some_and(|first| first.is_dead()) {

@@ -1,9 +1,10 @@
 #![forbid(unsafe_code)]
 //! Memory of free stacks that a peak has left behind goes back to the kernel, when the thread would sleep.
 //!
-//! A hub that is never idle does nothing here. One that sleeps now and then looks every two seconds, at the start
-//! of a sleep, for stacks that it has not used since the last look. One that sleeps for longer than that is woken
-//! once, and if nothing has run meanwhile no stack was used: after that only a few have memory, and it sleeps on.
+//! A hub that is never idle does nothing here. One that sleeps now and then looks every two seconds, at the
+//! start of a sleep, for stacks that it has not used since the last look. One that sleeps for longer than
+//! that is woken once, and if nothing has run meanwhile no stack was used: after that only a few have
+//! memory, and it sleeps on.
 
 use super::state::Hub;
 use crate::greenlet::scheduled::{begin_stack_period, may_have_unused_stacks, trim_unused_stacks};

@@ -59,9 +59,9 @@ enum Mode {
 }
 
 impl<T: AsFd> Descriptor<T> {
-    /// Takes it over, and makes it non-blocking (`O_NONBLOCK`). The flag belongs to the open file: it applies to
-    /// all that share it, copies, children, and the owner of a descriptor that is only borrowed here, and stays
-    /// set when this is dropped. [`Readiness`](super::Readiness) waits without changing it.
+    /// Takes it over, and makes it non-blocking (`O_NONBLOCK`). The flag belongs to the open file: it
+    /// applies to all that share it, copies, children, and the owner of a descriptor that is only borrowed
+    /// here, and stays set when this is dropped. [`Readiness`](super::Readiness) waits without changing it.
     ///
     /// # Errors
     ///
@@ -315,8 +315,8 @@ impl<T: AsFd> Descriptor<T> {
 }
 
 impl<T: OwnsFd> Descriptor<T> {
-    /// Closes the descriptor: operations that wait, and later ones, fail with `EBADF`. The descriptor's number
-    /// stays taken until this is dropped, so that nobody reads from another file by mistake.
+    /// Closes the descriptor: operations that wait, and later ones, fail with `EBADF`. The descriptor's
+    /// number stays taken until this is dropped, so that nobody reads from another file by mistake.
     ///
     /// Only a descriptor that is owned can be closed, see [`OwnsFd`]. One that is borrowed or shared is its
     /// owner's to close:

@@ -36,8 +36,8 @@ impl<P: Copy> Lent<P> {
     ///
     /// # Safety
     ///
-    /// `pointers` consists of raw pointers to what a function of C may use on any thread, and nothing else uses
-    /// that until the call is over.
+    /// `pointers` consists of raw pointers to what a function of C may use on any thread, and nothing else
+    /// uses that until the call is over.
     pub(super) unsafe fn new(pointers: P) -> Self {
         Lent(pointers)
     }

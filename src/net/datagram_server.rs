@@ -32,8 +32,8 @@ pub trait Datagrams: 'static {
     /// No datagram is taken.
     fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Self::Address)>;
 
-    /// Takes a datagram that has come already. A server that is stopped takes the rest by it. An implementation
-    /// that does not know says that there is none.
+    /// Takes a datagram that has come already. A server that is stopped takes the rest by it. An
+    /// implementation that does not know says that there is none.
     ///
     /// # Errors
     ///
@@ -78,8 +78,8 @@ datagrams!(UnixDatagram, std::os::unix::net::SocketAddr);
 const LONGEST: usize = 64 << 10;
 
 /// Takes datagrams, and runs a handler for each in a coroutine of its own, with the socket for an answer. A
-/// handler that panics harms no other. A datagram for which there is no memory for a coroutine is lost, and the
-/// server pauses before it goes on.
+/// handler that panics harms no other. A datagram for which there is no memory for a coroutine is lost, and
+/// the server pauses before it goes on.
 ///
 /// A further handle of the same server is a clone.
 ///
@@ -220,10 +220,9 @@ impl<S: Datagrams> DatagramServer<S> {
     ///
     /// # Errors
     ///
-    /// If the socket can receive no more, ever: the first who asks is told. If the server cannot start for want
-    /// of memory. That nobody was there for an
-    /// answer (`ECONNREFUSED`) is no such error; after others it tries again, at first after 10 ms, later
-    /// after up to a second.
+    /// If the socket can receive no more, ever: the first who asks is told. If the server cannot start for
+    /// want of memory. That nobody was there for an answer (`ECONNREFUSED`) is no such error; after others
+    /// it tries again, at first after 10 ms, later after up to a second.
     ///
     /// # Panics
     ///
@@ -241,9 +240,9 @@ impl<S: Datagrams> DatagramServer<S> {
     }
 
     /// Takes the datagrams that have come already and no more, waits for the handlers, for at most `limit`
-    /// (`None`: for ever), and closes the socket, by which they answer until then. What is left after `limit` is
-    /// killed, and its clean-up waited for. Whether nothing had to be killed. A server that was never started
-    /// takes none.
+    /// (`None`: for ever), and closes the socket, by which they answer until then. What is left after
+    /// `limit` is killed, and its clean-up waited for. Whether nothing had to be killed. A server that was
+    /// never started takes none.
     ///
     /// # Panics
     ///

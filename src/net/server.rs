@@ -142,7 +142,8 @@ impl<L: Listen> StreamServer<L> {
     ///
     /// If the listener can take no more connections, ever: the first who asks is told. If the server cannot
     /// start for want of memory. That there are no descriptors left is no such error, nor that there is no
-    /// memory for a handler's coroutine: then it tries again, at first after 10 ms, later after up to a second.
+    /// memory for a handler's coroutine: then it tries again, at first after 10 ms, later after up to a
+    /// second.
     ///
     /// # Panics
     ///
@@ -164,8 +165,8 @@ impl<L: Listen> StreamServer<L> {
     /// waited for. Whether nothing had to be killed.
     ///
     /// A server that was never started takes none. With a limit of connections, those that are too many wait
-    /// for their handlers. Connections whose handshake is under way while the listener closes are reset by the
-    /// kernel.
+    /// for their handlers. Connections whose handshake is under way while the listener closes are reset by
+    /// the kernel.
     ///
     /// # Panics
     ///

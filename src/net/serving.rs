@@ -13,8 +13,8 @@
 //! while it waits, and it waits only before it has something. A stop takes what the kernel has by then: those
 //! connections were accepted, as far as their clients know.
 
-use crate::BuildError;
 use crate::coroutine::{Builder, JoinHandle, sleep};
+use crate::greenlet::BuildError;
 use crate::pool::Group;
 use crate::sync::{Event, Semaphore};
 use std::cell::{Cell, RefCell};
@@ -127,8 +127,8 @@ impl<S: Serve> Serving<S> {
         }
     }
 
-    /// Has `taken` handled by a coroutine of its own, which waits for its place if it is given none. Without a
-    /// stack for it `taken` is dropped.
+    /// Has `taken` handled by a coroutine of its own, which waits for its place if it is given none. Without
+    /// a stack for it `taken` is dropped.
     fn spawn(self: &Rc<Self>, taken: S::Taken, place: Option<Place<S>>) -> Result<(), BuildError> {
         let serving = Rc::clone(self);
         let handler = Builder::new().spawn(move || {

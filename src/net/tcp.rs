@@ -159,8 +159,8 @@ as_std! { TcpListener:
 impl TcpListener {
     /// Listens at the first address that can be had. One that was in use a moment ago can be had at once.
     ///
-    /// As many connections wait to be accepted as the system allows (`net.core.somaxconn`, 4,096 as a rule; of
-    /// std's listeners it is 128). [`TcpListener::from_std`] keeps the number that a listener has.
+    /// As many connections wait to be accepted as the system allows (`net.core.somaxconn`, 4,096 as a rule;
+    /// of std's listeners it is 128). [`TcpListener::from_std`] keeps the number that a listener has.
     ///
     /// # Errors
     ///

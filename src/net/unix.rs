@@ -128,8 +128,8 @@ as_std! { UnixListener:
 }
 
 impl UnixListener {
-    /// Listens at `path`, where there must be nothing yet. As many connections wait to be accepted as the system
-    /// allows, see [`TcpListener::bind`](super::TcpListener::bind).
+    /// Listens at `path`, where there must be nothing yet. As many connections wait to be accepted as the
+    /// system allows, see [`TcpListener::bind`](super::TcpListener::bind).
     ///
     /// # Errors
     ///

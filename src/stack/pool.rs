@@ -113,8 +113,8 @@ impl Pool {
         self.classes().for_each(|class| class.unused = class.warm_count);
     }
 
-    /// Gives the memory of stacks that were not used in this period back to the kernel: of `most` of a size, and
-    /// not of the last few. Whether there were any.
+    /// Gives the memory of stacks that were not used in this period back to the kernel: of `most` of a size,
+    /// and not of the last few. Whether there were any.
     pub(crate) fn trim_unused(&mut self, most: usize) -> bool {
         let mut were_there = false;
         for class in self.classes() {
@@ -186,8 +186,8 @@ impl Class {
         }
     }
 
-    /// Gives the memory of at most `count` warm stacks back to the kernel, but not of the `keep` that are taken
-    /// first.
+    /// Gives the memory of at most `count` warm stacks back to the kernel, but not of the `keep` that are
+    /// taken first.
     fn trim(&mut self, keep: usize, count: usize) {
         let (mut last, mut next) = (None, self.warm);
         for _ in 0..keep {

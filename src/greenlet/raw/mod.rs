@@ -130,8 +130,9 @@ pub(crate) fn live_count() -> usize {
 /// Gives the memory of this thread's free stacks back to the kernel. Their address space is kept.
 ///
 /// A thread keeps the stacks of dead greenlets to use them again, and the last 4,096 of a size with the
-/// memory that they have touched. This is for after a peak. A thread with coroutines does it by itself: of what
-/// it has not used for some seconds, by the time that it waits for something, it keeps the memory of 64.
+/// memory that they have touched. This is for after a peak. A thread with coroutines does it by itself: of
+/// what it has not used for some seconds, by the time that it waits for something, it keeps the memory of
+/// 64.
 ///
 /// # Examples
 ///
@@ -160,8 +161,8 @@ pub(crate) fn begin_stack_period() {
     }
 }
 
-/// Gives the memory of some free stacks that were not used in this period back to the kernel. Whether there were
-/// any.
+/// Gives the memory of some free stacks that were not used in this period back to the kernel. Whether there
+/// were any.
 pub(crate) fn trim_unused_stacks(most: usize) -> bool {
     Here::existing().is_some_and(|here| here.pool.borrow_mut().trim_unused(most))
 }
