@@ -96,7 +96,8 @@ impl Coroutine {
     /// In the current one it is raised here and now.
     ///
     /// The coroutine may catch it and go on; it is an ordinary unwind. To wait for its end, see
-    /// [`Coroutine::kill_wait`].
+    /// [`Coroutine::kill_wait`]. Raised in main and not caught, it ends the process with status 101, as a
+    /// panic does, of which a line on standard error tells.
     ///
     /// # Examples
     ///
@@ -135,6 +136,7 @@ impl Coroutine {
         // Not if its body never began and is being dropped: it has ended, and keeps its first outcome.
         let Some(greenlet) = self.greenlet().filter(|greenlet| !greenlet.is_dead()) else { return };
         if hub::current_task().id == task.id {
+            hub::tell_of_kill(task, &payload);
             hub::raise_here(payload);
         }
         // In a child, one of its parent's is left as it is by the hub.

@@ -16,6 +16,7 @@
 
 use super::deadline::Deadline;
 use super::deadlock::Deadlock;
+use super::farewell::tell_of_kill;
 use super::here::here;
 use super::state::{Fire, Hub, Why, raise_later};
 use super::task::{self, TaskRef};
@@ -149,7 +150,7 @@ impl Hub {
     #[cold]
     #[inline(never)]
     #[track_caller]
-    fn yield_to_the_poller(&self) {
+    pub(super) fn yield_to_the_poller(&self) {
         let me = &*scheduled::running();
         let _delegate = self.look_before_suspension(me, "a call");
         self.queue_up(me, Some(self.poller()));
@@ -326,6 +327,9 @@ impl Hub {
         let interrupt = task.next_interrupt(task::panics(me));
         if !task.interrupts.borrow().is_empty() {
             task.mark_interrupted(me);
+        }
+        if let Some(interrupt) = &interrupt {
+            tell_of_kill(&task, &interrupt.payload);
         }
         drop(task);
         if let Some(interrupt) = interrupt {

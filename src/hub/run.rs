@@ -228,7 +228,7 @@ impl Hub {
             self.tell_of_sleep();
             return Ok(());
         }
-        let slept = self.inbox.sleep_unless_filled(|| self.look_for_events(limit));
+        let slept = self.inbox.sleep_unless_filled(|| self.sleep_and_trim(limit));
         #[cfg(feature = "monkey")]
         self.ask_no_more();
         self.tell_of_sleep();
@@ -239,7 +239,7 @@ impl Hub {
     }
 
     /// Waits for events, and notes them. Whether the alarm was among them.
-    fn look_for_events(&self, limit: Option<u64>) -> io::Result<bool> {
+    pub(super) fn look_for_events(&self, limit: Option<u64>) -> io::Result<bool> {
         let mut events = Events::new();
         self.epoll()?.wait(limit, &mut events)?;
         let mut rung = false;

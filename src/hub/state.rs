@@ -61,6 +61,10 @@ pub(super) struct Hub {
     /// What is to be done last.
     pub(super) at_end: RefCell<Vec<fn()>>,
     pub(super) feed: OnceCell<Rc<dyn super::feed::Feed>>,
+    /// When unused stacks were last looked for.
+    pub(super) trimmed: Cell<u64>,
+    /// How many wait until nobody is ready.
+    pub(super) waiting_for_idle: Cell<usize>,
     #[cfg(feature = "monkey")]
     pub(super) watch: Cell<Option<super::watch::Watch>>,
 }
@@ -131,6 +135,8 @@ impl Hub {
             next_id: Cell::new(1),
             at_end: RefCell::new(Vec::new()),
             feed: OnceCell::new(),
+            trimmed: Cell::new(clock::now()),
+            waiting_for_idle: Cell::new(0),
             #[cfg(feature = "monkey")]
             watch: Cell::new(None),
         })

@@ -17,7 +17,7 @@
 
 use super::hubs::Hubs;
 use super::listeners::{HandOver, Inlet, hand_over, way};
-use crate::coroutine::{self, spawn, yield_now};
+use crate::coroutine::{self, Builder, yield_now};
 use crate::net::{Listen, SocketAddr, StreamServer, TcpListener, ToSocketAddrs};
 use crate::sync::{Event, Queue, Shared, select};
 use crate::sys::lock::Lock;
@@ -173,15 +173,22 @@ impl Duty {
         let mut has_begun = false;
         loop {
             match self.next_command() {
-                Command::Start if has_begun => server.start_accepting(),
+                Command::Start if has_begun => {
+                    if let Err(error) = server.try_start() {
+                        self.control.fail(error);
+                    }
+                }
                 Command::Start => {
-                    has_begun = true;
                     let (server, control) = (server.clone(), Arc::clone(&self.control));
-                    spawn(move || {
+                    let serving = Builder::new().spawn(move || {
                         if let Err(error) = server.serve_forever() {
                             control.fail(error);
                         }
                     });
+                    has_begun = serving.is_ok();
+                    if let Err(error) = serving {
+                        self.control.fail(io::Error::new(io::ErrorKind::OutOfMemory, error));
+                    }
                     // It has begun before it could be told to pause.
                     yield_now();
                 }
@@ -489,8 +496,9 @@ impl<A> StreamServers<A> {
         }
     }
 
-    /// Closes the listeners, and waits for the connections that there are, for at most `limit` (`None`: for
-    /// ever). What is left then is killed, and its clean-up waited for. Whether nothing had to be killed.
+    /// Takes the connections that the kernel has accepted already, closes the listeners, and waits for all
+    /// connections, for at most `limit` (`None`: for ever). What is left then is killed, and its clean-up
+    /// waited for. Whether nothing had to be killed.
     ///
     /// # Panics
     ///

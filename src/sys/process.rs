@@ -18,6 +18,12 @@ pub(crate) fn descriptor_of(pid: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
 }
 
+/// Whether the calling thread is the one that the process began with.
+pub(crate) fn is_main_thread() -> bool {
+    // SAFETY: no preconditions.
+    unsafe { libc::gettid() == libc::getpid() }
+}
+
 /// Sends a signal to a child by its number. Only for a child that was not waited for, where the kernel has no
 /// descriptors of processes: the number of a process that has been reaped may be in use again.
 pub(crate) fn send_signal(pid: u32, signal: libc::c_int) -> io::Result<()> {

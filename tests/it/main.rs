@@ -8,6 +8,7 @@ mod floats;
 mod futures;
 mod generators;
 mod hub_greenlet;
+mod idle;
 mod joining;
 mod killing;
 mod limits;

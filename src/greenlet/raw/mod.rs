@@ -135,7 +135,9 @@ pub(crate) fn live_count() -> usize {
 /// Gives the memory of this thread's free stacks back to the kernel. Their address space is kept.
 ///
 /// A thread keeps the stacks of dead greenlets to use them again, and the last 4,096 of a size with the
-/// memory that they have touched. This is for after a peak.
+/// memory that they have touched. This is for after a peak. A thread with coroutines does it by itself: of
+/// what it has not used for some seconds, by the time that it waits for something, it keeps the memory of
+/// 64.
 ///
 /// # Examples
 ///
@@ -150,6 +152,24 @@ pub fn trim_stacks() {
     if let Some(here) = Here::existing() {
         here.pool.borrow_mut().trim();
     }
+}
+
+/// Whether this thread has so many free stacks with memory that some may be unused.
+pub(crate) fn may_have_unused_stacks() -> bool {
+    Here::existing().is_some_and(|here| here.pool.borrow().may_have_unused())
+}
+
+/// From now on it is counted anew how many free stacks are not used.
+pub(crate) fn begin_stack_period() {
+    if let Some(here) = Here::existing() {
+        here.pool.borrow_mut().begin_period();
+    }
+}
+
+/// Gives the memory of some free stacks that were not used in this period back to the kernel. Whether there
+/// were any.
+pub(crate) fn trim_unused_stacks(most: usize) -> bool {
+    Here::existing().is_some_and(|here| here.pool.borrow_mut().trim_unused(most))
 }
 
 /// Ends all greenlets of this thread, but the current one and main: those that are suspended are unwound,
