@@ -15,3 +15,5 @@ pub use each::{Imap, ImapUnordered, Spawner};
 pub use group::Group;
 pub(crate) use threads::begin;
 pub use threads::{Closed, JobHandle, NotClosed, Panic, ThreadPool, unblock};
+#[allow(unused_imports, reason = "for calls that return an io::Result themselves")]
+pub(crate) use threads::{try_begin, try_unblock};
