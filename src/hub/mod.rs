@@ -61,6 +61,6 @@ pub(crate) use spawn::{Start, begin, forget_start, spawn};
 #[cfg(feature = "monkey")]
 pub(crate) use state::at_end;
 pub(crate) use state::{call, current_greenlet, current_task, interrupt, next_id, raise_later};
-pub(crate) use task::{Task, TaskRef};
+pub(crate) use task::{Task, TaskRef, refuse_own};
 #[cfg(feature = "monkey")]
 pub(crate) use watch::{Watch, watch};
