@@ -338,8 +338,8 @@ impl<T> JoinHandle<T> {
     /// # Panics
     ///
     /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it, with a message that lists who waits for what. In the coroutine itself, also in a generator of it: it
-    /// would wait for its own end.
+    /// it, with a message that lists who waits for what. In the coroutine itself, also in a generator of
+    /// it: it would wait for its own end.
     ///
     /// # Switching
     ///
