@@ -48,7 +48,7 @@ pub(crate) use here::has_ended;
 pub(crate) use io::Ended;
 pub(crate) use io::{Direction, Source};
 pub(crate) use limit::{Limit, LimitPassed};
-pub(crate) use park::{Wake, park, unpark, yield_now};
+pub(crate) use park::{Wake, park, unpark, without_waits, yield_now};
 pub(crate) use progress::{Moment, Progress, WatchedHub, holder, moment};
 #[cfg(feature = "monkey")]
 pub(crate) use quiet::{

@@ -49,6 +49,8 @@ pub(super) struct Hub {
     /// Who is told when nobody can ever wake anybody: main, or in a child the coroutine that has forked.
     pub(super) root: RefCell<TaskRef>,
     pub(super) next_id: Cell<u64>,
+    /// The callback that runs and must not wait, if one does: see `park.rs`.
+    pub(super) callback: Cell<Option<&'static str>>,
     /// What is to be done last.
     pub(super) at_end: RefCell<Vec<fn()>>,
     pub(super) feed: OnceCell<Rc<dyn super::feed::Feed>>,
@@ -113,6 +115,7 @@ impl Hub {
             main,
             root: RefCell::new(TaskRef(main_task)),
             next_id: Cell::new(1),
+            callback: Cell::new(None),
             at_end: RefCell::new(Vec::new()),
             feed: OnceCell::new(),
             #[cfg(feature = "monkey")]
