@@ -180,6 +180,7 @@ impl Coroutine {
     /// # Cancellation
     ///
     /// The kill is under way all the same.
+    #[track_caller]
     pub fn kill_wait(&self, limit: Option<Duration>) -> bool {
         let deadline = limit.and_then(Deadline::after);
         self.kill();
@@ -268,6 +269,7 @@ impl Coroutine {
     }
 
     /// Waits for its end until `deadline`. Whether it has ended.
+    #[track_caller]
     pub(super) fn wait(&self, purpose: &'static str, deadline: Option<Deadline>) -> bool {
         let Some(head) = Head::of(&self.0) else {
             panic!("main ends with its thread: nobody can wait for it")
@@ -276,13 +278,15 @@ impl Coroutine {
     }
 }
 
-/// Waits for an end until `deadline`. Whether it has come.
+/// Waits for an end until `deadline`. Whether it has come. Refused in the coroutine itself.
 #[inline]
+#[track_caller]
 fn wait_for(head: &Head, purpose: &'static str, deadline: Option<Deadline>) -> bool {
     if head.is_finished() {
         return true;
     }
     let me = hub::current_greenlet();
+    hub::refuse_own(&head.task, &me);
     let _linked = head.wake_for_now(me);
     loop {
         let wake = hub::park(purpose, deadline);
@@ -363,7 +367,8 @@ impl<T> JoinHandle<T> {
     /// # Panics
     ///
     /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it, with a message that lists who waits for what. In a coroutine that joins itself.
+    /// it, with a message that lists who waits for what. In the coroutine itself, also in a generator of
+    /// it: it would wait for its own end.
     ///
     /// # Switching
     ///
@@ -374,8 +379,8 @@ impl<T> JoinHandle<T> {
     /// The coroutine goes on; its result is lost with this handle, which the call has consumed. To keep the
     /// result, call [`JoinHandle::join_timeout`] with `Duration::MAX`, or [`Coroutine::wait_end`] first.
     #[track_caller]
-    pub fn join(mut self) -> Result<T, JoinError> {
-        self.wait_until("JoinHandle::join", None);
+    pub fn join(self) -> Result<T, JoinError> {
+        wait_for(&self.packet.head, "JoinHandle::join", None);
         self.packet.take()
     }
 
@@ -406,18 +411,8 @@ impl<T> JoinHandle<T> {
     /// Nothing is lost.
     #[track_caller]
     pub fn join_timeout(&mut self, limit: Duration) -> Option<Result<T, JoinError>> {
-        let is_finished = self.wait_until("JoinHandle::join_timeout", Deadline::after(limit));
-        is_finished.then(|| self.packet.take())
-    }
-
-    #[track_caller]
-    fn wait_until(&mut self, purpose: &'static str, deadline: Option<Deadline>) -> bool {
-        let head = &self.packet.head;
-        if !head.is_finished() {
-            let is_own = self.coroutine.0.greenlet.get().is_some_and(|own| own.is_current());
-            assert!(!is_own, "a coroutine that joins itself would wait for ever");
-        }
-        wait_for(head, purpose, deadline)
+        let (head, deadline) = (&self.packet.head, Deadline::after(limit));
+        wait_for(head, "JoinHandle::join_timeout", deadline).then(|| self.packet.take())
     }
 }
 

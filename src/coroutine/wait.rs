@@ -4,6 +4,7 @@
 use super::error::JoinError;
 use super::join::{Coroutine, JoinHandle};
 use super::packet::{Head, Link, first_raised};
+use crate::greenlet::AnyWeakGreenlet;
 use crate::hub::{self, Deadline, Wake};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -116,6 +117,12 @@ pub fn kill_all(coroutines: impl IntoIterator<Item = Coroutine>, limit: Option<D
 /// assert_eq!(done, [0]);
 /// ```
 ///
+/// # Panics
+///
+/// Its [`Iterator::next`] panics with what is raised in the current coroutine meanwhile. It panics as well
+/// when it would wait, and the current coroutine is one of those that have not ended: it would wait for
+/// itself.
+///
 /// # Switching
 ///
 /// Never switches; its [`Iterator::next`] does, unless one has ended already.
@@ -187,7 +194,11 @@ impl Iterator for Iwait {
                 self.left -= 1;
                 return Some(number);
             }
-            let before = self.ended.waiter.replace(Some(hub::current_greenlet()));
+            let me = hub::current_greenlet();
+            let before = self.ended.waiter.replace(Some(me.clone()));
+            if before.as_ref() != Some(&me) {
+                self.refuse_own(&me);
+            }
             drop(before);
             if hub::park("iwait", self.ended.deadline.get()) == Wake::TimedOut
                 && self.ended.numbers.borrow().is_empty()
@@ -197,6 +208,15 @@ impl Iterator for Iwait {
         }
         self.is_over = true;
         None
+    }
+}
+
+impl Iwait {
+    /// Looks at all of them. Once per waiter is enough: none is ever added.
+    #[track_caller]
+    fn refuse_own(&self, me: &AnyWeakGreenlet) {
+        let unfinished = self.waiting.iter().filter(|(coroutine, _)| !coroutine.is_finished());
+        unfinished.for_each(|(coroutine, _)| hub::refuse_own(&coroutine.0, me));
     }
 }
 
@@ -237,6 +257,7 @@ impl fmt::Debug for Iwait {
 /// # Cancellation
 ///
 /// Leaves nothing behind.
+#[track_caller]
 pub fn wait_any(coroutines: impl IntoIterator<Item = Coroutine>) -> Option<usize> {
     iwait(coroutines).next()
 }
@@ -256,6 +277,7 @@ impl Coroutine {
     /// # Cancellation
     ///
     /// Leaves nothing behind.
+    #[track_caller]
     pub fn wait_end(&self, limit: Option<Duration>) -> bool {
         self.wait("Coroutine::wait_end", limit.and_then(Deadline::after))
     }

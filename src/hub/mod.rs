@@ -56,7 +56,7 @@ pub(crate) use idle::run_until_idle;
 pub(crate) use io::Ended;
 pub(crate) use io::{Direction, Source};
 pub(crate) use limit::{Limit, LimitPassed};
-pub(crate) use park::{Wake, park, unpark, yield_now};
+pub(crate) use park::{Wake, park, unpark, without_waits, yield_now};
 pub(crate) use progress::{Moment, Progress, WatchedHub, holder, moment};
 #[cfg(feature = "monkey")]
 pub(crate) use quiet::{
@@ -70,6 +70,6 @@ pub(crate) use spawn::{Start, begin, forget_start, spawn};
 #[cfg(feature = "monkey")]
 pub(crate) use state::at_end;
 pub(crate) use state::{call, current_greenlet, current_task, interrupt, next_id, raise_later};
-pub(crate) use task::{Task, TaskRef, raise_here};
+pub(crate) use task::{Task, TaskRef, raise_here, refuse_own};
 #[cfg(feature = "monkey")]
 pub(crate) use watch::{Watch, watch};

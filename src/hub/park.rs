@@ -17,7 +17,7 @@
 use super::deadline::Deadline;
 use super::deadlock::Deadlock;
 use super::farewell::tell_of_kill;
-use super::here::here;
+use super::here::{has_ended, here};
 use super::state::{Fire, Hub, Why, raise_later};
 use super::task::{self, TaskRef};
 use super::timers::Key;
@@ -64,6 +64,17 @@ pub(crate) fn park(purpose: &'static str, deadline: Option<Deadline>) -> Wake {
     here().park(purpose, deadline)
 }
 
+/// Calls a callback of user code that must not wait, since something is held meanwhile. A wait is refused
+/// by a panic that names the callback.
+pub(crate) fn without_waits<R>(callback: &'static str, f: impl FnOnce() -> R) -> R {
+    if has_ended() {
+        return f();
+    }
+    let hub = here();
+    let _refused = hub.refuse_waits(callback);
+    f()
+}
+
 /// Makes a parked greenlet ready. Nothing happens to one that is not parked.
 #[inline]
 pub(crate) fn unpark(greenlet: &AnyWeakGreenlet) {
@@ -77,7 +88,32 @@ pub(crate) fn yield_now() {
     here().yield_now();
 }
 
+/// Waits are refused until this is dropped.
+struct WaitsRefused<'a> {
+    hub: &'a Hub,
+    me: AnyWeakGreenlet,
+    was_hub: bool,
+    before: Option<&'static str>,
+}
+
+impl Drop for WaitsRefused<'_> {
+    fn drop(&mut self) {
+        self.hub.callback.set(self.before);
+        if !self.was_hub {
+            self.me.set_mark(self.me.mark() & !HUB);
+        }
+    }
+}
+
 impl Hub {
+    /// What the current greenlet is marked as has its waits go the long way, as those of the hub's own do.
+    fn refuse_waits(&self, callback: &'static str) -> WaitsRefused<'_> {
+        let me = scheduled::running().clone();
+        let (was_hub, before) = (me.mark() & HUB != 0, self.callback.replace(Some(callback)));
+        me.set_mark(me.mark() | HUB);
+        WaitsRefused { hub: self, me, was_hub, before }
+    }
+
     #[inline(always)]
     #[track_caller]
     pub(super) fn park(&self, purpose: &'static str, deadline: Option<Deadline>) -> Wake {
@@ -168,6 +204,10 @@ impl Hub {
     #[track_caller]
     fn look_before_suspension(&self, me: &AnyWeakGreenlet, purpose: &str) -> Option<Delegate> {
         let mark = me.mark();
+        // Not in a coroutine that the callback has switched to by hand.
+        if let Some(callback) = self.callback.get().filter(|_| mark & (ROOT | HUB) != ROOT) {
+            panic!("{purpose} would wait in {callback}, which must not wait");
+        }
         assert!(
             mark & HUB == 0,
             "{purpose} would block the hub: a callback that runs in it must not wait, but can spawn",

@@ -58,6 +58,8 @@ pub(super) struct Hub {
     pub(super) made_at_report: Cell<u64>,
     pub(super) has_said_deadlock: Cell<bool>,
     pub(super) next_id: Cell<u64>,
+    /// The callback that runs and must not wait, if one does: see `park.rs`.
+    pub(super) callback: Cell<Option<&'static str>>,
     /// What is to be done last.
     pub(super) at_end: RefCell<Vec<fn()>>,
     pub(super) feed: OnceCell<Rc<dyn super::feed::Feed>>,
@@ -133,6 +135,7 @@ impl Hub {
             made_at_report: Cell::new(0),
             has_said_deadlock: Cell::new(false),
             next_id: Cell::new(1),
+            callback: Cell::new(None),
             at_end: RefCell::new(Vec::new()),
             feed: OnceCell::new(),
             trimmed: Cell::new(clock::now()),

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! What the hub knows about a coroutine, or about main.
 
-use super::park::{INTERRUPTED, QUEUED};
+use super::park::{INTERRUPTED, QUEUED, ROOT};
 use super::timers::Key;
 use crate::greenlet::dropping::drop_reporting;
 use crate::greenlet::scheduled::{self, Owner, Payload};
@@ -147,6 +147,18 @@ impl TaskRef {
     pub(crate) fn of(greenlet: &AnyWeakGreenlet) -> Option<TaskRef> {
         greenlet.owner().or_else(|| greenlet.line().find_map(|node| node.owner())).map(TaskRef)
     }
+}
+
+/// Panics if `me`, which runs, runs for `task`: directly, in a generator, or in another greenlet below it. A
+/// wait of it for the end of the task would never end. Every such wait calls this, whatever its limit.
+#[inline]
+#[track_caller]
+pub(crate) fn refuse_own(task: &Task, me: &AnyWeakGreenlet) {
+    let is_own = match me.mark() & ROOT {
+        0 => TaskRef::of(me).is_some_and(|own| own.id == task.id),
+        _ => task.greenlet.get().is_some_and(|own| own == me),
+    };
+    assert!(!is_own, "a coroutine that joins itself would wait for ever");
 }
 
 /// How many panics are under way in the greenlet that runs, and in those of its task that wait for it.

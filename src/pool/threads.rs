@@ -5,6 +5,7 @@
 //! there. Those that it had go on where they are, in the parent.
 
 use crate::coroutine::JoinError;
+use crate::greenlet::dropping::drop_payload;
 use crate::sync::{Event, Shared};
 use crate::sys::fork::{Companion, Fork, Generation, Side, around_fork};
 use crate::sys::lock::Lock;
@@ -496,7 +497,7 @@ impl Inner {
             let promise = match catch_unwind(AssertUnwindSafe(job)) {
                 Ok(promise) => promise,
                 Err(payload) => {
-                    drop_caught(payload);
+                    drop_payload(payload);
                     None
                 }
             };
@@ -547,16 +548,6 @@ impl Inner {
 fn no_thread(error: &io::Error) -> io::Error {
     // Not of the kind of that error, which may be "would block": of the call that is not made it is not true.
     io::Error::other(format!("no thread was made for a job: {error}"))
-}
-
-/// Drops a value of user code, whose destructor may panic, with a payload whose destructor may panic.
-fn drop_caught(value: impl Sized) {
-    let drop_one = |value| catch_unwind(AssertUnwindSafe(|| drop(value)));
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
-        && let Err(payload) = drop_one(payload)
-    {
-        std::mem::forget(payload);
-    }
 }
 
 /// The outcome of a job, whatever its type.

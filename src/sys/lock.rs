@@ -52,6 +52,13 @@ impl<T> Lock<T> {
         Locked(self, PhantomData)
     }
 
+    /// `None` if it is held, by another thread or by this one.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<Locked<'_, T>> {
+        let free = self.state.compare_exchange(FREE, HELD, Acquire, Relaxed);
+        free.is_ok().then(|| Locked(self, PhantomData))
+    }
+
     #[cold]
     fn wait(&self) {
         const SPINS: u32 = 50;

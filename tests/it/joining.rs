@@ -1,7 +1,7 @@
 //! Ends of coroutines: who waits for them, and who is told.
 
 use crate::support::{LONG, Log, ms, panic_message, payload_of, settle};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -109,6 +109,67 @@ fn one_that_joins_itself() {
     own.set(Some(handle));
     assert!(coroutine.wait_end(None) && coroutine.is_successful());
     assert_eq!(log.take(), ["a coroutine that joins itself would wait for ever"]);
+}
+
+/// Whichever way it is waited for, and in whichever greenlet that runs for it.
+#[test]
+fn one_that_waits_for_itself_is_refused_everywhere() {
+    type Wait = fn(&Coroutine) -> bool;
+    let ways: [(&str, Wait); 6] = [
+        ("wait_end", |own| own.wait_end(None)),
+        ("wait_end with a limit", |own| own.wait_end(Some(LONG))),
+        ("wait_any", |own| wait_any([own.clone()]).is_some()),
+        ("iwait", |own| iwait([own.clone()]).count() > 0),
+        ("iwait among others", |own| {
+            let other = spawn(|| sleep(LONG)).coroutine();
+            iwait([other, own.clone()]).limit(LONG).next().is_some()
+        }),
+        ("iwait after others", |own| iwait([spawn(|| ()).coroutine(), own.clone()]).count() > 0),
+    ];
+    for (name, way) in ways {
+        for in_generator in [false, true] {
+            let told = Rc::new(RefCell::new(String::new()));
+            let tell = Rc::clone(&told);
+            let handle = spawn(move || {
+                let own = coroutine::current();
+                let wait = move || panic_message(|| way(&own));
+                *tell.borrow_mut() = if in_generator {
+                    Generator::new(move |y| y.yield_(wait())).next().unwrap()
+                } else {
+                    wait()
+                };
+            });
+            assert!(
+                handle.wait_end(Some(ms(10_000))),
+                "{name} hangs, in a generator: {in_generator}"
+            );
+            assert_eq!(
+                *told.borrow(),
+                "a coroutine that joins itself would wait for ever",
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn one_that_joins_itself_in_its_generator() {
+    let own: Rc<Cell<Option<JoinHandle<String>>>> = Rc::default();
+    let in_own = Rc::clone(&own);
+    let handle = spawn(move || {
+        let mut handle = in_own.take().unwrap();
+        let mut body = Generator::new(move |y| {
+            y.yield_(panic_message(|| handle.join_timeout(LONG)));
+            y.yield_(panic_message(|| handle.join()));
+        });
+        let limited = body.next().unwrap();
+        assert_eq!(body.next().unwrap(), limited);
+        limited
+    });
+    let coroutine = handle.coroutine();
+    own.set(Some(handle));
+    assert!(coroutine.wait_end(Some(ms(10_000))), "it hangs");
+    assert!(coroutine.is_successful());
 }
 
 /// {TestLink}: those who wait are links too, and everybody has their turn in the order of the

@@ -748,10 +748,15 @@ fn a_payload_whose_destructor_panics_ends_no_thread() {
     let id = pool.apply(|| thread::current().id()).unwrap();
     for depth in [1, 2, 5] {
         let payload = move || std::panic::panic_any(PanicsWhenDropped(depth));
+        // So that the handles are dropped before their jobs begin.
+        let gate = Gate::new();
+        let inside = gate.clone();
+        pool.run(move || inside.pass(), |_| ()).unwrap();
         pool.run(payload, |_| ()).unwrap();
         pool.run(|| (), move |_| std::panic::panic_any(PanicsWhenDropped(depth))).unwrap();
         drop(pool.spawn(payload).unwrap());
         drop(pool.spawn(move || PanicsWhenDropped(depth)).unwrap());
+        gate.open();
         assert_eq!(pool.apply(|| thread::current().id()), Ok(id));
     }
     assert_eq!(pool.live(), 1);
