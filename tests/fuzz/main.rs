@@ -1,0 +1,411 @@
+//! Random programs in safe code, made of everything that can be done with greenlets and coroutines. Whatever
+//! they do, nothing may crash, hang, be lost, or be dropped twice.
+//!
+//! A program is a function of its seed. `cargo test --test fuzz` runs a fixed number of each kind, and the seeds
+//! that once failed (`seeds.txt`). More of them:
+//!
+//! ```text
+//! cargo test --test fuzz -- coroutines 1 10000        10,000 programs from seed 1 on
+//! SWITCHGRASS_FUZZ=coroutines:17:1 cargo test --test fuzz
+//! SWITCHGRASS_FUZZ_SECONDS=600 cargo test --test fuzz  as many of each kind as fit
+//! ```
+//!
+//! Programs run in child processes, each program on a thread of its own. A child writes down the seed before it
+//! begins, so that it is known whatever becomes of the process. What was found is printed with its seed.
+//!
+//! With `SWITCHGRASS_FUZZ_VERBOSE` set, the steps are printed, and what a child writes on its standard error.
+//! `SWITCHGRASS_FUZZ_WITHOUT=throw,trace` leaves out some actions, by their names: to find out which ones a
+//! failure needs.
+
+#![forbid(unsafe_code)]
+
+mod coroutines;
+mod greenlets;
+mod random;
+mod steps;
+mod values;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::process::{Child, Command, ExitCode, Stdio, abort};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{env, panic};
+use switchgrass::GreenletExit;
+
+/// Programs of each kind that `cargo test` runs.
+const FIXED: u64 = 400;
+
+/// A program that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A program that takes more memory grows without end.
+const MEMORY: u64 = 3 << 30;
+
+/// After so many findings of one range the rest is not tried.
+const ENOUGH: usize = 20;
+
+/// Programs per child process.
+const BATCH: u64 = 500;
+
+/// Tells a child which programs to run.
+const CHILD: &str = "SWITCHGRASS_FUZZ_CHILD";
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Greenlets,
+    Coroutines,
+}
+
+impl Kind {
+    const ALL: [Kind; 2] = [Kind::Greenlets, Kind::Coroutines];
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Greenlets => "greenlets",
+            Kind::Coroutines => "coroutines",
+        }
+    }
+
+    fn named(name: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    fn program(self) -> fn() {
+        match self {
+            Kind::Greenlets => greenlets::program,
+            Kind::Coroutines => coroutines::program,
+        }
+    }
+}
+
+/// Some programs of one kind.
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    kind: Kind,
+    first: u64,
+    count: u64,
+}
+
+impl Range {
+    /// Of `kind:first:count`.
+    fn parse(text: &str) -> Option<Range> {
+        Range::of(&text.trim().split(':').collect::<Vec<_>>())
+    }
+
+    fn of(parts: &[impl AsRef<str>]) -> Option<Range> {
+        let [kind, first, count] = parts else { return None };
+        let kind = Kind::named(kind.as_ref())?;
+        let (first, count) = (first.as_ref().parse().ok()?, count.as_ref().parse().ok()?);
+        Some(Range { kind, first, count })
+    }
+}
+
+fn main() -> ExitCode {
+    if let Ok(range) = env::var(CHILD) {
+        run_here(Range::parse(&range).expect("as the parent writes it"));
+        return ExitCode::SUCCESS;
+    }
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let given = env::var("SWITCHGRASS_FUZZ").ok();
+    let range = match &given {
+        Some(text) => Some(Range::parse(text).expect("SWITCHGRASS_FUZZ is kind:first:count")),
+        None => Range::of(&arguments),
+    };
+    let seconds = env::var("SWITCHGRASS_FUZZ_SECONDS").ok();
+    let seconds = seconds.map(|text| text.parse().expect("SWITCHGRASS_FUZZ_SECONDS is a number"));
+    match (seconds.map(Duration::from_secs), range) {
+        (Some(limit), range) => run_for(limit, range),
+        (None, Some(range)) => exit_code(report(range, &run_range(range))),
+        (None, None) => {
+            let fixed = Kind::ALL.map(|kind| {
+                let range = Range { kind, first: 1, count: FIXED };
+                Trial::test(format!("{}_of_random_programs", kind.name()), move || test(range))
+            });
+            let seeds =
+                Trial::test("seeds_that_once_failed", || seeds().into_iter().try_for_each(test));
+            let trials = fixed.into_iter().chain([seeds]).collect();
+            libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+        }
+    }
+}
+
+fn exit_code(passed: bool) -> ExitCode {
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The lines of `seeds.txt`: `kind:first:count`, and a comment after `#`.
+fn seeds() -> Vec<Range> {
+    let lines = include_str!("seeds.txt").lines();
+    let lines = lines.map(|line| line.split('#').next().unwrap_or_default().trim());
+    let parse = |line| Range::parse(line).unwrap_or_else(|| panic!("no seeds: {line:?}"));
+    lines.filter(|line| !line.is_empty()).map(parse).collect()
+}
+
+fn test(range: Range) -> Result<(), Failed> {
+    let findings = run_range(range);
+    if findings.is_empty() { Ok(()) } else { Err(findings.join("\n").into()) }
+}
+
+/// Prints the findings. Whether there are none.
+fn report(range: Range, findings: &[String]) -> bool {
+    findings.iter().for_each(|finding| println!("{finding}"));
+    let Range { kind, first, count } = range;
+    println!("{count} programs of {} from {first} on: {} findings", kind.name(), findings.len());
+    findings.is_empty()
+}
+
+/// Runs programs of both kinds side by side, or of the one of `range`, until the time is over.
+fn run_for(limit: Duration, range: Option<Range>) -> ExitCode {
+    let end = Instant::now() + limit;
+    let run = move |mut range: Range| {
+        let (first, mut findings) = (range.first, Vec::new());
+        while Instant::now() < end && findings.len() < ENOUGH {
+            findings.extend(run_range(range));
+            range.first += range.count;
+        }
+        let count = range.first - first;
+        report(Range { first, count, ..range }, &findings)
+    };
+    let kinds = match range {
+        Some(range) => vec![range],
+        None => Kind::ALL.map(|kind| Range { kind, first: 1, count: 0 }).into(),
+    };
+    let runs: Vec<_> = kinds
+        .into_iter()
+        .map(|range| thread::spawn(move || run(Range { count: BATCH, ..range })))
+        .collect();
+    exit_code(
+        runs.into_iter().fold(true, |passed, run| run.join().is_ok_and(|this| this && passed)),
+    )
+}
+
+/// Runs programs in child processes, one after the other, and returns what was found.
+fn run_range(range: Range) -> Vec<String> {
+    let mut findings = Vec::new();
+    let (mut next, end) = (range.first, range.first + range.count);
+    while next < end && findings.len() < ENOUGH {
+        let batch = Range { first: next, count: BATCH.min(end - next), ..range };
+        let run = run_child(batch);
+        next = match run.crashed_at {
+            // With the next one in a new process.
+            Some(seed) => seed + 1,
+            None => batch.first + batch.count,
+        };
+        findings.extend(run.findings);
+    }
+    findings
+}
+
+struct Run {
+    findings: Vec<String>,
+    crashed_at: Option<u64>,
+}
+
+/// Runs programs in one child process, up to the one that ends it.
+fn run_child(range: Range) -> Run {
+    let mut child = start(range);
+    let errors = child.stderr.take().map(|errors| thread::spawn(move || last_of(errors)));
+    let mut findings = Vec::new();
+    let mut seed = range.first;
+    let mut is_done = false;
+    let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    for line in lines.map_while(Result::ok) {
+        match line.split_once(' ') {
+            Some(("@", number)) => seed = number.parse().expect("a child writes its seed"),
+            Some(("!", text)) => findings.push(format!("!!! {}:{seed}: {text}", range.kind.name())),
+            _ => is_done |= line == "done",
+        }
+    }
+    let status = child.wait().expect("a child of this process");
+    let said = errors.and_then(|errors| errors.join().ok()).unwrap_or_default();
+    if is_done && status.success() {
+        return Run { findings, crashed_at: None };
+    }
+    if DOCUMENTED_ENDS.iter().any(|text| said.trim_end().ends_with(text)) {
+        return Run { findings, crashed_at: Some(seed) };
+    }
+    let kind = range.kind.name();
+    let ended = match status.signal() {
+        Some(signal) => format!("signal {signal}"),
+        None => status.to_string(),
+    };
+    let last = said.lines().rev().take(8).collect::<Vec<_>>();
+    let last = last.into_iter().rev().map(|line| format!("\n    {line}")).collect::<String>();
+    findings.push(format!("!!! {kind}:{seed}: the process ended by {ended}{last}"));
+    Run { findings, crashed_at: Some(seed) }
+}
+
+fn start(range: Range) -> Child {
+    let Range { kind, first, count } = range;
+    Command::new(env::current_exe().expect("this test runs"))
+        .env(CHILD, format!("{}:{first}:{count}", kind.name()))
+        .env("RUST_BACKTRACE", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("this test can run again")
+}
+
+/// Reads all there is, and returns the end of it.
+fn last_of(mut from: impl Read) -> String {
+    const KEPT: usize = 16 << 10;
+    let is_verbose = env::var_os("SWITCHGRASS_FUZZ_VERBOSE").is_some();
+    let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        all.extend_from_slice(&buffer[..count]);
+        if is_verbose {
+            let _ = io::stderr().write_all(&buffer[..count]);
+        }
+        if all.len() > 2 * KEPT {
+            all.drain(..all.len() - KEPT);
+        }
+    }
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+// --------------------------------------------------------------------------------- in the child
+
+/// Programs that have ended, so that the watch sees that one does not.
+static ENDED: AtomicU64 = AtomicU64::new(0);
+
+/// Whether something was found in the program that runs.
+static FOUND: AtomicBool = AtomicBool::new(false);
+
+/// Writes down what must not be, for the program that runs. Does not panic: that might be caught.
+pub(crate) fn finding(text: &str) {
+    FOUND.store(true, SeqCst);
+    tell(&format!("! {}", text.replace('\n', " | ")));
+}
+
+/// Writes a line to the parent.
+fn tell(line: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Runs programs in this process.
+fn run_here(range: Range) {
+    panic::set_hook(Box::new(look_at_panic));
+    thread::spawn(watch);
+    for seed in range.first..range.first + range.count {
+        tell(&format!("@ {seed}"));
+        values::reset();
+        FOUND.store(false, SeqCst);
+        run_program(range.kind, seed);
+        ENDED.fetch_add(1, SeqCst);
+    }
+    tell("done");
+}
+
+fn run_program(kind: Kind, seed: u64) {
+    let thread = thread::Builder::new().stack_size(8 << 20).spawn(move || {
+        random::start(seed);
+        kind.program()();
+        steps::is_tame()
+    });
+    let result = thread.expect("a thread for a program").join();
+    let is_tame = match result {
+        Ok(is_tame) => is_tame,
+        Err(payload) => {
+            let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+                (Some(text), _) => text,
+                (_, Some(text)) => text.as_str(),
+                _ if payload.is::<GreenletExit>() => "GreenletExit",
+                _ => "another payload",
+            };
+            finding(&format!("the program has panicked: {text}"));
+            return drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
+        }
+    };
+    if FOUND.load(SeqCst) {
+        return;
+    }
+    // The thread's variables are gone: what a body owns is alive only if the body is.
+    let (values, bodies) = (values::alive(), values::bodies());
+    if bodies == 0 && values != 0 {
+        finding(&format!("{values} values are never dropped, and no body is left"));
+    }
+    if is_tame && bodies != 0 {
+        finding(&format!("{bodies} bodies and {values} values are left of a tame program"));
+    }
+}
+
+/// Ends the process when a program does not end.
+fn watch() {
+    let (mut ended, mut since) = (0, Instant::now());
+    loop {
+        thread::sleep(Duration::from_millis(100));
+        let now = ENDED.load(SeqCst);
+        if now != ended {
+            (ended, since) = (now, Instant::now());
+        }
+        let text = match resident() {
+            memory if memory > MEMORY => format!("{} MiB are in use", memory >> 20),
+            _ if since.elapsed() > PATIENCE => format!("it has not ended for {PATIENCE:?}"),
+            _ => continue,
+        };
+        finding(&text);
+        abort();
+    }
+}
+
+/// Bytes of memory in use.
+fn resident() -> u64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: Option<u64> = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+    pages.unwrap_or(0) * 4096
+}
+
+/// What the library panics with when it is used wrongly, as its documentation says.
+const DOCUMENTED: &[&str] = &[
+    "would block",
+    "would wait",
+    "nobody is left",
+    "thread is ending",
+    "thread has ended",
+    "awaits a value",
+    "ended by GreenletExit",
+    "ended with a result",
+    "generator",
+    "main ends with its thread",
+    "the coroutine was killed",
+    "the coroutine has panicked",
+];
+
+/// How a process is ended on purpose: what such a program would have done next is not tried.
+const DOCUMENTED_ENDS: &[&str] =
+    &["borrows from a scope that has ended, and does not let itself be unwound"];
+
+/// What no program must ever bring about.
+const INTERNAL: &[&str] = &[
+    "bug",
+    "unreachable",
+    "already borrowed",
+    "already mutably borrowed",
+    "overflow",
+    "index out of bounds",
+    "on a `None` value",
+    "on an `Err` value",
+    "fatal",
+];
+
+fn look_at_panic(info: &PanicHookInfo<'_>) {
+    let text = match info.payload_as_str() {
+        Some(text) => text,
+        None => return,
+    };
+    let file = info.location().map_or("", |location| location.file());
+    let is_internal = INTERNAL.iter().any(|word| text.contains(word));
+    let is_documented = DOCUMENTED.iter().any(|word| text.contains(word));
+    let is_ours = file.starts_with("src/") && !is_documented;
+    if is_internal || is_ours {
+        let line = info.location().map_or(0, |location| location.line());
+        finding(&format!("a panic at {file}:{line}: {text}"));
+    }
+}
