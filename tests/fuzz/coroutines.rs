@@ -278,8 +278,9 @@ pub(crate) fn program() {
 fn finish(world: &World) {
     GENERATORS.with(List::take_all).into_iter().for_each(|one| steps::swallow(|| drop(one)));
     GREENLETS.with(List::take_all).into_iter().for_each(|one| steps::swallow(|| drop(one)));
-    let all = COROUTINES.with(List::take_all);
+    let mut all = Vec::new();
     for _ in 0..20 {
+        all.extend(COROUTINES.with(List::take_all));
         steps::swallow(|| {
             kill_all(all.iter().cloned(), None);
         });
@@ -452,6 +453,15 @@ fn use_local() {
     });
 }
 
+/// Lets others kill the coroutine that runs.
+fn enter() {
+    let current = coroutine::current();
+    // Not main.
+    if current.id() != 0 {
+        let _ = COROUTINES.try_with(|all| all.push(current));
+    }
+}
+
 /// Whether payloads may have destructors that panic.
 fn is_nasty() -> bool {
     !steps::is_tame() && steps::is_allowed("nasty")
@@ -463,6 +473,7 @@ fn body(tag: u64) -> impl FnOnce() -> Value + 'static {
     move || {
         let _body = body;
         let captured = captured;
+        enter();
         run(steps);
         captured.check();
         match random::below(16) {
@@ -656,20 +667,20 @@ fn enter_scope() {
 fn link() {
     let Some(one) = any_coroutine() else { return };
     let (captured, body, runs) = (Value::new(), Body::new(), Rc::new(Cell::new(0)));
-    let (count, linked) = (Rc::clone(&runs), one.clone());
+    let (count, linked, is_spawned) = (Rc::clone(&runs), one.clone(), random::one_in(2));
     let callback = move || {
         let _body = body;
         captured.check();
+        if is_spawned {
+            enter();
+        }
         count.set(count.get() + 1);
         if !linked.is_finished() {
             finding("a link runs before the end");
         }
         run(2);
     };
-    let id = match random::below(2) {
-        0 => one.link(callback),
-        _ => one.link_in_hub(callback),
-    };
+    let id = if is_spawned { one.link(callback) } else { one.link_in_hub(callback) };
     let _ = LINKS.try_with(move |all| all.push((one, id, runs)));
 }
 
@@ -1074,6 +1085,7 @@ fn use_group() {
         5 => {
             let squares = group.map(0..random::below(4), |number| {
                 let _body = Body::new();
+                enter();
                 run(1);
                 number * number
             });
@@ -1123,6 +1135,7 @@ fn use_pool() {
         (3, _) => {
             let results = pool.imap(0..random::below(4), |number| {
                 let _body = Body::new();
+                enter();
                 run(1);
                 number
             });
@@ -1135,6 +1148,7 @@ fn use_pool() {
         (4, _) => {
             let results = pool.imap_unordered(0..random::below(4), |number| {
                 let _body = Body::new();
+                enter();
                 run(1);
                 number
             });
