@@ -323,6 +323,11 @@ fn finish(world: &World) {
         }
     }
     let log = &world.channel_log;
+    // Handed over to one that was killed before it had it: it is left for the next.
+    while let Ok(item) = world.channel.try_get() {
+        log.deliver(&item);
+        steps::swallow(|| drop(item));
+    }
     let lost = log.accepted.borrow().difference(&log.delivered.borrow()).count();
     if lost > 0 && !stuck {
         finding(&format!("{lost} items of a channel were never delivered"));
@@ -667,7 +672,13 @@ fn enter_scope() {
 fn link() {
     let Some(one) = any_coroutine() else { return };
     let (captured, body, runs) = (Value::new(), Body::new(), Rc::new(Cell::new(0)));
-    let (count, linked, is_spawned) = (Rc::clone(&runs), one.clone(), random::one_in(2));
+    let (count, id, is_spawned) = (Rc::clone(&runs), one.id(), random::one_in(2));
+    // A handle in the callback would keep a coroutine alive that keeps the callback.
+    let is_finished = move || {
+        let find = |all: &Vec<Coroutine>| all.iter().find(|one| one.id() == id).cloned();
+        let found = COROUTINES.try_with(|all| find(&all.0.borrow())).ok().flatten();
+        found.is_none_or(|one| one.is_finished())
+    };
     let callback = move || {
         let _body = body;
         captured.check();
@@ -675,13 +686,13 @@ fn link() {
             enter();
         }
         count.set(count.get() + 1);
-        if !linked.is_finished() {
+        if !is_finished() {
             finding("a link runs before the end");
         }
         run(2);
     };
-    let id = if is_spawned { one.link(callback) } else { one.link_in_hub(callback) };
-    let _ = LINKS.try_with(move |all| all.push((one, id, runs)));
+    let link = if is_spawned { one.link(callback) } else { one.link_in_hub(callback) };
+    let _ = LINKS.try_with(move |all| all.push((one, link, runs)));
 }
 
 fn unlink() {
@@ -1213,7 +1224,7 @@ fn set_trace() {
         let Some(left) = calls.get().checked_sub(1) else { return };
         calls.set(left);
         match random::below(24) {
-            0 | 1 => steps::step_in_callback(),
+            0 | 1 => steps::step_in_callback("in_trace"),
             2 if !thread::panicking() && !steps::is_tame() => steps::fail(),
             _ => {}
         }

@@ -22,7 +22,7 @@ thread_local! {
 
 static LOCAL: Local<Value> = Local::new(|| {
     if random::one_in(4) {
-        steps::step_in_callback();
+        steps::step_in_callback("in_local");
     }
     Value::new()
 });
@@ -437,7 +437,7 @@ fn trace() {
         calls.set(left);
         let _ = format!("{event:?}");
         match random::below(24) {
-            0 | 1 => steps::step_in_callback(),
+            0 | 1 => steps::step_in_callback("in_trace"),
             2 => drop(greenlet::set_trace(None)),
             3 if !std::thread::panicking() && !steps::is_tame() => steps::fail(),
             _ => {}

@@ -14,8 +14,8 @@
 //! begins, so that it is known whatever becomes of the process. What was found is printed with its seed.
 //!
 //! With `SWITCHGRASS_FUZZ_VERBOSE` set, the steps are printed, and what a child writes on its standard error.
-//! `SWITCHGRASS_FUZZ_WITHOUT=throw,trace` leaves out some actions, by their names: to find out which ones a
-//! failure needs.
+//! `SWITCHGRASS_FUZZ_WITHOUT=throw,in_drop` leaves out some actions, by their names, or steps in some callbacks:
+//! to find out which ones a failure needs.
 
 #![forbid(unsafe_code)]
 
@@ -217,7 +217,12 @@ fn run_child(range: Range) -> Run {
     for line in lines.map_while(Result::ok) {
         match line.split_once(' ') {
             Some(("@", number)) => seed = number.parse().expect("a child writes its seed"),
-            Some(("!", text)) => findings.push(format!("!!! {}:{seed}: {text}", range.kind.name())),
+            Some(("!", text)) => {
+                let finding = format!("!!! {}:{seed}: {text}", range.kind.name());
+                if findings.last() != Some(&finding) {
+                    findings.push(finding);
+                }
+            }
             _ => is_done |= line == "done",
         }
     }

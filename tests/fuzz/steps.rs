@@ -126,9 +126,9 @@ pub(crate) fn run(limit: u64) {
     }
 }
 
-/// In a destructor, a `clone`, a comparison, a trace hook.
-pub(crate) fn step_in_callback() {
-    if !is_tame() && are_left() {
+/// In a destructor, a `clone`, a comparison, a trace hook: which of these is `name`.
+pub(crate) fn step_in_callback(name: &str) {
+    if !is_tame() && are_left() && is_allowed(name) {
         guarded(step);
     }
 }

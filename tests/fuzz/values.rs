@@ -64,7 +64,7 @@ impl Drop for Value {
             finding("more values were dropped than made");
         }
         if random::one_in(6) {
-            steps::step_in_callback();
+            steps::step_in_callback("in_drop");
         }
     }
 }
@@ -74,7 +74,7 @@ impl Clone for Value {
     fn clone(&self) -> Self {
         let tag = self.check();
         if random::one_in(4) {
-            steps::step_in_callback();
+            steps::step_in_callback("in_clone");
         }
         self.check();
         Value::tagged(tag)
@@ -105,7 +105,7 @@ impl Ord for Value {
     fn cmp(&self, other: &Self) -> Ordering {
         let order = self.check().cmp(&other.check());
         if random::one_in(12) {
-            steps::step_in_callback();
+            steps::step_in_callback("in_cmp");
         }
         order
     }
