@@ -52,6 +52,9 @@ const ENOUGH: usize = 20;
 /// Programs per child process.
 const BATCH: u64 = 500;
 
+/// Names actions that are left out, separated by commas.
+pub(crate) const WITHOUT: &str = "SWITCHGRASS_FUZZ_WITHOUT";
+
 /// Tells a child which programs to run.
 const CHILD: &str = "SWITCHGRASS_FUZZ_CHILD";
 
@@ -84,24 +87,38 @@ impl Kind {
 }
 
 /// Some programs of one kind.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Range {
     kind: Kind,
     first: u64,
     count: u64,
+    /// Actions that are left out.
+    without: String,
 }
 
 impl Range {
-    /// Of `kind:first:count`.
+    /// Of `kind:first:count`, or `kind:first:count:without`.
     fn parse(text: &str) -> Option<Range> {
         Range::of(&text.trim().split(':').collect::<Vec<_>>())
     }
 
     fn of(parts: &[impl AsRef<str>]) -> Option<Range> {
-        let [kind, first, count] = parts else { return None };
-        let kind = Kind::named(kind.as_ref())?;
-        let (first, count) = (first.as_ref().parse().ok()?, count.as_ref().parse().ok()?);
-        Some(Range { kind, first, count })
+        let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
+        let [kind, first, count, ref without @ ..] = parts[..] else { return None };
+        let range = Range::new(Kind::named(kind)?, first.parse().ok()?, count.parse().ok()?);
+        match without {
+            [] => Some(range),
+            [without] => Some(Range { without: (*without).to_owned(), ..range }),
+            _ => None,
+        }
+    }
+
+    fn new(kind: Kind, first: u64, count: u64) -> Range {
+        Range { kind, first, count, without: env::var(WITHOUT).unwrap_or_default() }
+    }
+
+    fn part(&self, first: u64, count: u64) -> Range {
+        Range { first, count, ..self.clone() }
     }
 }
 
@@ -120,14 +137,13 @@ fn main() -> ExitCode {
     let seconds = seconds.map(|text| text.parse().expect("SWITCHGRASS_FUZZ_SECONDS is a number"));
     match (seconds.map(Duration::from_secs), range) {
         (Some(limit), range) => run_for(limit, range),
-        (None, Some(range)) => exit_code(report(range, &run_range(range))),
+        (None, Some(range)) => exit_code(report(&range, &run_range(&range))),
         (None, None) => {
             let fixed = Kind::ALL.map(|kind| {
-                let range = Range { kind, first: 1, count: FIXED };
-                Trial::test(format!("{}_of_random_programs", kind.name()), move || test(range))
+                let range = Range::new(kind, 1, FIXED);
+                Trial::test(format!("{}_at_random", kind.name()), move || test(&range))
             });
-            let seeds =
-                Trial::test("seeds_that_once_failed", || seeds().into_iter().try_for_each(test));
+            let seeds = Trial::test("seeds_that_once_failed", || seeds().iter().try_for_each(test));
             let trials = fixed.into_iter().chain([seeds]).collect();
             libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
         }
@@ -138,7 +154,7 @@ fn exit_code(passed: bool) -> ExitCode {
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The lines of `seeds.txt`: `kind:first:count`, and a comment after `#`.
+/// The lines of `seeds.txt`: a range, and a comment after `#`.
 fn seeds() -> Vec<Range> {
     let lines = include_str!("seeds.txt").lines();
     let lines = lines.map(|line| line.split('#').next().unwrap_or_default().trim());
@@ -146,15 +162,15 @@ fn seeds() -> Vec<Range> {
     lines.filter(|line| !line.is_empty()).map(parse).collect()
 }
 
-fn test(range: Range) -> Result<(), Failed> {
+fn test(range: &Range) -> Result<(), Failed> {
     let findings = run_range(range);
     if findings.is_empty() { Ok(()) } else { Err(findings.join("\n").into()) }
 }
 
 /// Prints the findings. Whether there are none.
-fn report(range: Range, findings: &[String]) -> bool {
+fn report(range: &Range, findings: &[String]) -> bool {
     findings.iter().for_each(|finding| println!("{finding}"));
-    let Range { kind, first, count } = range;
+    let Range { kind, first, count, .. } = range;
     println!("{count} programs of {} from {first} on: {} findings", kind.name(), findings.len());
     findings.is_empty()
 }
@@ -162,35 +178,31 @@ fn report(range: Range, findings: &[String]) -> bool {
 /// Runs programs of both kinds side by side, or of the one of `range`, until the time is over.
 fn run_for(limit: Duration, range: Option<Range>) -> ExitCode {
     let end = Instant::now() + limit;
-    let run = move |mut range: Range| {
-        let (first, mut findings) = (range.first, Vec::new());
+    let run = move |range: Range| {
+        let (mut next, mut findings) = (range.first, Vec::new());
         while Instant::now() < end && findings.len() < ENOUGH {
-            findings.extend(run_range(range));
-            range.first += range.count;
+            findings.extend(run_range(&range.part(next, BATCH)));
+            next += BATCH;
         }
-        let count = range.first - first;
-        report(Range { first, count, ..range }, &findings)
+        report(&range.part(range.first, next - range.first), &findings)
     };
-    let kinds = match range {
+    let ranges = match range {
         Some(range) => vec![range],
-        None => Kind::ALL.map(|kind| Range { kind, first: 1, count: 0 }).into(),
+        None => Kind::ALL.map(|kind| Range::new(kind, 1, BATCH)).into(),
     };
-    let runs: Vec<_> = kinds
-        .into_iter()
-        .map(|range| thread::spawn(move || run(Range { count: BATCH, ..range })))
-        .collect();
+    let runs: Vec<_> = ranges.into_iter().map(|range| thread::spawn(move || run(range))).collect();
     exit_code(
         runs.into_iter().fold(true, |passed, run| run.join().is_ok_and(|this| this && passed)),
     )
 }
 
 /// Runs programs in child processes, one after the other, and returns what was found.
-fn run_range(range: Range) -> Vec<String> {
+fn run_range(range: &Range) -> Vec<String> {
     let mut findings = Vec::new();
     let (mut next, end) = (range.first, range.first + range.count);
     while next < end && findings.len() < ENOUGH {
-        let batch = Range { first: next, count: BATCH.min(end - next), ..range };
-        let run = run_child(batch);
+        let batch = range.part(next, BATCH.min(end - next));
+        let run = run_child(&batch);
         next = match run.crashed_at {
             // With the next one in a new process.
             Some(seed) => seed + 1,
@@ -207,7 +219,7 @@ struct Run {
 }
 
 /// Runs programs in one child process, up to the one that ends it.
-fn run_child(range: Range) -> Run {
+fn run_child(range: &Range) -> Run {
     let mut child = start(range);
     let errors = child.stderr.take().map(|errors| thread::spawn(move || last_of(errors)));
     let mut findings = Vec::new();
@@ -245,10 +257,11 @@ fn run_child(range: Range) -> Run {
     Run { findings, crashed_at: Some(seed) }
 }
 
-fn start(range: Range) -> Child {
-    let Range { kind, first, count } = range;
+fn start(range: &Range) -> Child {
+    let Range { kind, first, count, without } = range;
     Command::new(env::current_exe().expect("this test runs"))
         .env(CHILD, format!("{}:{first}:{count}", kind.name()))
+        .env(WITHOUT, without)
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -2,7 +2,7 @@
 //! becomes of the panics.
 
 use crate::values::Body;
-use crate::{finding, random};
+use crate::{WITHOUT, finding, random};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
@@ -46,9 +46,8 @@ pub(crate) use actions;
 
 /// Whether something was not left out by its name.
 pub(crate) fn is_allowed(name: &str) -> bool {
-    static WITHOUT: LazyLock<String> =
-        LazyLock::new(|| env::var("SWITCHGRASS_FUZZ_WITHOUT").unwrap_or_default());
-    WITHOUT.split(',').all(|without| without != name)
+    static NAMES: LazyLock<String> = LazyLock::new(|| env::var(WITHOUT).unwrap_or_default());
+    NAMES.split(',').all(|without| without != name)
 }
 
 /// Takes one of the actions.
