@@ -347,10 +347,16 @@ fn run_program(kind: Kind, seed: u64) {
     // The thread's variables are gone: what a body owns is alive only if the body is.
     let (values, bodies) = (values::alive(), values::bodies());
     if bodies == 0 && values != 0 {
-        finding(&format!("{values} values are never dropped, and no body is left"));
+        finding(&format!(
+            "{values} values are never dropped, and no body is left: they were made in lines {}",
+            values::origins()
+        ));
     }
     if is_tame && bodies != 0 {
-        finding(&format!("{bodies} bodies and {values} values are left of a tame program"));
+        finding(&format!(
+            "{bodies} bodies and {values} values are left of a tame program: they were made in lines {}",
+            values::origins()
+        ));
     }
 }
 

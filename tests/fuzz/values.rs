@@ -2,8 +2,10 @@
 
 use crate::{finding, random, steps};
 use std::cmp::Ordering;
-use std::panic::panic_any;
+use std::collections::BTreeMap;
+use std::panic::{Location, panic_any};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 /// Values alive in the program that runs. Not a thread-local: it is read after the thread has ended.
@@ -12,9 +14,36 @@ static ALIVE: AtomicI64 = AtomicI64::new(0);
 /// Bodies that exist: not begun, running, or suspended.
 static BODIES: AtomicI64 = AtomicI64::new(0);
 
+/// Where the values were made that are alive.
+struct Births {
+    next: u64,
+    all: BTreeMap<u64, &'static Location<'static>>,
+}
+
+impl Births {
+    fn add(&mut self, location: &'static Location<'static>) -> u64 {
+        self.next += 1;
+        self.all.insert(self.next, location);
+        self.next
+    }
+}
+
+fn births<T>(f: impl FnOnce(&mut Births) -> T) -> T {
+    static BIRTHS: Mutex<Births> = Mutex::new(Births { next: 0, all: BTreeMap::new() });
+    f(&mut BIRTHS.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
 pub(crate) fn reset() {
     ALIVE.store(0, Relaxed);
     BODIES.store(0, Relaxed);
+    births(|births| births.all.clear());
+}
+
+/// Where the values were made that are alive, for a message.
+pub(crate) fn origins() -> String {
+    let lines =
+        births(|births| births.all.values().map(|at| at.line().to_string()).collect::<Vec<_>>());
+    lines.join(", ")
 }
 
 pub(crate) fn alive() -> i64 {
@@ -34,16 +63,21 @@ pub(crate) struct Value {
     heap: Box<u64>,
     inline: [u64; 2],
     tag: u64,
+    birth: u64,
 }
 
 impl Value {
+    #[track_caller]
     pub(crate) fn new() -> Self {
         Value::tagged(0)
     }
 
+    #[track_caller]
     pub(crate) fn tagged(tag: u64) -> Self {
         ALIVE.fetch_add(1, Relaxed);
-        Value { heap: Box::new(FRESH), inline: [FRESH, tag], tag }
+        let caller = Location::caller();
+        let birth = births(|births| births.add(caller));
+        Value { heap: Box::new(FRESH), inline: [FRESH, tag], tag, birth }
     }
 
     /// Returns the tag.
@@ -60,6 +94,7 @@ impl Drop for Value {
         self.check();
         *self.heap = DEAD;
         self.inline = [DEAD; 2];
+        births(|births| births.all.remove(&self.birth));
         if ALIVE.fetch_sub(1, Relaxed) <= 0 {
             finding("more values were dropped than made");
         }
