@@ -292,11 +292,12 @@ fn a_generator_sleeps_and_is_woken_after_a_coroutine_was_killed_before_it_began(
 #[test]
 fn a_link_id_takes_off_no_link_of_another_coroutine() {
     struct Is<T>(PhantomData<T>);
-    #[allow(dead_code, reason = "used for what is not Send")]
+    #[allow(dead_code, reason = "one of the two constants is used")]
     trait NotSend {
         const SEND: bool = false;
     }
     impl<T> NotSend for Is<T> {}
+    #[allow(dead_code, reason = "one of the two constants is used")]
     impl<T: Send> Is<T> {
         const SEND: bool = true;
     }
