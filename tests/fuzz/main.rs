@@ -137,7 +137,7 @@ fn main() -> ExitCode {
     let seconds = seconds.map(|text| text.parse().expect("SWITCHGRASS_FUZZ_SECONDS is a number"));
     match (seconds.map(Duration::from_secs), range) {
         (Some(limit), range) => run_for(limit, range),
-        (None, Some(range)) => exit_code(report(&range, &run_range(&range))),
+        (None, Some(range)) => exit_code(report(&range, run_range(&range, print))),
         (None, None) => {
             let fixed = Kind::ALL.map(|kind| {
                 let range = Range::new(kind, 1, FIXED);
@@ -163,28 +163,32 @@ fn seeds() -> Vec<Range> {
 }
 
 fn test(range: &Range) -> Result<(), Failed> {
-    let findings = run_range(range);
+    let mut findings = Vec::new();
+    run_range(range, |finding| findings.push(finding));
     if findings.is_empty() { Ok(()) } else { Err(findings.join("\n").into()) }
 }
 
-/// Prints the findings. Whether there are none.
-fn report(range: &Range, findings: &[String]) -> bool {
-    findings.iter().for_each(|finding| println!("{finding}"));
+fn print(finding: String) {
+    println!("{finding}");
+}
+
+/// Prints how many programs have run, and how many findings there are. Whether there are none.
+fn report(range: &Range, findings: usize) -> bool {
     let Range { kind, first, count, .. } = range;
-    println!("{count} programs of {} from {first} on: {} findings", kind.name(), findings.len());
-    findings.is_empty()
+    println!("{count} programs of {} from {first} on: {findings} findings", kind.name());
+    findings == 0
 }
 
 /// Runs programs of both kinds side by side, or of the one of `range`, until the time is over.
 fn run_for(limit: Duration, range: Option<Range>) -> ExitCode {
     let end = Instant::now() + limit;
     let run = move |range: Range| {
-        let (mut next, mut findings) = (range.first, Vec::new());
-        while Instant::now() < end && findings.len() < ENOUGH {
-            findings.extend(run_range(&range.part(next, BATCH)));
+        let (mut next, mut findings) = (range.first, 0);
+        while Instant::now() < end && findings < ENOUGH {
+            findings += run_range(&range.part(next, BATCH), print);
             next += BATCH;
         }
-        report(&range.part(range.first, next - range.first), &findings)
+        report(&range.part(range.first, next - range.first), findings)
     };
     let ranges = match range {
         Some(range) => vec![range],
@@ -196,43 +200,39 @@ fn run_for(limit: Duration, range: Option<Range>) -> ExitCode {
     )
 }
 
-/// Runs programs in child processes, one after the other, and returns what was found.
-fn run_range(range: &Range) -> Vec<String> {
-    let mut findings = Vec::new();
-    let (mut next, end) = (range.first, range.first + range.count);
-    while next < end && findings.len() < ENOUGH {
+/// Runs programs in child processes, one after the other, and calls `found` with what is wrong. Returns how often.
+fn run_range(range: &Range, mut found: impl FnMut(String)) -> usize {
+    let (mut next, end, mut count) = (range.first, range.first + range.count, 0);
+    while next < end && count < ENOUGH {
         let batch = range.part(next, BATCH.min(end - next));
-        let run = run_child(&batch);
-        next = match run.crashed_at {
+        let crashed_at = run_child(&batch, &mut |finding| {
+            count += 1;
+            found(finding);
+        });
+        next = match crashed_at {
             // With the next one in a new process.
             Some(seed) => seed + 1,
             None => batch.first + batch.count,
         };
-        findings.extend(run.findings);
     }
-    findings
+    count
 }
 
-struct Run {
-    findings: Vec<String>,
-    crashed_at: Option<u64>,
-}
-
-/// Runs programs in one child process, up to the one that ends it.
-fn run_child(range: &Range) -> Run {
+/// Runs programs in one child process. Returns the seed of the one that has ended the process, if one has.
+fn run_child(range: &Range, found: &mut dyn FnMut(String)) -> Option<u64> {
     let mut child = start(range);
     let errors = child.stderr.take().map(|errors| thread::spawn(move || last_of(errors)));
-    let mut findings = Vec::new();
-    let mut seed = range.first;
-    let mut is_done = false;
+    let (kind, mut seed) = (range.kind.name(), range.first);
+    let (mut last, mut is_done) = (String::new(), false);
     let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     for line in lines.map_while(Result::ok) {
         match line.split_once(' ') {
             Some(("@", number)) => seed = number.parse().expect("a child writes its seed"),
             Some(("!", text)) => {
-                let finding = format!("!!! {}:{seed}: {text}", range.kind.name());
-                if findings.last() != Some(&finding) {
-                    findings.push(finding);
+                let finding = format!("!!! {kind}:{seed}: {text}");
+                if finding != last {
+                    last.clone_from(&finding);
+                    found(finding);
                 }
             }
             _ => is_done |= line == "done",
@@ -241,20 +241,25 @@ fn run_child(range: &Range) -> Run {
     let status = child.wait().expect("a child of this process");
     let said = errors.and_then(|errors| errors.join().ok()).unwrap_or_default();
     if is_done && status.success() {
-        return Run { findings, crashed_at: None };
+        return None;
     }
-    if DOCUMENTED_ENDS.iter().any(|text| said.trim_end().ends_with(text)) {
-        return Run { findings, crashed_at: Some(seed) };
+    if !DOCUMENTED_ENDS.iter().any(|text| said.contains(text)) {
+        let ended = match status.signal() {
+            Some(signal) => format!("signal {signal}"),
+            None => status.to_string(),
+        };
+        let said = last_words(&said).map(|line| format!("\n    {line}")).collect::<String>();
+        found(format!("!!! {kind}:{seed}: the process ended by {ended}{said}"));
     }
-    let kind = range.kind.name();
-    let ended = match status.signal() {
-        Some(signal) => format!("signal {signal}"),
-        None => status.to_string(),
-    };
-    let last = said.lines().rev().take(8).collect::<Vec<_>>();
-    let last = last.into_iter().rev().map(|line| format!("\n    {line}")).collect::<String>();
-    findings.push(format!("!!! {kind}:{seed}: the process ended by {ended}{last}"));
-    Run { findings, crashed_at: Some(seed) }
+    Some(seed)
+}
+
+/// What tells most of an end: the first lines of AddressSanitizer's report, or the last ones there are.
+fn last_words(said: &str) -> impl Iterator<Item = &str> {
+    let lines: Vec<_> = said.lines().collect();
+    let report = lines.iter().position(|line| line.contains("ERROR: AddressSanitizer"));
+    let first = report.unwrap_or(lines.len().saturating_sub(8));
+    lines.into_iter().skip(first).take(if report.is_some() { 40 } else { 8 })
 }
 
 fn start(range: &Range) -> Child {
@@ -272,7 +277,7 @@ fn start(range: &Range) -> Child {
 
 /// Reads all there is, and returns the end of it.
 fn last_of(mut from: impl Read) -> String {
-    const KEPT: usize = 16 << 10;
+    const KEPT: usize = 64 << 10;
     let is_verbose = env::var_os("SWITCHGRASS_FUZZ_VERBOSE").is_some();
     let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
     while let Ok(count @ 1..) = from.read(&mut buffer) {
@@ -403,8 +408,10 @@ const DOCUMENTED: &[&str] = &[
 ];
 
 /// How a process is ended on purpose: what such a program would have done next is not tried.
-const DOCUMENTED_ENDS: &[&str] =
-    &["borrows from a scope that has ended, and does not let itself be unwound"];
+const DOCUMENTED_ENDS: &[&str] = &[
+    "borrows from a scope that has ended, and does not let itself be unwound",
+    "a scope can never end",
+];
 
 /// What no program must ever bring about.
 const INTERNAL: &[&str] = &[
