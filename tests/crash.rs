@@ -391,7 +391,7 @@ fn a_deadlock_at_the_end_of_a_scope_ends_the_process_with_its_message() {
     let Some(output) = in_child(case, Place::Std, body) else { return };
     assert_signal(&output, libc::SIGABRT, case);
     assert_says(&output, "this would block for ever: main waits for");
-    assert_says(&output, "this was caught 100 times, and waited for again");
+    assert_says(&output, "this was caught 250 times, and waited for again");
 }
 
 /// A coroutine that does not let itself be unwound, at the end of its thread: the report says so in words, and the

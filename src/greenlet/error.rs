@@ -110,8 +110,8 @@ pub enum SwitchError<T> {
         /// What was not thrown.
         value: T,
     },
-    /// The hub's own greenlet takes no part in switches made by hand: it cannot be thrown into, and a callback
-    /// that runs in it can neither switch nor throw.
+    /// The hub's own greenlet takes no part in switches made by hand: it cannot be thrown into, and a
+    /// callback that runs in it can neither switch nor throw.
     Scheduler {
         /// What was not sent.
         value: T,

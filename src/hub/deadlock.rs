@@ -43,9 +43,9 @@ pub(super) fn report_undelivered(payload: Payload) {
 /// How many coroutines are listed.
 const LISTED: usize = 100;
 
-/// How many reports may follow each other without anything that happens in between. Code that catches them all and
-/// waits again would run indefinitely.
-const PATIENCE: u32 = 100;
+/// How many reports may follow each other without anything that happens in between. Code that catches them
+/// all and waits again would run indefinitely.
+const PATIENCE: u32 = 250;
 
 /// Raises in main a panic that says who is stuck.
 pub(super) fn report(hub: &Hub) {
@@ -58,9 +58,9 @@ pub(super) fn report(hub: &Hub) {
 
 /// Raises in main a panic with this message.
 ///
-/// If main has been told before and is in a wait in which nothing is raised, the message is written to standard
-/// error once, and the thread sleeps: a signal may still do something. If main is not in a wait of the hub and
-/// nothing can be thrown into it, the process ends.
+/// If main has been told before and is in a wait in which nothing is raised, the message is written to
+/// standard error once, and the thread sleeps: a signal may still do something. If main is not in a wait of
+/// the hub and nothing can be thrown into it, the process ends.
 pub(super) fn tell_root(hub: &Hub, text: String) {
     let root = hub.root.borrow().clone();
     hub.reports.set(hub.reports.get() + 1);

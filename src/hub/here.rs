@@ -47,8 +47,8 @@ impl Deref for Here {
 
     #[inline(always)]
     fn deref(&self) -> &Hub {
-        // SAFETY: it lives until `Owned` is dropped. That is after `End`, which ends the greenlets of this thread:
-        // so the frame that asked has been left, or is never resumed.
+        // SAFETY: it lives until `Owned` is dropped. That is after `End`, which ends the greenlets of this
+        // thread: so the frame that asked has been left, or is never resumed.
         unsafe { self.0.as_ref() }
     }
 }

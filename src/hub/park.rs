@@ -320,7 +320,8 @@ impl Hub {
     ///
     /// ```text
     ///   no timer pending:  the clock is read every 0 to 63 changes, as fits how long they take
-    ///   a timer pending:   each change reads the processor's counter, and the clock some times per millisecond:
+    /// a timer pending:   each change reads the processor's counter, and the clock some times per
+    /// millisecond:
     ///                      one change that takes long is seen at its end, however quick those before it were
     /// ```
     #[inline(always)]
@@ -339,8 +340,8 @@ impl Hub {
         self.is_timed.get() && arch::counter().wrapping_sub(self.counted.get()) > arch::per_look()
     }
 
-    /// Looks at the clock: rarely if changes are quick, at each if they are slow. Whether a timer is due, or events
-    /// were last looked for a millisecond ago.
+    /// Looks at the clock: rarely if changes are quick, at each if they are slow. Whether a timer is due, or
+    /// events were last looked for a millisecond ago.
     #[cold]
     #[inline(never)]
     fn look_at_the_clock(&self) -> bool {

@@ -28,8 +28,8 @@ pub(super) struct Hub {
     /// Changes left before the clock is looked at, and how many there were last time.
     pub(super) ticks: Cell<u64>,
     pub(super) interval: Cell<u64>,
-    /// Whether a timer may be pending: then each change looks at the processor's counter, which said this when the
-    /// clock was last looked at.
+    /// Whether a timer may be pending: then each change looks at the processor's counter, which said this
+    /// when the clock was last looked at.
     pub(super) is_timed: Cell<bool>,
     pub(super) counted: Cell<u64>,
     /// When the clock was last looked at for this, and when events were looked for.

@@ -60,7 +60,9 @@ fn eight_acceptors_share_connections_that_come_at_once() {
     })
     .unwrap();
     let counts = (0..8).map(|number| log.borrow().iter().filter(|one| **one == number).count());
-    assert_eq!(counts.collect::<Vec<_>>(), [10; 8]);
+    let counts: Vec<_> = counts.collect();
+    // One that is woken in vain keeps its place, so that the turns may shift by one.
+    assert!(counts.iter().all(|count| (9..=11).contains(count)), "{counts:?}");
     listener.close();
     join_all(all);
 }

@@ -3,8 +3,8 @@
 /// A number that grows with time, at a rate that only [`per_look`] knows.
 #[inline(always)]
 pub(crate) fn counter() -> u64 {
-    // SAFETY: no preconditions. Where a process is not allowed to read it, the C library's clock cannot be read
-    // either.
+    // SAFETY: no preconditions. Where a process is not allowed to read it, the C library's clock cannot be
+    // read either.
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 

@@ -141,8 +141,8 @@ impl Core {
 
     /// What the scheduler knows about it.
     pub(super) fn owner(&self) -> Option<Rc<dyn Owner>> {
-        // SAFETY: a clone runs no user code, so the cell is not written to meanwhile. It is never empty for a moment
-        // either, which a signal handler would see (`peek.rs`).
+        // SAFETY: a clone runs no user code, so the cell is not written to meanwhile. It is never empty for
+        // a moment either, which a signal handler would see (`peek.rs`).
         unsafe { (*self.cold().owner.as_ptr()).clone() }
     }
 

@@ -222,39 +222,47 @@ pub(super) fn try_unwind(here: Here, core: &Core, awaited: TypeKey) -> Option<Pa
 }
 
 /// Ends all greenlets of the thread but main and the current one. What they panic with is reported.
+///
+/// Unwinding may make new ones, so this is done in rounds: until none is left, or none of a round has ended.
+/// One that refuses to end is left, and so is what is still made after many rounds.
 pub(super) fn unwind_all(here: Here) {
-    loop {
-        let before = here.live.get();
-        let mut living = Vec::new();
-        here.slab.each(|block| {
-            // SAFETY: made by the slab, which exists.
-            let core = unsafe { block.as_ref() };
-            let is_spared = core.is_current()
-                || core.is_main()
-                || here.is_scheduler(core)
-                || core.mark.get() & LEFT_BEHIND != 0;
-            if core.is_alive() && !is_spared {
-                living.push(core.hold());
-            }
-        });
-        for core in living {
-            swallow_panic(&core, "unwinding", || match core.life.get() {
-                Life::Unstarted => discard_unstarted(here, &core),
+    const ROUNDS: usize = 100;
+    for _ in 0..ROUNDS {
+        let living = living(here);
+        for core in &living {
+            swallow_panic(core, "unwinding", || match core.life.get() {
+                Life::Unstarted => discard_unstarted(here, core),
                 // Its drop has been reported.
                 Life::Started if cfg!(panic = "abort") => {}
-                Life::Started => unwind(here, &core),
+                Life::Started => unwind(here, core),
                 Life::Ending | Life::Dead => {}
             });
         }
-        // Unwinding may make new ones. Whoever refuses to end, or makes them for ever, is left.
-        if here.live.get() == 0 || here.live.get() >= before {
+        if living.iter().all(|core| core.is_alive()) {
             break;
         }
     }
 }
 
-/// Ends all greenlets of a thread that is about to end, and what it keeps for them. Nothing happens if that has
-/// been done.
+/// The greenlets that [`unwind_all`] ends.
+fn living(here: Here) -> Vec<Hold> {
+    let mut living = Vec::new();
+    here.slab.each(|block| {
+        // SAFETY: made by the slab, which exists.
+        let core = unsafe { block.as_ref() };
+        let is_spared = core.is_current()
+            || core.is_main()
+            || here.is_scheduler(core)
+            || core.mark.get() & LEFT_BEHIND != 0;
+        if core.is_alive() && !is_spared {
+            living.push(core.hold());
+        }
+    });
+    living
+}
+
+/// Ends all greenlets of a thread that is about to end, and what it keeps for them. Nothing happens if that
+/// has been done.
 pub(super) fn end_thread(here: Here) {
     if !here.ended.get() {
         if here.current() == here.main {

@@ -6,10 +6,10 @@
 //!                    └── awaits_end_of ──► X ◄── awaits_end_of ──┘
 //! ```
 //!
-//! Waits may end in any order, so each waiter removes its own entry. **Invariant 20**: a greenlet is in a list
-//! exactly while it is suspended in `end::try_unwind`. It is linked after the last user code that runs before
-//! its switch, and unlinked before the first that runs after it. So a waiter that is found here is suspended,
-//! accepts [`TypeKey::ANY`] or [`TypeKey::END`], and reads no value.
+//! Waits may end in any order, so each waiter removes its own entry. **Invariant 20**: a greenlet is in a
+//! list exactly while it is suspended in `end::try_unwind`. It is linked after the last user code that runs
+//! before its switch, and unlinked before the first that runs after it. So a waiter that is found here is
+//! suspended, accepts [`TypeKey::ANY`] or [`TypeKey::END`], and reads no value.
 //!
 //! The links need no holds: a suspended greenlet holds its own block, and has a hold of `X` on its stack.
 

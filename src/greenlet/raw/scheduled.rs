@@ -122,8 +122,9 @@ pub(crate) fn for_each_alive(mut look: impl FnMut(AnyWeakGreenlet)) {
     });
 }
 
-/// Says which greenlet is the scheduler's own. [`unwind_all`](super::unwind_all) spares it, it is not counted,
-/// and only the scheduler switches from it: by [`WeakGreenlet::pass_on`] and [`WeakGreenlet::throw_on`].
+/// Says which greenlet is the scheduler's own. [`unwind_all`](super::unwind_all) spares it, it is not
+/// counted, and only the scheduler switches from it: by [`WeakGreenlet::pass_on`] and
+/// [`WeakGreenlet::throw_on`].
 pub(crate) fn set_scheduler(scheduler: Option<AnyWeakGreenlet>) {
     if let Some(here) = Here::existing() {
         here.scheduler.set(scheduler.map(WeakGreenlet::into_hold));
@@ -246,7 +247,8 @@ impl WeakGreenlet<Untyped, Untyped> {
         Self::arrive_quietly(here, passed)
     }
 
-    /// As [`WeakGreenlet::pass`], from a greenlet whose callers do not unwind. What would be raised is returned.
+    /// As [`WeakGreenlet::pass`], from a greenlet whose callers do not unwind. What would be raised is
+    /// returned.
     pub(crate) fn pass_quietly(self) -> Result<Came, SwitchError<()>> {
         let passed = self.pass_shortly();
         Self::arrive_quietly(Here::of_a_block(), passed)

@@ -401,7 +401,8 @@ pub(super) unsafe fn receive<R>(word: Word, signal: usize) -> Result<R, Failure>
 ///
 /// # Safety
 ///
-/// A switch has just brought it, it is neither [`PLAIN`] nor [`LOOK`], and the value that came along was read.
+/// A switch has just brought it, it is neither [`PLAIN`] nor [`LOOK`], and the value that came along was
+/// read.
 #[inline(always)]
 pub(super) unsafe fn bury_signal(signal: usize) {
     let finished = ptr::with_exposed_provenance_mut::<Core>(signal);
