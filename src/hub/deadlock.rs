@@ -40,6 +40,14 @@ pub(super) fn report_undelivered(payload: Payload) {
     }
 }
 
+/// The other way round.
+pub(super) fn from_message(payload: Payload) -> Payload {
+    match payload.downcast::<String>() {
+        Ok(text) => Box::new(Deadlock(*text)),
+        Err(payload) => payload,
+    }
+}
+
 /// How many coroutines are listed.
 const LISTED: usize = 100;
 

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! What the hub's own greenlet does: calls, timers, events, and sleep.
 
-use super::deadlock;
+use super::deadlock::{self, Deadlock};
 use super::here::with;
 use super::inbox::Message;
 use super::limit::LimitPassed;
@@ -9,7 +9,7 @@ use super::park::{INTERRUPTED, PARKED, QUEUED, STATE};
 use super::state::{Call, Fire, Hub, Why};
 use super::task::{Interrupt, Task, TaskRef};
 use crate::greenlet::dropping::{drop_payload, report};
-use crate::greenlet::scheduled::{Came, LEFT_BEHIND, Payload};
+use crate::greenlet::scheduled::{Came, LEFT_BEHIND, Payload, Unwinding};
 use crate::greenlet::{AnyWeakGreenlet, SwitchError};
 use crate::sys::clock;
 use crate::sys::poll::{Epoll, Events};
@@ -119,10 +119,14 @@ impl Hub {
         interrupt: Interrupt,
     ) -> Option<Payload> {
         let Interrupt { id, depth, payload, .. } = interrupt;
-        match target.throw_on(deadlock::into_message(payload)) {
+        // A deadlock is told in a destructor as well: better than waiting indefinitely.
+        let is_deadlock = payload.is::<Deadlock>();
+        let unwinding = if is_deadlock { Unwinding::IsRisked } else { Unwinding::IsSpared };
+        match target.throw_on(deadlock::into_message(payload), unwinding) {
             Ok(Came::Turn) => None,
             Ok(Came::Failure(payload)) => Some(payload),
             Err(SwitchError::TargetUnwinding { value }) => {
+                let value = if is_deadlock { deadlock::from_message(value) } else { value };
                 task.interrupts.borrow_mut().push(Interrupt::new(id, depth, value));
                 target.set_mark(target.mark() | INTERRUPTED);
                 None

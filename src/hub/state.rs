@@ -12,6 +12,7 @@ use super::ready::Ready;
 use super::slots::Slots;
 use super::task::{self, Interrupt, Task, TaskRef};
 use super::timers::{Key, Timers};
+use crate::greenlet::dropping::drop_reporting;
 use crate::greenlet::scheduled::{self, DetachedSpec, Owner, Payload};
 use crate::greenlet::{self, AnyWeakGreenlet, BuildError};
 use crate::sys::clock;
@@ -184,8 +185,13 @@ impl Hub {
         greenlet::unwind_all();
         self.stop();
         main.set_mark(0);
-        // What is dropped here may be the user's, and may even call this.
-        drop(self.calls.take());
+        // What is dropped here may be user code, and may even call this.
+        for call in self.calls.take() {
+            drop_reporting("the destructor of a callback in the hub", call);
+        }
+        for message in self.inbox.take() {
+            drop_reporting("the destructor of a callback in the hub", message);
+        }
         while self.ready.pop().is_some() {}
         drop(self.timers.replace(Timers::new()));
         drop(self.remotes.take());

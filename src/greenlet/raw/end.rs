@@ -143,9 +143,9 @@ pub(super) fn raise_from_a_destructor(payload: Payload) {
     }
 }
 
-/// Whether nothing can be thrown into a suspended greenlet.
-pub(super) fn throws_are_refused(core: &Core) -> bool {
-    core.cold().unwinding.get() > 0 || core.accepts_only_an_end() || core.mark.get() & NO_THROW != 0
+/// Whether nothing can be thrown into a suspended greenlet, because of what it waits for.
+pub(super) fn throws_never(core: &Core) -> bool {
+    core.accepts_only_an_end() || core.mark.get() & NO_THROW != 0
 }
 
 /// Unwinds a suspended greenlet, by throwing a [`GreenletExit`] into it, and comes back. Its end comes here
@@ -171,7 +171,7 @@ pub(super) fn try_unwind(here: Here, core: &Core, awaited: TypeKey) -> Option<Pa
         complain(&core, "cannot be unwound under panic = \"abort\"");
         return None;
     }
-    if throws_are_refused(&core) {
+    if cold.unwinding.get() > 0 || throws_never(&core) {
         complain(
             &core,
             match core.mark.get() & NO_THROW {

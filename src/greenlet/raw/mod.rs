@@ -52,6 +52,7 @@ pub(crate) use self::scheduled::{
     main, panics, running, set_scheduler, spawn,
 };
 pub(crate) use self::scoped::scoped;
+pub(crate) use self::switch::Unwinding;
 
 use self::handle::Hold;
 use self::thread::Here;

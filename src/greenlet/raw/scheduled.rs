@@ -8,7 +8,8 @@ use super::create::create_detached;
 use super::end;
 use super::handle::{Hold, Untyped, WeakGreenlet};
 use super::switch::{
-    self, Failure, LOOK, PLAIN, Passage, bury_signal, receive, receive_anything, switch_stacks,
+    self, Failure, LOOK, PLAIN, Passage, Unwinding, bury_signal, receive, receive_anything,
+    switch_stacks,
 };
 use super::thread::{self, Arrival, Here};
 use super::types::TypeKey;
@@ -279,9 +280,14 @@ impl WeakGreenlet<Untyped, Untyped> {
     }
 
     /// Raises `payload` in it, from the scheduler's own greenlet.
-    pub(crate) fn throw_on(&self, payload: Payload) -> Result<Came, SwitchError<Payload>> {
+    pub(crate) fn throw_on(
+        &self,
+        payload: Payload,
+        unwinding: Unwinding,
+    ) -> Result<Came, SwitchError<Payload>> {
         let here = Here::of_a_block();
-        let (word, signal) = switch::throw_across(here, self.core(), payload, TypeKey::UNIT)?;
+        let (word, signal) =
+            switch::throw_across(here, self.core(), payload, TypeKey::UNIT, unwinding)?;
         // SAFETY: the switch has just brought this to one that awaits a `()`.
         Ok(unsafe { receive_anything(word, signal) }.into())
     }

@@ -107,11 +107,11 @@ pub(super) fn cross<T: 'static>(
         Err(Refusal::ThreadEnded) => return Err(SwitchError::ThreadEnded { value }),
         Err(Refusal::Unwinding) => return Err(SwitchError::Unwinding { value }),
     };
-    let outgoing = ManuallyDrop::new(value);
     if target == here.current() {
         trace(here, TraceKind::Switch, here.running());
-        return Ok(Passage::Oneself(outgoing));
+        return Ok(Passage::Oneself(ManuallyDrop::new(value)));
     }
+    let outgoing = ManuallyDrop::new(value);
     // SAFETY: a block that `route` has found alive.
     let accepts = unsafe { target.as_ref() }.accepts.get();
     let looked_at = accepts != TypeKey::ANY && accepts != TypeKey::END;
@@ -140,7 +140,8 @@ pub(super) fn throw<R: 'static>(
     if here.is_scheduler(here.running()) {
         return Err(SwitchError::Scheduler { value: payload });
     }
-    let (word, signal) = throw_across(here, target, payload, here.types.key::<R>())?;
+    let awaited = here.types.key::<R>();
+    let (word, signal) = throw_across(here, target, payload, awaited, Unwinding::IsSpared)?;
     // SAFETY: this switch has brought it, and we have said that we await an `R`.
     unsafe {
         if signal == PLAIN {
@@ -149,6 +150,14 @@ pub(super) fn throw<R: 'static>(
             receive(word, signal).map_err(Failure::without_value)
         }
     }
+}
+
+/// What is done about a target that is suspended in a destructor while it unwinds. A panic that leaves that
+/// destructor ends the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unwinding {
+    IsSpared,
+    IsRisked,
 }
 
 /// Raises `payload` in `target`, or where that leads, and awaits `awaited`.
@@ -161,6 +170,7 @@ pub(super) fn throw_across(
     target: &Core,
     payload: Payload,
     awaited: TypeKey,
+    unwinding: Unwinding,
 ) -> Result<(Word, usize), SwitchError<Payload>> {
     if cfg!(panic = "abort") {
         return Err(SwitchError::CannotUnwind { value: payload });
@@ -196,7 +206,8 @@ pub(super) fn throw_across(
         trace(here, TraceKind::Throw, &node);
         resume_unwind(payload);
     }
-    if end::throws_are_refused(&node) {
+    let is_spared = unwinding == Unwinding::IsSpared && node.cold().unwinding.get() > 0;
+    if is_spared || end::throws_never(&node) {
         return Err(SwitchError::TargetUnwinding { value: payload });
     }
     let arrival = if is_exit && passed { Arrival::Exit } else { Arrival::Throw(payload) };
