@@ -74,6 +74,7 @@ impl Hub {
         me.set_mark(me.mark() & !INTERRUPTED);
         if let Some(task) = TaskRef::of(me) {
             forget(task.interrupts.take());
+            forget(task.delegates.take());
             forget(self.root.replace(task));
         }
         while let Some(greenlet) = self.ready.pop() {

@@ -422,19 +422,26 @@ impl Drop for Timer<'_> {
     }
 }
 
-/// Says in a task that another greenlet than its own is parked for it.
-pub(super) struct Delegate(TaskRef, Option<AnyWeakGreenlet>);
+/// Says in a task that another greenlet than its own is parked for it, until this is dropped.
+pub(super) struct Delegate {
+    task: TaskRef,
+    greenlet: AnyWeakGreenlet,
+}
 
 impl Delegate {
     pub(super) fn new(task: TaskRef, greenlet: AnyWeakGreenlet) -> Self {
-        let before = task.delegate.replace(Some(greenlet));
-        Delegate(task, before)
+        task.delegates.borrow_mut().push(greenlet.clone());
+        Delegate { task, greenlet }
     }
 }
 
 impl Drop for Delegate {
     fn drop(&mut self) {
-        self.0.delegate.set(self.1.take());
+        let mut delegates = self.task.delegates.borrow_mut();
+        // Not there: this is a child's copy of a wait of its parent's.
+        if let Some(at) = delegates.iter().rposition(|delegate| *delegate == self.greenlet) {
+            drop(delegates.remove(at));
+        }
     }
 }
 

@@ -23,8 +23,9 @@ pub(crate) struct Task {
     pub(crate) greenlet: OnceCell<AnyWeakGreenlet>,
     /// The timer of a start that is to come later.
     pub(super) start: Cell<Option<Key>>,
-    /// The one that is parked on its behalf, if it is another: a generator's, for example.
-    pub(super) delegate: Cell<Option<AnyWeakGreenlet>>,
+    /// The others that are parked on its behalf, the most recent last: a generator's greenlet, for example. Their
+    /// waits may end in any order.
+    pub(super) delegates: RefCell<Vec<AnyWeakGreenlet>>,
     /// What is to be raised in it when it runs next.
     pub(super) interrupts: RefCell<Vec<Interrupt>>,
 }
@@ -64,7 +65,7 @@ impl Task {
             site,
             greenlet: OnceCell::new(),
             start: Cell::new(None),
-            delegate: Cell::new(None),
+            delegates: RefCell::new(Vec::new()),
             interrupts: RefCell::new(Vec::new()),
         }
     }
@@ -104,8 +105,7 @@ impl Task {
 
     /// The greenlet that waits for it, and is to be woken when something is to be raised in it.
     pub(crate) fn target(&self) -> Option<AnyWeakGreenlet> {
-        let delegate = self.delegate.take();
-        self.delegate.set(delegate.clone());
+        let delegate = self.delegates.borrow().last().cloned();
         delegate.or_else(|| self.greenlet.get().cloned())
     }
 
