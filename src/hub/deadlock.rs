@@ -6,7 +6,7 @@ use super::state::Hub;
 use super::task::{Interrupt, TaskRef};
 use crate::greenlet::GreenletExit;
 use crate::greenlet::dropping::drop_payload;
-use crate::greenlet::scheduled::{self, LEFT_BEHIND, Payload, describe};
+use crate::greenlet::scheduled::{self, LEFT_BEHIND, NO_THROW, Payload, describe};
 use crate::sys::stderr;
 use std::fmt::Write;
 use std::process;
@@ -64,18 +64,21 @@ pub(super) fn report(hub: &Hub) {
     tell_root(hub, text(hub));
 }
 
-/// Raises in main a panic with this message.
+/// Raises in main a panic with this message: where main waits, or where it is suspended by hand.
 ///
-/// If main has been told before and is in a wait in which nothing is raised, the message is written to
-/// standard error once, and the thread sleeps: a signal may still do something. If main is not in a wait of
-/// the hub and nothing can be thrown into it, the process ends.
+/// In a wait in which nothing is raised, main is told once. If it waits on, the message is written to standard
+/// error, once, and the thread sleeps: a signal may still do something. If nothing can be raised where main is
+/// suspended, the process ends.
 pub(super) fn tell_root(hub: &Hub, text: String) {
     let root = hub.root.borrow().clone();
     hub.reports.set(hub.reports.get() + 1);
     if hub.reports.get() > PATIENCE {
         give_up(&text, &format!("this was caught {PATIENCE} times, and waited for again"));
     }
-    if root.has_been_told_of_deadlock() {
+    let before = root.take_deadlock();
+    let is_shielded = root.target().is_some_and(|target| target.mark() & NO_THROW != 0);
+    if let Some(before) = before.filter(|_| is_shielded) {
+        root.interrupts.borrow_mut().push(before);
         return if hub.ready.is_empty() {
             wait_for_signals(hub, &text)
         };
@@ -83,7 +86,7 @@ pub(super) fn tell_root(hub: &Hub, text: String) {
     // In a destructor it ends the process, with its message: better than waiting indefinitely.
     let payload = Box::new(Deadlock(text.clone()));
     hub.interrupt(&root, Interrupt::new(0, usize::MAX, payload), false);
-    if hub.ready.is_empty() && root.has_been_told_of_deadlock() {
+    if hub.ready.is_empty() && root.take_deadlock().is_some() {
         give_up(&text, "main cannot be told of it where it is suspended");
     }
 }
@@ -103,9 +106,11 @@ fn wait_for_signals(hub: &Hub, text: &str) {
 }
 
 impl TaskRef {
-    /// Whether a [`Deadlock`] is still to be raised in it.
-    fn has_been_told_of_deadlock(&self) -> bool {
-        self.interrupts.borrow().iter().any(|interrupt| interrupt.payload.is::<Deadlock>())
+    /// Takes back a [`Deadlock`] that is still to be raised in it.
+    fn take_deadlock(&self) -> Option<Interrupt> {
+        let mut interrupts = self.interrupts.borrow_mut();
+        let at = interrupts.iter().position(|interrupt| interrupt.payload.is::<Deadlock>())?;
+        Some(interrupts.remove(at))
     }
 }
 

@@ -14,7 +14,7 @@ use super::task::{self, Interrupt, Task, TaskRef};
 use super::timers::{Key, Timers};
 use crate::greenlet::dropping::drop_reporting;
 use crate::greenlet::scheduled::{self, DetachedSpec, Owner, Payload};
-use crate::greenlet::{self, AnyWeakGreenlet, BuildError};
+use crate::greenlet::{AnyWeakGreenlet, BuildError};
 use crate::sys::clock;
 use crate::sys::poll::{Epoll, Signal};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -182,7 +182,7 @@ impl Hub {
         // Their destructors may wait: the hub's greenlet is spared and still works.
         #[cfg(feature = "monkey")]
         self.cut_short();
-        greenlet::unwind_all();
+        scheduled::wind_up();
         self.stop();
         main.set_mark(0);
         // What is dropped here may be user code, and may even call this.

@@ -244,6 +244,24 @@ pub(super) fn unwind_all(here: Here) {
     }
 }
 
+/// Ends all greenlets of a thread that is about to end, and what it keeps for main: the tracer and main's locals,
+/// whose destructors may use all of these again.
+pub(super) fn wind_up(here: Here) {
+    const ROUNDS: usize = 100;
+    // SAFETY: main's block is the thread's own.
+    let main = unsafe { here.main.as_ref() };
+    for _ in 0..ROUNDS {
+        unwind_all(here);
+        let tracer = here.tracer.take();
+        here.set_alarm();
+        if tracer.is_none() && main.cold().locals.borrow().is_none() {
+            break;
+        }
+        drop_reporting("the destructor of a tracer", tracer);
+        drop_locals(main);
+    }
+}
+
 /// The greenlets that [`unwind_all`] ends.
 fn living(here: Here) -> Vec<Hold> {
     let mut living = Vec::new();
@@ -266,21 +284,17 @@ fn living(here: Here) -> Vec<Hold> {
 pub(super) fn end_thread(here: Here) {
     if !here.ended.get() {
         if here.current() == here.main {
-            unwind_all(here);
+            wind_up(here);
         }
         close_thread(here);
     }
 }
 
-/// As [`end_thread`], for a thread whose greenlets have been unwound as far as they let themselves: none is
-/// resumed.
+/// The second half of [`end_thread`]: what is left, since it does not let itself be unwound, is never resumed.
 ///
 /// If the current greenlet is not main, `exit` was called in it: main is in the middle of something, and must
 /// not be resumed by a destructor that switches to it. The process ends, and nobody is unwound.
 pub(super) fn close_thread(here: Here) {
-    drop_reporting("the destructor of a tracer", here.tracer.take());
-    // SAFETY: main's block is the thread's own.
-    drop_locals(unsafe { here.main.as_ref() });
     here.ended.set(true);
     thread::set_ended();
     let mut somebody_remains = here.current() != here.main;

@@ -132,7 +132,14 @@ pub(crate) fn set_scheduler(scheduler: Option<AnyWeakGreenlet>) {
     }
 }
 
-/// Ends all greenlets of the thread, which ends itself: see [`end::close_thread`].
+/// Ends all greenlets of the thread but the scheduler's own: see [`end::wind_up`].
+pub(crate) fn wind_up() {
+    if let Some(here) = Here::existing() {
+        end::wind_up(here);
+    }
+}
+
+/// Ends what [`wind_up`] has left, and the thread with it: see [`end::close_thread`].
 pub(crate) fn close_thread() {
     if let Some(here) = Here::existing() {
         end::close_thread(here);
