@@ -365,7 +365,7 @@ impl Hub {
     pub(super) fn raise(&self, me: &AnyWeakGreenlet) {
         me.set_mark(me.mark() & !INTERRUPTED);
         let Some(task) = TaskRef::of(me) else { return };
-        let interrupt = task.next_interrupt(task::panics(me));
+        let interrupt = task.next_interrupt(me);
         if !task.interrupts.borrow().is_empty() {
             task.mark_interrupted(me);
         }

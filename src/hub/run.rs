@@ -89,7 +89,7 @@ impl Hub {
     /// As [`Hub::interrupt`]. If the target was resumed here, returns the failure that the hub's greenlet got
     /// the thread back with.
     fn try_interrupt(&self, task: &Task, interrupt: Interrupt, at_once: bool) -> Option<Payload> {
-        let target = task.target()?;
+        let target = task.target_of(interrupt.origin.as_ref())?;
         let mark = target.mark();
         // One that was left behind and has parked since is gone on with here: an inherited generator's.
         let is_left_behind = mark & LEFT_BEHIND != 0 && mark & STATE == 0;
@@ -118,7 +118,7 @@ impl Hub {
         target: &AnyWeakGreenlet,
         interrupt: Interrupt,
     ) -> Option<Payload> {
-        let Interrupt { id, depth, payload, .. } = interrupt;
+        let Interrupt { id, depth, payload, origin, .. } = interrupt;
         // A deadlock is told in a destructor as well: better than waiting indefinitely.
         let is_deadlock = payload.is::<Deadlock>();
         let unwinding = if is_deadlock { Unwinding::IsRisked } else { Unwinding::IsSpared };
@@ -127,7 +127,9 @@ impl Hub {
             Ok(Came::Failure(payload)) => Some(payload),
             Err(SwitchError::TargetUnwinding { value }) => {
                 let value = if is_deadlock { deadlock::from_message(value) } else { value };
-                task.interrupts.borrow_mut().push(Interrupt::new(id, depth, value));
+                let mut interrupt = Interrupt::new(id, depth, value);
+                interrupt.origin = origin;
+                task.interrupts.borrow_mut().push(interrupt);
                 target.set_mark(target.mark() | INTERRUPTED);
                 None
             }
@@ -201,9 +203,10 @@ impl Hub {
             match fire {
                 None => return self.is_timed.set(self.timers.borrow().next().is_some()),
                 Some(Fire::Unpark(greenlet)) => self.unpark(&greenlet),
-                Some(Fire::Interrupt(task, id, depth)) => {
-                    let payload = Box::new(LimitPassed(id));
-                    self.interrupt(&task, Interrupt::new(id, depth, payload), false);
+                Some(Fire::Interrupt(task, id, depth, greenlet)) => {
+                    let mut interrupt = Interrupt::new(id, depth, Box::new(LimitPassed(id)));
+                    interrupt.origin = Some(greenlet);
+                    self.interrupt(&task, interrupt, false);
                 }
             }
         }

@@ -95,8 +95,8 @@ pub(super) enum Call {
 /// What happens when a time has come.
 pub(super) enum Fire {
     Unpark(AnyWeakGreenlet),
-    /// With its number and depth.
-    Interrupt(TaskRef, u64, usize),
+    /// A time limit has passed: with its number and depth, and the greenlet that has set it.
+    Interrupt(TaskRef, u64, usize, AnyWeakGreenlet),
 }
 
 impl Hub {

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! What the hub knows about a coroutine, or about main.
 
-use super::park::{INTERRUPTED, QUEUED, ROOT};
+use super::park::{INTERRUPTED, QUEUED, ROOT, STATE};
 use super::timers::Key;
 use crate::greenlet::dropping::drop_reporting;
 use crate::greenlet::scheduled::{self, Owner, Payload};
@@ -38,13 +38,22 @@ pub(crate) struct Interrupt {
     /// where there are more: a panic that left one of these would end the process.
     pub(crate) depth: usize,
     pub(crate) payload: Payload,
+    /// The greenlet that it is meant for, if that is not the whole task: one whose time limit has passed. It is
+    /// raised there, or in one that runs for it.
+    pub(super) origin: Option<AnyWeakGreenlet>,
     /// A call in which nothing may be raised has been cut short for it (see `hub/quiet.rs`).
     pub(super) is_told: bool,
 }
 
 impl Interrupt {
+    /// Whether it is to be raised in `me`.
+    pub(super) fn is_meant_for(&self, me: &AnyWeakGreenlet) -> bool {
+        let Some(origin) = &self.origin else { return true };
+        origin == me || me.line().any(|node| node == *origin)
+    }
+
     pub(crate) fn new(id: u64, depth: usize, payload: Payload) -> Self {
-        Interrupt { id, depth, payload, is_told: false }
+        Interrupt { id, depth, payload, origin: None, is_told: false }
     }
 }
 
@@ -70,10 +79,13 @@ impl Task {
         }
     }
 
-    /// Takes out what is to be raised next, where so many panics are under way.
-    pub(super) fn next_interrupt(&self, depth: usize) -> Option<Interrupt> {
+    /// Takes out what is to be raised next in `me`, which runs.
+    pub(super) fn next_interrupt(&self, me: &AnyWeakGreenlet) -> Option<Interrupt> {
+        let depth = panics(me);
         let mut interrupts = self.interrupts.borrow_mut();
-        let at = interrupts.iter().position(|interrupt| interrupt.depth >= depth)?;
+        let is_next =
+            |interrupt: &Interrupt| interrupt.depth >= depth && interrupt.is_meant_for(me);
+        let at = interrupts.iter().position(is_next)?;
         Some(interrupts.remove(at))
     }
 
@@ -107,6 +119,17 @@ impl Task {
     pub(crate) fn target(&self) -> Option<AnyWeakGreenlet> {
         let delegate = self.delegates.borrow().last().cloned();
         delegate.or_else(|| self.greenlet.get().cloned())
+    }
+
+    /// The greenlet that is to be woken for an interrupt with this origin.
+    pub(super) fn target_of(&self, origin: Option<&AnyWeakGreenlet>) -> Option<AnyWeakGreenlet> {
+        let Some(origin) = origin else { return self.target() };
+        if origin.mark() & STATE != 0 {
+            return Some(origin.clone());
+        }
+        let runs_for_it = |delegate: &&AnyWeakGreenlet| delegate.line().any(|node| node == *origin);
+        let delegate = self.delegates.borrow().iter().rfind(runs_for_it).cloned();
+        Some(delegate.unwrap_or_else(|| origin.clone()))
     }
 
     /// What it waits for, if it waits: itself, or a greenlet on its behalf.

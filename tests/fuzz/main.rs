@@ -427,7 +427,12 @@ const INTERNAL: &[&str] = &[
 ];
 
 fn look_at_panic(info: &PanicHookInfo<'_>) {
-    let text = match info.payload_as_str() {
+    let text = match info
+        .payload()
+        .downcast_ref::<&str>()
+        .copied()
+        .or(info.payload().downcast_ref::<String>().map(String::as_str))
+    {
         Some(text) => text,
         None => return,
     };

@@ -77,8 +77,8 @@ pub(super) fn switch_slowly<T: 'static, R: 'static>(
         Passage::Oneself(value) => Ok(unsafe { (&raw const value).cast::<R>().read() }),
         // SAFETY: this switch has brought it, and we have said that we await an `R`.
         Passage::Brought(word, PLAIN) => Ok(unsafe { decode(word) }),
-        // SAFETY: as above.
         Passage::Brought(word, signal) => {
+            // SAFETY: as above.
             unsafe { receive(word, signal) }.map_err(Failure::without_value)
         }
     }
