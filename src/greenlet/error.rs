@@ -193,6 +193,8 @@ pub enum BuildError {
     },
     /// The thread is ending and has unwound its greenlets.
     ThreadEnded,
+    /// A callback that runs in the hub cannot have a scope: it would have to wait for the end of the greenlet.
+    Scheduler,
 }
 
 impl fmt::Display for BuildError {
@@ -207,6 +209,9 @@ impl fmt::Display for BuildError {
             BuildError::ThreadEnded => {
                 f.write_str("the thread is ending and makes no more greenlets")
             }
+            BuildError::Scheduler => f.write_str(
+                "a callback in the hub cannot wait for the end of a scope: spawn a coroutine that has it",
+            ),
         }
     }
 }
@@ -215,7 +220,7 @@ impl error::Error for BuildError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             BuildError::Stack(source) => Some(source),
-            BuildError::Body { .. } | BuildError::ThreadEnded => None,
+            BuildError::Body { .. } | BuildError::ThreadEnded | BuildError::Scheduler => None,
         }
     }
 }

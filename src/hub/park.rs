@@ -267,8 +267,8 @@ impl Hub {
         if matches!(error, SwitchError::Unwinding { .. }) {
             panic!("{error}");
         }
-        if self.context.is_dead() {
-            stderr::write(&["switchgrass: the hub's greenlet has ended; this is a bug\n"]);
+        if !self.context.accepts_a_turn() {
+            stderr::write(&["switchgrass: the hub's greenlet cannot be resumed; this is a bug\n"]);
             process::abort();
         }
     }

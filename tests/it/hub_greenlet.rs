@@ -212,6 +212,27 @@ fn a_callback_in_the_hub_does_not_switch() {
     });
 }
 
+/// It would have to wait for the end of what it has scoped.
+#[test]
+fn a_callback_in_the_hub_has_no_scope() {
+    and_the_hub_goes_on(|| {
+        let log = Log::new();
+        let told = log.clone();
+        let ended = spawn(|| ());
+        ended.link_in_hub(move || {
+            let scoped = greenlet::scoped(|()| (), |_: &Greenlet<(), ()>| ());
+            told.add(scoped.unwrap_err());
+        });
+        ended.join().unwrap();
+        sleep(ms(1));
+        let [error] = log.take().try_into().unwrap();
+        assert!(
+            error.contains("a callback in the hub cannot wait for the end of a scope"),
+            "{error}"
+        );
+    });
+}
+
 /// What a callback drops may switch, since it is unwound; and may wait.
 #[test]
 fn a_callback_in_the_hub_drops_what_waits() {

@@ -299,6 +299,11 @@ impl WeakGreenlet<Untyped, Untyped> {
         Ok(unsafe { receive_anything(word, signal) }.into())
     }
 
+    /// Whether [`WeakGreenlet::pass`] can resume it.
+    pub(crate) fn accepts_a_turn(&self) -> bool {
+        matches!(self.core().accepts.get(), TypeKey::UNIT | TypeKey::ANY)
+    }
+
     /// Says, from the scheduler's own greenlet, that from now on only the scheduler switches from it.
     pub(crate) fn close_to_others(&self) {
         let core = self.core();

@@ -25,6 +25,9 @@ where
     Out: 'static,
     F: FnOnce(In) -> Out,
 {
+    if Here::ready().is_some_and(|here| here.is_scheduler(here.running())) {
+        return Err(BuildError::Scheduler);
+    }
     // SAFETY: the types are the declared ones. `End` sees to it that the greenlet is dead before
     // anything is gone that `body` borrows, which all outlives this call.
     let end = unsafe { End(Greenlet::<In, Out>::from_counted(create::create(body)?)) };
