@@ -18,11 +18,15 @@ use super::deadline::Deadline;
 use super::deadlock::Deadlock;
 use super::farewell::tell_of_kill;
 use super::here::{has_ended, here};
-use super::state::{Fire, Hub, Why, raise_later};
+#[cfg(feature = "monkey")]
+use super::state::raise_later;
+use super::state::{Fire, Hub, Why};
 use super::task::{self, TaskRef};
 use super::timers::Key;
 use crate::arch;
-use crate::greenlet::scheduled::{self, Came};
+use crate::greenlet::scheduled;
+#[cfg(feature = "monkey")]
+use crate::greenlet::scheduled::Came;
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit, SwitchError};
 use crate::sys::{clock, stderr};
 use std::mem::ManuallyDrop;
@@ -234,6 +238,7 @@ impl Hub {
     }
 
     /// As `suspend`, and raises nothing.
+    #[cfg(feature = "monkey")]
     pub(super) fn suspend_quietly(&self, me: &AnyWeakGreenlet, next: Option<AnyWeakGreenlet>) {
         let suspended = Suspended(me);
         self.leave_quietly(next);
@@ -274,6 +279,7 @@ impl Hub {
     }
 
     /// As [`Hub::leave`], and raises nothing: a failure that comes here is raised later.
+    #[cfg(feature = "monkey")]
     fn leave_quietly(&self, mut next: Option<AnyWeakGreenlet>) {
         loop {
             match next.take().unwrap_or_else(|| self.next()).pass_quietly() {
@@ -300,6 +306,10 @@ impl Hub {
 
     /// The hub's own greenlet, to look for events.
     pub(super) fn poller(&self) -> AnyWeakGreenlet {
+        if self.context.is_dead() {
+            stderr::write(&["switchgrass: the hub's greenlet has ended; this is a bug\n"]);
+            process::abort();
+        }
         self.why.set(Why::Poll);
         self.context.clone()
     }

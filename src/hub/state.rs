@@ -7,7 +7,7 @@ use super::here::{here, with};
 use super::inbox::Inbox;
 use super::io::Sources;
 use super::limit::LimitPassed;
-use super::park::{HUB, QUEUED, ROOT};
+use super::park::{HUB, QUEUED, ROOT, STATE};
 use super::ready::Ready;
 use super::slots::Slots;
 use super::task::{self, Interrupt, Task, TaskRef};
@@ -157,7 +157,8 @@ impl Hub {
         let me = &*scheduled::running();
         me.set_mark(me.mark() | QUEUED);
         self.ready.push(me.clone());
-        self.suspend_quietly(me, Some(self.context.clone()));
+        let _ = self.context.clone().begin_scheduling();
+        me.set_mark(me.mark() & !STATE);
     }
 
     /// Ends the hub's greenlet.

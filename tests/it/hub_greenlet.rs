@@ -319,6 +319,16 @@ fn a_tracer_that_panics_in_the_hub_is_told_to_main() {
     });
 }
 
+/// The same when the hub's greenlet begins: a tracer that panics at every switch does not end it.
+#[test]
+fn a_tracer_that_panics_when_the_hub_begins_does_not_end_it() {
+    and_the_hub_goes_on(|| {
+        set_trace(Some(Rc::new(|_: &TraceEvent| panic!("at every switch"))));
+        assert_eq!(panic_message(|| sleep(ms(1))), "at every switch");
+        assert!(set_trace(None).is_none());
+    });
+}
+
 /// A value that nobody awaits is dropped on arrival: here in the hub, where its destructor cannot wait.
 #[test]
 fn an_orphan_left_without_handles_is_unwound_from_the_hub() {

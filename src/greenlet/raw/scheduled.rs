@@ -262,6 +262,20 @@ impl WeakGreenlet<Untyped, Untyped> {
         Self::arrive_quietly(Here::of_a_block(), passed)
     }
 
+    /// As [`WeakGreenlet::pass_quietly`], to the scheduler's own greenlet, which begins with that and switches back
+    /// at once. No user code runs meanwhile: a tracer that panicked, or an orphan, would end it before its body has
+    /// begun.
+    pub(crate) fn begin_scheduling(self) -> Result<Came, SwitchError<()>> {
+        let here = Here::of_a_block();
+        let (tracer, orphaned) = (here.tracer.take(), here.orphaned.replace(false));
+        here.set_alarm();
+        let came = self.pass_quietly();
+        here.tracer.replace(tracer);
+        here.orphaned.set(orphaned);
+        here.set_alarm();
+        came
+    }
+
     #[inline(always)]
     fn arrive_quietly(
         here: Here,
