@@ -361,7 +361,10 @@ fn keep_generator() {
                         let (_body, inner) = (body, inner);
                         inner.yield_(value)
                     });
-                    let Ok(sent) = helper.try_switch(sent) else { return };
+                    let sent = helper.try_switch(sent);
+                    // Before there is a result, as in `make_value`.
+                    drop(helper);
+                    let Ok(sent) = sent else { return };
                     sent
                 }
                 1 => match yielder.try_yield(sent) {
