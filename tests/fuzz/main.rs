@@ -21,6 +21,7 @@
 
 mod coroutines;
 mod greenlets;
+mod list;
 mod random;
 mod steps;
 mod values;
@@ -405,12 +406,14 @@ const DOCUMENTED: &[&str] = &[
     "main ends with its thread",
     "the coroutine was killed",
     "the coroutine has panicked",
+    "was used by a callback that it is in the middle of calling",
 ];
 
 /// How a process is ended on purpose: what such a program would have done next is not tried.
 const DOCUMENTED_ENDS: &[&str] = &[
     "borrows from a scope that has ended, and does not let itself be unwound",
     "a scope can never end",
+    "this was caught 250 times, and waited for again",
 ];
 
 /// What no program must ever bring about.
