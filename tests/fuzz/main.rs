@@ -27,6 +27,7 @@ mod steps;
 mod values;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use std::any::Any;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -337,11 +338,10 @@ fn run_program(kind: Kind, seed: u64) {
     let is_tame = match result {
         Ok(is_tame) => is_tame,
         Err(payload) => {
-            let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
-                (Some(text), _) => text,
-                (_, Some(text)) => text.as_str(),
-                _ if payload.is::<GreenletExit>() => "GreenletExit",
-                _ => "another payload",
+            let text = match text_of(&*payload) {
+                Some(text) => text,
+                None if payload.is::<GreenletExit>() => "GreenletExit",
+                None => "another payload",
             };
             finding(&format!("the program has panicked: {text}"));
             return drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
@@ -429,11 +429,13 @@ const INTERNAL: &[&str] = &[
     "fatal",
 ];
 
+fn text_of(payload: &(dyn Any + Send)) -> Option<&str> {
+    let literal = payload.downcast_ref::<&'static str>().copied();
+    literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}
+
 fn look_at_panic(info: &PanicHookInfo<'_>) {
-    let text = match info.payload_as_str() {
-        Some(text) => text,
-        None => return,
-    };
+    let Some(text) = text_of(info.payload()) else { return };
     let file = info.location().map_or("", |location| location.file());
     let is_internal = INTERNAL.iter().any(|word| text.contains(word));
     let is_documented = DOCUMENTED.iter().any(|word| text.contains(word));
