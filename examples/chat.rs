@@ -9,14 +9,14 @@
 //! whoever does not read so many is put out, and holds up nobody. Without an address it lets three clients of its own
 //! talk, and shows what each has seen.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::rc::Rc;
 use std::time::Duration;
 use switchgrass::coroutine::scope;
 use switchgrass::net::{SocketAddr, StreamServer, TcpListener, TcpStream};
-use switchgrass::sync::Queue;
+use switchgrass::sync::{Queue, RLock};
 use switchgrass::yield_now;
 
 /// Bytes. A longer one counts as several.
@@ -24,15 +24,18 @@ const LONGEST_LINE: u64 = 1024;
 /// Lines that wait for a reader.
 const MOST_WAITING: usize = 100;
 
-#[derive(Clone)]
 struct Member {
-    nick: String,
-    room: String,
-    stream: Rc<TcpStream>,
-    waiting: Rc<Queue<Rc<str>>>,
+    nick: RefCell<String>,
+    room: RefCell<String>,
+    stream: TcpStream,
+    waiting: Queue<Rc<str>>,
 }
 
 impl Member {
+    fn nick(&self) -> String {
+        self.nick.borrow().clone()
+    }
+
     /// Never waits: there may be no end to that.
     fn tell(&self, line: &Rc<str>) {
         if self.waiting.try_put(Rc::clone(line)).is_err() {
@@ -43,7 +46,7 @@ impl Member {
 
     fn write(&self) {
         let mut lines = self.waiting.into_iter();
-        if lines.try_for_each(|line| (&*self.stream).write_all(line.as_bytes())).is_err() {
+        if lines.try_for_each(|line| (&self.stream).write_all(line.as_bytes())).is_err() {
             self.stream.close();
         }
     }
@@ -51,76 +54,91 @@ impl Member {
 
 #[derive(Default)]
 struct Chat {
-    members: RefCell<BTreeMap<SocketAddr, Member>>,
+    /// By a number of their own: an address may be that of two, of whom one has not ended yet.
+    members: RefCell<BTreeMap<u64, Rc<Member>>>,
+    next: Cell<u64>,
+    /// Held by who speaks.
+    floor: RLock,
 }
 
 impl Chat {
+    /// Lets one speak at a time, and all write after each: however many speak at once, what a reader has not been
+    /// sent yet is little.
+    fn take_floor<R>(&self, speak: impl FnOnce() -> R) -> R {
+        let _floor = self.floor.lock();
+        let result = speak();
+        yield_now();
+        result
+    }
+
     /// Tells all in the room of a member, but not the member.
-    fn say(&self, from: SocketAddr, line: String) {
-        let members = self.members.borrow();
-        let (room, line) = (&members[&from].room, (line + "\n").into());
-        let is_other = |(to, other): &(&SocketAddr, &Member)| **to != from && other.room == *room;
-        members.iter().filter(is_other).for_each(|(_, other)| other.tell(&line));
+    fn say(&self, from: &Member, line: String) {
+        let (room, line) = (from.room.borrow(), (line + "\n").into());
+        for other in self.members.borrow().values() {
+            if *other.room.borrow() == *room && !std::ptr::eq(&**other, from) {
+                other.tell(&line);
+            }
+        }
+    }
+
+    fn is_taken(&self, nick: &str) -> bool {
+        self.members.borrow().values().any(|other| *other.nick.borrow() == nick)
     }
 
     /// Does what a member has typed. Whether it stays.
-    fn hear(&self, from: SocketAddr, line: &str) -> bool {
-        let change = |change: &dyn Fn(&mut Member)| {
-            self.members.borrow_mut().entry(from).and_modify(change);
-        };
-        let member = self.members.borrow()[&from].clone();
+    fn hear(&self, member: &Member, line: &str) -> bool {
         let tell = |line: String| member.tell(&(line + "\n").into());
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             [] => {}
             ["/quit"] => return false,
-            ["/nick", nick] if self.members.borrow().values().any(|other| other.nick == nick) => {
-                tell(format!("* somebody else is {nick}"));
-            }
+            ["/nick", nick] if self.is_taken(nick) => tell(format!("* somebody else is {nick}")),
             ["/nick", nick] => {
-                change(&|member| member.nick = nick.to_owned());
-                self.say(from, format!("* {} is now {nick}", member.nick));
+                let before = member.nick.replace(nick.to_owned());
+                self.say(member, format!("* {before} is now {nick}"));
                 tell(format!("* you are {nick}"));
             }
             ["/join", room] => {
-                self.say(from, format!("* {} leaves", member.nick));
-                change(&|member| member.room = room.to_owned());
-                self.say(from, format!("* {} joins", member.nick));
+                self.say(member, format!("* {} leaves", member.nick()));
+                member.room.replace(room.to_owned());
+                self.say(member, format!("* {} joins", member.nick()));
                 tell(format!("* you are in {room}"));
             }
             [command, ..] if command.starts_with('/') => {
                 tell("* there are /nick NAME, /join ROOM and /quit".to_owned());
             }
-            _ => self.say(from, format!("{}: {line}", member.nick)),
+            _ => self.say(member, format!("{}: {line}", member.nick())),
         }
         true
     }
 
-    fn listen(&self, from: SocketAddr, stream: &TcpStream) -> io::Result<()> {
-        let mut reader = BufReader::new(stream);
+    fn listen(&self, member: &Member) -> io::Result<()> {
+        let mut reader = BufReader::new(&member.stream);
         let mut line = Vec::new();
         loop {
             line.clear();
             let count = (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line)?;
             // Nobody is to draw on the others' terminals.
             let text = String::from_utf8_lossy(&line).replace(char::is_control, "");
-            if count == 0 || !self.hear(from, &text) {
+            if count == 0 || !self.take_floor(|| self.hear(member, &text)) {
                 return Ok(());
             }
-            // Many may have come at once: the others can keep up only if their coroutines run.
-            yield_now();
         }
     }
 
-    fn serve(&self, stream: TcpStream, from: SocketAddr) {
-        let (nick, room) = (format!("guest{}", from.port()), "hall".to_owned());
-        let waiting = Rc::new(Queue::bounded(MOST_WAITING));
-        let me = Member { nick, room, stream: Rc::new(stream), waiting };
+    fn serve(&self, stream: TcpStream) {
+        let me = Rc::new(Member {
+            nick: RefCell::default(),
+            room: RefCell::new("hall".to_owned()),
+            stream,
+            waiting: Queue::bounded(MOST_WAITING),
+        });
         scope(|scope| {
-            let _place = Place::take(self, from, me.clone());
             scope.spawn(|| me.write());
+            let place = self.take_floor(|| Place::take(self, Rc::clone(&me)));
             // An error is an end like any other.
-            let _ = self.listen(from, &me.stream);
+            let _ = self.listen(&me);
+            self.take_floor(|| drop(place));
             // What waits is still written, but not for ever.
             let _ = me.stream.set_write_timeout(Some(Duration::from_secs(10)));
             me.waiting.shut_down();
@@ -131,24 +149,27 @@ impl Chat {
 /// A member's place among the others, which it leaves however its coroutine ends.
 struct Place<'a> {
     chat: &'a Chat,
-    address: SocketAddr,
+    number: u64,
+    member: Rc<Member>,
 }
 
 impl<'a> Place<'a> {
-    fn take(chat: &'a Chat, address: SocketAddr, member: Member) -> Self {
-        let line = format!("* {} joins", member.nick);
-        member.tell(&format!("* you are {} in the {}\n", member.nick, member.room).into());
-        chat.members.borrow_mut().insert(address, member);
-        chat.say(address, line);
-        Place { chat, address }
+    fn take(chat: &'a Chat, member: Rc<Member>) -> Self {
+        let number = chat.next.replace(chat.next.get() + 1);
+        let mut names = (number..).map(|number| format!("guest{number}"));
+        let nick = names.find(|nick| !chat.is_taken(nick)).expect("there is no end to numbers");
+        member.nick.replace(nick.clone());
+        member.tell(&format!("* you are {nick} in the {}\n", member.room.borrow()).into());
+        chat.members.borrow_mut().insert(number, Rc::clone(&member));
+        chat.say(&member, format!("* {nick} joins"));
+        Place { chat, number, member }
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let nick = self.chat.members.borrow()[&self.address].nick.clone();
-        self.chat.say(self.address, format!("* {nick} leaves"));
-        self.chat.members.borrow_mut().remove(&self.address);
+        self.chat.members.borrow_mut().remove(&self.number);
+        self.chat.say(&self.member, format!("* {} leaves", self.member.nick()));
     }
 }
 
@@ -186,10 +207,9 @@ fn main() -> io::Result<()> {
     let listener = TcpListener::bind(address.as_deref().unwrap_or("127.0.0.1:0"))?;
     let here = listener.local_addr()?;
     let chat = Chat::default();
-    let server =
-        StreamServer::with_limit(listener, 1000, move |stream, from| chat.serve(stream, from));
+    let server = StreamServer::with_limit(listener, 1000, move |stream, _| chat.serve(stream));
     if address.is_some() {
-        println!("listening at {here}");
+        let _ = writeln!(io::stdout(), "listening at {here}");
         return server.serve_forever();
     }
     server.start();

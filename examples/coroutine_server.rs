@@ -30,7 +30,7 @@ fn serve(stream: TcpStream) -> io::Result<()> {
 fn main() -> io::Result<()> {
     let signals = Signals::new(&[Signal::INT, Signal::TERM])?;
     let listener = TcpListener::bind(std::env::args().nth(1).unwrap_or("127.0.0.1:0".into()))?;
-    println!("listening at {}", listener.local_addr()?);
+    let _ = writeln!(io::stdout(), "listening at {}", listener.local_addr()?);
 
     let server = StreamServer::new(listener, |stream, _| {
         // A connection that fails is one that has gone.
@@ -38,7 +38,12 @@ fn main() -> io::Result<()> {
     });
     server.start();
     let signal = signals.wait();
-    println!("{signal}: {} connections have {LIMIT:?} to end", server.connections());
-    println!("stopped, all ended by themselves: {}", server.stop(Some(LIMIT)));
+    let _ = writeln!(
+        io::stdout(),
+        "{signal}: {} connections have {LIMIT:?} to end",
+        server.connections()
+    );
+    let _ =
+        writeln!(io::stdout(), "stopped, all ended by themselves: {}", server.stop(Some(LIMIT)));
     Ok(())
 }

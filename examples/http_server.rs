@@ -48,6 +48,24 @@ impl From<io::Error> for End {
     }
 }
 
+/// The path and the query of a request's target. The target may name the server before them, as for a proxy: an
+/// origin serves that as well (RFC 9112, 3.2.2).
+fn path_and_query(target: &str) -> (&str, &str) {
+    let scheme =
+        |target: &str| target.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    let local = match scheme(target).as_deref() {
+        Some(scheme @ ("http" | "https")) => {
+            let rest = &target[scheme.len() + "://".len()..];
+            &rest[rest.find(['/', '?']).unwrap_or(rest.len())..]
+        }
+        _ => target,
+    };
+    match local.split_once('?').unwrap_or((local, "")) {
+        ("", query) => ("/", query),
+        other => other,
+    }
+}
+
 /// The request at the beginning of `input`, if its head has come.
 fn parse(input: &[u8]) -> Result<Option<Request>, End> {
     const TOO_LARGE: End = End::Refused("431 Request Header Fields Too Large");
@@ -147,7 +165,7 @@ impl Connection {
     }
 
     fn answer(&mut self, request: &Request) -> Result<(&'static str, Vec<u8>), End> {
-        let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+        let (path, query) = path_and_query(&request.target);
         let body = match (path, request.method.as_str()) {
             ("/", "GET" | "HEAD") => b"Hello from a coroutine\n".to_vec(),
             ("/slow", "GET" | "HEAD") => {
@@ -224,7 +242,7 @@ fn main() -> io::Result<()> {
         let _ = serve(stream, limit);
     });
     if address.is_some() {
-        println!("listening at {here}");
+        let _ = writeln!(io::stdout(), "listening at {here}");
         return server.serve_forever();
     }
     server.start();

@@ -446,7 +446,7 @@ fn main() -> io::Result<()> {
         let _ = serve(stream, &store);
     });
     if address.is_some() {
-        println!("listening at {here}");
+        let _ = writeln!(io::stdout(), "listening at {here}");
         return server.serve_forever();
     }
     server.start();

@@ -60,7 +60,7 @@ fn main() -> io::Result<()> {
     let servers = StreamServers::bind(&hubs, place, move |stream, _| {
         let _ = answer(&also, &count, stream);
     })?;
-    println!("{} hubs listen at {}", hubs.len(), servers.local_addr());
+    let _ = writeln!(io::stdout(), "{} hubs listen at {}", hubs.len(), servers.local_addr());
     if address.is_some() {
         return servers.serve_forever();
     }

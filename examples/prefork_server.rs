@@ -26,6 +26,7 @@
 //! The new worker says that it serves before the old one is told to end; for a moment both accept.
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::rc::Rc;
 use std::time::Duration;
@@ -99,7 +100,7 @@ impl Parent {
     fn renew(self: &Rc<Self>, place: usize) -> io::Result<()> {
         let (worker, is_serving) = self.begin(place)?;
         let worker = Rc::new(worker);
-        println!("worker {} serves", worker.id());
+        say(format_args!("worker {} serves", worker.id()));
         let before = self.workers.borrow_mut()[place].replace(Rc::clone(&worker));
         let is_late = self.is_ending.get().then(|| Rc::clone(&worker));
         let parent = Rc::clone(self);
@@ -119,11 +120,22 @@ impl Parent {
                 break;
             }
             if let Err(error) = self.renew(place) {
-                eprintln!("there is no new worker: {error}");
+                complain(format_args!("there is no new worker: {error}"));
             }
         }
-        println!("worker {} has ended: {:?}", worker.id(), worker.join());
+        say(format_args!("worker {} has ended: {:?}", worker.id(), worker.join()));
     }
+}
+
+/// Prints a line. If its reader has gone, the server goes on: `println!` would panic.
+fn say(line: impl Display) {
+    // In one piece: part of a line would stay in the buffer, which a fork has to write first.
+    let _ = io::stdout().write_all(format!("{line}\n").as_bytes());
+}
+
+/// The same, of what has gone wrong.
+fn complain(line: impl Display) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 fn main() -> io::Result<()> {
@@ -139,7 +151,7 @@ fn main() -> io::Result<()> {
     for _ in 1..count {
         listeners.push(TcpListener::bind_reuse_port(address)?);
     }
-    println!("listening at {address}");
+    say(format_args!("listening at {address}"));
 
     let workers = RefCell::new(vec![None; listeners.len()]);
     let (keepers, is_ending) = (Group::new(), Cell::new(false));
@@ -149,21 +161,24 @@ fn main() -> io::Result<()> {
     let signal = loop {
         match signals.wait() {
             Signal::HUP => {
-                println!("SIGHUP: all workers are replaced");
+                say("SIGHUP: all workers are replaced");
                 if let Err(error) = all.clone().try_for_each(|place| parent.renew(place)) {
-                    eprintln!("the workers of before go on: {error}");
+                    complain(format_args!("the workers of before go on: {error}"));
                 }
             }
             signal => break signal,
         }
     };
-    println!("{signal}: {} workers have {LAST_LIMIT:?} to end", parent.keepers.len());
+    say(format_args!("{signal}: {} workers have {LAST_LIMIT:?} to end", parent.keepers.len()));
     parent.is_ending.set(true);
     parent.listeners.iter().for_each(TcpListener::close);
     for worker in parent.workers.borrow().iter().flatten() {
         worker.terminate()?;
     }
     // Those that have not ended by then are killed with this process: they are its daemons.
-    println!("stopped, all ended by themselves: {}", parent.keepers.join_timeout(LAST_LIMIT));
+    say(format_args!(
+        "stopped, all ended by themselves: {}",
+        parent.keepers.join_timeout(LAST_LIMIT)
+    ));
     Ok(())
 }

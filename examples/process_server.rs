@@ -10,6 +10,7 @@
 //! At Ctrl-C or SIGTERM it takes no more connections, and gives those that there are two seconds.
 //! `thread_server` and `coroutine_server` do the same in their ways.
 
+use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::time::Duration;
 use switchgrass::net::{TcpListener, TcpStream};
@@ -47,11 +48,22 @@ fn accept_and_fork(listener: &TcpListener) -> io::Result<Process> {
     Ok(child?)
 }
 
+/// Prints a line. If its reader has gone, the server goes on: `println!` would panic.
+fn say(line: impl Display) {
+    // In one piece: part of a line would stay in the buffer, which a fork has to write first.
+    let _ = io::stdout().write_all(format!("{line}\n").as_bytes());
+}
+
+/// The same, of what has gone wrong.
+fn complain(line: impl Display) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
 fn main() -> io::Result<()> {
     let signals = Signals::new(&[Signal::INT, Signal::TERM])?;
     // With SO_REUSEADDR: it can be started again while the kernel still knows connections of the last time.
     let listener = TcpListener::bind(std::env::args().nth(1).unwrap_or("127.0.0.1:0".into()))?;
-    println!("listening at {}", listener.local_addr()?);
+    say(format_args!("listening at {}", listener.local_addr()?));
 
     let children = Group::new();
     let joiners = children.clone();
@@ -61,16 +73,16 @@ fn main() -> io::Result<()> {
                 // Whoever waits for a child takes it from the kernel: none stays behind as a zombie.
                 Ok(child) => drop(joiners.spawn(move || child.join())),
                 Err(error) => {
-                    eprintln!("a connection is not served: {error}");
+                    complain(format_args!("a connection is not served: {error}"));
                     sleep(Duration::from_millis(10));
                 }
             }
         }
     });
     let signal = signals.wait();
-    println!("{signal}: {} connections have {LIMIT:?} to end", children.len());
+    say(format_args!("{signal}: {} connections have {LIMIT:?} to end", children.len()));
     // With it goes the listener.
     acceptor.kill_wait(None);
-    println!("stopped, all ended by themselves: {}", children.join_timeout(LIMIT));
+    say(format_args!("stopped, all ended by themselves: {}", children.join_timeout(LIMIT)));
     Ok(())
 }

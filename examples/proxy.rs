@@ -63,7 +63,7 @@ fn pass_on(client: TcpStream, target: &str, idle: Duration) -> io::Result<()> {
 fn proxy(address: &str, target: String, idle: Duration) -> io::Result<StreamServer> {
     Ok(StreamServer::with_limit(TcpListener::bind(address)?, 1000, move |client, from| {
         if let Err(error) = pass_on(client, &target, idle) {
-            eprintln!("{from}: cannot be passed on to {target}: {error}");
+            let _ = writeln!(io::stderr(), "{from}: cannot be passed on to {target}: {error}");
         }
     }))
 }
@@ -84,7 +84,7 @@ fn main() -> io::Result<()> {
         let target = arguments.next().expect("a second argument: the address to pass on to");
         let idle = arguments.next().map_or(60.0, |text| text.parse().expect("a number of seconds"));
         let server = proxy(&address, target, Duration::from_secs_f64(idle))?;
-        println!("listening at {}", server.listener().local_addr()?);
+        let _ = writeln!(io::stdout(), "listening at {}", server.listener().local_addr()?);
         return server.serve_forever();
     }
     // One that answers when it has heard all, so that it must be told when that is.

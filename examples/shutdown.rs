@@ -29,15 +29,19 @@ fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:0".into());
     let server = StreamServer::new(TcpListener::bind(address)?, echo);
     server.start();
-    println!("listening at {}", server.listener().local_addr()?);
+    let _ = writeln!(io::stdout(), "listening at {}", server.listener().local_addr()?);
 
     let signal = signals.wait();
-    println!("{signal}: {} connections have {LIMIT:?} to end", server.connections());
+    let _ = writeln!(
+        io::stdout(),
+        "{signal}: {} connections have {LIMIT:?} to end",
+        server.connections()
+    );
     spawn(move || {
         signals.wait();
         std::process::exit(1);
     });
     let all = server.stop(Some(LIMIT));
-    println!("stopped, all ended by themselves: {all}");
+    let _ = writeln!(io::stdout(), "stopped, all ended by themselves: {all}");
     Ok(())
 }

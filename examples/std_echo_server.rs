@@ -66,7 +66,7 @@ fn main() -> io::Result<()> {
     let address: SocketAddr = match env::args().nth(1) {
         Some(address) => {
             let listener = TcpListener::bind(address)?;
-            println!("listening at {}", listener.local_addr()?);
+            let _ = writeln!(io::stdout(), "listening at {}", listener.local_addr()?);
             return serve(listener);
         }
         None => {

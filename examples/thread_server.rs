@@ -44,7 +44,7 @@ fn accept_and_start(listener: &TcpListener) -> io::Result<JoinHandle<io::Result<
 fn main() -> io::Result<()> {
     let signals = Signals::new(&[Signal::INT, Signal::TERM])?;
     let listener = TcpListener::bind(std::env::args().nth(1).unwrap_or("127.0.0.1:0".into()))?;
-    println!("listening at {}", listener.local_addr()?);
+    let _ = writeln!(io::stdout(), "listening at {}", listener.local_addr()?);
 
     let threads = Group::new();
     let joiners = threads.clone();
@@ -54,16 +54,17 @@ fn main() -> io::Result<()> {
                 // A coroutine a thread, to know when all have ended.
                 Ok(thread) => drop(joiners.spawn(move || thread.join())),
                 Err(error) => {
-                    eprintln!("a connection is not served: {error}");
+                    let _ = writeln!(io::stderr(), "a connection is not served: {error}");
                     sleep(Duration::from_millis(10));
                 }
             }
         }
     });
     let signal = signals.wait();
-    println!("{signal}: {} connections have {LIMIT:?} to end", threads.len());
+    let _ = writeln!(io::stdout(), "{signal}: {} connections have {LIMIT:?} to end", threads.len());
     // With it goes the listener.
     acceptor.kill_wait(None);
-    println!("stopped, all ended by themselves: {}", threads.join_timeout(LIMIT));
+    let _ =
+        writeln!(io::stdout(), "stopped, all ended by themselves: {}", threads.join_timeout(LIMIT));
     Ok(())
 }

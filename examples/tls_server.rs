@@ -79,12 +79,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let server = StreamServer::with_limit(listener, 1000, move |stream, from| {
         match timeout(limit, || serve(stream, Arc::clone(&config))) {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => eprintln!("{from}: {error}"),
-            Err(elapsed) => eprintln!("{from}: {elapsed}"),
+            Ok(Err(error)) => drop(writeln!(io::stderr(), "{from}: {error}")),
+            Err(elapsed) => drop(writeln!(io::stderr(), "{from}: {elapsed}")),
         }
     });
     if address.is_some() {
-        println!("listening at {here}");
+        let _ = writeln!(io::stdout(), "listening at {here}");
         return Ok(server.serve_forever()?);
     }
     server.start();

@@ -5,6 +5,7 @@
 //! is a [`JoinHandle::join_timeout`], and that the process waits at its end for threads that are not
 //! *daemons*.
 
+use crate::greenlet::dropping::drop_reporting;
 use crate::sync::{Event, Shared};
 use crate::sys::exit::at_exit;
 use std::cell::Cell;
@@ -96,7 +97,7 @@ impl Builder {
             *place.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
             place.done.set();
             // Perhaps nobody wants the result: then it is dropped here.
-            drop(place);
+            drop_reporting("the destructor of a thread's result", place);
             drop(waited_for);
         })?;
         Ok(JoinHandle { thread: handle.thread().clone(), outcome })
@@ -147,7 +148,8 @@ impl<T> JoinHandle<T> {
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// With what is raised in the current coroutine meanwhile. In the thread itself, which would wait for
+    /// itself.
     ///
     /// # Switching
     ///
@@ -156,7 +158,9 @@ impl<T> JoinHandle<T> {
     /// # Cancellation
     ///
     /// The thread goes on; its result is lost.
+    #[track_caller]
     pub fn join(self) -> thread::Result<T> {
+        self.refuse_to_wait_for_itself();
         self.outcome.done.wait();
         self.take()
     }
@@ -185,8 +189,20 @@ impl<T> JoinHandle<T> {
     /// # Cancellation
     ///
     /// Nothing is lost.
+    #[track_caller]
     pub fn join_timeout(&mut self, limit: Duration) -> Option<thread::Result<T>> {
+        self.refuse_to_wait_for_itself();
         self.outcome.done.wait_timeout(limit).then(|| self.take())
+    }
+
+    #[track_caller]
+    fn refuse_to_wait_for_itself(&self) {
+        // Destructors of its thread-local variables run when its body has ended.
+        let is_own = !self.is_finished() && self.thread.id() == thread::current().id();
+        assert!(
+            !is_own,
+            "a thread that joins itself would wait for itself: join it on another thread"
+        );
     }
 
     fn take(&self) -> thread::Result<T> {

@@ -13,6 +13,7 @@
 //! later, who runs, and where. So nobody is blamed for what several have done together, nor a hub that
 //! sleeps.
 
+use crate::arch;
 use crate::hub::{self, Moment, Progress, WatchedHub};
 use crate::sys::fork::Companion;
 use crate::sys::{library, stderr};
@@ -137,6 +138,8 @@ pub struct Incident {
 
 impl Incident {
     /// Who it is: `coroutine 'name'`, `coroutine #5`, `main`, `a callback in the hub`.
+    ///
+    /// If it was in the middle of a switch from one greenlet to another, it is either of the two.
     pub fn coroutine(&self) -> &str {
         &self.coroutine
     }
@@ -152,8 +155,10 @@ impl Incident {
     }
 
     /// Where it is: addresses of code, the innermost first. `addr2line` knows what they mean, if it is
-    /// told what this prints: the file that the code is from, and where in it. Empty where libc cannot
-    /// say.
+    /// told what this prints: the file that the code is from, and where in it.
+    ///
+    /// In the middle of a switch between two coroutines only the innermost is known, or none. There are none
+    /// where libc has no `backtrace`, or under `--cfg switchgrass_no_unwind_tables`.
     pub fn frames(&self) -> &[usize] {
         &self.frames
     }
@@ -165,12 +170,23 @@ impl fmt::Display for Incident {
         if let Some(site) = self.site {
             write!(f, " (spawned at {site})")?;
         }
-        self.frames.iter().try_for_each(|frame| {
+        for frame in &self.frames {
             match library::of(ptr::without_provenance(*frame)) {
-                Some(library) => write!(f, "\n  {}+{:#x}", library.path, frame - library.base),
-                None => write!(f, "\n  {frame:#x}"),
+                Some(library) => write!(f, "\n  {}+{:#x}", library.path, frame - library.base)?,
+                None => write!(f, "\n  {frame:#x}")?,
             }
-        })
+        }
+        match self.frames.len() {
+            0 if cfg!(any(not(target_env = "gnu"), switchgrass_no_unwind_tables)) => {
+                write!(f, "\n  (no frames: they cannot be had in this build)")
+            }
+            0 => write!(f, "\n  (no frames: it was between two coroutines)"),
+            1 => write!(
+                f,
+                "\n  (no callers: it was between two coroutines, or in code without unwind tables)"
+            ),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -243,9 +259,9 @@ impl Watch {
         let mut holder = None;
         let mut look = || {
             if hub::moment() == Some(moment) {
-                holder = hub::holder();
+                holder = Some(hub::holder());
             }
-            holder.is_some()
+            holder.is_some() && arch::backtrace_is_safe()
         };
         let held = begin.elapsed();
         let frames = self.hub.thread.ask(&mut look, PATIENCE).ok()??;

@@ -11,7 +11,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
+use switchgrass::coroutine::scope;
 use switchgrass::stack::{DEFAULT_SIZE, MIN_SIZE};
+use switchgrass::sync::Event;
 use switchgrass::{AnyGreenlet, AnyWeakGreenlet, Builder, Greenlet, current, greenlet};
 
 /// Says to the new process which case it is there for.
@@ -371,6 +373,84 @@ fn a_scope_left_while_its_body_is_dropped_elsewhere_ends_the_process() {
     assert!(!stderr(&output).contains("left\n"));
 }
 
+/// The body of a scope catches its exit and waits for what never comes, and catches that it is told so: the process
+/// ends with the list of who waits for what, instead of hanging or running.
+#[test]
+fn a_deadlock_at_the_end_of_a_scope_ends_the_process_with_its_message() {
+    let case = "deadlock in a scope";
+    let body = || {
+        let refuses = |()| {
+            loop {
+                let _ = catch_unwind(AssertUnwindSafe(|| switchgrass::sleep(Duration::MAX)));
+            }
+        };
+        let _ = greenlet::scoped(refuses, |g: &Greenlet<(), ()>| {
+            let _ = catch_unwind(AssertUnwindSafe(|| g.switch(())));
+        });
+    };
+    let Some(output) = in_child(case, Place::Std, body) else { return };
+    assert_signal(&output, libc::SIGABRT, case);
+    assert_says(&output, "this would block for ever: main waits for");
+    assert_says(&output, "this was caught 250 times, and waited for again");
+}
+
+/// A coroutine that does not let itself be unwound, at the end of its thread: the report says so in words, and the
+/// thread ends.
+#[test]
+fn a_coroutine_stuck_at_its_threads_end_is_reported_in_words() {
+    let case = "stuck at its thread's end";
+    let body = || {
+        let stuck = || {
+            switchgrass::spawn(|| {
+                loop {
+                    let _ = catch_unwind(AssertUnwindSafe(|| switchgrass::sleep(Duration::MAX)));
+                }
+            });
+            switchgrass::yield_now();
+        };
+        thread::spawn(stuck).join().unwrap();
+        eprintln!("the thread has ended");
+        exit(0);
+    };
+    let Some(output) = in_child(case, Place::Std, body) else { return };
+    assert_code(&output, 0, case);
+    assert_says(&output, "the thread has ended");
+    assert_says(&output, "this would block for ever: main waits for");
+    assert!(!stderr(&output).contains("(no message)"), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("panicked at src"), "{}", stderr(&output));
+}
+
+/// Destructors run at the end of a thread, when std has taken its alternate signal stack away.
+#[test]
+fn an_overflow_at_the_end_of_a_thread_has_a_message() {
+    struct Recurses;
+    impl Drop for Recurses {
+        fn drop(&mut self) {
+            black_box(recurse(0));
+        }
+    }
+    for with_a_hub in [false, true] {
+        let case = format!("overflow at the end of a thread, with a hub: {with_a_hub}");
+        let body = move || {
+            let leave = move || {
+                if with_a_hub {
+                    switchgrass::yield_now();
+                }
+                let greenlet = Greenlet::new(|()| {
+                    let _recurses = Recurses;
+                    suspend();
+                });
+                greenlet.switch(());
+                std::mem::forget(greenlet);
+            };
+            thread::spawn(leave).join().unwrap();
+        };
+        let Some(output) = in_child(&case, Place::Std, body) else { continue };
+        assert_signal(&output, libc::SIGABRT, &case);
+        assert_says(&output, "has overflowed its stack of");
+    }
+}
+
 // -------------------------------------------------------------------------------------- panic hooks
 
 /// The library's first use is in a panic hook, where nothing may panic: std's count stays right.
@@ -536,6 +616,29 @@ fn a_scoped_greenlet_that_refuses_to_unwind_aborts() {
     );
 }
 
+/// A coroutine that borrows, catches every kill, and waits for what never comes: nobody can wake it, and its
+/// scope cannot be left.
+#[test]
+fn a_scope_that_can_never_end_aborts_and_says_who_is_stuck() {
+    let body = || {
+        let never = Event::new();
+        scope(|scope| {
+            scope.spawn(|| {
+                loop {
+                    let _ = catch_unwind(AssertUnwindSafe(|| never.wait()));
+                }
+            });
+        });
+    };
+    let Some(output) = in_child("scope", Place::Std, body) else { return };
+    assert_signal(&output, libc::SIGABRT, "scope");
+    assert_says(
+        &output,
+        "switchgrass: a scope can never end: this would block for ever: main waits for the end of a scope",
+    );
+    assert_says(&output, "waits for Event::wait (spawned at tests/crash.rs:");
+}
+
 #[test]
 fn a_panic_in_a_destructor_of_a_panic_aborts() {
     struct Bad;
@@ -652,5 +755,97 @@ fn a_backtrace_ends_at_the_entry() {
                 assert!(frames[frames.len() - 1].contains("trampoline"), "{case}:\n{text}");
             }
         }
+    }
+}
+
+/// A signal may come at any instruction, and its handler may take a backtrace, as profilers do. Here one comes at
+/// each, since the processor is told to stop after each.
+#[cfg(all(target_arch = "x86_64", target_env = "gnu", not(feature = "portable")))]
+mod stepping {
+    use super::*;
+    use std::arch::asm;
+
+    const MOST: usize = 512;
+
+    /// Where every backtrace ends: in the thread's first frame, or in a greenlet's.
+    static FIRST: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+    /// Those that end there, those that say nothing of the callers, and others.
+    static WHOLE: AtomicUsize = AtomicUsize::new(0);
+    static CUT: AtomicUsize = AtomicUsize::new(0);
+    static WRONG: AtomicUsize = AtomicUsize::new(0);
+
+    /// How many frames there are, and the outermost.
+    #[inline(always)]
+    fn outermost() -> (usize, usize) {
+        let mut frames = [std::ptr::null_mut(); MOST];
+        // SAFETY: room for so many.
+        let count = unsafe { libc::backtrace(frames.as_mut_ptr(), MOST as libc::c_int) } as usize;
+        (count, frames[count - 1].addr())
+    }
+
+    /// Whether the processor is to stop after the next instruction.
+    static STEPS: AtomicBool = AtomicBool::new(false);
+
+    extern "C" fn on_step(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        const TRAP_FLAG: i64 = 0x100;
+        // SAFETY: the kernel gives a context, and goes on with what it says.
+        let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+        let flags = &mut context.uc_mcontext.gregs[libc::REG_EFL as usize];
+        if !STEPS.load(Relaxed) {
+            *flags &= !TRAP_FLAG;
+            return;
+        }
+        *flags |= TRAP_FLAG;
+        // Its own frame and the kernel's way into it come first.
+        let (count, last) = outermost();
+        let ends_well = FIRST.iter().any(|first| first.load(Relaxed) == last);
+        let verdict = match count {
+            3 => &CUT,
+            4.. if ends_well => &WHOLE,
+            _ => &WRONG,
+        };
+        verdict.fetch_add(1, Relaxed);
+    }
+
+    #[inline(never)]
+    fn switch_there_and_back(greenlet: &Greenlet<u64, u64>) -> u64 {
+        let frame = black_box([3_u64; 1024]);
+        STEPS.store(true, Relaxed);
+        // SAFETY: it raises SIGTRAP, and changes nothing.
+        unsafe { asm!("int3", options(nostack)) };
+        let got = greenlet.switch(frame[7]) + greenlet.switch(4);
+        STEPS.store(false, Relaxed);
+        got + black_box(&frame)[8]
+    }
+
+    #[test]
+    fn a_backtrace_can_be_taken_at_every_instruction_of_a_switch() {
+        let body = || {
+            let main = current();
+            let greenlet: Greenlet<u64, u64> = Greenlet::new(move |mut sum: u64| {
+                FIRST[1].store(outermost().1, Relaxed);
+                loop {
+                    sum += main.switch_any::<u64, u64>(sum);
+                }
+            });
+            FIRST[0].store(outermost().1, Relaxed);
+            greenlet.switch(1);
+            // SAFETY: an action that is all zero but for its handler, which has the right type.
+            unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = on_step as *const () as usize;
+                action.sa_flags = libc::SA_SIGINFO;
+                libc::sigaction(libc::SIGTRAP, &action, std::ptr::null_mut());
+            }
+            let sum = switch_there_and_back(&greenlet);
+            let [whole, cut, wrong] = [&WHOLE, &CUT, &WRONG].map(|count| count.load(Relaxed));
+            println!("sum {sum}, {whole} whole, {cut} cut, {wrong} wrong");
+            assert_eq!((sum, wrong), ((1 + 3) + (1 + 3 + 4) + 3, 0));
+            // Four switches of nine instructions, from the first push to the last pop.
+            assert_eq!(cut, 4 * 9);
+            assert!(whole > cut);
+        };
+        let Some(output) = in_child("stepping", Place::Std, body) else { return };
+        assert_code(&output, 0, "stepping");
     }
 }

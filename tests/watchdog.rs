@@ -1,12 +1,16 @@
 //! Who holds its thread for too long is told of: once, by name, and nobody else.
 
+use std::env;
 use std::hint::black_box;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 use switchgrass::coroutine::Builder;
 use switchgrass::watchdog::{Incident, Watchdog};
-use switchgrass::{sleep, spawn, yield_now};
+use switchgrass::{Greenlet, current, sleep, spawn, yield_now};
 
 const LIMIT: Duration = Duration::from_millis(20);
 /// No machine is as busy.
@@ -107,4 +111,78 @@ fn a_thread_that_ends_before_its_watchdog_is_watched_no_more() {
     let (watchdog, incidents) = thread::spawn(watch).join().unwrap();
     assert_eq!(incidents.recv_timeout(LONG).unwrap_err(), RecvTimeoutError::Disconnected);
     drop(watchdog);
+}
+
+// ------------------------------------------------------------- in the middle of a switch
+
+/// Says to a new process that it is there to be looked at, and for how many milliseconds.
+const SWITCHES: &str = "SWITCHGRASS_WATCHDOG_SWITCHES";
+
+/// A frame that is larger than the stack of a greenlet that does nothing, with the switch inlined.
+#[inline(never)]
+fn switch_for(greenlet: &Greenlet<(), ()>, time: Duration) -> u8 {
+    let mut frame = [1_u8; 8192];
+    black_box(&mut frame);
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        for _ in 0..2000 {
+            greenlet.switch(());
+        }
+    }
+    black_box(&frame)[17]
+}
+
+/// Does nothing but switch by hand, which the watchdog reports again and again.
+fn be_looked_at(time: Duration) {
+    let (incidents, cut) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let counts = (Arc::clone(&incidents), Arc::clone(&cut));
+    let report = move |incident: &Incident| {
+        let text = incident.to_string();
+        let says_why = text.contains("\n  (no ");
+        assert_eq!(incident.coroutine(), "main", "{text}");
+        assert_eq!(incident.frames().len() < 2, says_why, "{text}");
+        counts.0.fetch_add(1, Relaxed);
+        counts.1.fetch_add(usize::from(says_why), Relaxed);
+    };
+    let watchdog = Watchdog::with_report(Duration::from_millis(2), report).unwrap();
+    let main = current();
+    let greenlets: Vec<Greenlet<(), ()>> = (0..15)
+        .map(|_| {
+            let main = main.clone();
+            Greenlet::new(move |()| {
+                loop {
+                    main.switch_any::<(), ()>(());
+                }
+            })
+        })
+        .collect();
+    let end = Instant::now() + time;
+    for greenlet in greenlets.iter().cycle() {
+        switch_for(greenlet, Duration::from_millis(8));
+        yield_now();
+        if Instant::now() > end {
+            break;
+        }
+    }
+    // One of its reports may be under way.
+    drop(watchdog);
+    println!("{} incidents, {} without callers", incidents.load(Relaxed), cut.load(Relaxed));
+}
+
+/// The handler used to unwind by tables that describe another stack: SIGSEGV.
+#[test]
+fn a_look_in_the_middle_of_a_switch_does_not_end_the_process() {
+    const NAME: &str = "a_look_in_the_middle_of_a_switch_does_not_end_the_process";
+    if let Ok(time) = env::var(SWITCHES) {
+        return be_looked_at(Duration::from_millis(time.parse().unwrap()));
+    }
+    let mut again = Command::new(env::current_exe().unwrap());
+    again.args([NAME, "--exact", "--nocapture"]).env(SWITCHES, "1500");
+    let output = again.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}\n{output:#?}", output.status);
+    let line = text.lines().find(|line| line.contains(" incidents, ")).expect("it says how many");
+    // libtest prints the test's name on the same line.
+    let count = line.split(" incidents, ").next().and_then(|text| text.split(' ').next_back());
+    assert!(count.is_some_and(|count| count.parse::<usize>().unwrap() > 0), "{line}");
 }

@@ -5,15 +5,18 @@
 //! - [`Context`]: where a suspended computation goes on. `Context::new` makes one for the computation
 //!   that is running now, `Context::prepare` one that will call an [`Entry`] on a fresh stack.
 //! - [`switch`]: leaves one context for another and hands over a [`Word`] and a signal.
+//! - [`backtrace_is_safe`]: whether the unwind tables are true at an instruction that a signal interrupts.
 //! - [`prefetch`]: asks for memory ahead of its use.
 //! - [`FloatModes`], [`float_modes_changed`]: the floating-point control modes, which belong to a
 //!   computation as much as its registers do.
+//! - [`counter`]: how time goes on, for less than a look at the clock.
 //!
 //! | file | backend |
 //! |---|---|
 //! | `x86_64/switch.rs`, `aarch64/switch.rs` | written by hand, the same items in the same order |
 //! | `portable.rs` | over `corosensei::Coroutine`, for the other architectures and feature `portable` |
 //! | `x86_64/float.rs`, `aarch64/float.rs`, `no_float.rs` | the control modes, for every backend |
+//! | `x86_64/counter.rs`, `aarch64/counter.rs`, `no_counter.rs` | the counter, for every backend |
 //!
 //! This layer takes raw addresses: it does not know what a stack is made of, nor what a greenlet is.
 
@@ -33,6 +36,8 @@ pub(crate) const STACK_ALIGNMENT: usize = 16;
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod no_counter;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod no_float;
 #[cfg(any(feature = "portable", not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod portable;
@@ -47,11 +52,11 @@ use portable as machine;
 use x86_64::switch as machine;
 
 #[cfg(target_arch = "aarch64")]
-use aarch64::float;
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-use no_float as float;
+use aarch64::{counter, float};
 #[cfg(target_arch = "x86_64")]
-use x86_64::float;
+use x86_64::{counter, float};
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+use {no_counter as counter, no_float as float};
 
 /// The size of a cache line, or less than that.
 #[cfg(all(not(feature = "portable"), any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -79,5 +84,6 @@ pub(crate) fn prefetch(address: *const u8) {
     let _ = address;
 }
 
+pub(crate) use counter::{counter, per_look};
 pub(crate) use float::{FloatModes, float_modes_changed, float_probe_works};
-pub(crate) use machine::{Context, switch};
+pub(crate) use machine::{Context, backtrace_is_safe, switch};

@@ -18,12 +18,35 @@
 //! ```
 //!
 //! Two machine switches for one of ours, and a loop in between: for correctness, not for speed.
+//!
+//! The unwind tables are wrong in corosensei's switch, which is inlined here (see `x86_64/switch.rs`). So a
+//! flag of the thread says that one is being made: see [`backtrace_is_safe`].
 
 use super::{Entry, STACK_ALIGNMENT, Word};
 use corosensei::stack::{Stack, StackPointer};
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use std::cell::{Cell, UnsafeCell};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::compiler_fence;
 use std::{mem, ptr};
+
+thread_local! {
+    /// Whether corosensei is changing from one stack to another on this thread.
+    static IS_SWITCHING: AtomicBool = const { AtomicBool::new(false) };
+}
+
+/// Whether a signal handler on this thread may take a backtrace of what it has interrupted.
+pub(crate) fn backtrace_is_safe() -> bool {
+    !IS_SWITCHING.with(|flag| flag.load(Relaxed))
+}
+
+/// Stored on one stack and withdrawn on another, so by functions and not by a guard.
+fn set_switching(is_switching: bool) {
+    compiler_fence(SeqCst);
+    IS_SWITCHING.with(|flag| flag.store(is_switching, Relaxed));
+    compiler_fence(SeqCst);
+}
 
 /// What is handed over: from `drive` into a coroutine.
 type Message = (Word, usize);
@@ -97,6 +120,7 @@ impl Context {
         };
         let this = ptr::from_ref(self);
         let body = move |yielder: &Yielder<Message, Transfer>, (word, signal): Message| {
+            set_switching(false);
             // SAFETY: the context outlives its computation, as `switch` demands.
             unsafe { (*this).yielder.set(yielder) };
             // SAFETY: `entry` is called on a fresh stack with what the first switch handed over.
@@ -151,8 +175,11 @@ pub(crate) unsafe fn switch(
         // SAFETY: the running computation has no fiber, so this is the thread's first stack.
         unsafe { drive(from, transfer) }
     } else {
+        set_switching(true);
         // SAFETY: the yielder lies on the stack of the running fiber, which is `from`'s.
-        unsafe { (*yielder).suspend(transfer) }
+        let message = unsafe { (*yielder).suspend(transfer) };
+        set_switching(false);
+        message
     }
 }
 
@@ -167,7 +194,11 @@ unsafe fn drive(home: &Context, first: Transfer) -> Message {
         // SAFETY: `to` came from a `&Context` that outlives the switch. It is suspended or fresh, so
         // its cell is not being looked into; while it runs, only its own `drive` does, which is this.
         let fiber = unsafe { (*(*to).fiber.get()).as_mut() };
-        match fiber.expect("only the thread's first computation has no fiber").resume(message) {
+        let fiber = fiber.expect("only the thread's first computation has no fiber");
+        set_switching(true);
+        let result = fiber.resume(message);
+        set_switching(false);
+        match result {
             CoroutineResult::Yield(transfer) => Transfer { to, message } = transfer,
             CoroutineResult::Return(()) => unreachable!("an entry does not return"),
         }

@@ -48,6 +48,11 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return output;
         }
+        if alarm.woken.swap(false, SeqCst) {
+            // The future has woken itself: poll it again after the others have run.
+            hub::yield_now();
+            continue;
+        }
         while !alarm.woken.swap(false, SeqCst) {
             hub::park("a future", None);
         }

@@ -2,14 +2,16 @@
 //! Handles of coroutines: wait for one, end it, be told of its end.
 
 use super::error::JoinError;
-use super::packet::{Head, Link, Packet, notify_in_hub};
+use super::packet::{Head, Link, Packet, drop_in_passing, notify_in_hub};
 use crate::greenlet::scheduled::{LEFT_BEHIND, Payload};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
 use crate::hub::{self, Deadline, TaskRef, Wake};
 use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
-use std::panic::{Location, resume_unwind};
+use std::marker::PhantomData;
+use std::mem;
+use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -31,9 +33,29 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct Coroutine(pub(super) TaskRef);
 
-/// Names a link, to take it off.
+/// Names a link, to take it off. See [`Coroutine::link`].
+///
+/// It is unique on its thread, and stays there, since other threads count their links from 1 as well:
+///
+/// ```compile_fail,E0277
+/// let link = switchgrass::spawn(|| ()).link(|| ());
+/// std::thread::spawn(move || println!("{link:?}"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinkId(u64);
+pub struct LinkId {
+    id: u64,
+    /// Numbers are given out per thread.
+    of_a_thread: PhantomData<*const ()>,
+}
+
+impl LinkId {
+    /// Of main, which has no links.
+    const NONE: LinkId = LinkId::new(0);
+
+    const fn new(id: u64) -> Self {
+        LinkId { id, of_a_thread: PhantomData }
+    }
+}
 
 impl Coroutine {
     /// Its number, which no other coroutine of the thread has or had. Main's is 0.
@@ -74,7 +96,8 @@ impl Coroutine {
     /// In the current one it is raised here and now.
     ///
     /// The coroutine may catch it and go on; it is an ordinary unwind. To wait for its end, see
-    /// [`Coroutine::kill_wait`].
+    /// [`Coroutine::kill_wait`]. Raised in main and not caught, it ends the process with status 101, as a
+    /// panic does, of which a line on standard error tells.
     ///
     /// # Examples
     ///
@@ -110,9 +133,11 @@ impl Coroutine {
     /// As [`Coroutine::kill`].
     pub fn kill_with(&self, payload: Payload) {
         let task = &self.0;
-        let Some(greenlet) = self.greenlet() else { return };
+        // Not if its body never began and is being dropped: it has ended, and keeps its first outcome.
+        let Some(greenlet) = self.greenlet().filter(|greenlet| !greenlet.is_dead()) else { return };
         if hub::current_task().id == task.id {
-            resume_unwind(payload);
+            hub::tell_of_kill(task, &payload);
+            hub::raise_here(payload);
         }
         // In a child, one of its parent's is left as it is by the hub.
         if greenlet.is_started() || greenlet.mark() & LEFT_BEHIND != 0 {
@@ -125,7 +150,7 @@ impl Coroutine {
     }
 
     /// [`Coroutine::kill`], and waits for its end, for at most `limit` (`None`: for ever). Whether it has
-    /// ended.
+    /// ended. The body of a coroutine that has not begun is dropped here first, however long that takes.
     ///
     /// # Examples
     ///
@@ -155,6 +180,7 @@ impl Coroutine {
     /// # Cancellation
     ///
     /// The kill is under way all the same.
+    #[track_caller]
     pub fn kill_wait(&self, limit: Option<Duration>) -> bool {
         let deadline = limit.and_then(Deadline::after);
         self.kill();
@@ -200,12 +226,13 @@ impl Coroutine {
         self.add(Link::InHub(Box::new(callback)))
     }
 
-    /// Takes a link off. Whether it was there and has not run: also while others are being run.
+    /// Takes a link off, so that its callback never runs. Returns whether it was there and its callback had
+    /// not begun. A callback may take off the links that come after it.
     pub fn unlink(&self, link: LinkId) -> bool {
-        Head::of(&self.0).is_some_and(|head| head.unlink(link.0))
+        Head::of(&self.0).is_some_and(|head| head.unlink(link.id))
     }
 
-    /// Has `tell` called at its end, at once if it has ended. It must neither wait nor panic.
+    /// Has `tell` called at its end, at once if it has ended. It must not wait.
     pub(crate) fn on_end(&self, tell: impl FnOnce() + 'static) {
         if self.is_finished() {
             tell();
@@ -224,13 +251,13 @@ impl Coroutine {
     pub(super) fn add(&self, link: Link) -> LinkId {
         let Some(head) = Head::of(&self.0) else {
             // Main ends with its thread: nobody is left who could be told.
-            return LinkId(0);
+            return LinkId::NONE;
         };
         let id = head.link(link);
         if head.is_finished() {
             notify_in_hub(self.0.clone());
         }
-        LinkId(id)
+        LinkId::new(id)
     }
 
     /// What it has panicked with, if nobody has taken that.
@@ -242,6 +269,7 @@ impl Coroutine {
     }
 
     /// Waits for its end until `deadline`. Whether it has ended.
+    #[track_caller]
     pub(super) fn wait(&self, purpose: &'static str, deadline: Option<Deadline>) -> bool {
         let Some(head) = Head::of(&self.0) else {
             panic!("main ends with its thread: nobody can wait for it")
@@ -250,13 +278,15 @@ impl Coroutine {
     }
 }
 
-/// Waits for an end until `deadline`. Whether it has come.
+/// Waits for an end until `deadline`. Whether it has come. Refused in the coroutine itself.
 #[inline]
+#[track_caller]
 fn wait_for(head: &Head, purpose: &'static str, deadline: Option<Deadline>) -> bool {
     if head.is_finished() {
         return true;
     }
     let me = hub::current_greenlet();
+    hub::refuse_own(&head.task, &me);
     let _linked = head.wake_for_now(me);
     loop {
         let wake = hub::park(purpose, deadline);
@@ -286,7 +316,10 @@ impl Eq for Coroutine {}
 /// Waits for a coroutine's end, and takes its result. What else can be done with a coroutine is listed at
 /// [`Coroutine`], to which this dereferences.
 ///
-/// Dropping it has no effect on the coroutine, which goes on. It stays on its thread:
+/// Dropping it has no effect on the coroutine, which goes on. If the handle is dropped first, the coroutine
+/// drops its own result just before it ends; otherwise the result is dropped with the handle. A panic of
+/// the result's destructor is reported on standard error and goes no further. The handle stays on its
+/// thread:
 ///
 /// ```compile_fail,E0277
 /// let handle = switchgrass::spawn(|| ());
@@ -334,7 +367,8 @@ impl<T> JoinHandle<T> {
     /// # Panics
     ///
     /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it, with a message that lists who waits for what. In a coroutine that joins itself.
+    /// it, with a message that lists who waits for what. In the coroutine itself, also in a generator of
+    /// it: it would wait for its own end.
     ///
     /// # Switching
     ///
@@ -342,10 +376,11 @@ impl<T> JoinHandle<T> {
     ///
     /// # Cancellation
     ///
-    /// The coroutine goes on; its result is lost with this handle.
+    /// The coroutine goes on; its result is lost with this handle, which the call has consumed. To keep the
+    /// result, call [`JoinHandle::join_timeout`] with `Duration::MAX`, or [`Coroutine::wait_end`] first.
     #[track_caller]
-    pub fn join(mut self) -> Result<T, JoinError> {
-        self.wait_until("JoinHandle::join", None);
+    pub fn join(self) -> Result<T, JoinError> {
+        wait_for(&self.packet.head, "JoinHandle::join", None);
         self.packet.take()
     }
 
@@ -376,18 +411,8 @@ impl<T> JoinHandle<T> {
     /// Nothing is lost.
     #[track_caller]
     pub fn join_timeout(&mut self, limit: Duration) -> Option<Result<T, JoinError>> {
-        let is_finished = self.wait_until("JoinHandle::join_timeout", Deadline::after(limit));
-        is_finished.then(|| self.packet.take())
-    }
-
-    #[track_caller]
-    fn wait_until(&mut self, purpose: &'static str, deadline: Option<Deadline>) -> bool {
-        let head = &self.packet.head;
-        if !head.is_finished() {
-            let is_own = self.coroutine.0.greenlet.get().is_some_and(|own| own.is_current());
-            assert!(!is_own, "a coroutine that joins itself would wait for ever");
-        }
-        wait_for(head, purpose, deadline)
+        let (head, deadline) = (&self.packet.head, Deadline::after(limit));
+        wait_for(head, "JoinHandle::join_timeout", deadline).then(|| self.packet.take())
     }
 }
 
@@ -402,12 +427,17 @@ impl<T> std::ops::Deref for JoinHandle<T> {
 impl<T> Drop for JoinHandle<T> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(link) = self.waker.take() {
-            self.coroutine.unlink(link);
-        }
+        let head = &self.packet.head;
         // Nobody can take the value any more.
         self.packet.is_wanted.set(false);
-        drop(self.packet.value.take());
+        if let Some(link) = self.waker.take() {
+            drop_in_passing("the destructor of a waker", head.take_link(link.id));
+        }
+        if mem::needs_drop::<T>()
+            && let Some(value) = self.packet.value.take()
+        {
+            drop_in_passing(format_args!("the destructor of the result of {head}"), value);
+        }
     }
 }
 

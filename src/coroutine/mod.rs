@@ -27,6 +27,6 @@ pub use future::block_on;
 pub use join::{Coroutine, JoinHandle, LinkId};
 pub use remote::Remote;
 pub use scope::{Scope, ScopedJoinHandle, scope};
-pub use spawn::{current, spawn, yield_now};
+pub use spawn::{current, run_until_idle, spawn, yield_now};
 pub use timeout::{sleep, sleep_until, timeout};
 pub use wait::{Iwait, iwait, join_all, kill_all, wait_any};

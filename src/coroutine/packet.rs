@@ -2,13 +2,15 @@
 //! What a coroutine and its handles share: its task, its end, and who is to be told of it.
 
 use super::error::JoinError;
-use crate::greenlet::scheduled::{Owner, Payload, describe};
+use crate::greenlet::dropping::{drop_reporting, report, run_reporting};
+use crate::greenlet::scheduled::{Owner, Payload, describe, drop_current_locals};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
-use crate::hub::{self, Task, TaskRef};
+use crate::hub::{self, LimitPassed, Task, TaskRef};
 use crate::sys::stderr;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::task::Waker;
@@ -36,22 +38,31 @@ pub(super) struct Head {
     first: Cell<Option<(u64, Link)>>,
     /// Whether that is there.
     has_links: Cell<bool>,
-    others: RefCell<Others>,
+    /// Few coroutines have others, so they are one word.
+    others: RefCell<Option<Box<Others>>>,
 }
 
-/// Few coroutines have them, so they are one word.
-type Others = Option<Box<VecDeque<(u64, Link)>>>;
+#[derive(Default)]
+struct Others {
+    /// Behind the first.
+    waiting: VecDeque<(u64, Link)>,
+    /// Spawned, and not begun: they can still be taken off.
+    starting: Vec<(u64, Callback)>,
+}
+
+/// The user's.
+pub(super) type Callback = Box<dyn FnOnce()>;
 
 /// What is to be done when a coroutine has ended.
 pub(super) enum Link {
     Unpark(AnyWeakGreenlet),
     Wake(Waker),
-    /// Ours: does not wait, and does not panic.
-    Tell(Box<dyn FnOnce()>),
-    /// The user's, to be run in the hub.
-    InHub(Box<dyn FnOnce()>),
-    /// The user's, to be run in a coroutine.
-    Spawn(Box<dyn FnOnce()>, &'static Location<'static>),
+    /// The library's, and does not wait. It may drop user values, and so panic.
+    Tell(Callback),
+    /// To be run in the hub.
+    InHub(Callback),
+    /// To be run in a coroutine.
+    Spawn(Callback, &'static Location<'static>),
 }
 
 /// A link that is taken off when this is dropped.
@@ -87,24 +98,42 @@ impl<T> Packet<T> {
 }
 
 impl<T: 'static> Packet<T> {
-    /// The body of the coroutine.
+    /// Runs the body, and ends the coroutine:
+    ///
+    /// 1. drops its locals, and its result if the handle is gone;
+    /// 2. wakes its joiners and calls its links;
+    /// 3. drops its failure and its pending interrupts if nobody else has a handle.
+    ///
+    /// The greenlet keeps its owner until all that is done: so a user destructor may wait and set time
+    /// limits, and in step 1 kills reach it.
     pub(super) fn run(self: Rc<Self>, body: impl FnOnce() -> T) {
         hub::begin();
         match catch_unwind(AssertUnwindSafe(body)) {
             Ok(value) => self.value.set(Some(value)),
             Err(payload) => self.head.fail(payload),
         }
-        self.head.finish(|| TaskRef(Rc::<Packet<T>>::clone(&self)));
+        drop_current_locals();
         if std::mem::needs_drop::<T>() && !self.is_wanted.get() {
-            // Its destructor may wait, and have limits: it is the coroutine's to run.
-            let value = self.value.take();
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-                complain("the destructor of a coroutine's result", &payload);
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-            }
+            self.drop_result();
+        }
+        self.head.finish(|| TaskRef(Rc::<Packet<T>>::clone(&self)));
+        /// This one, and the owner of the greenlet.
+        const OWN: usize = 2;
+        if Rc::strong_count(&self) == OWN {
+            self.head.drop_leftovers();
+            drop_current_locals();
         }
         let owner = self.head.task.greenlet.get().and_then(|greenlet| greenlet.set_owner(None));
         drop((self, owner));
+    }
+
+    /// Drops a result that nobody can take, and the locals that its destructor makes.
+    #[cold]
+    fn drop_result(&self) {
+        if let Some(value) = self.value.take() {
+            drop_reporting(format_args!("the destructor of the result of {}", self.head), value);
+            drop_current_locals();
+        }
     }
 }
 
@@ -150,9 +179,56 @@ impl<T: 'static> Owner for Packet<T> {
     }
 }
 
-fn complain(what: &str, payload: &Payload) {
-    let message = describe(payload);
-    stderr::write(&[&format!("switchgrass: {what} panicked: {message}\n")]);
+/// As [`drop_reporting`], in a coroutine that goes on afterwards: a kill or a time limit that was raised in
+/// the destructor is not lost, but raised where the coroutine waits next.
+#[cold]
+pub(super) fn drop_in_passing<T>(what: impl fmt::Display, value: T) {
+    run_in_passing(what, || drop(value));
+}
+
+/// As [`run_reporting`], in a coroutine that goes on afterwards: see [`drop_in_passing`].
+pub(super) fn run_in_passing(what: impl fmt::Display, f: impl FnOnce()) {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(()) => {}
+        Err(payload) if is_interrupt(&payload) && !hub::has_ended() => hub::raise_later([payload]),
+        Err(payload) => report(what, payload),
+    }
+}
+
+/// The first of two panics, if there is one, else the other. If there are both, the other is raised later if
+/// it is a kill or a time limit, and dropped otherwise.
+pub(super) fn first_raised(first: Option<Payload>, other: Option<Payload>) -> Option<Payload> {
+    match (first, other) {
+        (Some(first), Some(other)) if is_interrupt(&other) => {
+            hub::raise_later([other]);
+            Some(first)
+        }
+        (Some(first), other) => {
+            drop_in_passing("the destructor of a panic's payload", other);
+            Some(first)
+        }
+        (None, other) => other,
+    }
+}
+
+/// Whether it is a kill or a time limit: code that catches one must not lose it.
+pub(super) fn is_interrupt(payload: &Payload) -> bool {
+    payload.is::<GreenletExit>() || payload.is::<LimitPassed>()
+}
+
+/// "coroutine", and its name or number.
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "coroutine {}", self.task.title())
+    }
+}
+
+/// Any coroutine, and the hub, may drop the last reference: no user destructor unwinds from here.
+impl Drop for Head {
+    #[inline]
+    fn drop(&mut self) {
+        self.drop_leftovers();
+    }
 }
 
 impl Head {
@@ -222,14 +298,38 @@ impl Head {
         while let Some(link) = self.pop_link() {
             match link {
                 (_, Link::Unpark(greenlet)) => hub::unpark(&greenlet),
-                (_, Link::Tell(tell)) => tell(),
+                (_, Link::Tell(tell)) => run_reporting(format_args!("the end of {self}"), tell),
                 other => {
                     if let Some(next) = self.put_first(Some(other)) {
-                        self.others.borrow_mut().get_or_insert_default().push_front(next);
+                        self.others.borrow_mut().get_or_insert_default().waiting.push_front(next);
                     }
                     return notify_in_hub(task);
                 }
             }
+        }
+    }
+
+    /// Drops a failure that was not taken, links that never run, and pending interrupts.
+    #[inline]
+    fn drop_leftovers(&self) {
+        // Without `panicked`, a failure is a kill, which has no destructor.
+        if self.panicked.get() || self.has_links.get() || self.others.borrow().is_some() {
+            self.drop_failure_and_links();
+        }
+        self.task.drop_interrupts();
+    }
+
+    #[cold]
+    fn drop_failure_and_links(&self) {
+        drop_in_passing(
+            format_args!("the destructor of what {self} panicked with"),
+            self.failure.take(),
+        );
+        while let Some((_, link)) = self.pop_link() {
+            drop_in_passing(format_args!("the destructor of a link of {self}"), link);
+        }
+        for (_, callback) in self.others.take().into_iter().flat_map(|others| others.starting) {
+            drop_in_passing(format_args!("the destructor of a link of {self}"), callback);
         }
     }
 
@@ -244,9 +344,12 @@ impl Head {
             return Some((self.waiter_id.get(), Link::Unpark(waiter)));
         }
         let first = self.put_first(None)?;
-        let next = self.others.borrow_mut().as_mut().and_then(|others| others.pop_front());
-        self.put_first(next);
+        self.put_first(self.pop_waiting());
         Some(first)
+    }
+
+    fn pop_waiting(&self) -> Option<(u64, Link)> {
+        self.others.borrow_mut().as_mut()?.waiting.pop_front()
     }
 
     /// Adds a link.
@@ -256,7 +359,7 @@ impl Head {
             None => drop(self.put_first(Some((id, link)))),
             first => {
                 self.put_first(first);
-                self.others.borrow_mut().get_or_insert_default().push_back((id, link));
+                self.others.borrow_mut().get_or_insert_default().waiting.push_back((id, link));
             }
         }
         id
@@ -268,29 +371,47 @@ impl Head {
         if self.waiter_id.get() == id {
             return self.waiter.take().is_some();
         }
-        self.has_links.get() && self.unlink_other(id)
+        // What it captures is the user's, and is dropped here, where nothing is borrowed.
+        (self.has_links.get() && self.take_link(id).is_some()) || self.take_starting(id).is_some()
+    }
+
+    /// Takes out a link whose coroutine has not begun.
+    fn take_starting(&self, id: u64) -> Option<Callback> {
+        let mut others = self.others.borrow_mut();
+        let starting = &mut others.as_mut()?.starting;
+        let at = starting.iter().position(|(other, _)| *other == id)?;
+        Some(starting.remove(at).1)
     }
 
     #[cold]
     #[inline(never)]
-    fn unlink_other(&self, id: u64) -> bool {
+    pub(super) fn take_link(&self, id: u64) -> Option<Link> {
         match self.put_first(None) {
-            None => false,
+            None => None,
             Some((first, link)) if first == id => {
-                let next = self.others.borrow_mut().as_mut().and_then(|others| others.pop_front());
-                self.put_first(next);
-                drop(link);
-                true
+                self.put_first(self.pop_waiting());
+                Some(link)
             }
             first => {
                 self.put_first(first);
                 let mut others = self.others.borrow_mut();
-                let link = others.as_mut().and_then(|others| {
-                    let at = others.iter().position(|(other, _)| *other == id)?;
-                    others.remove(at)
-                });
-                drop(others);
-                link.is_some()
+                let waiting = &mut others.as_mut()?.waiting;
+                let at = waiting.iter().position(|(other, _)| *other == id)?;
+                waiting.remove(at).map(|(_, link)| link)
+            }
+        }
+    }
+
+    /// Takes out the first link, if it was added before the number `end` was given out.
+    fn pop_link_before(&self, end: u64) -> Option<(u64, Link)> {
+        match self.put_first(None) {
+            Some(first) if first.0 >= end => {
+                self.put_first(Some(first));
+                None
+            }
+            first => {
+                self.put_first(first);
+                self.pop_link()
             }
         }
     }
@@ -317,26 +438,53 @@ impl Head {
 }
 
 /// Goes on with the links of one that has ended. A callback may take off those that come after it, and may
-/// panic without harm to them.
+/// panic without harm to them. Links that it adds are not run here but by a hub call of their own: so a link
+/// that adds another each time does not keep the thread.
 #[cold]
 pub(super) fn notify_in_hub(task: TaskRef) {
     hub::call(move || {
         let head = Head::of(&task).expect("a coroutine's task has one");
-        while let Some((_, link)) = head.pop_link() {
-            let told = catch_unwind(AssertUnwindSafe(|| match link {
+        let end = hub::next_id();
+        while let Some((id, link)) = head.pop_link_before(end) {
+            run_reporting(format_args!("a link of {head}"), || match link {
                 Link::Unpark(greenlet) => hub::unpark(&greenlet),
                 Link::Tell(tell) => tell(),
                 Link::Wake(waker) => waker.wake(),
                 Link::InHub(callback) => callback(),
-                Link::Spawn(callback, site) => drop(super::spawn::spawn_at(site, callback)),
-            }));
-            if let Err(payload) = told {
-                let title = head.task.title();
-                complain(&format!("a link of coroutine {title}"), &payload);
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-            }
+                Link::Spawn(callback, site) => head.start(&task, id, callback, site),
+            });
         }
     });
+}
+
+/// The coroutine of a link. Dropped before it has begun, it takes the link off.
+struct Starting(TaskRef, u64);
+
+impl Starting {
+    fn take(&self) -> Option<Callback> {
+        Head::of(&self.0)?.take_starting(self.1)
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        drop(self.take());
+    }
+}
+
+impl Head {
+    /// Spawns a coroutine that calls a link's callback, unless the link is taken off before it begins.
+    fn start(&self, task: &TaskRef, id: u64, callback: Callback, site: &'static Location<'static>) {
+        self.others.borrow_mut().get_or_insert_default().starting.push((id, callback));
+        let starting = Starting(task.clone(), id);
+        drop(super::spawn::spawn_at(site, move || {
+            let callback = starting.take();
+            drop(starting);
+            if let Some(callback) = callback {
+                callback();
+            }
+        }));
+    }
 }
 
 impl Drop for Linked<'_> {

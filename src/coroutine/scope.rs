@@ -6,7 +6,9 @@
 
 use super::error::JoinError;
 use super::join::{Coroutine, JoinHandle};
-use super::packet::Link;
+use super::packet::{Link, drop_in_passing, first_raised, is_interrupt, run_in_passing};
+use crate::greenlet::scheduled::{Payload, describe};
+use crate::greenlet::{self, GreenletExit, SwitchError};
 use crate::hub;
 use crate::sys::stderr;
 use std::cell::{Cell, RefCell};
@@ -19,9 +21,15 @@ use std::rc::Rc;
 
 /// Calls `f` with a scope: coroutines that are spawned in it may borrow what lives longer than this call.
 ///
-/// When `f` returns, they are joined. When it panics, or something is raised in the current coroutine while
-/// they are joined, they are killed, and joined. So none of them is left on any way out, and this is sound
-/// whatever is forgotten.
+/// When `f` returns, its coroutines are joined. When `f` panics, or a panic is raised in the current
+/// coroutine during the join, the scope is cancelled: its coroutines are killed and joined, and a coroutine
+/// spawned in it later is killed before it begins. Each further panic raised during the join kills the
+/// remaining coroutines again. So no coroutine outlives the scope, and this is sound whatever is forgotten.
+///
+/// A scope waits as long as its coroutines take. A deadlock is raised in main as in any other wait, and
+/// cancels a scope of main, which raises it after its coroutines have ended. Coroutines that catch the kill
+/// and deadlock again are killed again. After 100 such rounds the scope can neither end nor be left, since
+/// its coroutines borrow: the process aborts, with a message that lists what each coroutine waits for.
 ///
 /// # Examples
 ///
@@ -48,7 +56,8 @@ use std::rc::Rc;
 /// # Panics
 ///
 /// With what `f` panics, or what is raised in the current coroutine meanwhile. Otherwise, with the panic of
-/// the first coroutine of the scope that has panicked and was not joined.
+/// the first coroutine of the scope that has panicked and was not joined. Further panics are only reported on
+/// standard error.
 ///
 /// # Switching
 ///
@@ -64,17 +73,28 @@ pub fn scope<'env, R>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) ->
     let Raised { by_hub, by_body } = everybody.wait(result.is_err());
     std::mem::forget(everybody);
     let failed = scope.members.failed.take();
-    let failed = failed.iter().find_map(Coroutine::take_panic);
     let mut by_hub = by_hub.into_iter();
-    let (result, first) = match result {
-        Ok(result) => (Some(result), by_hub.next().or(by_body).or(failed)),
-        Err(payload) => (None, Some(payload)),
+    let first = match &result {
+        Ok(_) => by_hub.next(),
+        Err(_) => None,
     };
     // One thing at a time: what else was raised is not this scope's to lose.
     hub::raise_later(by_hub);
+    let first = first_raised(first, by_body);
+    let first = match (&result, first) {
+        (Ok(_), None) => failed.iter().find_map(Coroutine::take_panic),
+        (_, first) => first,
+    };
     match (result, first) {
-        (Some(result), None) => result,
-        (_, first) => resume_unwind(first.expect("a scope without a result has panicked")),
+        (Ok(result), None) => result,
+        (Ok(result), Some(first)) => {
+            drop_in_passing("the destructor of the result of a scope", result);
+            resume_unwind(first)
+        }
+        (Err(payload), other) => {
+            drop_in_passing("the destructor of what a scope's body panicked with", other);
+            resume_unwind(payload)
+        }
     }
 }
 
@@ -89,6 +109,8 @@ pub struct Scope<'scope, 'env: 'scope> {
 struct Members {
     /// Those that have not ended, by number.
     alive: RefCell<BTreeMap<u64, Coroutine>>,
+    /// Coroutines spawned from now on never begin.
+    is_cancelled: Cell<bool>,
     waiter: RefCell<Option<crate::greenlet::AnyWeakGreenlet>>,
     /// Those that have panicked, in the order of their ends. Who is joined has its panic taken.
     failed: RefCell<Vec<Coroutine>>,
@@ -97,57 +119,103 @@ struct Members {
 /// What was raised in the one that waits for a scope.
 #[derive(Default)]
 struct Raised {
-    /// Kills, time limits.
-    by_hub: Vec<Box<dyn std::any::Any + Send>>,
+    /// Kills, time limits. A second kill or deadlock is not kept: it asks for nothing new.
+    by_hub: Vec<Payload>,
     /// A panic of the destructor of a body that has not begun: the first.
-    by_body: Option<Box<dyn std::any::Any + Send>>,
+    by_body: Option<Payload>,
+}
+
+impl Raised {
+    fn add(&mut self, payload: Payload) {
+        let is_there =
+            |is_it: fn(&Payload) -> bool| is_it(&payload) && self.by_hub.iter().any(is_it);
+        let is_kill = |payload: &Payload| payload.is::<GreenletExit>();
+        if !is_there(is_kill) && !is_there(hub::is_deadlock) {
+            self.by_hub.push(payload);
+        }
+    }
 }
 
 /// Ends the process if it is dropped: then a scope would be left that bodies borrow from.
 struct Everybody<'a>(&'a Members);
 
 impl Everybody<'_> {
-    /// Waits until all have ended. Once something is raised meanwhile, or if `cancelled` from the start, they
-    /// are killed, and so are those that come later; once more with each thing that is raised. Returns
-    /// what was.
-    fn wait(&self, mut cancelled: bool) -> Raised {
+    /// Waits until all members have ended. Kills them if the scope is `cancelled` from the start, and for
+    /// each panic that is raised meanwhile. Returns those panics.
+    fn wait(&self, cancelled: bool) -> Raised {
         let mut raised = Raised::default();
-        // Those from this number on have not been killed.
-        let mut first = 0;
-        loop {
-            while let Some(coroutine) = self.from(first).filter(|_| cancelled) {
-                first = coroutine.id() + 1;
-                let killed = catch_unwind(AssertUnwindSafe(|| coroutine.kill()));
-                raised.by_body = raised.by_body.or(killed.err());
-            }
-            if self.0.alive.borrow().is_empty() {
-                return raised;
-            }
+        let mut deadlocks = 0;
+        if cancelled {
+            self.kill_all(&mut raised);
+        }
+        while !self.0.alive.borrow().is_empty() {
             let waiter = self.0.waiter.replace(Some(hub::current_greenlet()));
             drop(waiter);
             let woken = catch_unwind(AssertUnwindSafe(|| hub::park("the end of a scope", None)));
-            if let Err(payload) = woken {
-                raised.by_hub.push(payload);
-                (cancelled, first) = (true, 0);
+            let Err(payload) = woken else { continue };
+            if hub::has_ended() {
+                leave_for_good();
+            }
+            if hub::is_deadlock(&payload) {
+                deadlocks += 1;
+                if deadlocks > PATIENCE {
+                    abort(&format!("a scope can never end: {}", describe(&payload)));
+                }
+            }
+            raised.add(payload);
+            self.kill_all(&mut raised);
+        }
+        raised
+    }
+
+    /// Kills all members. Later ones never begin.
+    fn kill_all(&self, raised: &mut Raised) {
+        self.0.is_cancelled.set(true);
+        let alive: Vec<Coroutine> = self.0.alive.borrow().values().cloned().collect();
+        for coroutine in alive {
+            match catch_unwind(AssertUnwindSafe(|| coroutine.kill())) {
+                Ok(()) => {}
+                Err(payload) if is_interrupt(&payload) => raised.add(payload),
+                Err(payload) => raised.by_body = first_raised(raised.by_body.take(), Some(payload)),
             }
         }
     }
+}
 
-    /// The first that has not ended, from a number on.
-    fn from(&self, first: u64) -> Option<Coroutine> {
-        self.0.alive.borrow().range(first..).next().map(|(_, coroutine)| coroutine.clone())
+/// Suspends the current greenlet for good. The thread has ended its hub while members of a scope were still
+/// alive. They never run again, but what they borrow must stay: so the frame of the scope does.
+fn leave_for_good() -> ! {
+    loop {
+        let left = catch_unwind(|| {
+            let parent = greenlet::current().parent();
+            parent
+                .map(|parent| parent.try_switch_any::<(), ()>(()).map_err(SwitchError::into_value))
+        });
+        if matches!(left, Ok(None | Some(Err(Some(()))))) {
+            abort("a scope can never end: its thread has ended, and its coroutines refuse to");
+        }
     }
 }
 
+/// How often the members of a scope are killed because of a deadlock. More than once: a member may have
+/// caught a kill in an inner layer of its code.
+const PATIENCE: usize = 100;
+
 impl Drop for Everybody<'_> {
     fn drop(&mut self) {
-        stderr::write(&["switchgrass: a scope was left with coroutines that borrow from it\n"]);
-        process::abort();
+        abort("a scope was left with coroutines that borrow from it");
     }
+}
+
+fn abort(message: &str) -> ! {
+    stderr::write(&["switchgrass: ", message, "\n"]);
+    process::abort();
 }
 
 impl<'scope> Scope<'scope, '_> {
     /// Makes a coroutine that may borrow what lives longer than the scope. See [`spawn`](crate::spawn).
+    ///
+    /// In a cancelled scope the coroutine is killed at once: its body is dropped here and never begins.
     ///
     /// # Panics
     ///
@@ -161,9 +229,9 @@ impl<'scope> Scope<'scope, '_> {
         &'scope self,
         body: impl FnOnce() -> T + 'scope,
     ) -> ScopedJoinHandle<'scope, T> {
-        let value = Rc::new(Cell::new(None));
+        let value = Rc::new(Place(Cell::new(None)));
         let place = Rc::clone(&value);
-        let body: Box<dyn FnOnce() + 'scope> = Box::new(move || place.set(Some(body())));
+        let body: Box<dyn FnOnce() + 'scope> = Box::new(move || place.0.set(Some(body())));
         // SAFETY: `scope` returns, and 'scope ends, only when the coroutine has ended; by then the body is
         // gone, called or dropped. A coroutine that never ends on a thread that does leaves the frame of
         // `scope` suspended for ever, or ends the process.
@@ -180,6 +248,9 @@ impl<'scope> Scope<'scope, '_> {
                 hub::unpark(waiter);
             }
         })));
+        if self.members.is_cancelled.get() {
+            run_in_passing("the destructor of a body that has not begun", || handle.kill());
+        }
         ScopedJoinHandle { handle, value, scope: PhantomData }
     }
 }
@@ -190,10 +261,21 @@ impl fmt::Debug for Scope<'_, '_> {
     }
 }
 
+/// Holds a result until it is joined. Dropped by the coroutine if the handle is gone, else with the handle.
+struct Place<T>(Cell<Option<T>>);
+
+impl<T> Drop for Place<T> {
+    fn drop(&mut self) {
+        if let Some(value) = self.0.take() {
+            drop_in_passing("the destructor of the result of a coroutine of a scope", value);
+        }
+    }
+}
+
 /// The handle of a coroutine of a [`scope`].
 pub struct ScopedJoinHandle<'scope, T> {
     handle: JoinHandle<()>,
-    value: Rc<Cell<Option<T>>>,
+    value: Rc<Place<T>>,
     scope: PhantomData<&'scope mut &'scope ()>,
 }
 
@@ -218,7 +300,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
         self.handle.join()?;
-        self.value.take().ok_or(JoinError::Taken)
+        self.value.0.take().ok_or(JoinError::Taken)
     }
 
     /// The coroutine.

@@ -11,6 +11,8 @@ use std::panic::Location;
 /// begin before the caller gives up control.
 ///
 /// It goes on whatever becomes of the handle, until its thread ends: to wait for it is up to the program.
+/// When its body has ended, its [`Local`](crate::Local)s are dropped, then its joiners are woken and its
+/// links are called.
 ///
 /// # Examples
 ///
@@ -94,6 +96,48 @@ pub(super) fn spawn_at<T: 'static>(
 #[track_caller]
 pub fn yield_now() {
     hub::yield_now();
+}
+
+/// Lets all others run until none of them is ready: each has ended, or waits for something.
+///
+/// What is due by then counts as ready: timers whose time has come, descriptors that have something, messages
+/// of other threads. What comes later is not waited for. Others that call this as well are not waited for
+/// either. It does not return while some coroutine only takes turns, as by [`yield_now`] in a loop.
+///
+/// # Examples
+///
+/// ```
+/// use std::{cell::Cell, rc::Rc, time::Duration};
+/// use switchgrass::coroutine::{run_until_idle, sleep, spawn, yield_now};
+///
+/// let steps = Rc::new(Cell::new(0));
+/// let counter = Rc::clone(&steps);
+/// let walker = spawn(move || {
+///     for _ in 0..10 {
+///         counter.set(counter.get() + 1);
+///         yield_now();
+///     }
+///     sleep(Duration::from_secs(60));
+/// });
+/// run_until_idle();
+/// assert_eq!(steps.get(), 10);
+/// assert_eq!(walker.waits_for(), Some("sleep"));
+/// ```
+///
+/// # Panics
+///
+/// With what is raised in the current coroutine meanwhile. In a callback that runs in the hub.
+///
+/// # Switching
+///
+/// Switches. All others may run meanwhile.
+///
+/// # Cancellation
+///
+/// Leaves nothing behind.
+#[track_caller]
+pub fn run_until_idle() {
+    hub::run_until_idle();
 }
 
 /// The coroutine that runs. In main, and in greenlets that it has made by hand, this is main.

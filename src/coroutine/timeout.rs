@@ -67,8 +67,12 @@ fn sleep_to(deadline: Option<Deadline>) {
 ///
 /// Limits nest by identity. Whichever passes first ends its own `timeout`, and what is inside of that; the
 /// others are as they were. A limit passes only while the coroutine waits: if it computes, then when it next
-/// waits. Code that catches panics has to let this one through, as in
+/// waits. A limit of zero passes at the first wait. If `f` returns without having been unwound, its value is
+/// returned, however late. Code that catches panics has to let this one through, as in
 /// [`resume_unwind`](std::panic::resume_unwind).
+///
+/// Two things can delay the return beyond the limit: a destructor that waits, and a
+/// [`scope`](super::scope()), which kills its coroutines and waits for their ends.
 ///
 /// # Examples
 ///

@@ -3,9 +3,10 @@
 
 use super::error::JoinError;
 use super::join::{Coroutine, JoinHandle};
-use super::packet::{Head, Link};
+use super::packet::{Head, Link, first_raised};
+use crate::greenlet::AnyWeakGreenlet;
 use crate::hub::{self, Deadline, Wake};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -78,7 +79,8 @@ pub fn kill_all(coroutines: impl IntoIterator<Item = Coroutine>, limit: Option<D
     let mut raised = None;
     for coroutine in others.iter().chain(&own) {
         // The destructor of an unstarted body may panic: the rest are killed all the same.
-        raised = raised.or(catch_unwind(AssertUnwindSafe(|| coroutine.kill())).err());
+        let killed = catch_unwind(AssertUnwindSafe(|| coroutine.kill()));
+        raised = first_raised(raised, killed.err());
     }
     if let Some(payload) = raised {
         resume_unwind(payload);
@@ -115,6 +117,12 @@ pub fn kill_all(coroutines: impl IntoIterator<Item = Coroutine>, limit: Option<D
 /// assert_eq!(done, [0]);
 /// ```
 ///
+/// # Panics
+///
+/// Its [`Iterator::next`] panics with what is raised in the current coroutine meanwhile. It panics as well
+/// when it would wait, and the current coroutine is one of those that have not ended: it would wait for
+/// itself.
+///
 /// # Switching
 ///
 /// Never switches; its [`Iterator::next`] does, unless one has ended already.
@@ -123,12 +131,13 @@ pub fn iwait(coroutines: impl IntoIterator<Item = Coroutine>) -> Iwait {
     let mut waiting = Vec::new();
     for (number, coroutine) in coroutines.into_iter().enumerate() {
         if coroutine.is_finished() {
-            ended.numbers.borrow_mut().push_back(number);
+            ended.numbers.borrow_mut().push_back((number, false));
             continue;
         }
         let tell = Rc::clone(&ended);
         let link = coroutine.add(Link::Tell(Box::new(move || {
-            tell.numbers.borrow_mut().push_back(number);
+            let is_late = tell.deadline.get().is_some_and(Deadline::has_passed);
+            tell.numbers.borrow_mut().push_back((number, is_late));
             if let Some(waiter) = &*tell.waiter.borrow() {
                 hub::unpark(waiter);
             }
@@ -136,14 +145,16 @@ pub fn iwait(coroutines: impl IntoIterator<Item = Coroutine>) -> Iwait {
         waiting.push((coroutine, link));
     }
     let left = waiting.len() + ended.numbers.borrow().len();
-    Iwait { ended, waiting, left, deadline: None }
+    Iwait { ended, waiting, left, is_over: false }
 }
 
 /// Those that have ended, and who is to be told.
 #[derive(Default)]
 struct Ended {
-    numbers: RefCell<VecDeque<usize>>,
+    /// In the order of their ends, each with whether that was after the deadline.
+    numbers: RefCell<VecDeque<(usize, bool)>>,
     waiter: RefCell<Option<crate::greenlet::AnyWeakGreenlet>>,
+    deadline: Cell<Option<Deadline>>,
 }
 
 /// What [`iwait`] returns.
@@ -152,13 +163,16 @@ pub struct Iwait {
     ended: Rc<Ended>,
     waiting: Vec<(Coroutine, super::LinkId)>,
     left: usize,
-    deadline: Option<Deadline>,
+    /// `next` has returned `None` because of the deadline.
+    is_over: bool,
 }
 
 impl Iwait {
-    /// Ends after so much time from now, whether or not all have ended.
-    pub fn limit(mut self, limit: Duration) -> Self {
-        self.deadline = Deadline::after(limit);
+    /// Ends the iteration after `limit` from now, whether or not all coroutines have ended. Coroutines that
+    /// end in time are yielded, however late `next` is called. Coroutines that end later are yielded only by
+    /// calls of `next` after the one that has returned `None` because of the limit.
+    pub fn limit(self, limit: Duration) -> Self {
+        self.ended.deadline.set(Deadline::after(limit));
         self
     }
 }
@@ -171,19 +185,38 @@ impl Iterator for Iwait {
             return None;
         }
         loop {
-            let next = self.ended.numbers.borrow_mut().pop_front();
-            if next.is_some() {
+            let next = self.ended.numbers.borrow().front().copied();
+            if let Some((number, is_late)) = next {
+                if is_late && !self.is_over {
+                    break;
+                }
+                self.ended.numbers.borrow_mut().pop_front();
                 self.left -= 1;
-                return next;
+                return Some(number);
             }
-            let before = self.ended.waiter.replace(Some(hub::current_greenlet()));
+            let me = hub::current_greenlet();
+            let before = self.ended.waiter.replace(Some(me.clone()));
+            if before.as_ref() != Some(&me) {
+                self.refuse_own(&me);
+            }
             drop(before);
-            if hub::park("iwait", self.deadline) == Wake::TimedOut
+            if hub::park("iwait", self.ended.deadline.get()) == Wake::TimedOut
                 && self.ended.numbers.borrow().is_empty()
             {
-                return None;
+                break;
             }
         }
+        self.is_over = true;
+        None
+    }
+}
+
+impl Iwait {
+    /// Looks at all of them. Once per waiter is enough: none is ever added.
+    #[track_caller]
+    fn refuse_own(&self, me: &AnyWeakGreenlet) {
+        let unfinished = self.waiting.iter().filter(|(coroutine, _)| !coroutine.is_finished());
+        unfinished.for_each(|(coroutine, _)| hub::refuse_own(&coroutine.0, me));
     }
 }
 
@@ -224,6 +257,7 @@ impl fmt::Debug for Iwait {
 /// # Cancellation
 ///
 /// Leaves nothing behind.
+#[track_caller]
 pub fn wait_any(coroutines: impl IntoIterator<Item = Coroutine>) -> Option<usize> {
     iwait(coroutines).next()
 }
@@ -243,6 +277,7 @@ impl Coroutine {
     /// # Cancellation
     ///
     /// Leaves nothing behind.
+    #[track_caller]
     pub fn wait_end(&self, limit: Option<Duration>) -> bool {
         self.wait("Coroutine::wait_end", limit.and_then(Deadline::after))
     }

@@ -2,7 +2,7 @@
 //! What is in a folder.
 
 use super::{FileType, Metadata};
-use crate::pool::{JobHandle, begin, unblock};
+use crate::pool::{JobHandle, try_begin, try_unblock};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt;
@@ -47,7 +47,7 @@ const BATCH: usize = 256;
 pub fn read_dir(path: impl AsRef<Path>) -> io::Result<ReadDir> {
     let path = path.as_ref().to_owned();
     let path_of_all = path.clone();
-    let (source, batch) = unblock(move || fs::read_dir(path).map(gather))?;
+    let (source, batch) = try_unblock(move || fs::read_dir(path).map(gather))??;
     Ok(ReadDir { path: path_of_all, batch, source })
 }
 
@@ -60,6 +60,10 @@ pub fn read_dir(path: impl AsRef<Path>) -> io::Result<ReadDir> {
 /// # Switching
 ///
 /// `next` switches once in a few hundred entries. All others may run meanwhile.
+///
+/// # Errors
+///
+/// If there is no thread to read on, that is the last item.
 ///
 /// # Cancellation
 ///
@@ -94,7 +98,10 @@ impl Iterator for ReadDir {
     fn next(&mut self) -> Option<Self::Item> {
         while self.batch.is_empty() {
             match std::mem::replace(&mut self.source, Source::Ended) {
-                Source::Here(entries) => self.source = Source::Away(begin(move || gather(entries))),
+                Source::Here(entries) => match try_begin(move || gather(entries)) {
+                    Ok(job) => self.source = Source::Away(job),
+                    Err(error) => return Some(Err(error)),
+                },
                 Source::Ended => return None,
                 Source::Away(job) => {
                     // Back in its place before there is a switch: if this ends there, it is found again.
@@ -113,7 +120,10 @@ impl ReadDir {
         let Source::Away(job) = &self.source else { return };
         job.wait();
         let Source::Away(job) = std::mem::replace(&mut self.source, Source::Ended) else { return };
-        (self.source, self.batch) = job.finish();
+        match job.try_finish() {
+            Ok((source, batch)) => (self.source, self.batch) = (source, batch),
+            Err(error) => self.batch.push_back(Err(error)),
+        }
     }
 }
 
@@ -170,7 +180,7 @@ impl DirEntry {
     pub fn file_type(&self) -> io::Result<FileType> {
         let ask = || {
             let inner = Arc::clone(&self.inner);
-            unblock(move || inner.file_type())
+            try_unblock(move || inner.file_type())?
         };
         self.file_type.map_or_else(ask, Ok)
     }
@@ -194,7 +204,7 @@ impl DirEntry {
     /// Nothing has happened.
     pub fn metadata(&self) -> io::Result<Metadata> {
         let inner = Arc::clone(&self.inner);
-        unblock(move || inner.metadata())
+        try_unblock(move || inner.metadata())?
     }
 }
 

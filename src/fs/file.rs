@@ -5,7 +5,7 @@ use super::lane::{Does, Lane, MOST, Turn};
 use super::lock::{self, TryLockError};
 use super::{FileTimes, Metadata, OpenOptions, Permissions};
 use crate::coroutine::sleep;
-use crate::pool::unblock;
+use crate::pool::try_unblock;
 use crate::sys::file::{Lock, read_now, write_now};
 use std::cell::Cell;
 use std::fmt;
@@ -279,7 +279,7 @@ impl File {
     #[track_caller]
     pub fn metadata(&self) -> io::Result<Metadata> {
         let file = Arc::clone(&self.file);
-        unblock(move || file.metadata())
+        try_unblock(move || file.metadata())?
     }
 
     /// Sets its permissions.
@@ -489,11 +489,11 @@ impl File {
         }
         let lane = &self.state.input;
         let (file, mut space) = (Arc::clone(&self.file), lane.take_buffer());
-        let (space, result) = unblock(move || {
+        let (space, result) = try_unblock(move || {
             let result = file.read_at(space.space(count), offset);
             drop(file);
             (space, result)
-        });
+        })?;
         let mut space = space;
         if let Ok(got) = result {
             buffer[..got].copy_from_slice(&space.space(count)[..got]);

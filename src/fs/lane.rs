@@ -12,7 +12,7 @@
 //!    └───────────────────────┘
 //! ```
 
-use crate::pool::{JobHandle, begin};
+use crate::pool::{JobHandle, try_begin};
 use crate::sync::Semaphore;
 use std::cell::Cell;
 use std::fs;
@@ -52,16 +52,21 @@ pub(super) enum Does {
 }
 
 struct Done {
-    does: Does,
     buffer: Buffer,
     result: io::Result<u64>,
+}
+
+/// The job of an operation, and what that does.
+struct Job {
+    does: Does,
+    handle: JobHandle<Done>,
 }
 
 /// Operations of which one at a time is under way.
 pub(super) struct Lane {
     turn: Semaphore,
     /// The job of an operation that was cancelled.
-    left: Cell<Option<JobHandle<Done>>>,
+    left: Cell<Option<Job>>,
     /// What such a one has read, and could not be given back.
     unread: Cell<Option<Unread>>,
     /// Why such a one has failed to change the file.
@@ -94,7 +99,7 @@ impl Lane {
         self.turn.acquire();
         let turn = Turn { lane: self, file };
         // In a child, nobody ever hears of one of its parent's.
-        if let Some(job) = self.left.take().filter(|job| !job.is_left_behind()) {
+        if let Some(job) = self.left.take().filter(|job| !job.handle.is_left_behind()) {
             turn.take_up(job, has_position);
         }
         turn
@@ -127,7 +132,8 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Makes a call on the pool. The buffer comes back with what the call says.
+    /// Makes a call on the pool. The buffer comes back with what the call says; without a thread for it,
+    /// which is an error, another one.
     #[track_caller]
     pub(super) fn run(
         &self,
@@ -136,29 +142,35 @@ impl Turn<'_> {
         call: impl FnOnce(&fs::File, &mut Buffer) -> io::Result<u64> + Send + 'static,
     ) -> (Buffer, io::Result<u64>) {
         let file = Arc::clone(self.file);
-        let job = begin(move || {
+        let begun = try_begin(move || {
             let result = call(&file, &mut buffer);
             // It may be the last: then the file is closed here.
             drop(file);
-            Done { does, buffer, result }
+            Done { buffer, result }
         });
-        let done = self.wait(job);
+        let done = match begun {
+            Ok(handle) => self.wait(Job { does, handle }),
+            Err(error) => Done { buffer: Buffer::default(), result: Err(error) },
+        };
         (done.buffer, done.result)
     }
 
     #[track_caller]
-    fn wait(&self, job: JobHandle<Done>) -> Done {
+    fn wait(&self, job: Job) -> Done {
         let mut waiting = Waiting { lane: self.lane, job: Some(job) };
         if let Some(job) = &waiting.job {
-            job.wait();
+            job.handle.wait();
         }
-        waiting.job.take().expect("it is there until it is dropped").finish()
+        let job = waiting.job.take().expect("it is there until it is dropped");
+        let lost = |error| Done { buffer: Buffer::default(), result: Err(error) };
+        job.handle.try_finish().unwrap_or_else(lost)
     }
 
     /// Waits for the job of one that was cancelled, and takes up what it did.
     #[cold]
-    fn take_up(&self, job: JobHandle<Done>, has_position: bool) {
-        let Done { does, buffer, result } = self.wait(job);
+    fn take_up(&self, job: Job, has_position: bool) {
+        let does = job.does;
+        let Done { buffer, result } = self.wait(job);
         match (does, result) {
             (Does::Read, Ok(count @ 1..)) => {
                 let back = SeekFrom::Current(-(count as i64));
@@ -205,7 +217,7 @@ impl Drop for Turn<'_> {
 /// Leaves a job behind if its end is not waited for.
 struct Waiting<'a> {
     lane: &'a Lane,
-    job: Option<JobHandle<Done>>,
+    job: Option<Job>,
 }
 
 impl Drop for Waiting<'_> {

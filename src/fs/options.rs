@@ -2,7 +2,7 @@
 //! How a file is to be opened.
 
 use super::File;
-use crate::pool::unblock;
+use crate::pool::try_unblock;
 use std::fs;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -107,6 +107,6 @@ impl OpenOptions {
     /// The file is opened all the same, or will be, and so may be made or lose its content; and is closed.
     pub fn open(&self, path: impl AsRef<Path>) -> io::Result<File> {
         let (options, path) = (self.0.clone(), path.as_ref().to_owned());
-        unblock(move || options.open(path)).map(File::from_std)
+        try_unblock(move || options.open(path))?.map(File::from_std)
     }
 }

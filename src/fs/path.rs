@@ -2,7 +2,7 @@
 //! Functions that take a path.
 
 use super::{Metadata, Permissions};
-use crate::pool::unblock;
+use crate::pool::try_unblock;
 use std::fs;
 use std::io;
 use std::os::unix;
@@ -34,7 +34,7 @@ macro_rules! unblocked {
         #[doc = $cancelled]
         pub fn $name($($path: impl AsRef<Path>),+) -> io::Result<$output> {
             $(let $path = $path.as_ref().to_owned();)+
-            unblock(move || $std($($path),+))
+            try_unblock(move || $std($($path),+))?
         }
     )+};
 }
@@ -144,7 +144,7 @@ unblocked! {
 /// It is written all the same, or will be.
 pub fn write(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> io::Result<()> {
     let (path, contents) = (path.as_ref().to_owned(), contents.as_ref().to_owned());
-    unblock(move || fs::write(path, contents))
+    try_unblock(move || fs::write(path, contents))?
 }
 
 /// Sets the permissions of a file or folder.
@@ -166,5 +166,5 @@ pub fn write(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> io::Result<(
 /// They are set, or will be.
 pub fn set_permissions(path: impl AsRef<Path>, permissions: Permissions) -> io::Result<()> {
     let path = path.as_ref().to_owned();
-    unblock(move || fs::set_permissions(path, permissions))
+    try_unblock(move || fs::set_permissions(path, permissions))?
 }

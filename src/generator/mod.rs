@@ -351,6 +351,8 @@ impl<Y, S> Shared<Y, S> {
         {
             panic!("a generator was asked for a value by its own descendant: {error}");
         }
+        // Left over if the last wait was ended by something else than the value.
+        drop(self.yielded.take());
         self.sent.set(Some(value));
         self.consumer.set(Some(me));
         let _waiting = Waiting(&self.consumer);
@@ -368,12 +370,20 @@ impl<Y, S> Shared<Y, S> {
         let Some(consumer) = self.consumer.take() else { return Err(value) };
         self.yielding.set(Some(current()));
         self.yielded.set(Some(value));
-        match consumer.try_switch_any::<Paused, Resume>(Paused) {
+        let came =
+            consumer.try_switch_any::<Paused, Resume>(Paused).map_err(SwitchError::into_value);
+        match came {
             Ok(Resume) => Ok(self.sent.take().expect("a consumer sends before it switches")),
-            Err(error) => match self.yielded.take() {
-                Some(value) if error.into_value().is_some() => Err(value),
-                _ => panic!("a generator's body was resumed by a child's end, not by its consumer"),
-            },
+            // No switch was made: the consumer waits as before.
+            Err(Some(Paused)) => {
+                self.yielding.take();
+                self.consumer.set(Some(consumer));
+                Err(self.yielded.take().expect("nobody ran meanwhile"))
+            }
+            Err(None) => {
+                self.yielding.take();
+                panic!("a generator's body was resumed by a child's end, not by its consumer")
+            }
         }
     }
 }

@@ -110,6 +110,12 @@ pub enum SwitchError<T> {
         /// What was not thrown.
         value: T,
     },
+    /// The hub's own greenlet takes no part in switches made by hand: it cannot be thrown into, and a
+    /// callback that runs in it can neither switch nor throw.
+    Scheduler {
+        /// What was not sent.
+        value: T,
+    },
     /// Nothing can be thrown in a program that is compiled with `panic = "abort"`.
     CannotUnwind {
         /// What was not thrown.
@@ -131,6 +137,7 @@ impl<T> SwitchError<T> {
             | SwitchError::ThreadEnded { value }
             | SwitchError::Unwinding { value }
             | SwitchError::TargetUnwinding { value }
+            | SwitchError::Scheduler { value }
             | SwitchError::CannotUnwind { value } => Some(value),
             SwitchError::Exited(_) | SwitchError::WrongResult(_) => None,
         }
@@ -151,6 +158,10 @@ impl<T> fmt::Display for SwitchError<T> {
             SwitchError::TargetUnwinding { .. } => f.write_str(
                 "the greenlet is suspended in a destructor while it unwinds, and cannot be made to \
                  unwind again",
+            ),
+            SwitchError::Scheduler { .. } => f.write_str(
+                "the hub's greenlet cannot be thrown into, and a callback that runs in it cannot switch: \
+                 spawn a coroutine that does it",
             ),
             SwitchError::CannotUnwind { .. } => {
                 f.write_str("nothing can be thrown in a program compiled with panic = \"abort\"")
@@ -182,6 +193,8 @@ pub enum BuildError {
     },
     /// The thread is ending and has unwound its greenlets.
     ThreadEnded,
+    /// A callback that runs in the hub cannot have a scope: it would have to wait for the end of the greenlet.
+    Scheduler,
 }
 
 impl fmt::Display for BuildError {
@@ -196,6 +209,9 @@ impl fmt::Display for BuildError {
             BuildError::ThreadEnded => {
                 f.write_str("the thread is ending and makes no more greenlets")
             }
+            BuildError::Scheduler => f.write_str(
+                "a callback in the hub cannot wait for the end of a scope: spawn a coroutine that has it",
+            ),
         }
     }
 }
@@ -204,7 +220,7 @@ impl error::Error for BuildError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             BuildError::Stack(source) => Some(source),
-            BuildError::Body { .. } | BuildError::ThreadEnded => None,
+            BuildError::Body { .. } | BuildError::ThreadEnded | BuildError::Scheduler => None,
         }
     }
 }
@@ -222,6 +238,8 @@ pub enum ParentError {
     },
     /// A thread's main greenlet has no parent.
     Main,
+    /// The parent of the hub's own greenlet is main.
+    Scheduler,
 }
 
 impl fmt::Display for ParentError {
@@ -234,6 +252,7 @@ impl fmt::Display for ParentError {
                 )
             }
             ParentError::Main => f.write_str("a thread's main greenlet has no parent"),
+            ParentError::Scheduler => f.write_str("the parent of the hub's greenlet stays main"),
         }
     }
 }

@@ -8,6 +8,12 @@ use std::rc::Rc;
 /// A variable of which each greenlet has its own value, made when it first asks for it and dropped when
 /// it ends.
 ///
+/// When a body ends, its greenlet drops the values on its own stack, in the order in which they were made. A
+/// destructor may wait, under time limits and kills of its own greenlet, and joiners of a coroutine are woken
+/// afterwards. A destructor that uses a local makes a new value, which is dropped in turn; if that does not
+/// stop after 100 rounds, the rest is leaked. A panic of a destructor is reported on standard error and goes
+/// no further.
+///
 /// A greenlet begins without values, unless it was built with
 /// [`Builder::share_locals`](crate::Builder::share_locals). The main greenlet has its own as well.
 ///

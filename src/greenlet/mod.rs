@@ -6,7 +6,8 @@
 //!
 //! - `raw/` is the engine, and the only place here with `unsafe`;
 //! - `handle.rs`, `pair.rs`, `scope.rs`, `builder.rs` are what one makes and switches to;
-//! - `error.rs`, `trace.rs`, `local.rs` are what goes with them; `scheduled.rs` is what a scheduler needs.
+//! - `error.rs`, `trace.rs`, `local.rs` are what goes with them; `scheduled.rs` is what a scheduler needs;
+//! - `dropping.rs` runs user code where nothing may unwind.
 //!
 //! Nothing here knows that there is a loop.
 //!
@@ -24,7 +25,7 @@
 //!
 //! Its `thread_local!` variables. What is true of a whole thread, that frames end in the reverse of
 //! the order in which they began, and before the thread does, is not true of frames of different
-//! greenlets. Two things follow that this library cannot see, and that can make *sound* code of others
+//! greenlets. Three things follow that this library cannot see, and that can make *sound* code of others
 //! unsound:
 //!
 //! - A greenlet that is suspended inside [`LocalKey::with`](std::thread::LocalKey::with) when its
@@ -33,8 +34,12 @@
 //! - A crate that sets a thread-local variable to a borrowed value, and resets it at the end of a scope
 //!   (`scoped-tls`, for one), is broken by two greenlets that leave such scopes in another order than
 //!   last-in, first-out. Do not switch inside such a scope.
+//! - An initializer of a `thread_local!` variable that switches, while another greenlet initializes the same
+//!   variable: std keeps the value of the one that finishes last, and drops the other under references to it.
+//!   Do not switch in an initializer.
 
 mod builder;
+pub(crate) mod dropping;
 mod error;
 mod handle;
 mod local;

@@ -11,6 +11,10 @@ use std::rc::Rc;
 /// The first accepts an `A`, the second a `B`, and each sends the other what it accepts. Neither has
 /// begun: the first switch to the one returned begins it.
 ///
+/// The current greenlet is the parent of both, so both results go to it. It awaits a `B`, the result of the
+/// first, while the second returns an `A`. If the types differ, the first must end before the second, which
+/// is then unwound.
+///
 /// # Examples
 ///
 /// ```
@@ -32,9 +36,33 @@ use std::rc::Rc;
 /// ping.switch(()); // 12 56 34 78
 /// ```
 ///
+/// # Who ends first
+///
+/// A body's result goes to the parent, for both the greenlet that has made the pair. That one has switched to
+/// the first and awaits a `B`, which the first returns. The second returns an `A`: if it ends before the
+/// first, and `A` and `B` differ, the pending switch gets a result that it does not await. Then
+/// [`Greenlet::switch`] panics, and [`Greenlet::try_switch`] returns
+/// [`SwitchError::WrongResult`](crate::SwitchError::WrongResult):
+///
+/// ```
+/// use switchgrass::{SwitchError, pair};
+///
+/// let ping = pair(
+///     |pong, number: u32| {
+///         pong.switch(number.to_string());
+///         unreachable!("pong ends instead of switching back");
+///     },
+///     |_ping, text: String| text.len() as u32,
+/// );
+/// assert!(matches!(ping.try_switch(123), Err(SwitchError::WrongResult(_))));
+/// ```
+///
+/// So the second switches back as its last act, and does not end; or the bodies agree on one type.
+///
 /// # Panics
 ///
-/// As [`Greenlet::new`].
+/// As [`Greenlet::new`]. If the second ends before the first and `A` is not `B`, the parent's switch panics:
+/// it awaits a `B` and was sent an `A`.
 ///
 /// # Switching
 ///

@@ -1,9 +1,9 @@
 #![forbid(unsafe_code)]
-//! What the hub needs of greenlets, and nobody else.
+//! What only the hub needs of greenlets.
 
-#[cfg(feature = "monkey")]
-pub(crate) use super::raw::NO_THROW;
 pub(crate) use super::raw::{
-    DetachedSpec, EXIT_GOES_ON, LEFT_BEHIND, Owner, Payload, describe, for_each_alive, main,
-    panics, running, set_scheduler, spawn,
+    Came, DetachedSpec, EXIT_GOES_ON, Glimpse, LEFT_BEHIND, NO_THROW, Owner, Payload, Unwinding,
+    begin_stack_period, close_thread, describe, drop_current_locals, for_each_alive, made_count,
+    main, may_have_unused_stacks, panics, peek, running, set_scheduler, spawn, trim_unused_stacks,
+    wind_up,
 };

@@ -45,7 +45,7 @@ use super::raw::{self, Greenlet};
 ///
 /// # Errors
 ///
-/// As [`Builder::build`](crate::Builder::build).
+/// As [`Builder::build`](crate::Builder::build); and in a callback that runs in the hub, which cannot wait for the end.
 ///
 /// # Switching
 ///

@@ -30,8 +30,8 @@ pub type TraceHook = Rc<dyn Fn(&TraceEvent)>;
 /// Has `hook` called at every switch of this thread, in the greenlet that is switched to, before its
 /// code goes on. Returns the hook that was there; `None` takes it away.
 ///
-/// A hook may switch itself. One that panics is taken away, and its panic is raised in the greenlet
-/// that was switched to.
+/// A hook may switch, and may remove or replace itself. A hook that panics is removed, unless it has replaced
+/// itself already, and its panic is raised in the greenlet that was switched to.
 ///
 /// Without a hook this costs a switch nothing; with one, each takes the long way.
 ///

@@ -16,6 +16,11 @@ impl Deadline {
         clock::now().checked_add(nanos).map(Deadline)
     }
 
+    /// Whether it has come.
+    pub(crate) fn has_passed(self) -> bool {
+        clock::now() >= self.0
+    }
+
     /// At `moment`. `None` if that is beyond what the clock can say.
     pub(crate) fn at(moment: Instant) -> Option<Self> {
         /// One moment on both clocks: so that the same moment is the same deadline, whoever asks when.

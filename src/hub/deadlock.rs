@@ -1,32 +1,117 @@
 #![forbid(unsafe_code)]
 //! When nothing can ever wake anybody: who waits for what.
 
+use super::limit::LimitPassed;
 use super::state::Hub;
 use super::task::{Interrupt, TaskRef};
-use crate::greenlet::scheduled::{self, LEFT_BEHIND, Payload};
+use crate::greenlet::GreenletExit;
+use crate::greenlet::dropping::drop_payload;
+use crate::greenlet::scheduled::{self, LEFT_BEHIND, NO_THROW, Payload, describe};
+use crate::sys::stderr;
 use std::fmt::Write;
+use std::process;
 
 /// What is raised in main. Raised where it waits, it becomes a panic with a message.
 pub(super) struct Deadlock(pub(super) String);
 
-/// How its message begins.
+/// How the message of a deadlock begins.
 const OPENING: &str = "this would block for ever: ";
 
-/// Whether this is what main has panicked with because of it.
-pub(super) fn is_message(payload: &Payload) -> bool {
+/// Whether this is what main has panicked with because of a deadlock.
+pub(crate) fn is_message(payload: &Payload) -> bool {
     payload.downcast_ref::<String>().is_some_and(|text| text.starts_with(OPENING))
 }
 
-/// So many coroutines are listed.
+/// As the payload of a panic, where there is no wait that would make one of it.
+pub(super) fn into_message(payload: Payload) -> Payload {
+    match payload.downcast::<Deadlock>() {
+        Ok(deadlock) => Box::new(deadlock.0),
+        Err(payload) => payload,
+    }
+}
+
+/// Says what main was not told, since it has not waited again before its thread's end.
+pub(super) fn report_undelivered(payload: Payload) {
+    if !payload.is::<GreenletExit>() && !payload.is::<LimitPassed>() {
+        let payload = into_message(payload);
+        let message = describe(&payload);
+        stderr::write(&[&format!("switchgrass: main has ended, and was not told of: {message}\n")]);
+        drop_payload(payload);
+    }
+}
+
+/// The other way round.
+pub(super) fn from_message(payload: Payload) -> Payload {
+    match payload.downcast::<String>() {
+        Ok(text) => Box::new(Deadlock(*text)),
+        Err(payload) => payload,
+    }
+}
+
+/// How many coroutines are listed.
 const LISTED: usize = 100;
+
+/// How many reports may follow each other without anything that happens in between. Code that catches them
+/// all and waits again would run indefinitely.
+const PATIENCE: u32 = 250;
 
 /// Raises in main a panic that says who is stuck.
 pub(super) fn report(hub: &Hub) {
-    // In a destructor it ends the process, with its message: better than waiting for ever.
-    let payload = Box::new(Deadlock(text(hub)));
-    let interrupt = Interrupt::new(0, usize::MAX, payload);
+    // A greenlet that was made meanwhile is something that has happened.
+    if hub.made_at_report.replace(scheduled::made_count()) != scheduled::made_count() {
+        hub.reports.set(0);
+    }
+    tell_root(hub, text(hub));
+}
+
+/// Raises in main a panic with this message: where main waits, or where it is suspended by hand.
+///
+/// In a wait in which nothing is raised, main is told once. If it waits on, the message is written to standard
+/// error, once, and the thread sleeps: a signal may still do something. If nothing can be raised where main is
+/// suspended, the process ends.
+pub(super) fn tell_root(hub: &Hub, text: String) {
     let root = hub.root.borrow().clone();
-    hub.interrupt(&root, interrupt, false);
+    hub.reports.set(hub.reports.get() + 1);
+    if hub.reports.get() > PATIENCE {
+        give_up(&text, &format!("this was caught {PATIENCE} times, and waited for again"));
+    }
+    let before = root.take_deadlock();
+    let is_shielded = root.target().is_some_and(|target| target.mark() & NO_THROW != 0);
+    if let Some(before) = before.filter(|_| is_shielded) {
+        root.interrupts.borrow_mut().push(before);
+        return if hub.ready.is_empty() {
+            wait_for_signals(hub, &text)
+        };
+    }
+    // In a destructor it ends the process, with its message: better than waiting indefinitely.
+    let payload = Box::new(Deadlock(text.clone()));
+    hub.interrupt(&root, Interrupt::new(0, usize::MAX, payload), false);
+    if hub.ready.is_empty() && root.take_deadlock().is_some() {
+        give_up(&text, "main cannot be told of it where it is suspended");
+    }
+}
+
+fn give_up(text: &str, why: &str) -> ! {
+    stderr::write(&["switchgrass: ", text, "\nswitchgrass: ", why, ": the process ends\n"]);
+    process::abort();
+}
+
+fn wait_for_signals(hub: &Hub, text: &str) {
+    if !hub.has_said_deadlock.replace(true) {
+        stderr::write(&["switchgrass: ", text, "\n"]);
+    }
+    if let Err(error) = hub.sleep(None) {
+        give_up(text, &format!("the hub of this thread could not wait: {error}"));
+    }
+}
+
+impl TaskRef {
+    /// Takes back a [`Deadlock`] that is still to be raised in it.
+    fn take_deadlock(&self) -> Option<Interrupt> {
+        let mut interrupts = self.interrupts.borrow_mut();
+        let at = interrupts.iter().position(|interrupt| interrupt.payload.is::<Deadlock>())?;
+        Some(interrupts.remove(at))
+    }
 }
 
 /// Who waits for what.

@@ -74,6 +74,7 @@ impl Hub {
         me.set_mark(me.mark() & !INTERRUPTED);
         if let Some(task) = TaskRef::of(me) {
             forget(task.interrupts.take());
+            forget(task.delegates.take());
             forget(self.root.replace(task));
         }
         while let Some(greenlet) = self.ready.pop() {
@@ -84,5 +85,6 @@ impl Hub {
         self.remotes.borrow_mut().clear(forget);
         forget(self.outside.replace(Arc::new(())));
         self.sources.begin_anew();
+        self.has_said_deadlock.set(false);
     }
 }

@@ -4,6 +4,8 @@
 //! variable that has a destructor cannot be read in one load.
 
 use super::state::Hub;
+use crate::greenlet::scheduled;
+use crate::sys::alternate_stack;
 use std::cell::{Cell, OnceCell};
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
@@ -18,22 +20,20 @@ thread_local! {
     static END: End = const { End };
 }
 
-/// Keeps the hub, and takes it away.
+/// Keeps the hub.
 struct Owned(Box<Hub>);
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        HERE.set(ptr::null());
-    }
-}
 
 struct End;
 
 impl Drop for End {
     fn drop(&mut self) {
+        // Destructors of coroutines run now, and std's alternate stack is gone.
+        alternate_stack::ensure();
         try_with(Hub::end);
-        // Who asks for it now is told that the thread is ending.
         HERE.set(ptr::null());
+        // The frames of a greenlet that has not ended may name the hub, so none is resumed after this: not by
+        // the greenlets' own end of the thread, nor by a destructor of user code.
+        scheduled::close_thread();
     }
 }
 
@@ -47,8 +47,8 @@ impl Deref for Here {
 
     #[inline(always)]
     fn deref(&self) -> &Hub {
-        // SAFETY: it lives until the thread ends, that is until `Owned` is dropped. By then the greenlets of
-        // this thread have ended, or are never gone on with: so the frame that asked has, or is not.
+        // SAFETY: it lives until `Owned` is dropped. That is after `End`, which ends the greenlets of this
+        // thread: so the frame that asked has been left, or is never resumed.
         unsafe { self.0.as_ref() }
     }
 }
@@ -102,5 +102,7 @@ fn make() -> Here {
         END.with(|_| ());
         Some(Here(hub))
     });
-    made.ok().flatten().expect("the thread is ending, and has ended its coroutines")
+    let here = made.ok().flatten().expect("the thread is ending, and has ended its coroutines");
+    here.start();
+    here
 }

@@ -13,6 +13,18 @@
 //! Events come only while the hub polls, and nobody switches between a call and the note that it found
 //! nothing: so an event that comes in between is still to be delivered, and none is missed.
 //!
+//! Those that wait for one direction form a queue, first in, first out. An event wakes the first; each wakes
+//! the next when it leaves the queue while more may be ready. Whoever comes while others wait stands behind
+//! them, also when a call would succeed at once; whoever was woken in vain goes back to the front:
+//!
+//! ```text
+//!   new ──► │ others … │ first │ ──► its turn: leaves, wakes the next, makes its call
+//!                          ▲              │
+//!                          └── EAGAIN ◄───┘
+//! ```
+//!
+//! A call is made outside the queue, so that one which switches or never returns holds up nobody.
+//!
 //! An event names a source by its slot and generation: one that is late, for a descriptor that was closed,
 //! finds nobody, also if the number is in use again.
 
@@ -26,6 +38,7 @@ use crate::greenlet::AnyWeakGreenlet;
 use crate::greenlet::scheduled;
 use crate::sys::poll::{Events, Interest};
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::mem::forget;
 use std::os::fd::RawFd;
@@ -84,14 +97,29 @@ const _: () = assert!(size_of::<Inner>() == 64);
 
 #[derive(Default)]
 struct Side {
-    is_blocked: Cell<bool>,
-    /// The one that waits, as a rule.
+    /// [`BLOCKED`], [`FIRST`], [`OTHERS`].
+    state: Cell<u8>,
+    /// The first of the queue, and as a rule all of it. There is one if `FIRST` is set.
     first: Cell<Option<AnyWeakGreenlet>>,
     /// `None` if there are none.
     others: Cell<Option<Box<Others>>>,
 }
 
-type Others = Vec<(u64, AnyWeakGreenlet)>;
+/// A call would block, as far as is known: set when one has, cleared by an event. While it is not set, the
+/// first of the queue has been woken.
+const BLOCKED: u8 = 0b001;
+/// `Side::first` waits.
+const FIRST: u8 = 0b010;
+/// `Others::queue` is not empty.
+const OTHERS: u8 = 0b100;
+
+#[derive(Default)]
+struct Others {
+    /// Behind `Side::first`, in order.
+    queue: VecDeque<(u64, AnyWeakGreenlet)>,
+    /// Woken by every event. They take no turns.
+    watchers: Vec<(u64, AnyWeakGreenlet)>,
+}
 
 /// A thread's sources.
 #[derive(Default)]
@@ -116,7 +144,7 @@ impl Sources {
         self.waiting.set(0);
         for inner in self.all.borrow().iter() {
             for side in [&inner.read, &inner.write] {
-                side.is_blocked.set(false);
+                side.state.set(0);
                 forget((side.first.take(), side.others.take()));
             }
             if inner.state.get() == State::Registered {
@@ -180,14 +208,11 @@ impl Hub {
         }
     }
 
-    #[cold]
-    fn unpark_all(&self, others: &Others) {
-        others.iter().for_each(|(_, greenlet)| self.unpark(greenlet));
-    }
-
     #[inline]
     fn unblock(&self, side: &Side) {
-        if side.is_blocked.replace(false)
+        let state = side.state.get();
+        side.state.set(state & !BLOCKED);
+        if state & BLOCKED != 0
             && let Some(first) = side.first.take()
         {
             self.unpark(&first);
@@ -195,11 +220,47 @@ impl Hub {
             first.prefetch_stack();
             side.first.set(Some(first));
         }
-        // All try again: one of them may leave something for the next, and no further event would say so.
         if let Some(others) = side.others.take() {
-            self.unpark_all(&others);
+            self.unpark_watchers(&others);
+            side.others.set(Some(others));
+            if state & OTHERS != 0 {
+                self.wake_next(side);
+            }
+        }
+    }
+
+    #[cold]
+    fn unpark_watchers(&self, others: &Others) {
+        others.watchers.iter().for_each(|(_, greenlet)| self.unpark(greenlet));
+    }
+
+    /// Wakes the first of the queue, if a call may succeed.
+    #[cold]
+    #[inline(never)]
+    fn wake_next(&self, side: &Side) {
+        if side.is(BLOCKED) {
+            return;
+        }
+        side.remove_dead(self);
+        if let Some(first) = side.first.take() {
+            self.unpark(&first);
+            side.first.set(Some(first));
+        } else if let Some(others) = side.others.take() {
+            others.queue.iter().take(1).for_each(|(_, greenlet)| self.unpark(greenlet));
             side.others.set(Some(others));
         }
+    }
+
+    /// Wakes all who wait.
+    fn unpark_all(&self, side: &Side) {
+        let (first, others) = (side.first.take(), side.others.take());
+        first.iter().for_each(|first| self.unpark(first));
+        if let Some(others) = &others {
+            self.unpark_watchers(others);
+            others.queue.iter().for_each(|(_, greenlet)| self.unpark(greenlet));
+        }
+        side.first.set(first);
+        side.others.set(others);
     }
 }
 
@@ -231,7 +292,8 @@ impl Source {
         Ok(())
     }
 
-    /// Calls `call` until it says something else than that it would block, and waits in between.
+    /// Calls `call` until it says something else than that it would block, and waits in between. Whoever
+    /// calls this while others wait has its turn after them.
     ///
     /// # Errors
     ///
@@ -251,10 +313,11 @@ impl Source {
         // raised here, and what the call has brought would be lost.
         hub.breathe();
         let side = self.side(direction);
+        let mut behind = FIRST | OTHERS;
         loop {
-            if side.is_blocked.get() {
-                match self.wait_in(hub, side, purpose, deadline) {
-                    Ended::Event => {}
+            if side.is(BLOCKED | behind) {
+                match self.wait_in(hub, side, behind, purpose, deadline) {
+                    Ended::Event => behind = 0,
                     ended => return Err(ended.into_error(purpose)),
                 }
             }
@@ -274,7 +337,7 @@ impl Source {
     #[inline]
     pub(crate) fn is_drained(&self) {
         if !self.inner.exceptional.get() {
-            self.inner.read.is_blocked.set(true);
+            self.inner.read.set(BLOCKED);
         }
     }
 
@@ -286,41 +349,49 @@ impl Source {
         purpose: &'static str,
         deadline: Option<Deadline>,
     ) -> io::Result<()> {
-        match self.wait_in(here(), self.side(direction), purpose, deadline) {
+        match self.wait_in(here(), self.side(direction), FIRST | OTHERS, purpose, deadline) {
             Ended::Event => Ok(()),
             ended => Err(ended.into_error(purpose)),
         }
     }
 
+    /// Waits for a turn, behind those that `behind` names: all who wait, or if it is 0 nobody.
     #[track_caller]
     fn wait_in(
         &self,
         hub: Here,
         side: &Side,
+        behind: u8,
         purpose: &'static str,
         deadline: Option<Deadline>,
     ) -> Ended {
-        let Some(_place) = First::take(hub, side) else {
-            return self.wait_beside_others(side, || hub.park(purpose, deadline));
+        let Some(_place) = First::take(hub, side, behind) else {
+            return self.wait_with_others(side, behind, || hub.park(purpose, deadline));
         };
-        self.wait_for_event(side, || hub.park(purpose, deadline))
+        self.wait_for_turn(side, || true, || hub.park(purpose, deadline))
     }
 
     #[cold]
     #[inline(never)]
-    fn wait_beside_others(&self, side: &Side, park: impl FnMut() -> Wake) -> Ended {
-        let _place = Place::new(side);
-        self.wait_for_event(side, park)
+    fn wait_with_others(&self, side: &Side, behind: u8, park: impl FnMut() -> Wake) -> Ended {
+        let place = Place::in_queue(side, behind != 0);
+        with(|hub| hub.wake_next(side));
+        self.wait_for_turn(side, || place.is_first(), park)
     }
 
     #[inline(always)]
-    fn wait_for_event(&self, side: &Side, mut park: impl FnMut() -> Wake) -> Ended {
-        while side.is_blocked.get() {
+    fn wait_for_turn(
+        &self,
+        side: &Side,
+        is_first: impl Fn() -> bool,
+        mut park: impl FnMut() -> Wake,
+    ) -> Ended {
+        while side.is(BLOCKED) || !is_first() {
             if self.inner.state.get() != State::Registered && !self.is_registered_now() {
                 return Ended::Closed;
             }
             let wake = park();
-            if !side.is_blocked.get() {
+            if !side.is(BLOCKED) && is_first() {
                 break;
             }
             match wake {
@@ -340,14 +411,20 @@ impl Source {
         self.inner.state.get() == State::Unregistered && with(|hub| self.add_to(hub)).is_ok()
     }
 
-    /// As [`Source::wait`], by another way of parking.
+    /// As [`Source::wait`], by another way of parking. `is_again`: the caller has waited and was woken in
+    /// vain, so it goes back to the front.
     #[cfg(feature = "monkey")]
-    pub(crate) fn wait_by(&self, direction: Direction, park: impl FnMut() -> Wake) -> Ended {
-        let side = self.side(direction);
-        let Some(_place) = First::take(here(), side) else {
-            return self.wait_beside_others(side, park);
+    pub(crate) fn wait_by(
+        &self,
+        direction: Direction,
+        is_again: bool,
+        park: impl FnMut() -> Wake,
+    ) -> Ended {
+        let (side, behind) = (self.side(direction), if is_again { 0 } else { FIRST | OTHERS });
+        let Some(_place) = First::take(here(), side, behind) else {
+            return self.wait_with_others(side, behind, park);
         };
-        self.wait_for_event(side, park)
+        self.wait_for_turn(side, || true, park)
     }
 
     /// Has the current greenlet woken by every event, until what this returns is dropped.
@@ -355,19 +432,19 @@ impl Source {
         if self.inner.state.get() == State::Unregistered {
             self.is_registered_now();
         }
-        Place::new(self.side(direction))
+        Place::watching(self.side(direction))
     }
 
-    /// Whether it is known that a call would have to wait.
+    /// Whether a new call has to wait: it is known that it would block, or others wait.
     #[cfg(feature = "monkey")]
     #[inline]
-    pub(crate) fn is_blocked(&self, direction: Direction) -> bool {
-        self.side(direction).is_blocked.get()
+    pub(crate) fn must_wait(&self, direction: Direction) -> bool {
+        self.side(direction).is(BLOCKED | FIRST | OTHERS)
     }
 
     /// Says that nothing is known, so that [`Source::wait`] waits for the next event.
     pub(crate) fn expect_event(&self, direction: Direction) {
-        self.side(direction).is_blocked.set(true);
+        self.side(direction).set(BLOCKED);
     }
 
     #[inline]
@@ -383,9 +460,9 @@ impl Source {
         self.leave();
         self.inner.state.set(State::Closed);
         for side in [&self.inner.read, &self.inner.write] {
-            // Whoever waits finds that it is closed.
-            with(|hub| hub.unblock(side));
-            side.is_blocked.set(true);
+            // Each finds that it is closed.
+            side.set(BLOCKED);
+            with(|hub| hub.unpark_all(side));
         }
     }
 
@@ -421,11 +498,59 @@ impl Drop for Source {
 }
 
 impl Side {
-    /// What is to be said of an error. `None` if the call is to be made again, after an event or at once.
+    /// Whether one of these bits is set.
+    #[inline(always)]
+    fn is(&self, bits: u8) -> bool {
+        self.state.get() & bits != 0
+    }
+
+    #[inline(always)]
+    fn set(&self, bits: u8) {
+        self.state.set(self.state.get() | bits);
+    }
+
+    #[inline(always)]
+    fn clear(&self, bits: u8) {
+        self.state.set(self.state.get() & !bits);
+    }
+
+    /// Takes those off the front of the queue that never leave it by themselves: they have ended without
+    /// being unwound.
+    fn remove_dead(&self, hub: &Hub) {
+        let first = self.first.take();
+        if first.as_ref().is_some_and(|first| first.is_dead()) {
+            self.clear(FIRST);
+            hub.sources.one_waits_no_more();
+        } else {
+            self.first.set(first);
+        }
+        self.change_others(|Others { queue, .. }| {
+            while queue.front().is_some_and(|(_, greenlet)| greenlet.is_dead()) {
+                queue.pop_front();
+                hub.sources.one_waits_no_more();
+            }
+        });
+    }
+
+    /// Changes `others`, and keeps the bit `OTHERS` true.
+    fn change_others<R>(&self, change: impl FnOnce(&mut Others) -> R) -> R {
+        let mut others = self.others.take().unwrap_or_default();
+        let result = change(&mut others);
+        self.clear(OTHERS);
+        if !others.queue.is_empty() {
+            self.set(OTHERS);
+        }
+        if !others.queue.is_empty() || !others.watchers.is_empty() {
+            self.others.set(Some(others));
+        }
+        result
+    }
+
+    /// Classifies an error. `None`: the call is to be made again, after an event or at once.
     #[cold]
     fn look_at(&self, error: io::Error) -> Option<io::Error> {
         match error.kind() {
-            io::ErrorKind::WouldBlock => self.is_blocked.set(true),
+            io::ErrorKind::WouldBlock => self.set(BLOCKED),
             io::ErrorKind::Interrupted => {}
             _ => return Some(error),
         }
@@ -443,21 +568,21 @@ impl Ended {
     }
 }
 
-/// The one that waits for an event when nobody else does, until this is dropped.
+/// The first place of a queue, until this is dropped. Then the next one is woken, if there is one.
 struct First<'a> {
     hub: Here,
     side: &'a Side,
 }
 
 impl<'a> First<'a> {
-    /// `None` if somebody waits already.
+    /// `None` if somebody has it, or if one of those waits that `behind` names.
     #[inline(always)]
-    fn take(hub: Here, side: &'a Side) -> Option<Self> {
-        if let Some(first) = side.first.take() {
-            side.first.set(Some(first));
+    fn take(hub: Here, side: &'a Side, behind: u8) -> Option<Self> {
+        if side.is(FIRST | behind) {
             return None;
         }
         side.first.set(Some(scheduled::running().clone()));
+        side.set(FIRST);
         hub.sources.one_waits();
         Some(First { hub, side })
     }
@@ -471,39 +596,66 @@ impl Drop for First<'_> {
             // This is a child's copy of a wait of its parent's, and another waits by now.
             return self.side.first.set(Some(first));
         }
+        self.side.clear(FIRST);
         self.hub.sources.one_waits_no_more();
+        if self.side.is(OTHERS) {
+            self.hub.wake_next(self.side);
+        }
     }
 }
 
-/// Another that waits for an event, until this is dropped.
+/// A further place in a queue, or one beside it, until this is dropped.
 struct Place<'a> {
     side: &'a Side,
     id: u64,
 }
 
 impl<'a> Place<'a> {
-    fn new(side: &'a Side) -> Self {
+    /// At the end of the queue, or else right behind `Side::first`.
+    fn in_queue(side: &'a Side, at_end: bool) -> Self {
+        Self::new(side, |others, entry| match at_end {
+            true => others.queue.push_back(entry),
+            false => others.queue.push_front(entry),
+        })
+    }
+
+    /// Woken by every event.
+    fn watching(side: &'a Side) -> Self {
+        Self::new(side, |others, entry| others.watchers.push(entry))
+    }
+
+    fn new(side: &'a Side, add: impl FnOnce(&mut Others, (u64, AnyWeakGreenlet))) -> Self {
         let me = current_greenlet();
         let id = with(|hub| {
             hub.sources.one_waits();
             hub.next_id()
         });
-        let mut others = side.others.take().unwrap_or_default();
-        others.push((id, me));
-        side.others.set(Some(others));
+        side.change_others(|others| add(others, (id, me)));
         Place { side, id }
+    }
+
+    fn is_first(&self) -> bool {
+        let others = self.side.others.take();
+        let first = others.as_ref().and_then(|others| others.queue.front()).map(|(id, _)| *id);
+        self.side.others.set(others);
+        !self.side.is(FIRST) && first == Some(self.id)
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let Some(mut others) = self.side.others.take() else { return };
-        let at = others.iter().position(|(id, _)| *id == self.id);
-        let place = at.map(|at| others.swap_remove(at));
-        self.side.others.set(Some(others).filter(|others| !others.is_empty()));
+        let is_this = |(id, _): &(u64, AnyWeakGreenlet)| *id == self.id;
+        let was_there = self.side.change_others(|Others { queue, watchers }| {
+            let in_queue = queue.iter().position(is_this).map(|at| queue.remove(at));
+            let beside = watchers.iter().position(is_this).map(|at| watchers.swap_remove(at));
+            in_queue.is_some() || beside.is_some()
+        });
         // Not there: this is a child's copy of a wait of its parent's.
-        if place.is_some() {
-            try_with(|hub| hub.sources.one_waits_no_more());
+        if was_there {
+            try_with(|hub| {
+                hub.sources.one_waits_no_more();
+                hub.wake_next(self.side);
+            });
         }
     }
 }

@@ -24,9 +24,9 @@ impl Limit {
     pub(crate) fn new(deadline: Deadline) -> Self {
         let task = current_task();
         let (id, timer) = with(|hub| {
-            let id = hub.next_id();
-            let fire = Fire::Interrupt(task.clone(), id, task::panics(&scheduled::running()));
-            (id, hub.timers.borrow_mut().insert(deadline, true, fire))
+            let (id, me) = (hub.next_id(), scheduled::running());
+            let fire = Fire::Interrupt(task.clone(), id, task::panics(&me), me.clone());
+            (id, hub.add_timer(deadline, true, fire))
         });
         Limit { id, task, timer }
     }

@@ -12,16 +12,20 @@
 //!   from other threads; `remote.rs` who can be woken by these, `slots.rs` by which keys;
 //! - `watch.rs` is about a word in memory by which others wake the thread, and know nothing of a hub;
 //! - `feed.rs` is where a hub finds work that is not its own yet;
-//! - `progress.rs` is what a watchdog sees;
-//! - `task.rs` is what the hub knows about a coroutine, `deadlock.rs` what it says when all are stuck.
+//! - `progress.rs` is what a watchdog sees, `trim.rs` what an idle hub does about memory;
+//! - `idle.rs` runs all that is ready until nothing is;
+//! - `task.rs` is what the hub knows about a coroutine, `deadlock.rs` what it says when all are stuck, and
+//!   `farewell.rs` when main is killed.
 //!
 //! The hub does not know what a coroutine returns, nor who joins it.
 
 mod deadline;
 mod deadlock;
+mod farewell;
 mod feed;
 mod fork;
 mod here;
+mod idle;
 mod inbox;
 mod io;
 mod limit;
@@ -37,18 +41,22 @@ mod spawn;
 mod state;
 mod task;
 mod timers;
+mod trim;
 #[cfg(feature = "monkey")]
 mod watch;
 
 pub(crate) use deadline::Deadline;
+pub(crate) use deadlock::is_message as is_deadlock;
+pub(crate) use farewell::tell_of_kill;
 pub(crate) use feed::{Feed, feed};
 pub(crate) use fork::fork;
 pub(crate) use here::has_ended;
+pub(crate) use idle::run_until_idle;
 #[cfg(feature = "monkey")]
 pub(crate) use io::Ended;
 pub(crate) use io::{Direction, Source};
 pub(crate) use limit::{Limit, LimitPassed};
-pub(crate) use park::{Wake, park, unpark, yield_now};
+pub(crate) use park::{Wake, park, unpark, without_waits, yield_now};
 pub(crate) use progress::{Moment, Progress, WatchedHub, holder, moment};
 #[cfg(feature = "monkey")]
 pub(crate) use quiet::{
@@ -57,10 +65,11 @@ pub(crate) use quiet::{
 #[cfg(feature = "monkey")]
 pub(crate) use remote::QuietHub;
 pub(crate) use remote::{Registration, RemoteHub, Unparker};
+pub(crate) use run::prepare_to_sleep;
 pub(crate) use spawn::{Start, begin, forget_start, spawn};
 #[cfg(feature = "monkey")]
 pub(crate) use state::at_end;
 pub(crate) use state::{call, current_greenlet, current_task, interrupt, next_id, raise_later};
-pub(crate) use task::{Task, TaskRef};
+pub(crate) use task::{Task, TaskRef, raise_here, refuse_own};
 #[cfg(feature = "monkey")]
 pub(crate) use watch::{Watch, watch};

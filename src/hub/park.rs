@@ -16,15 +16,18 @@
 
 use super::deadline::Deadline;
 use super::deadlock::Deadlock;
-use super::here::here;
-use super::state::{Fire, Hub, Why};
+use super::farewell::tell_of_kill;
+use super::here::{has_ended, here};
+use super::state::{Fire, Hub, Why, raise_later};
 use super::task::{self, TaskRef};
 use super::timers::Key;
-use crate::greenlet::scheduled;
+use crate::arch;
+use crate::greenlet::scheduled::{self, Came};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit, SwitchError};
-use crate::sys::clock;
+use crate::sys::{clock, stderr};
 use std::mem::ManuallyDrop;
 use std::panic::resume_unwind;
+use std::process;
 
 /// Marks of a greenlet. Which of the states it is in; 0 if it runs, or is suspended by hand.
 pub(super) const STATE: u8 = 0b0011;
@@ -61,6 +64,17 @@ pub(crate) fn park(purpose: &'static str, deadline: Option<Deadline>) -> Wake {
     here().park(purpose, deadline)
 }
 
+/// Calls a callback of user code that must not wait, since something is held meanwhile. A wait is refused
+/// by a panic that names the callback.
+pub(crate) fn without_waits<R>(callback: &'static str, f: impl FnOnce() -> R) -> R {
+    if has_ended() {
+        return f();
+    }
+    let hub = here();
+    let _refused = hub.refuse_waits(callback);
+    f()
+}
+
 /// Makes a parked greenlet ready. Nothing happens to one that is not parked.
 #[inline]
 pub(crate) fn unpark(greenlet: &AnyWeakGreenlet) {
@@ -74,7 +88,32 @@ pub(crate) fn yield_now() {
     here().yield_now();
 }
 
+/// Waits are refused until this is dropped.
+struct WaitsRefused<'a> {
+    hub: &'a Hub,
+    me: AnyWeakGreenlet,
+    was_hub: bool,
+    before: Option<&'static str>,
+}
+
+impl Drop for WaitsRefused<'_> {
+    fn drop(&mut self) {
+        self.hub.callback.set(self.before);
+        if !self.was_hub {
+            self.me.set_mark(self.me.mark() & !HUB);
+        }
+    }
+}
+
 impl Hub {
+    /// What the current greenlet is marked as has its waits go the long way, as those of the hub's own do.
+    fn refuse_waits(&self, callback: &'static str) -> WaitsRefused<'_> {
+        let me = scheduled::running().clone();
+        let (was_hub, before) = (me.mark() & HUB != 0, self.callback.replace(Some(callback)));
+        me.set_mark(me.mark() | HUB);
+        WaitsRefused { hub: self, me, was_hub, before }
+    }
+
     #[inline(always)]
     #[track_caller]
     pub(super) fn park(&self, purpose: &'static str, deadline: Option<Deadline>) -> Wake {
@@ -110,7 +149,7 @@ impl Hub {
     #[track_caller]
     pub(super) fn yield_now(&self) {
         let (me, ticks) = (&*scheduled::running(), self.ticks.get());
-        if me.mark() != ROOT || ticks == 0 || self.ready.is_empty() {
+        if me.mark() != ROOT || ticks == 0 || self.is_overdue() || self.ready.is_empty() {
             return self.yield_unusually(me);
         }
         self.ticks.set(ticks - 1);
@@ -147,7 +186,7 @@ impl Hub {
     #[cold]
     #[inline(never)]
     #[track_caller]
-    fn yield_to_the_poller(&self) {
+    pub(super) fn yield_to_the_poller(&self) {
         let me = &*scheduled::running();
         let _delegate = self.look_before_suspension(me, "a call");
         self.queue_up(me, Some(self.poller()));
@@ -165,6 +204,10 @@ impl Hub {
     #[track_caller]
     fn look_before_suspension(&self, me: &AnyWeakGreenlet, purpose: &str) -> Option<Delegate> {
         let mark = me.mark();
+        // Not in a coroutine that the callback has switched to by hand.
+        if let Some(callback) = self.callback.get().filter(|_| mark & (ROOT | HUB) != ROOT) {
+            panic!("{purpose} would wait in {callback}, which must not wait");
+        }
         assert!(
             mark & HUB == 0,
             "{purpose} would block the hub: a callback that runs in it must not wait, but can spawn",
@@ -182,17 +225,18 @@ impl Hub {
     #[inline(always)]
     #[track_caller]
     fn suspend(&self, me: &AnyWeakGreenlet, next: Option<AnyWeakGreenlet>) {
-        self.suspend_quietly(me, next);
+        let suspended = Suspended(me);
+        self.leave(next);
+        drop(suspended);
         if me.mark() & INTERRUPTED != 0 {
             self.raise(me);
         }
     }
 
     /// As `suspend`, and raises nothing.
-    #[inline(always)]
     pub(super) fn suspend_quietly(&self, me: &AnyWeakGreenlet, next: Option<AnyWeakGreenlet>) {
         let suspended = Suspended(me);
-        self.leave(next);
+        self.leave_quietly(next);
         drop(suspended);
     }
 
@@ -211,11 +255,31 @@ impl Hub {
             match next.take().unwrap_or_else(|| self.next()).pass() {
                 // A child that was made by hand may have ended, and its end come here.
                 Ok(()) | Err(SwitchError::Exited(_) | SwitchError::WrongResult(_)) => return,
-                Err(SwitchError::Unwinding { .. }) => {
-                    panic!("{}", SwitchError::Unwinding { value: () })
-                }
-                // Not one that the hub could have resumed: somebody has taken it in hand.
-                Err(_) => {}
+                Err(error) => self.look_at_refusal(error),
+            }
+        }
+    }
+
+    /// The thread could not be handed on. Returns if that was to one that was switched to by hand meanwhile.
+    #[cold]
+    #[inline(never)]
+    fn look_at_refusal(&self, error: SwitchError<()>) {
+        if matches!(error, SwitchError::Unwinding { .. }) {
+            panic!("{error}");
+        }
+        if !self.context.accepts_a_turn() {
+            stderr::write(&["switchgrass: the hub's greenlet cannot be resumed; this is a bug\n"]);
+            process::abort();
+        }
+    }
+
+    /// As [`Hub::leave`], and raises nothing: a failure that comes here is raised later.
+    fn leave_quietly(&self, mut next: Option<AnyWeakGreenlet>) {
+        loop {
+            match next.take().unwrap_or_else(|| self.next()).pass_quietly() {
+                Ok(Came::Turn) => return,
+                Ok(Came::Failure(payload)) => return raise_later([payload]),
+                Err(error) => self.look_at_refusal(error),
             }
         }
     }
@@ -252,19 +316,32 @@ impl Hub {
         mark & STATE == QUEUED
     }
 
-    /// Counts a change from one to another. Whether it is time to look for events: after a millisecond at
-    /// the latest, seen at one of the next changes.
+    /// Counts a change from one to another. Whether it is time to look for events and due timers.
+    ///
+    /// ```text
+    ///   no timer pending:  the clock is read every 0 to 63 changes, as fits how long they take
+    /// a timer pending:   each change reads the processor's counter, and the clock some times per
+    /// millisecond:
+    ///                      one change that takes long is seen at its end, however quick those before it were
+    /// ```
     #[inline(always)]
     pub(super) fn tick(&self) -> bool {
         let left = self.ticks.get();
-        if left > 0 {
-            self.ticks.set(left - 1);
-            return false;
+        if left == 0 || self.is_overdue() {
+            return self.look_at_the_clock();
         }
-        self.look_at_the_clock()
+        self.ticks.set(left - 1);
+        false
     }
 
-    /// Looks at the clock now and then: rarely if changes are quick, at each if they are slow.
+    /// Whether a timer is pending, and some time has gone by since the last look at the clock.
+    #[inline(always)]
+    fn is_overdue(&self) -> bool {
+        self.is_timed.get() && arch::counter().wrapping_sub(self.counted.get()) > arch::per_look()
+    }
+
+    /// Looks at the clock: rarely if changes are quick, at each if they are slow. Whether a timer is due, or
+    /// events were last looked for a millisecond ago.
     #[cold]
     #[inline(never)]
     fn look_at_the_clock(&self) -> bool {
@@ -274,9 +351,11 @@ impl Hub {
         let (interval, since) = (self.interval.get(), now - self.looked.get());
         let interval = if since > ENOUGH { interval / 4 } else { (interval * 2 + 1).min(63) };
         self.looked.set(now);
+        self.counted.set(arch::counter());
         self.interval.set(interval);
         self.ticks.set(interval);
-        now - self.polled.get() > ENOUGH
+        let is_due = self.timers.borrow().next().is_some_and(|next| next <= now);
+        is_due || now - self.polled.get() > ENOUGH
     }
 
     /// Raises what is to be raised in the one that runs, if anything is.
@@ -286,9 +365,12 @@ impl Hub {
     pub(super) fn raise(&self, me: &AnyWeakGreenlet) {
         me.set_mark(me.mark() & !INTERRUPTED);
         let Some(task) = TaskRef::of(me) else { return };
-        let interrupt = task.next_interrupt(task::panics(me));
+        let interrupt = task.next_interrupt(me);
         if !task.interrupts.borrow().is_empty() {
             task.mark_interrupted(me);
+        }
+        if let Some(interrupt) = &interrupt {
+            tell_of_kill(&task, &interrupt.payload);
         }
         drop(task);
         if let Some(interrupt) = interrupt {
@@ -322,7 +404,7 @@ pub(super) struct Timer<'a> {
 impl<'a> Timer<'a> {
     pub(super) fn new(hub: &'a Hub, deadline: Deadline, greenlet: &AnyWeakGreenlet) -> Self {
         let fire = Fire::Unpark(greenlet.clone());
-        Timer { hub, key: hub.timers.borrow_mut().insert(deadline, false, fire) }
+        Timer { hub, key: hub.add_timer(deadline, false, fire) }
     }
 
     /// Whether it has fired.
@@ -340,19 +422,26 @@ impl Drop for Timer<'_> {
     }
 }
 
-/// Says in a task that another greenlet than its own is parked for it.
-pub(super) struct Delegate(TaskRef, Option<AnyWeakGreenlet>);
+/// Says in a task that another greenlet than its own is parked for it, until this is dropped.
+pub(super) struct Delegate {
+    task: TaskRef,
+    greenlet: AnyWeakGreenlet,
+}
 
 impl Delegate {
     pub(super) fn new(task: TaskRef, greenlet: AnyWeakGreenlet) -> Self {
-        let before = task.delegate.replace(Some(greenlet));
-        Delegate(task, before)
+        task.delegates.borrow_mut().push(greenlet.clone());
+        Delegate { task, greenlet }
     }
 }
 
 impl Drop for Delegate {
     fn drop(&mut self) {
-        self.0.delegate.set(self.1.take());
+        let mut delegates = self.task.delegates.borrow_mut();
+        // Not there: this is a child's copy of a wait of its parent's.
+        if let Some(at) = delegates.iter().rposition(|delegate| *delegate == self.greenlet) {
+            drop(delegates.remove(at));
+        }
     }
 }
 

@@ -4,8 +4,9 @@
 
 use super::here::{try_with, with};
 use super::inbox::Inbox;
+use super::park::{HUB, ROOT};
 use super::task::Task;
-use crate::greenlet::scheduled;
+use crate::greenlet::scheduled::{self, Glimpse};
 use crate::sys::question::Thread;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -69,45 +70,70 @@ pub(crate) fn moment() -> Option<Moment> {
 /// Bytes of a name that are noted.
 const NAME: usize = 64;
 
-/// Who holds a thread.
+/// Who holds a thread, noted without allocating.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holder {
-    /// That of the hub itself is the largest there is.
-    id: u64,
+    kind: Kind,
     name: [u8; NAME],
     length: usize,
     pub(crate) site: Option<&'static Location<'static>>,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Main,
+    Hub,
+    /// With its number, if that is known.
+    Coroutine(Option<u64>),
+    /// Neither is it a coroutine nor does it work for one.
+    Greenlet,
+}
+
 impl Holder {
-    fn of(task: &Task) -> Self {
-        let name = task.name.as_deref().unwrap_or("").as_bytes();
+    fn new(kind: Kind, name: Option<&str>, site: Option<&'static Location<'static>>) -> Self {
+        let name = name.unwrap_or("").as_bytes();
         let length = name.len().min(NAME);
         let mut noted = [0; NAME];
         noted[..length].copy_from_slice(&name[..length]);
-        Holder { id: task.id, name: noted, length, site: task.site }
+        Holder { kind, name: noted, length, site }
+    }
+
+    /// The one that a greenlet runs for, if it has a task of its own.
+    fn of(seen: &Glimpse<'_>) -> Option<Self> {
+        if seen.mark & HUB != 0 {
+            return Some(Self::new(Kind::Hub, None, None));
+        }
+        if seen.mark & ROOT == 0 {
+            return None;
+        }
+        if seen.id == 0 {
+            return Some(Self::new(Kind::Main, None, None));
+        }
+        let task: Option<&Task> = seen.owner.and_then(|owner| owner.as_any().downcast_ref());
+        Some(match task {
+            Some(task) => Self::new(Kind::Coroutine(Some(task.id)), seen.name, task.site),
+            // It is at its end, or was interrupted as it read its own task.
+            None => Self::new(Kind::Coroutine(None), seen.name, None),
+        })
     }
 
     /// What it is called in messages.
     pub(crate) fn title(&self) -> String {
-        match (self.id, self.length) {
-            (0, _) => "main".into(),
-            (u64::MAX, _) => "a callback in the hub".into(),
-            (id, 0) => format!("coroutine #{id}"),
-            _ => format!("coroutine '{}'", String::from_utf8_lossy(&self.name[..self.length])),
+        let name = String::from_utf8_lossy(&self.name[..self.length]);
+        match self.kind {
+            Kind::Main => "main".into(),
+            Kind::Hub => "a callback in the hub".into(),
+            Kind::Coroutine(_) if !name.is_empty() => format!("coroutine '{name}'"),
+            Kind::Coroutine(Some(id)) => format!("coroutine #{id}"),
+            Kind::Coroutine(None) => "a coroutine".into(),
+            Kind::Greenlet => "a greenlet".into(),
         }
     }
 }
 
-/// Who holds this thread. May be called in a handler of a signal, if nobody has changed for a while: it takes
-/// hold of what it reads, and lets go of it, and the one that is interrupted does not see that.
-pub(crate) fn holder() -> Option<Holder> {
-    let mut node = try_with(|_| (*scheduled::running()).clone())?;
-    loop {
-        if let Some(owner) = node.owner() {
-            let task: Option<&Task> = owner.as_any().downcast_ref();
-            return task.map(Holder::of);
-        }
-        node = node.parent()?;
-    }
+/// Who holds this thread: the current greenlet's nearest ancestor that has a task. May be called in a signal
+/// handler. In the middle of a switch it may be the one that is left or the one that is entered.
+pub(crate) fn holder() -> Holder {
+    let found = scheduled::peek(|seen| Holder::of(&seen));
+    found.unwrap_or_else(|| Holder::new(Kind::Greenlet, None, None))
 }

@@ -62,8 +62,8 @@ pub(crate) fn tell_interrupts() {
     let depth = task::panics(me);
     if let Some(task) = TaskRef::of(me) {
         let mut interrupts = task.interrupts.borrow_mut();
-        for interrupt in interrupts.iter_mut().filter(|interrupt| interrupt.depth >= depth) {
-            interrupt.is_told = true;
+        for interrupt in interrupts.iter_mut() {
+            interrupt.is_told |= interrupt.depth >= depth && interrupt.is_meant_for(me);
         }
     }
 }
@@ -163,6 +163,8 @@ fn has_untold(me: &AnyWeakGreenlet) -> bool {
     let depth = task::panics(me);
     TaskRef::of(me).is_some_and(|task| {
         let interrupts = task.interrupts.borrow();
-        interrupts.iter().any(|interrupt| interrupt.depth >= depth && !interrupt.is_told)
+        interrupts.iter().any(|interrupt| {
+            interrupt.depth >= depth && !interrupt.is_told && interrupt.is_meant_for(me)
+        })
     })
 }

@@ -36,7 +36,7 @@ impl Ready {
     }
 
     #[inline(always)]
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.tail.get().wrapping_sub(self.head.get())
     }
 

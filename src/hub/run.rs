@@ -1,16 +1,18 @@
 #![forbid(unsafe_code)]
 //! What the hub's own greenlet does: calls, timers, events, and sleep.
 
-use super::deadlock;
+use super::deadlock::{self, Deadlock};
+use super::here::with;
 use super::inbox::Message;
 use super::limit::LimitPassed;
 use super::park::{INTERRUPTED, PARKED, QUEUED, STATE};
 use super::state::{Call, Fire, Hub, Why};
 use super::task::{Interrupt, Task, TaskRef};
-use crate::greenlet::SwitchError;
-use crate::greenlet::scheduled::{LEFT_BEHIND, describe};
+use crate::greenlet::dropping::{drop_payload, report};
+use crate::greenlet::scheduled::{Came, LEFT_BEHIND, Payload, Unwinding};
+use crate::greenlet::{AnyWeakGreenlet, SwitchError};
+use crate::sys::clock;
 use crate::sys::poll::{Epoll, Events};
-use crate::sys::{clock, stderr};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -21,25 +23,39 @@ pub(super) const ALARM: u64 = u64::MAX;
 
 impl Hub {
     /// The body of the hub's greenlet. It gets the thread when nobody is ready, when it is its turn to run
-    /// a call, when events were not looked for in a while, and when a coroutine ends.
-    pub(super) fn run(&self) -> ! {
-        loop {
+    /// a call, when events were not looked for in a while, and when a coroutine ends. Nothing but
+    /// [`Hub::stop`] ends it.
+    pub(super) fn run(&self) {
+        self.context.close_to_others();
+        // It may be resumed to end in the middle of each of these.
+        while !self.is_stopping() {
             match self.why.replace(Why::End) {
-                Why::End => {}
+                Why::End | Why::Stop => {}
                 Why::Call => {
                     let call = self.calls.borrow_mut().pop_front();
                     if let Some(call) = call {
                         self.execute(call);
                     }
                 }
-                Why::Poll => self.poll(),
+                Why::Poll => self.poll_guarded(),
+            }
+            if self.is_stopping() {
+                return;
             }
             let next = self.next();
             if next != self.context {
-                // Whatever comes back: it is the hub's turn.
-                let _ = next.pass();
+                match next.pass_on() {
+                    Ok(Came::Turn) => {}
+                    Ok(Came::Failure(payload)) => self.raise_in_root(payload),
+                    // Not one that the hub could have resumed: it was switched to by hand.
+                    Err(_) => {}
+                }
             }
         }
+    }
+
+    fn is_stopping(&self) -> bool {
+        matches!(self.why.get(), Why::Stop)
     }
 
     fn execute(&self, call: Call) {
@@ -48,31 +64,40 @@ impl Hub {
             Call::Interrupt(task, interrupt) => self.interrupt(&task, interrupt, true),
         }));
         if let Err(payload) = result {
-            let message = describe(&payload);
-            stderr::write(&[&format!("switchgrass: a callback in the hub panicked: {message}\n")]);
-            // Its destructor is the user's.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+            report("a callback in the hub", payload);
         }
     }
 
     /// Has something raised in a task: at once (which is when the hub's greenlet has let go of the thread),
     /// or when it is its turn.
     pub(super) fn interrupt(&self, task: &Task, interrupt: Interrupt, at_once: bool) {
-        let Some(target) = task.target() else { return };
+        let mut failure = self.try_interrupt(task, interrupt, at_once);
+        // Each may bring the next, of which main is told.
+        while let Some(payload) = failure {
+            let root = self.root.borrow().clone();
+            let interrupt = Interrupt::new(self.next_id(), 0, payload);
+            failure = self.try_interrupt(&root, interrupt, false);
+        }
+    }
+
+    /// Raises in main what has failed and no other greenlet awaits.
+    fn raise_in_root(&self, payload: Payload) {
+        let root = self.root.borrow().clone();
+        self.interrupt(&root, Interrupt::new(self.next_id(), 0, payload), false);
+    }
+
+    /// As [`Hub::interrupt`]. If the target was resumed here, returns the failure that the hub's greenlet got
+    /// the thread back with.
+    fn try_interrupt(&self, task: &Task, interrupt: Interrupt, at_once: bool) -> Option<Payload> {
+        let target = task.target_of(interrupt.origin.as_ref())?;
         let mark = target.mark();
         // One that was left behind and has parked since is gone on with here: an inherited generator's.
         let is_left_behind = mark & LEFT_BEHIND != 0 && mark & STATE == 0;
         if target.is_dead() || is_left_behind {
-            return;
+            return None;
         }
         if mark & STATE == 0 {
-            // Suspended by hand, and not here.
-            let Interrupt { id, depth, payload, .. } = interrupt;
-            if let Err(SwitchError::TargetUnwinding { value }) = target.throw_any::<()>(payload) {
-                task.interrupts.borrow_mut().push(Interrupt::new(id, depth, value));
-                target.set_mark(target.mark() | INTERRUPTED);
-            }
-            return;
+            return self.interrupt_by_hand(task, &target, interrupt);
         }
         task.interrupts.borrow_mut().push(interrupt);
         target.set_mark(mark & !PARKED | QUEUED | INTERRUPTED);
@@ -83,6 +108,44 @@ impl Hub {
                 self.ready.push(target);
             }
         }
+        None
+    }
+
+    /// Raises something in a target that was suspended by hand, and not here: now, or when it next parks.
+    fn interrupt_by_hand(
+        &self,
+        task: &Task,
+        target: &AnyWeakGreenlet,
+        interrupt: Interrupt,
+    ) -> Option<Payload> {
+        let Interrupt { id, depth, payload, origin, .. } = interrupt;
+        // A deadlock is told in a destructor as well: better than waiting indefinitely.
+        let is_deadlock = payload.is::<Deadlock>();
+        let unwinding = if is_deadlock { Unwinding::IsRisked } else { Unwinding::IsSpared };
+        match target.throw_on(deadlock::into_message(payload), unwinding) {
+            Ok(Came::Turn) => None,
+            Ok(Came::Failure(payload)) => Some(payload),
+            Err(SwitchError::TargetUnwinding { value }) => {
+                let value = if is_deadlock { deadlock::from_message(value) } else { value };
+                let mut interrupt = Interrupt::new(id, depth, value);
+                interrupt.origin = origin;
+                task.interrupts.borrow_mut().push(interrupt);
+                target.set_mark(target.mark() | INTERRUPTED);
+                None
+            }
+            Err(error) => {
+                // It has ended, or nothing can be thrown in this program.
+                error.into_value().into_iter().for_each(drop_payload);
+                None
+            }
+        }
+    }
+
+    /// As [`Hub::poll`]. A panic in there, which would be this crate's own mistake, does not end the hub.
+    fn poll_guarded(&self) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll())) {
+            self.raise_in_root(payload);
+        }
     }
 
     /// Looks for events; sleeps if nobody is ready.
@@ -90,25 +153,36 @@ impl Hub {
         self.take_in();
         if !self.ready.is_empty() && !self.sources.is_empty() {
             // Nobody sleeps, but descriptors are to have their turn.
-            let seen = self.look_for_events(Some(0));
-            seen.unwrap_or_else(|error| panic!("a hub could not look for events: {error}"));
-        }
-        loop {
-            if !self.ready.is_empty() {
-                return;
+            if let Err(error) = self.look_for_events(Some(0)) {
+                self.report_failure("look for events", &error);
             }
+        }
+        while self.ready.is_empty() && !self.is_stopping() {
             let next = self.timers.borrow().next();
             let limit = next.map(|next| next.saturating_sub(self.polled.get()));
-            let can_be_woken = self.remotes.borrow().len() > 0
-                || Arc::strong_count(&self.outside.borrow()) > 1
-                || self.sources.are_waited_for();
-            if limit.is_none() && !can_be_woken {
+            if limit.is_none() && !self.can_be_woken() {
                 deadlock::report(self);
-            } else if limit != Some(0) {
-                self.sleep(limit);
+            } else if limit != Some(0)
+                && let Err(error) = self.sleep(limit)
+            {
+                self.report_failure("wait for events", &error);
             }
             self.take_in();
         }
+    }
+
+    /// Whether something outside of this thread may wake one of its greenlets.
+    fn can_be_woken(&self) -> bool {
+        self.remotes.borrow().len() > 0
+            || Arc::strong_count(&self.outside.borrow()) > 1
+            || self.sources.are_waited_for()
+    }
+
+    /// The hub cannot do its work: main is told, where it waits. If it is not to be told, nothing can go on.
+    #[cold]
+    fn report_failure(&self, what: &str, error: &io::Error) {
+        let text = format!("the hub of this thread could not {what}: {error}");
+        deadlock::tell_root(self, text);
     }
 
     /// Makes ready whoever is to be by what has come meanwhile.
@@ -127,11 +201,12 @@ impl Hub {
         loop {
             let fire = self.timers.borrow_mut().pop_due(now);
             match fire {
-                None => return,
+                None => return self.is_timed.set(self.timers.borrow().next().is_some()),
                 Some(Fire::Unpark(greenlet)) => self.unpark(&greenlet),
-                Some(Fire::Interrupt(task, id, depth)) => {
-                    let payload = Box::new(LimitPassed(id));
-                    self.interrupt(&task, Interrupt::new(id, depth, payload), false);
+                Some(Fire::Interrupt(task, id, depth, greenlet)) => {
+                    let mut interrupt = Interrupt::new(id, depth, Box::new(LimitPassed(id)));
+                    interrupt.origin = Some(greenlet);
+                    self.interrupt(&task, interrupt, false);
                 }
             }
         }
@@ -153,22 +228,25 @@ impl Hub {
     }
 
     /// The one place where a hub's thread sleeps.
-    fn sleep(&self, limit: Option<u64>) {
-        let Some(limit) = self.ask_before_sleep(limit) else { return };
+    pub(super) fn sleep(&self, limit: Option<u64>) -> io::Result<()> {
+        let Some(limit) = self.ask_before_sleep(limit) else { return Ok(()) };
         #[cfg(feature = "monkey")]
         if !self.ask_to_be_called() {
             self.tell_of_sleep();
-            return;
+            return Ok(());
         }
-        let slept = self.inbox.sleep_unless_filled(|| self.look_for_events(limit));
+        let slept = self.inbox.sleep_unless_filled(|| self.sleep_and_trim(limit));
         #[cfg(feature = "monkey")]
         self.ask_no_more();
         self.tell_of_sleep();
-        slept.unwrap_or_else(|error| panic!("a hub could not sleep: {error}"));
+        if slept.is_ok() {
+            self.reports.set(0);
+        }
+        slept
     }
 
     /// Waits for events, and notes them. Whether the alarm was among them.
-    fn look_for_events(&self, limit: Option<u64>) -> io::Result<bool> {
+    pub(super) fn look_for_events(&self, limit: Option<u64>) -> io::Result<bool> {
         let mut events = Events::new();
         self.epoll()?.wait(limit, &mut events)?;
         let mut rung = false;
@@ -198,6 +276,15 @@ impl Hub {
         self.calls.borrow_mut().push_back(call);
         self.ready.push(self.context.clone());
     }
+}
+
+/// Makes what this thread's hub sleeps with, which is otherwise made when it is first needed.
+///
+/// # Errors
+///
+/// If there are no descriptors left.
+pub(crate) fn prepare_to_sleep() -> io::Result<()> {
+    with(|hub| hub.epoll().map(drop))
 }
 
 impl TaskRef {

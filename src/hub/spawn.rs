@@ -39,7 +39,7 @@ pub(crate) fn spawn(
             Start::At(deadline) => {
                 greenlet.set_mark(ROOT | PARKED);
                 let fire = Fire::Unpark(greenlet.clone());
-                let key = hub.timers.borrow_mut().insert(deadline, false, fire);
+                let key = hub.add_timer(deadline, false, fire);
                 if let Some(owner) = greenlet.owner() {
                     TaskRef(owner).start.set(Some(key));
                 }

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! What a thread's hub keeps.
 
+use super::deadline::Deadline;
 use super::deadlock;
 use super::here::{here, with};
 use super::inbox::Inbox;
@@ -10,9 +11,10 @@ use super::park::{HUB, QUEUED, ROOT};
 use super::ready::Ready;
 use super::slots::Slots;
 use super::task::{self, Interrupt, Task, TaskRef};
-use super::timers::Timers;
+use super::timers::{Key, Timers};
+use crate::greenlet::dropping::drop_reporting;
 use crate::greenlet::scheduled::{self, DetachedSpec, Owner, Payload};
-use crate::greenlet::{self, AnyWeakGreenlet, BuildError};
+use crate::greenlet::{AnyWeakGreenlet, BuildError};
 use crate::sys::clock;
 use crate::sys::poll::{Epoll, Signal};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -24,9 +26,13 @@ use std::sync::atomic::AtomicU64;
 /// What a thread keeps for its coroutines.
 pub(super) struct Hub {
     pub(super) ready: Ready,
-    /// So many changes from one to another until the clock is looked at, and how many there were last time.
+    /// Changes left before the clock is looked at, and how many there were last time.
     pub(super) ticks: Cell<u64>,
     pub(super) interval: Cell<u64>,
+    /// Whether a timer may be pending: then each change looks at the processor's counter, which said this
+    /// when the clock was last looked at.
+    pub(super) is_timed: Cell<bool>,
+    pub(super) counted: Cell<u64>,
     /// When the clock was last looked at for this, and when events were looked for.
     pub(super) looked: Cell<u64>,
     pub(super) polled: Cell<u64>,
@@ -48,10 +54,20 @@ pub(super) struct Hub {
     pub(super) main: AnyWeakGreenlet,
     /// Who is told when nobody can ever wake anybody: main, or in a child the coroutine that has forked.
     pub(super) root: RefCell<TaskRef>,
+    /// Reports of deadlocks and failures since something has happened, and what they keep.
+    pub(super) reports: Cell<u32>,
+    pub(super) made_at_report: Cell<u64>,
+    pub(super) has_said_deadlock: Cell<bool>,
     pub(super) next_id: Cell<u64>,
+    /// The callback that runs and must not wait, if one does: see `park.rs`.
+    pub(super) callback: Cell<Option<&'static str>>,
     /// What is to be done last.
     pub(super) at_end: RefCell<Vec<fn()>>,
     pub(super) feed: OnceCell<Rc<dyn super::feed::Feed>>,
+    /// When unused stacks were last looked for.
+    pub(super) trimmed: Cell<u64>,
+    /// How many wait until nobody is ready.
+    pub(super) waiting_for_idle: Cell<usize>,
     #[cfg(feature = "monkey")]
     pub(super) watch: Cell<Option<super::watch::Watch>>,
 }
@@ -66,6 +82,8 @@ pub(super) enum Why {
     Call,
     /// Nobody is ready, or events were not looked for in a while.
     Poll,
+    /// The thread ends.
+    Stop,
 }
 
 /// What is to be done in the hub's greenlet.
@@ -77,8 +95,8 @@ pub(super) enum Call {
 /// What happens when a time has come.
 pub(super) enum Fire {
     Unpark(AnyWeakGreenlet),
-    /// With its number and depth.
-    Interrupt(TaskRef, u64, usize),
+    /// A time limit has passed: with its number and depth, and the greenlet that has set it.
+    Interrupt(TaskRef, u64, usize, AnyWeakGreenlet),
 }
 
 impl Hub {
@@ -98,6 +116,8 @@ impl Hub {
             ready: Ready::new(),
             ticks: Cell::new(0),
             interval: Cell::new(0),
+            is_timed: Cell::new(false),
+            counted: Cell::new(0),
             looked: Cell::new(0),
             polled: Cell::new(clock::now()),
             watched: OnceCell::new(),
@@ -112,12 +132,40 @@ impl Hub {
             outside: RefCell::new(Arc::new(())),
             main,
             root: RefCell::new(TaskRef(main_task)),
+            reports: Cell::new(0),
+            made_at_report: Cell::new(0),
+            has_said_deadlock: Cell::new(false),
             next_id: Cell::new(1),
+            callback: Cell::new(None),
             at_end: RefCell::new(Vec::new()),
             feed: OnceCell::new(),
+            trimmed: Cell::new(clock::now()),
+            waiting_for_idle: Cell::new(0),
             #[cfg(feature = "monkey")]
             watch: Cell::new(None),
         })
+    }
+
+    /// Has something happen at a time.
+    pub(super) fn add_timer(&self, deadline: Deadline, urgent: bool, fire: Fire) -> Key {
+        self.is_timed.set(true);
+        self.timers.borrow_mut().insert(deadline, urgent, fire)
+    }
+
+    /// Begins the hub's greenlet, before anything can end it.
+    pub(super) fn start(&self) {
+        let me = &*scheduled::running();
+        me.set_mark(me.mark() | QUEUED);
+        self.ready.push(me.clone());
+        self.suspend_quietly(me, Some(self.context.clone()));
+    }
+
+    /// Ends the hub's greenlet.
+    fn stop(&self) {
+        self.why.set(Why::Stop);
+        // What it was in the middle of comes first, if that was a callback.
+        let _ = self.context.clone().pass_quietly();
+        scheduled::set_scheduler(None);
     }
 
     pub(super) fn next_id(&self) -> u64 {
@@ -134,19 +182,25 @@ impl Hub {
         // Their destructors may wait: the hub's greenlet is spared and still works.
         #[cfg(feature = "monkey")]
         self.cut_short();
-        greenlet::unwind_all();
-        scheduled::set_scheduler(None);
-        if !cfg!(panic = "abort") {
-            self.context.unwind();
-        }
+        scheduled::wind_up();
+        self.stop();
         main.set_mark(0);
-        // What is dropped here may be the user's, and may even call this.
-        drop(self.calls.take());
+        // What is dropped here may be user code, and may even call this.
+        for call in self.calls.take() {
+            drop_reporting("the destructor of a callback in the hub", call);
+        }
+        for message in self.inbox.take() {
+            drop_reporting("the destructor of a callback in the hub", message);
+        }
         while self.ready.pop().is_some() {}
         drop(self.timers.replace(Timers::new()));
         drop(self.remotes.take());
         for at_end in self.at_end.take() {
             at_end();
+        }
+        let root = self.root.borrow().clone();
+        for interrupt in root.interrupts.take() {
+            deadlock::report_undelivered(interrupt.payload);
         }
         drop(main.set_owner(None));
     }
@@ -203,7 +257,8 @@ pub(crate) fn raise_later(payloads: impl IntoIterator<Item = Payload>) {
         (!deadlock::is_message(&payload)).then_some(Interrupt::new(id, depth, payload))
     });
     let interrupts: Vec<_> = interrupts.collect();
-    if !interrupts.is_empty() {
+    // The hub never waits, so nothing is raised in it.
+    if !interrupts.is_empty() && scheduled::running().mark() & HUB == 0 {
         let task = current_task();
         task.interrupts.borrow_mut().splice(..0, interrupts);
         task.mark_interrupted(&scheduled::running());

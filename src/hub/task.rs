@@ -1,15 +1,16 @@
 #![forbid(unsafe_code)]
 //! What the hub knows about a coroutine, or about main.
 
-use super::park::{INTERRUPTED, QUEUED};
+use super::park::{INTERRUPTED, QUEUED, ROOT, STATE};
 use super::timers::Key;
-use crate::greenlet::AnyWeakGreenlet;
+use crate::greenlet::dropping::drop_reporting;
 use crate::greenlet::scheduled::{self, Owner, Payload};
+use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
 use std::any::Any;
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
-use std::panic::Location;
+use std::panic::{Location, resume_unwind};
 use std::rc::Rc;
 
 /// What the hub knows about a coroutine, or about a thread's main greenlet.
@@ -22,8 +23,9 @@ pub(crate) struct Task {
     pub(crate) greenlet: OnceCell<AnyWeakGreenlet>,
     /// The timer of a start that is to come later.
     pub(super) start: Cell<Option<Key>>,
-    /// The one that is parked on its behalf, if it is another: a generator's, for example.
-    pub(super) delegate: Cell<Option<AnyWeakGreenlet>>,
+    /// The others that are parked on its behalf, the most recent last: a generator's greenlet, for example. Their
+    /// waits may end in any order.
+    pub(super) delegates: RefCell<Vec<AnyWeakGreenlet>>,
     /// What is to be raised in it when it runs next.
     pub(super) interrupts: RefCell<Vec<Interrupt>>,
 }
@@ -36,13 +38,22 @@ pub(crate) struct Interrupt {
     /// where there are more: a panic that left one of these would end the process.
     pub(crate) depth: usize,
     pub(crate) payload: Payload,
+    /// The greenlet that it is meant for, if that is not the whole task: one whose time limit has passed. It is
+    /// raised there, or in one that runs for it.
+    pub(super) origin: Option<AnyWeakGreenlet>,
     /// A call in which nothing may be raised has been cut short for it (see `hub/quiet.rs`).
     pub(super) is_told: bool,
 }
 
 impl Interrupt {
+    /// Whether it is to be raised in `me`.
+    pub(super) fn is_meant_for(&self, me: &AnyWeakGreenlet) -> bool {
+        let Some(origin) = &self.origin else { return true };
+        origin == me || me.line().any(|node| node == *origin)
+    }
+
     pub(crate) fn new(id: u64, depth: usize, payload: Payload) -> Self {
-        Interrupt { id, depth, payload, is_told: false }
+        Interrupt { id, depth, payload, origin: None, is_told: false }
     }
 }
 
@@ -63,15 +74,18 @@ impl Task {
             site,
             greenlet: OnceCell::new(),
             start: Cell::new(None),
-            delegate: Cell::new(None),
+            delegates: RefCell::new(Vec::new()),
             interrupts: RefCell::new(Vec::new()),
         }
     }
 
-    /// Takes out what is to be raised next, where so many panics are under way.
-    pub(super) fn next_interrupt(&self, depth: usize) -> Option<Interrupt> {
+    /// Takes out what is to be raised next in `me`, which runs.
+    pub(super) fn next_interrupt(&self, me: &AnyWeakGreenlet) -> Option<Interrupt> {
+        let depth = panics(me);
         let mut interrupts = self.interrupts.borrow_mut();
-        let at = interrupts.iter().position(|interrupt| interrupt.depth >= depth)?;
+        let is_next =
+            |interrupt: &Interrupt| interrupt.depth >= depth && interrupt.is_meant_for(me);
+        let at = interrupts.iter().position(is_next)?;
         Some(interrupts.remove(at))
     }
 
@@ -80,6 +94,16 @@ impl Task {
     pub(super) fn mark_interrupted(&self, me: &AnyWeakGreenlet) {
         for greenlet in [Some(me), self.greenlet.get()].into_iter().flatten() {
             greenlet.set_mark(greenlet.mark() | INTERRUPTED);
+        }
+    }
+
+    /// Drops pending interrupts that will never be raised. Their payloads are user values.
+    pub(crate) fn drop_interrupts(&self) {
+        if !self.interrupts.borrow().is_empty() {
+            for interrupt in self.interrupts.take() {
+                let what = "the destructor of what was to be raised in a coroutine";
+                drop_reporting(what, interrupt.payload);
+            }
         }
     }
 
@@ -93,9 +117,19 @@ impl Task {
 
     /// The greenlet that waits for it, and is to be woken when something is to be raised in it.
     pub(crate) fn target(&self) -> Option<AnyWeakGreenlet> {
-        let delegate = self.delegate.take();
-        self.delegate.set(delegate.clone());
+        let delegate = self.delegates.borrow().last().cloned();
         delegate.or_else(|| self.greenlet.get().cloned())
+    }
+
+    /// The greenlet that is to be woken for an interrupt with this origin.
+    pub(super) fn target_of(&self, origin: Option<&AnyWeakGreenlet>) -> Option<AnyWeakGreenlet> {
+        let Some(origin) = origin else { return self.target() };
+        if origin.mark() & STATE != 0 {
+            return Some(origin.clone());
+        }
+        let runs_for_it = |delegate: &&AnyWeakGreenlet| delegate.line().any(|node| node == *origin);
+        let delegate = self.delegates.borrow().iter().rfind(runs_for_it).cloned();
+        Some(delegate.unwrap_or_else(|| origin.clone()))
     }
 
     /// What it waits for, if it waits: itself, or a greenlet on its behalf.
@@ -113,6 +147,12 @@ impl Task {
     }
 }
 
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.drop_interrupts();
+    }
+}
+
 impl Owner for Task {
     fn as_any(&self) -> &dyn Any {
         self
@@ -126,40 +166,49 @@ impl fmt::Debug for Task {
 }
 
 impl TaskRef {
-    /// The task that `greenlet` runs for: its own, or that of its nearest ancestor that has one.
+    /// The task that `greenlet` runs for: its own, or that of the first it runs for that has one.
     pub(crate) fn of(greenlet: &AnyWeakGreenlet) -> Option<TaskRef> {
-        let mut node = greenlet.clone();
-        loop {
-            if let Some(owner) = node.owner() {
-                return Some(TaskRef(owner));
-            }
-            node = node.parent()?;
-        }
+        greenlet.owner().or_else(|| greenlet.line().find_map(|node| node.owner())).map(TaskRef)
     }
 }
 
-/// So many panics are under way in the greenlet that runs, and in those of its task that wait for
-/// it.
+/// Panics if `me`, which runs, runs for `task`: directly, in a generator, or in another greenlet below it. A
+/// wait of it for the end of the task would never end. Every such wait calls this, whatever its limit.
+#[inline]
+#[track_caller]
+pub(crate) fn refuse_own(task: &Task, me: &AnyWeakGreenlet) {
+    let is_own = match me.mark() & ROOT {
+        0 => TaskRef::of(me).is_some_and(|own| own.id == task.id),
+        _ => task.greenlet.get().is_some_and(|own| own == me),
+    };
+    assert!(!is_own, "a coroutine that joins itself would wait for ever");
+}
+
+/// How many panics are under way in the greenlet that runs, and in those of its task that wait for it.
 pub(super) fn panics(me: &AnyWeakGreenlet) -> usize {
     let mut panics = scheduled::panics();
-    let mut node = me.clone();
-    while node.owner().is_none() {
-        let Some(parent) = node.parent() else { break };
-        panics += parent.suspended_panics();
-        node = parent;
+    if me.owner().is_none() {
+        panics += me.line().skip(1).map(|node| node.suspended_panics()).sum::<usize>();
     }
     panics
 }
 
-/// A kill is raised in `me`: if it is a generator's greenlet, for example, then not that alone is
-/// to end.
+/// A kill is raised in `me`: if it is a generator's greenlet, for example, then more than that is to end.
 pub(super) fn let_exit_go_on(me: &AnyWeakGreenlet) {
-    let mut node = me.clone();
-    while node.owner().is_none() {
-        let Some(parent) = node.parent() else { break };
-        node.set_mark(node.mark() | scheduled::EXIT_GOES_ON);
-        node = parent;
+    if me.owner().is_none() {
+        me.line()
+            .filter(|node| node.owner().is_none())
+            .for_each(|node| node.set_mark(node.mark() | scheduled::EXIT_GOES_ON));
     }
+}
+
+/// Raises `payload` in the current greenlet, on behalf of its task.
+#[track_caller]
+pub(crate) fn raise_here(payload: Payload) -> ! {
+    if payload.is::<GreenletExit>() {
+        let_exit_go_on(&scheduled::running());
+    }
+    resume_unwind(payload)
 }
 
 impl std::ops::Deref for TaskRef {

@@ -59,8 +59,9 @@ enum Mode {
 }
 
 impl<T: AsFd> Descriptor<T> {
-    /// Takes it over, and has it not block any more: neither here nor for those that share what it is a
-    /// descriptor of, copies and children.
+    /// Takes it over, and makes it non-blocking (`O_NONBLOCK`). The flag belongs to the open file: it
+    /// applies to all that share it, copies, children, and the owner of a descriptor that is only borrowed
+    /// here, and stays set when this is dropped. [`Readiness`](super::Readiness) waits without changing it.
     ///
     /// # Errors
     ///
@@ -109,7 +110,7 @@ impl<T: AsFd> Descriptor<T> {
     /// # Errors
     ///
     /// What the call says otherwise; [`TimedOut`](io::ErrorKind::TimedOut); `EBADF` if it is
-    /// [closed](Self::close).
+    /// [closed](Descriptor::close).
     ///
     /// # Panics
     ///
@@ -151,26 +152,12 @@ impl<T: AsFd> Descriptor<T> {
         self.write("Descriptor::write", call)
     }
 
-    /// Closes it: whoever waits in one of its operations, and whoever calls one later, gets an error
-    /// (`EBADF`). The number is taken until this is dropped, so that nobody reads from another's by mistake.
-    ///
-    /// # Switching
-    ///
-    /// Never switches.
-    pub fn close(&self) {
-        if self.mode.replace(Mode::Closed) != Mode::Closed {
-            self.source.close();
-            // For want of descriptors it is closed when this is dropped.
-            let _ = sys::socket::empty(self.inner.as_fd());
-        }
-    }
-
     /// Sets whether operations fail with [`WouldBlock`](io::ErrorKind::WouldBlock) instead of waiting. It is
     /// so for this handle, and not for others of the same.
     ///
     /// # Errors
     ///
-    /// If it is [closed](Self::close).
+    /// If it is [closed](Descriptor::close).
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         self.open()?;
         self.mode.set(if nonblocking { Mode::Fails } else { Mode::Waits });
@@ -205,7 +192,7 @@ impl<T: AsFd> Descriptor<T> {
     ///
     /// If it is zero.
     pub fn set_read_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
-        self.read_limit.set(check(limit)?);
+        self.read_limit.set(check_limit(limit)?);
         Ok(())
     }
 
@@ -215,7 +202,7 @@ impl<T: AsFd> Descriptor<T> {
     ///
     /// If it is zero.
     pub fn set_write_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
-        self.write_limit.set(check(limit)?);
+        self.write_limit.set(check_limit(limit)?);
         Ok(())
     }
 
@@ -327,6 +314,60 @@ impl<T: AsFd> Descriptor<T> {
     }
 }
 
+impl<T: OwnsFd> Descriptor<T> {
+    /// Closes the descriptor: operations that wait, and later ones, fail with `EBADF`. The descriptor's
+    /// number stays taken until this is dropped, so that nobody reads from another file by mistake.
+    ///
+    /// Only a descriptor that is owned can be closed, see [`OwnsFd`]. One that is borrowed or shared is its
+    /// owner's to close:
+    ///
+    /// ```compile_fail,E0599
+    /// # use std::os::fd::AsFd;
+    /// # use switchgrass::io::Descriptor;
+    /// # let (reader, _writer) = std::io::pipe()?;
+    /// let borrowed = Descriptor::new(reader.as_fd())?;
+    /// borrowed.close();
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Switching
+    ///
+    /// Never switches.
+    pub fn close(&self) {
+        if self.mode.replace(Mode::Closed) != Mode::Closed {
+            self.source.close();
+            // For want of descriptors it is closed when this is dropped.
+            let _ = sys::socket::empty(self.inner.as_fd());
+        }
+    }
+}
+
+/// Types that are the only owner of their descriptor, so that [`Descriptor::close`] may close it by a shared
+/// reference: std's files, pipes and sockets.
+///
+/// A descriptor of another type is closed by dropping it, or is turned into an
+/// [`OwnedFd`](std::os::fd::OwnedFd) first. Outside of this crate there are no other implementations: that a
+/// descriptor is not shared is not something that a type can be asked.
+pub trait OwnsFd: AsFd + sealed::OwnsFd {}
+
+mod sealed {
+    pub trait OwnsFd {}
+}
+
+macro_rules! owns {
+    ($($type:ty),* $(,)?) => {$(
+        impl sealed::OwnsFd for $type {}
+        impl OwnsFd for $type {}
+    )*};
+}
+
+owns! {
+    std::os::fd::OwnedFd, std::fs::File, io::PipeReader, io::PipeWriter,
+    std::net::TcpStream, std::net::TcpListener, std::net::UdpSocket,
+    std::os::unix::net::UnixStream, std::os::unix::net::UnixListener, std::os::unix::net::UnixDatagram,
+    std::process::ChildStdin, std::process::ChildStdout, std::process::ChildStderr,
+}
+
 fn closed() -> io::Error {
     io::Error::from_raw_os_error(libc::EBADF)
 }
@@ -361,9 +402,9 @@ impl Pauses {
 }
 
 /// As std has it: a limit of zero is an error.
-fn check(limit: Option<Duration>) -> io::Result<Option<Duration>> {
+pub(crate) fn check_limit(limit: Option<Duration>) -> io::Result<Option<Duration>> {
     if limit == Some(Duration::ZERO) {
-        let message = "a time limit of zero would never be kept: use None for no limit";
+        let message = "a time limit must be more than zero: use None for no limit";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     Ok(limit)

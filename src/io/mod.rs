@@ -12,7 +12,7 @@ mod descriptor;
 mod pipe;
 mod readiness;
 
-pub use descriptor::Descriptor;
-pub(crate) use descriptor::Pauses;
+pub use descriptor::{Descriptor, OwnsFd};
+pub(crate) use descriptor::{Pauses, check_limit};
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use readiness::{Readiness, wait_readable, wait_writable};

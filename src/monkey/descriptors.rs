@@ -400,11 +400,11 @@ impl Known {
         registered.as_ref().map(|registered| &registered.source)
     }
 
-    /// Whether it is known that a call would have to wait.
+    /// Whether a new call has to wait: it is known that it would block, or others wait.
     #[inline]
-    pub(super) fn is_blocked(&self, direction: Direction) -> bool {
+    pub(super) fn must_wait(&self, direction: Direction) -> bool {
         let registered = self.source.get().and_then(Option::as_ref);
-        registered.is_some_and(|registered| registered.source.is_blocked(direction))
+        registered.is_some_and(|registered| registered.source.must_wait(direction))
     }
 
     /// A call would have blocked: from now on it is to be waited for. Else what the call is to fail with.
@@ -431,8 +431,20 @@ impl Known {
         purpose: &'static str,
         deadline: Option<Deadline>,
     ) -> Result<(), Refusal> {
+        self.wait_for_turn(direction, false, purpose, deadline)
+    }
+
+    /// Waits for an event, behind those that wait already, unless it does so again.
+    fn wait_for_turn(
+        &self,
+        direction: Direction,
+        is_again: bool,
+        purpose: &'static str,
+        deadline: Option<Deadline>,
+    ) -> Result<(), Refusal> {
         let source = self.registered().ok_or(None)?;
-        match source.wait_by(direction, || park_quietly(purpose, deadline, Interrupts::Tell)) {
+        let park = || park_quietly(purpose, deadline, Interrupts::Tell);
+        match source.wait_by(direction, is_again, park) {
             Ended::Event => Ok(()),
             Ended::TimedOut => Err(Some(libc::EAGAIN)),
             Ended::Closed => Err(Some(libc::EBADF)),
@@ -483,13 +495,15 @@ impl Known {
             return Some(errno::fail_long(libc::EBADF));
         }
         let mut deadline = None;
-        let mut must_wait = self.is_blocked(direction) && !self.is_nonblocking();
+        let mut must_wait = self.must_wait(direction) && !self.is_nonblocking();
+        let mut has_waited = false;
         loop {
             if must_wait {
                 let deadline = *deadline.get_or_insert_with(|| self.deadline(direction));
-                if let Err(refusal) = self.wait(direction, purpose, deadline) {
+                if let Err(refusal) = self.wait_for_turn(direction, has_waited, purpose, deadline) {
                     return refusal.map(errno::fail_long);
                 }
+                has_waited = true;
             }
             let result = call();
             if result >= 0 || errno::get() != libc::EAGAIN {

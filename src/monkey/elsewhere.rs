@@ -24,15 +24,24 @@ thread_local! {
     static TAKES_SIGNALS: Cell<bool> = const { Cell::new(true) };
 }
 
-/// A pointer of the caller's, who waits for as long as the call takes.
+/// Pointers of a suspended caller, for a call that another thread makes.
 #[derive(Clone, Copy)]
-pub(super) struct Lent<P>(pub(super) P);
+pub(super) struct Lent<P>(P);
 
-// SAFETY: functions of C take a pointer on whichever thread they are called, and nobody else does anything
-// with it; the caller is suspended meanwhile.
+// SAFETY: whoever has made it has promised that the pointers may be used on another thread.
 unsafe impl<P> Send for Lent<P> {}
 
 impl<P: Copy> Lent<P> {
+    /// Lends pointers to another thread.
+    ///
+    /// # Safety
+    ///
+    /// `pointers` consists of raw pointers to what a function of C may use on any thread, and nothing else
+    /// uses that until the call is over.
+    pub(super) unsafe fn new(pointers: P) -> Self {
+        Lent(pointers)
+    }
+
     pub(super) fn get(self) -> P {
         self.0
     }

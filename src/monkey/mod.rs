@@ -89,6 +89,12 @@
 //!
 //! Nothing imports this module.
 
+#[cfg(target_feature = "crt-static")]
+compile_error!(
+    "the feature `monkey` takes the place of functions of a shared libc, and cannot with a static one: \
+     build without it, or with `-C target-feature=-crt-static`"
+);
+
 mod addresses;
 mod aside;
 mod descriptors;

@@ -126,9 +126,8 @@ macro_rules! table {
 
         /// All rows, and where the function of each is.
         pub(super) fn rows() -> impl Iterator<Item = (&'static Row, *const c_void)> {
-            let rows: [(&'static Row, fn() -> *const c_void); _] =
-                [$((&$symbol::ROW, $symbol::ours)),*];
-            rows.into_iter().map(|(row, ours)| (row, ours()))
+            type Ours = fn() -> *const c_void;
+            [$((&$symbol::ROW, $symbol::ours as Ours)),*].into_iter().map(|(row, ours)| (row, ours()))
         }
 
         extern "C" fn resolve_all() {

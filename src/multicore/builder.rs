@@ -3,13 +3,17 @@
 
 use super::crew::Crew;
 use super::hubs::Hubs;
-use super::worker;
+use super::worker::{self, Worker};
+use crate::greenlet::dropping::drop_payload;
+use crate::greenlet::scheduled::describe;
 use crate::stack;
 use crate::sync::{Queue, Shared};
 use crate::sys::affinity;
 use crate::thread;
 use std::io;
 use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,7 +112,8 @@ impl Builder {
     /// # Errors
     ///
     /// If the operating system makes no thread, or does not let one stay on its processor, which is said; if
-    /// the size of stacks is out of range. Those that were started end.
+    /// there are no descriptors (two for each hub) or no memory for a hub; if the size of stacks is out of
+    /// range. Those that were started end.
     ///
     /// # Panics
     ///
@@ -149,10 +154,13 @@ impl Builder {
             let ended = Ended(Arc::clone(&crew));
             let thread = thread::Builder::new().name(format!("{name}-{index}")).spawn(move || {
                 let _ended = ended;
-                let tell = |result| drop(ready.put(result));
-                match cpu.map_or(Ok(()), |cpu| pin(index, cpu)) {
-                    Ok(()) => worker::work(crew, index, || tell(Ok(()))),
-                    Err(error) => tell(Err(error)),
+                match begin(crew, index, cpu) {
+                    Ok(worker) => {
+                        // Nobody shuts it down.
+                        let _ = ready.put(Ok(()));
+                        worker.work();
+                    }
+                    Err(error) => drop(ready.put(Err(error))),
                 }
             });
             match thread {
@@ -164,6 +172,7 @@ impl Builder {
                 }
             }
         }
+        hubs.crew().close_at_exit();
         for _ in 0..threads.get() {
             ready.get().expect("nobody shuts it down")?;
         }
@@ -178,6 +187,21 @@ impl Drop for Ended {
     fn drop(&mut self) {
         self.0.thread_ended();
     }
+}
+
+/// Begins the work of a hub's thread. Whatever goes wrong is an error.
+fn begin(crew: Arc<Crew>, index: usize, cpu: Option<usize>) -> io::Result<Rc<Worker>> {
+    let begun = catch_unwind(AssertUnwindSafe(|| {
+        cpu.map_or(Ok(()), |cpu| pin(index, cpu))?;
+        worker::begin(crew, index).map_err(|error| {
+            io::Error::new(error.kind(), format!("hub {index} cannot be started: {error}"))
+        })
+    }));
+    begun.unwrap_or_else(|payload| {
+        let message = format!("hub {index} cannot be started: {}", describe(&payload));
+        drop_payload(payload);
+        Err(io::Error::other(message))
+    })
 }
 
 fn pin(index: usize, cpu: usize) -> io::Result<()> {

@@ -5,13 +5,15 @@ use super::body::Body;
 use super::idle::Idle;
 use super::run_queue::RunQueue;
 use super::worker;
-use crate::coroutine;
+use crate::coroutine::Builder;
 use crate::hub::RemoteHub;
 use crate::sync::{Event, Shared};
+use crate::sys::exit::at_exit;
+use crate::sys::lock::Lock;
 use std::cell::Cell;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// A hub, for the others: in cache lines of its own.
 #[repr(align(128))]
@@ -50,6 +52,15 @@ pub(super) enum Where {
     /// The same, this hub being the one of that number.
     Rather(usize),
     On(usize),
+}
+
+/// The crews that there are.
+static ALL: Lock<Vec<Weak<Crew>>> = Lock::new(Vec::new());
+
+/// At the end of the process.
+fn close_all() {
+    let all = std::mem::take(&mut *ALL.lock());
+    all.iter().filter_map(Weak::upgrade).for_each(|crew| crew.close());
 }
 
 impl Member {
@@ -156,6 +167,17 @@ impl Crew {
         self.closing.set();
     }
 
+    /// Has it closed when the process ends, if it is not by then: hubs that are idle would keep the process,
+    /// which waits for their threads. To be called when these have been made: what is said last to be done at
+    /// the end is done first.
+    pub(super) fn close_at_exit(self: &Arc<Self>) {
+        let mut all = ALL.lock();
+        all.retain(|crew| crew.strong_count() > 0);
+        all.push(Arc::downgrade(self));
+        drop(all);
+        at_exit(close_all);
+    }
+
     /// Whether no bodies come any more.
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed.load(Acquire)
@@ -171,8 +193,10 @@ impl Crew {
         self.is_killing.store(true, Release);
         for member in &self.members {
             member.remote().call(|| {
-                // Destructors may wait.
-                coroutine::spawn(worker::kill_all);
+                // Destructors may wait. Without memory for a coroutine they panic where they do.
+                if Builder::new().spawn(worker::kill_all).is_err() {
+                    worker::kill_all();
+                }
             });
         }
     }

@@ -6,6 +6,7 @@ use super::builder::Builder;
 use super::crew::{Crew, Where};
 use super::join::JoinHandle;
 use super::worker;
+use crate::greenlet::dropping::drop_reporting;
 use crate::sys::lock::Lock;
 use crate::thread;
 use std::fmt;
@@ -16,8 +17,10 @@ use std::time::Duration;
 
 /// Threads with a hub each, on which bodies are spawned from anywhere. A further handle is a clone.
 ///
-/// Dropped, all handles, they take no more bodies: what there is is worked off, and then the threads end. The
-/// process waits for them at its end, as for every [`thread`](crate::thread) that is not a daemon.
+/// When all handles are dropped, they take no more bodies: what there is is worked off, and then the threads
+/// end. The same happens at the end of the process, by a return from `main` or by `exit`, although handles
+/// may be left, and the process waits for it, as for every [`thread`](crate::thread) that is not a daemon. A
+/// body that never ends keeps the process: use [`Hubs::shutdown`] with a limit before.
 ///
 /// # Examples
 ///
@@ -338,7 +341,7 @@ impl Hubs {
             let thread = self.handle.threads.lock().pop();
             let Some(thread) = thread else { break };
             // Its panic, if it had one, was printed.
-            let _ = thread.join();
+            drop_reporting("the end of a hub's thread", thread.join());
         }
         !crew.has_killed()
     }

@@ -17,11 +17,12 @@
 
 use super::hubs::Hubs;
 use super::listeners::{HandOver, Inlet, hand_over, way};
-use crate::coroutine::{spawn, yield_now};
+use crate::coroutine::{self, Builder, yield_now};
 use crate::net::{Listen, SocketAddr, StreamServer, TcpListener, ToSocketAddrs};
 use crate::sync::{Event, Queue, Shared, select};
 use crate::sys::lock::Lock;
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -92,12 +93,13 @@ struct Control {
 #[repr(align(128))]
 struct Post {
     commands: Queue<Command, Shared>,
-    connections: AtomicUsize,
+    /// The coroutines of this hub that have a connection, by their numbers.
+    handling: Lock<HashSet<u64>>,
 }
 
 impl Post {
     fn new() -> Self {
-        Post { commands: Queue::shared(), connections: AtomicUsize::new(0) }
+        Post { commands: Queue::shared(), handling: Lock::default() }
     }
 
     fn tell(&self, command: Command) {
@@ -171,15 +173,22 @@ impl Duty {
         let mut has_begun = false;
         loop {
             match self.next_command() {
-                Command::Start if has_begun => server.start_accepting(),
+                Command::Start if has_begun => {
+                    if let Err(error) = server.try_start() {
+                        self.control.fail(error);
+                    }
+                }
                 Command::Start => {
-                    has_begun = true;
                     let (server, control) = (server.clone(), Arc::clone(&self.control));
-                    spawn(move || {
+                    let serving = Builder::new().spawn(move || {
                         if let Err(error) = server.serve_forever() {
                             control.fail(error);
                         }
                     });
+                    has_begun = serving.is_ok();
+                    if let Err(error) = serving {
+                        self.control.fail(io::Error::new(io::ErrorKind::OutOfMemory, error));
+                    }
                     // It has begun before it could be told to pause.
                     yield_now();
                 }
@@ -213,19 +222,20 @@ impl Drop for Duty {
     }
 }
 
-/// A connection that is counted.
-struct Counted<'a>(&'a AtomicUsize);
+/// The current coroutine has a connection, until this is dropped.
+struct Handling<'a>(&'a Post, u64);
 
-impl<'a> Counted<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Relaxed);
-        Counted(count)
+impl<'a> Handling<'a> {
+    fn new(post: &'a Post) -> Self {
+        let id = coroutine::current().id();
+        post.handling.lock().insert(id);
+        Handling(post, id)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for Handling<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.handling.lock().remove(&self.1);
     }
 }
 
@@ -486,26 +496,39 @@ impl<A> StreamServers<A> {
         }
     }
 
-    /// Closes the listeners, and waits for the connections that there are, for at most `limit` (`None`: for
-    /// ever). What is left then is killed, and its clean-up waited for. Whether nothing had to be killed.
+    /// Takes the connections that the kernel has accepted already, closes the listeners, and waits for all
+    /// connections, for at most `limit` (`None`: for ever). What is left then is killed, and its clean-up
+    /// waited for. Whether nothing had to be killed.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// With what is raised in the current coroutine meanwhile. In one of its own handlers, which would wait
+    /// for itself; nothing is stopped then.
     ///
     /// # Switching
     ///
-    /// Switches, unless it was stopped before. All others of this thread may run meanwhile. In one of its own
-    /// handlers it waits for itself, until the limit has passed.
+    /// Switches, unless it was stopped before. All others of this thread may run meanwhile.
     ///
     /// # Cancellation
     ///
     /// It is stopped all the same.
+    #[track_caller]
     pub fn stop(&self, limit: Option<Duration>) -> bool {
+        assert!(
+            !self.is_in_own_handler(),
+            "a handler that stops its own server would wait for itself: have another coroutine do it"
+        );
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         self.control.tell(Command::Stop(deadline));
         self.control.over.wait();
         !self.control.has_killed.load(Relaxed)
+    }
+
+    fn is_in_own_handler(&self) -> bool {
+        self.hubs.current().is_some_and(|hub| {
+            let id = coroutine::current().id();
+            self.control.servers[hub].handling.lock().contains(&id)
+        })
     }
 
     /// How many connections there are, on all hubs.
@@ -519,7 +542,7 @@ impl<A> StreamServers<A> {
     ///
     /// If there is no such hub.
     pub fn connections_on(&self, hub: usize) -> usize {
-        self.control.servers[hub].connections.load(Relaxed)
+        self.control.servers[hub].handling.lock().len()
     }
 
     /// Where it listens.
@@ -571,15 +594,15 @@ impl<A> Opening<A> {
         body: impl FnOnce(Duty, &dyn Fn(io::Result<R>) -> Option<R>) + Send + 'static,
     ) -> io::Result<()> {
         let StreamServers { hubs, control, .. } = &self.servers;
-        let (duty, ready) = (Duty::new(control, hubs, server), Arc::clone(&self.ready));
+        let duty = Duty::new(control, hubs, server);
+        let report = Report { ready: Arc::clone(&self.ready), is_made: Cell::new(false) };
         let body = move || {
             let tell = |result: io::Result<R>| {
                 let (listener, result) = match result {
                     Ok(listener) => (Some(listener), Ok(())),
                     Err(error) => (None, Err(error)),
                 };
-                // Nobody shuts it down.
-                let _ = ready.put(result);
+                report.make(result);
                 listener
             };
             body(duty, &tell);
@@ -598,7 +621,7 @@ impl<A> Opening<A> {
     ) -> impl Fn(S, C) + Send + 'static {
         let (control, handler) = (Arc::clone(&self.servers.control), Arc::clone(handler));
         move |stream, address| {
-            let _counted = Counted::new(&control.servers[index].connections);
+            let _handling = Handling::new(&control.servers[index]);
             handler(stream, address);
         }
     }
@@ -610,6 +633,29 @@ impl<A> Opening<A> {
             self.ready.get().expect("nobody shuts it down")?;
         }
         Ok(self.servers)
+    }
+}
+
+/// What a body has to say of its listener. It says so once, also if it is dropped before it begins.
+struct Report {
+    ready: Arc<Queue<io::Result<()>, Shared>>,
+    is_made: Cell<bool>,
+}
+
+impl Report {
+    fn make(&self, result: io::Result<()>) {
+        if !self.is_made.replace(true) {
+            // Nobody shuts it down.
+            let _ = self.ready.put(result);
+        }
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        self.make(Err(io::Error::other(
+            "a hub does not serve: it has no memory, or was shut down",
+        )));
     }
 }
 

@@ -12,14 +12,18 @@ use super::crew::{Crew, Member};
 use super::roster::Roster;
 use crate::coroutine::{Builder, Coroutine, JoinError};
 use crate::greenlet;
+use crate::greenlet::dropping::{drop_reporting, report, run_reporting};
 use crate::hub::{self, Feed};
 use crate::sync::Event;
 use crate::sys::clock;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::hint::spin_loop;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 /// Nanoseconds: for so long a hub sleeps that looks whether others need help.
 const SHORT: u64 = 1_000_000;
@@ -93,12 +97,17 @@ pub(super) fn kill_all() {
     for coroutine in all {
         worker.crew.note_killed();
         // The destructor of an unstarted body may panic: the rest are killed all the same.
-        let _ = catch_unwind(AssertUnwindSafe(|| coroutine.kill()));
+        run_reporting("the destructor of a body", || coroutine.kill());
     }
 }
 
-/// The whole life of a hub's thread. `ready` is called when others may know of it.
-pub(super) fn work(crew: Arc<Crew>, index: usize, ready: impl FnOnce()) {
+/// Makes this thread a worker, with all that its hub needs. From then on others may know of it.
+///
+/// # Errors
+///
+/// If there are no descriptors left for it.
+pub(super) fn begin(crew: Arc<Crew>, index: usize) -> io::Result<Rc<Worker>> {
+    hub::prepare_to_sleep()?;
     let member = Arc::clone(&crew.members[index]);
     let worker = Rc::new(Worker {
         crew,
@@ -119,13 +128,27 @@ pub(super) fn work(crew: Arc<Crew>, index: usize, ready: impl FnOnce()) {
         assert!(is_first, "a thread has one worker");
     });
     hub::feed(Rc::clone(&worker) as Rc<dyn Feed>);
-    ready();
-    worker.over.wait();
-    // What bodies have spawned beside themselves ends here, while the hub still works.
-    greenlet::unwind_all();
+    Ok(worker)
 }
 
+/// What main may have raised in it at each wait, such as an error of the kernel: it pauses, and does not
+/// spin.
+const PAUSE: Duration = Duration::from_millis(1);
+
 impl Worker {
+    /// What the thread does until the crew is over.
+    ///
+    /// Bodies catch what is raised in them. What a greenlet raises that has outlived its body comes to its
+    /// parents, and in the end to main, which is here: it is reported, and ends no thread.
+    pub(super) fn work(&self) {
+        while let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.over.wait())) {
+            report(format_args!("something on hub {}", self.member.index), payload);
+            thread::sleep(PAUSE);
+        }
+        // What bodies have spawned beside themselves ends here, while the hub still works.
+        run_reporting("the end of a hub", greenlet::unwind_all);
+    }
+
     fn begin_soon(&self) {
         if !self.is_starting.replace(true) {
             // It needs no memory: the closure has no size.
@@ -178,10 +201,10 @@ impl Worker {
             Ok(handle) => self.roster.borrow_mut().fill(index, body, handle.coroutine()),
             Err(error) => {
                 let message = format!("no coroutine was made for a body: {error}");
-                // Its destructor is the user's.
-                let _ = catch_unwind(AssertUnwindSafe(|| {
+                run_reporting("the destructor of a body", || {
                     body.refuse(JoinError::Panicked(Box::new(message)));
-                }));
+                });
+                drop_reporting("the destructor of a body", body);
             }
         }
     }
@@ -332,13 +355,20 @@ impl Place {
         let Some(body) = body else { return };
         if self.worker.crew.is_killing() {
             self.worker.crew.note_killed();
-            body.refuse(JoinError::Killed);
+            refuse(body);
         } else {
             body.run(&self.worker.member, self.index);
+            // Perhaps nobody wants the result: then it is dropped here.
+            drop_reporting("the destructor of a body's result", body);
         }
-        // Perhaps nobody wants the result: then it is dropped here.
-        drop(body);
     }
+}
+
+/// Ends a body that has not begun. Its destructor may panic.
+fn refuse(body: Arc<dyn Body>) {
+    run_reporting("the destructor of a body", move || {
+        body.refuse(JoinError::Killed);
+    });
 }
 
 impl Drop for Place {
@@ -347,7 +377,7 @@ impl Drop for Place {
         let _leave = Leave(&self.worker, self.index);
         let body = self.worker.roster.borrow_mut().take_body(self.index);
         if let Some(body) = body {
-            body.refuse(JoinError::Killed);
+            refuse(body);
         }
     }
 }

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! Addresses by name.
 
-use crate::pool::unblock;
+use crate::pool::try_unblock;
 use std::io;
 use std::net::{self, IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
@@ -21,7 +21,7 @@ pub trait ToSocketAddrs {
     ///
     /// # Errors
     ///
-    /// If the name is not known, or is not one.
+    /// If the name is not known, or is not one; if there is no thread for the look-up.
     ///
     /// # Switching
     ///
@@ -52,9 +52,9 @@ impl ToSocketAddrs for (&str, u16) {
             return Ok(vec![(ip, port).into()]);
         }
         let host = host.to_owned();
-        unblock(move || {
+        try_unblock(move || {
             net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port)).map(Vec::from_iter)
-        })
+        })?
     }
 }
 
@@ -70,7 +70,7 @@ impl ToSocketAddrs for str {
             return Ok(vec![address]);
         }
         let name = self.to_owned();
-        unblock(move || net::ToSocketAddrs::to_socket_addrs(name.as_str()).map(Vec::from_iter))
+        try_unblock(move || net::ToSocketAddrs::to_socket_addrs(name.as_str()).map(Vec::from_iter))?
     }
 }
 

@@ -32,6 +32,21 @@ pub trait Datagrams: 'static {
     /// No datagram is taken.
     fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Self::Address)>;
 
+    /// Takes a datagram that has come already. A server that is stopped takes the rest by it. An
+    /// implementation that does not know says that there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is none.
+    ///
+    /// # Switching
+    ///
+    /// Never switches.
+    fn try_recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Self::Address)> {
+        let _ = buffer;
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     /// Has who waits fail, and who comes later.
     fn close(&self);
 }
@@ -43,6 +58,10 @@ macro_rules! datagrams {
 
             fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, $address)> {
                 $socket::recv_from(self, buffer)
+            }
+
+            fn try_recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, $address)> {
+                $socket::try_recv_from(self, buffer)
             }
 
             fn close(&self) {
@@ -59,7 +78,8 @@ datagrams!(UnixDatagram, std::os::unix::net::SocketAddr);
 const LONGEST: usize = 64 << 10;
 
 /// Takes datagrams, and runs a handler for each in a coroutine of its own, with the socket for an answer. A
-/// handler that panics harms no other.
+/// handler that panics harms no other. A datagram for which there is no memory for a coroutine is lost, and
+/// the server pauses before it goes on.
 ///
 /// A further handle of the same server is a clone.
 ///
@@ -95,16 +115,29 @@ struct Receiver<S: Datagrams> {
     buffer: Cell<Vec<u8>>,
 }
 
+impl<S: Datagrams> Receiver<S> {
+    fn receive(
+        &self,
+        by: impl FnOnce(&S, &mut [u8]) -> io::Result<(usize, S::Address)>,
+    ) -> io::Result<(Vec<u8>, S::Address)> {
+        let mut buffer = self.buffer.take();
+        buffer.resize(LONGEST, 0);
+        let received = by(&self.socket, &mut buffer);
+        let taken = received.map(|(count, from)| (buffer[..count].to_vec(), from));
+        self.buffer.set(buffer);
+        taken
+    }
+}
+
 impl<S: Datagrams> Serve for Receiver<S> {
     type Taken = (Vec<u8>, S::Address);
 
     fn take(&self) -> io::Result<Self::Taken> {
-        let mut buffer = self.buffer.take();
-        buffer.resize(LONGEST, 0);
-        let received = self.socket.recv_from(&mut buffer);
-        let taken = received.map(|(count, from)| (buffer[..count].to_vec(), from));
-        self.buffer.set(buffer);
-        taken
+        self.receive(S::recv_from)
+    }
+
+    fn try_take(&self) -> io::Result<Self::Taken> {
+        self.receive(S::try_recv_from)
     }
 
     fn handle(&self, (datagram, from): Self::Taken) {
@@ -144,6 +177,10 @@ impl<S: Datagrams> DatagramServer<S> {
 
     /// Begins to take datagrams, in a coroutine. Started or stopped already, it stays as it is.
     ///
+    /// # Panics
+    ///
+    /// If there is no memory for that coroutine. [`DatagramServer::serve_forever`] returns an error instead.
+    ///
     /// # Switching
     ///
     /// Never switches.
@@ -153,6 +190,10 @@ impl<S: Datagrams> DatagramServer<S> {
 
     /// Goes on with taking datagrams after [`DatagramServer::stop_accepting`]. The same as
     /// [`DatagramServer::start`].
+    ///
+    /// # Panics
+    ///
+    /// As [`DatagramServer::start`].
     ///
     /// # Switching
     ///
@@ -179,9 +220,9 @@ impl<S: Datagrams> DatagramServer<S> {
     ///
     /// # Errors
     ///
-    /// If the socket can receive no more, ever: the first who asks is told. That nobody was there for an
-    /// answer (`ECONNREFUSED`) is no such error; after others it tries again, at first after 10 ms, later
-    /// after up to a second.
+    /// If the socket can receive no more, ever: the first who asks is told. If the server cannot start for
+    /// want of memory. That nobody was there for an answer (`ECONNREFUSED`) is no such error; after others
+    /// it tries again, at first after 10 ms, later after up to a second.
     ///
     /// # Panics
     ///
@@ -198,9 +239,10 @@ impl<S: Datagrams> DatagramServer<S> {
         self.serving.serve_forever()
     }
 
-    /// Takes no more datagrams, waits for the handlers that run, for at most `limit` (`None`: for ever), and
-    /// closes the socket, by which they answer until then. What is left after `limit` is killed, and its
-    /// clean-up waited for. Whether nothing had to be killed.
+    /// Takes the datagrams that have come already and no more, waits for the handlers, for at most `limit`
+    /// (`None`: for ever), and closes the socket, by which they answer until then. What is left after
+    /// `limit` is killed, and its clean-up waited for. Whether nothing had to be killed. A server that was
+    /// never started takes none.
     ///
     /// # Panics
     ///

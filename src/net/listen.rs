@@ -29,6 +29,20 @@ pub trait Listen: 'static {
     /// No connection is taken.
     fn accept(&self) -> io::Result<(Self::Stream, Self::Address)>;
 
+    /// Takes a connection that is there already. A server that is stopped takes the rest by it. An
+    /// implementation that does not know says that there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is none.
+    ///
+    /// # Switching
+    ///
+    /// Never switches.
+    fn try_accept(&self) -> io::Result<(Self::Stream, Self::Address)> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     /// Has who waits fail, and who comes later.
     fn close(&self);
 }
@@ -41,6 +55,10 @@ macro_rules! listen {
 
             fn accept(&self) -> io::Result<($stream, $address)> {
                 $listener::accept(self)
+            }
+
+            fn try_accept(&self) -> io::Result<($stream, $address)> {
+                $listener::try_accept(self)
             }
 
             fn close(&self) {

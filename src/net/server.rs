@@ -11,7 +11,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// Takes connections, and runs a handler for each in a coroutine of its own. A connection is closed when its
-/// handler returns, or panics, which harms no other.
+/// handler returns, or panics, which harms no other. It is also closed if there is no memory for a coroutine:
+/// then the server pauses as it does without descriptors, and goes on.
 ///
 /// A further handle of the same server is a clone.
 ///
@@ -47,6 +48,10 @@ impl<L: Listen> Serve for Streams<L> {
 
     fn take(&self) -> io::Result<Self::Taken> {
         self.listener.accept()
+    }
+
+    fn try_take(&self) -> io::Result<Self::Taken> {
+        self.listener.try_accept()
     }
 
     fn handle(&self, (stream, address): Self::Taken) {
@@ -86,6 +91,10 @@ impl<L: Listen> StreamServer<L> {
 
     /// Begins to take connections, in a coroutine. Started or stopped already, it stays as it is.
     ///
+    /// # Panics
+    ///
+    /// If there is no memory for that coroutine. [`StreamServer::serve_forever`] returns an error instead.
+    ///
     /// # Switching
     ///
     /// Never switches.
@@ -93,8 +102,17 @@ impl<L: Listen> StreamServer<L> {
         self.serving.start();
     }
 
+    /// As [`StreamServer::start`], without a panic.
+    pub(crate) fn try_start(&self) -> io::Result<()> {
+        self.serving.try_start()
+    }
+
     /// Goes on with taking connections after [`StreamServer::stop_accepting`]. The same as
     /// [`StreamServer::start`].
+    ///
+    /// # Panics
+    ///
+    /// As [`StreamServer::start`].
     ///
     /// # Switching
     ///
@@ -122,8 +140,9 @@ impl<L: Listen> StreamServer<L> {
     ///
     /// # Errors
     ///
-    /// If the listener can take no more connections, ever: the first who asks is told. That there are no
-    /// descriptors left is no such error: then it tries again, at first after 10 ms, later after up to a
+    /// If the listener can take no more connections, ever: the first who asks is told. If the server cannot
+    /// start for want of memory. That there are no descriptors left is no such error, nor that there is no
+    /// memory for a handler's coroutine: then it tries again, at first after 10 ms, later after up to a
     /// second.
     ///
     /// # Panics
@@ -141,8 +160,13 @@ impl<L: Listen> StreamServer<L> {
         self.serving.serve_forever()
     }
 
-    /// Closes the listener, and waits for the connections that there are, for at most `limit` (`None`: for
-    /// ever). What is left then is killed, and its clean-up waited for. Whether nothing had to be killed.
+    /// Takes the connections that the kernel has accepted already, closes the listener, and waits for all
+    /// connections, for at most `limit` (`None`: for ever). What is left then is killed, and its clean-up
+    /// waited for. Whether nothing had to be killed.
+    ///
+    /// A server that was never started takes none. With a limit of connections, those that are too many wait
+    /// for their handlers. Connections whose handshake is under way while the listener closes are reset by
+    /// the kernel.
     ///
     /// # Panics
     ///

@@ -10,12 +10,14 @@
 //! ```
 //!
 //! A pause kills the coroutine that accepts. It takes nothing without handing it over: a kill reaches it
-//! while it waits, and it waits only before it has something.
+//! while it waits, and it waits only before it has something. A stop takes what the kernel has by then: those
+//! connections were accepted, as far as their clients know.
 
-use crate::coroutine::{self, JoinHandle, sleep};
+use crate::coroutine::{Builder, JoinHandle, sleep};
+use crate::greenlet::BuildError;
 use crate::pool::Group;
 use crate::sync::{Event, Semaphore};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -27,6 +29,9 @@ pub(super) trait Serve: 'static {
     /// Waits for the next one. A kill while it waits loses none.
     fn take(&self) -> io::Result<Self::Taken>;
 
+    /// Takes one that is there already, without waiting.
+    fn try_take(&self) -> io::Result<Self::Taken>;
+
     fn handle(&self, taken: Self::Taken);
 }
 
@@ -36,29 +41,37 @@ pub(super) struct Serving<S> {
     room: Option<Semaphore>,
     group: Group,
     acceptor: RefCell<Option<JoinHandle<io::Result<()>>>>,
+    has_started: Cell<bool>,
     is_over: Event,
 }
 
 impl<S: Serve> Serving<S> {
     pub(super) fn new(serve: S, room: Option<Semaphore>) -> Rc<Self> {
         let (group, acceptor) = (Group::new(), RefCell::new(None));
-        Rc::new(Serving { serve, room, group, acceptor, is_over: Event::new() })
+        let has_started = Cell::new(false);
+        Rc::new(Serving { serve, room, group, acceptor, has_started, is_over: Event::new() })
     }
 
     pub(super) fn start(self: &Rc<Self>) {
-        let mut acceptor = self.acceptor.borrow_mut();
-        if acceptor.is_some() || self.is_over() {
-            return;
+        self.try_start().unwrap_or_else(|error| panic!("the server cannot start: {error}"));
+    }
+
+    /// Fails if there is no stack for the coroutine that accepts.
+    pub(super) fn try_start(self: &Rc<Self>) -> io::Result<()> {
+        if self.acceptor.borrow().is_some() || self.is_over() {
+            return Ok(());
         }
         let serving = Rc::clone(self);
-        let begun = coroutine::spawn(move || serving.accept());
+        let begun = Builder::new().spawn(move || serving.accept()).map_err(no_stack)?;
+        self.has_started.set(true);
         let (serving, id) = (Rc::downgrade(self), begun.id());
         begun.on_end(move || {
             if let Some(serving) = serving.upgrade() {
                 serving.accepting_ended(id);
             }
         });
-        *acceptor = Some(begun);
+        self.acceptor.replace(Some(begun));
+        Ok(())
     }
 
     /// If the one that accepts has not been taken away, it has failed.
@@ -82,7 +95,7 @@ impl<S: Serve> Serving<S> {
     }
 
     pub(super) fn serve_forever(self: &Rc<Self>) -> io::Result<()> {
-        self.start();
+        self.try_start()?;
         self.is_over.wait();
         let failed = self.acceptor.borrow_mut().take();
         match failed {
@@ -91,10 +104,39 @@ impl<S: Serve> Serving<S> {
         }
     }
 
-    /// Takes no more, ever.
-    pub(super) fn end(&self) {
+    /// Takes what is there already, and then no more, ever.
+    pub(super) fn end(self: &Rc<Self>) {
         self.pause();
         self.is_over.set();
+        if self.has_started.get() {
+            self.take_rest();
+        }
+    }
+
+    fn take_rest(self: &Rc<Self>) {
+        // More than any queue of the kernel's holds: more than that were not there already.
+        for _ in 0..1 << 16 {
+            match self.serve.try_take() {
+                Ok(taken) => match self.spawn(taken, None) {
+                    Ok(()) => {}
+                    Err(_) => return,
+                },
+                Err(error) if is_of_one_peer(&error) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Has `taken` handled by a coroutine of its own, which waits for its place if it is given none. Without
+    /// a stack for it `taken` is dropped.
+    fn spawn(self: &Rc<Self>, taken: S::Taken, place: Option<Place<S>>) -> Result<(), BuildError> {
+        let serving = Rc::clone(self);
+        let handler = Builder::new().spawn(move || {
+            let _place = place.unwrap_or_else(|| Place::take(&serving));
+            serving.serve.handle(taken);
+        })?;
+        self.group.add(&handler);
+        Ok(())
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -125,25 +167,25 @@ impl<S: Serve> Serving<S> {
         let mut pause = FIRST;
         loop {
             let place = Place::take(&self);
-            match self.serve.take() {
-                Ok(taken) => {
-                    pause = FIRST;
-                    let serving = Rc::clone(&self);
-                    self.group.spawn(move || {
-                        let _place = place;
-                        serving.serve.handle(taken);
-                    });
-                }
+            let has_begun = match self.serve.take() {
+                Ok(taken) => self.spawn(taken, Some(place)).is_ok(),
                 Err(error) if is_for_ever(&error) => return Err(error),
-                Err(error) if is_of_one_peer(&error) => {}
-                // No descriptors, no memory: that may get better.
-                Err(_) => {
-                    sleep(pause);
-                    pause = (pause * 2).min(LONGEST);
-                }
+                Err(error) if is_of_one_peer(&error) => continue,
+                Err(_) => false,
+            };
+            if has_begun {
+                pause = FIRST;
+            } else {
+                // No descriptors, no stack, no memory: that may get better.
+                sleep(pause);
+                pause = (pause * 2).min(LONGEST);
             }
         }
     }
+}
+
+fn no_stack(error: BuildError) -> io::Error {
+    io::Error::new(io::ErrorKind::OutOfMemory, error)
 }
 
 fn is_for_ever(error: &io::Error) -> bool {

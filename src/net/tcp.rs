@@ -4,9 +4,11 @@
 use super::addr::{ToSocketAddrs, each};
 use super::socket::{Socket, as_std, common, halves, limits, stream};
 use crate::hub::Deadline;
-use crate::sys::socket::{begin_to_connect, listen_among_others};
+use crate::io::check_limit;
+use crate::sys::socket::{begin_to_connect, listen, listen_among_others};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{self, Shutdown, SocketAddr};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -90,7 +92,8 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// As [`std::net::TcpStream::connect_timeout`].
+    /// As [`std::net::TcpStream::connect_timeout`]:
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if `limit` is zero.
     ///
     /// # Panics
     ///
@@ -104,7 +107,8 @@ impl TcpStream {
     ///
     /// The socket is closed.
     pub fn connect_timeout(address: &SocketAddr, limit: Duration) -> io::Result<Self> {
-        Self::connect_until(address, Deadline::after(limit))
+        let limit = check_limit(Some(limit))?;
+        Self::connect_until(address, limit.and_then(Deadline::after))
     }
 
     fn connect_until(address: &SocketAddr, deadline: Option<Deadline>) -> io::Result<Self> {
@@ -155,6 +159,9 @@ as_std! { TcpListener:
 impl TcpListener {
     /// Listens at the first address that can be had. One that was in use a moment ago can be had at once.
     ///
+    /// As many connections wait to be accepted as the system allows (`net.core.somaxconn`, 4,096 as a rule;
+    /// of std's listeners it is 128). [`TcpListener::from_std`] keeps the number that a listener has.
+    ///
     /// # Errors
     ///
     /// As [`std::net::TcpListener::bind`].
@@ -163,7 +170,11 @@ impl TcpListener {
     ///
     /// Switches if a name has to be looked up.
     pub fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
-        each(address, |address| Self::from_std(net::TcpListener::bind(address)?))
+        each(address, |address| {
+            let listener = net::TcpListener::bind(address)?;
+            listen(listener.as_fd())?;
+            Self::from_std(listener)
+        })
     }
 
     /// As [`TcpListener::bind`], at an address where others listen that were made by this, too
@@ -222,6 +233,11 @@ impl TcpListener {
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, address) =
             self.socket.read("TcpListener::accept", |socket| socket.accept())?;
+        Ok((TcpStream::from_std(stream)?, address))
+    }
+
+    pub(super) fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, address) = self.socket.open()?.accept()?;
         Ok((TcpStream::from_std(stream)?, address))
     }
 }

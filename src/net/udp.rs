@@ -123,6 +123,10 @@ impl UdpSocket {
         self.socket.read("UdpSocket::recv_from", |socket| socket.recv_from(buffer))
     }
 
+    pub(super) fn try_recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.socket.open()?.recv_from(buffer)
+    }
+
     /// As [`UdpSocket::recv`], and leaves it where it is.
     ///
     /// # Errors

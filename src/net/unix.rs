@@ -3,8 +3,10 @@
 
 use super::socket::{Socket, as_std, common, halves, limits, stream};
 use crate::io::Pauses;
+use crate::sys::socket::{connect_unix, listen};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
@@ -91,7 +93,7 @@ impl UnixStream {
     pub fn connect_addr(address: &SocketAddr) -> io::Result<Self> {
         let mut pauses = Pauses::until(None);
         loop {
-            match crate::sys::socket::connect_unix(address) {
+            match connect_unix(address) {
                 // The kernel offers nothing to wait for.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     pauses.pause("UnixStream::connect")?;
@@ -126,7 +128,8 @@ as_std! { UnixListener:
 }
 
 impl UnixListener {
-    /// Listens at `path`, where there must be nothing yet.
+    /// Listens at `path`, where there must be nothing yet. As many connections wait to be accepted as the
+    /// system allows, see [`TcpListener::bind`](super::TcpListener::bind).
     ///
     /// # Errors
     ///
@@ -136,7 +139,7 @@ impl UnixListener {
     ///
     /// Never switches.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
-        Self::from_std(net::UnixListener::bind(path)?)
+        Self::listen(net::UnixListener::bind(path)?)
     }
 
     /// As [`UnixListener::bind`], at an address.
@@ -149,7 +152,12 @@ impl UnixListener {
     ///
     /// Never switches.
     pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
-        Self::from_std(net::UnixListener::bind_addr(address)?)
+        Self::listen(net::UnixListener::bind_addr(address)?)
+    }
+
+    fn listen(listener: net::UnixListener) -> io::Result<Self> {
+        listen(listener.as_fd())?;
+        Self::from_std(listener)
     }
 
     /// Waits for a connection.
@@ -172,6 +180,11 @@ impl UnixListener {
     pub fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
         let (stream, address) =
             self.socket.read("UnixListener::accept", |socket| socket.accept())?;
+        Ok((UnixStream::from_std(stream)?, address))
+    }
+
+    pub(super) fn try_accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
+        let (stream, address) = self.socket.open()?.accept()?;
         Ok((UnixStream::from_std(stream)?, address))
     }
 }
@@ -286,6 +299,10 @@ impl UnixDatagram {
     /// No datagram is taken.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.socket.read("UnixDatagram::recv_from", |socket| socket.recv_from(buffer))
+    }
+
+    pub(super) fn try_recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.socket.open()?.recv_from(buffer)
     }
 
     /// Sends a datagram to whom it is connected to.

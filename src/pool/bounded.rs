@@ -5,6 +5,7 @@ use super::each::{Imap, ImapUnordered, Spawner, map};
 use super::group::Group;
 use crate::coroutine::{self, Coroutine, JoinError, JoinHandle};
 use crate::sync::Semaphore;
+use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -29,7 +30,38 @@ use std::time::Duration;
 pub struct Pool {
     group: Group,
     room: Rc<Semaphore>,
+    waits: Rc<Waits>,
     size: usize,
+}
+
+/// Waits for room, from when they begin until those that wait have gone on.
+#[derive(Default)]
+struct Waits {
+    all: Cell<usize>,
+    /// Of members, and without a limit.
+    of_members: Cell<usize>,
+}
+
+/// A wait for room, until this is dropped.
+struct Wait<'a> {
+    waits: &'a Waits,
+    of_member: bool,
+}
+
+impl<'a> Wait<'a> {
+    fn new(waits: &'a Waits, of_member: bool) -> Self {
+        waits.all.set(waits.all.get() + 1);
+        waits.of_members.set(waits.of_members.get() + usize::from(of_member));
+        Wait { waits, of_member }
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let Wait { waits, of_member } = self;
+        waits.all.set(waits.all.get() - 1);
+        waits.of_members.set(waits.of_members.get() - usize::from(*of_member));
+    }
 }
 
 impl Pool {
@@ -41,14 +73,21 @@ impl Pool {
     #[track_caller]
     pub fn new(size: usize) -> Self {
         assert!(size > 0, "a pool of size 0 would never run anything: let it be at least 1");
-        Pool { group: Group::new(), room: Rc::new(Semaphore::new(size)), size }
+        Pool {
+            group: Group::new(),
+            room: Rc::new(Semaphore::new(size)),
+            waits: Rc::default(),
+            size,
+        }
     }
 
     /// Waits until there is room, and spawns.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile, and as [`spawn`](crate::spawn).
+    /// With what is raised in the current coroutine meanwhile, and as [`spawn`](crate::spawn). In one of
+    /// the pool's own coroutines, if the pool is full and all of its others wait in here as well: none of
+    /// them would ever end.
     ///
     /// # Switching
     ///
@@ -59,8 +98,26 @@ impl Pool {
     /// Nothing is spawned.
     #[track_caller]
     pub fn spawn<T: 'static>(&self, body: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
-        self.room.acquire();
+        if !self.room.try_acquire() {
+            self.wait_for_room();
+        }
         self.spawn_in_room(body)
+    }
+
+    #[cold]
+    #[track_caller]
+    fn wait_for_room(&self) {
+        let is_member = self.group.contains(&coroutine::current());
+        // Otherwise one of those that wait has been given room, and goes on.
+        let all_wait = self.room.waiting() == self.waits.all.get();
+        let _wait = Wait::new(&self.waits, is_member);
+        assert!(
+            !(is_member && all_wait && self.waits.of_members.get() >= self.size),
+            "a coroutine of a pool that waits for room in it would wait for itself, for ever: each of the {} \
+             that there is room for waits in this way (use `apply`, or a larger pool)",
+            self.size,
+        );
+        self.room.acquire();
     }
 
     /// As [`Pool::spawn`], if there is room.
@@ -103,7 +160,10 @@ impl Pool {
         body: F,
         limit: Duration,
     ) -> Result<JoinHandle<T>, F> {
-        if self.room.acquire_timeout(limit) { Ok(self.spawn_in_room(body)) } else { Err(body) }
+        let wait = Wait::new(&self.waits, false);
+        let has_room = self.room.acquire_timeout(limit);
+        drop(wait);
+        if has_room { Ok(self.spawn_in_room(body)) } else { Err(body) }
     }
 
     #[track_caller]
@@ -319,6 +379,10 @@ impl Drop for Place {
 }
 
 impl Spawner for Pool {
+    fn has_room(&self) -> bool {
+        self.free() > 0
+    }
+
     #[track_caller]
     fn run_in<T: 'static>(&self, body: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
         self.spawn(body)

@@ -1,17 +1,21 @@
 #![forbid(unsafe_code)]
 //! One function, many items: a coroutine each.
 
-use crate::coroutine::{JoinError, JoinHandle};
+use crate::coroutine::{JoinError, JoinHandle, yield_now};
 use crate::greenlet::GreenletExit;
 use crate::hub::LimitPassed;
 use crate::sync::Queue;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 /// Where coroutines are spawned: a group or a pool.
 pub trait Spawner {
+    /// Whether one can be spawned without waiting for room.
+    #[doc(hidden)]
+    fn has_room(&self) -> bool;
+
     #[doc(hidden)]
     #[track_caller]
     fn run_in<T: 'static>(&self, body: impl FnOnce() -> T + 'static) -> JoinHandle<T>;
@@ -54,11 +58,20 @@ impl<It: Iterator> Input<It> {
                 resume_unwind(payload)
             }
             Err(payload) => {
-                self.items = None;
                 self.panic = Some(payload);
+                self.items = None;
                 None
             }
         }
+    }
+
+    /// Whether more can be asked for while `under_way` results are awaited, of `ahead` at most. That is done
+    /// only if no result is there, and only when the last coroutine has had its first turn: the next item may
+    /// depend on what comes of that.
+    fn may_be_asked(&self, under_way: usize, ahead: usize, spawner: &impl Spawner) -> bool {
+        let has_more = self.items.is_some() && under_way < ahead;
+        // Without room, one that is awaited may be the next to make some.
+        has_more && (under_way == 0 || spawner.has_room())
     }
 
     /// When there are no more.
@@ -94,20 +107,31 @@ impl<It: Iterator<Item = I>, I: 'static, R: 'static, P: Spawner> Imap<It, I, R, 
     }
 }
 
+impl<It, I, R, P> Imap<It, I, R, P> {
+    fn is_ready(&self) -> bool {
+        self.under_way.front().is_some_and(|next| next.is_finished())
+    }
+}
+
 impl<It: Iterator<Item = I>, I: 'static, R: 'static, P: Spawner> Iterator for Imap<It, I, R, P> {
     type Item = Result<R, JoinError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.under_way.len() < self.ahead {
+        while !self.is_ready()
+            && self.input.may_be_asked(self.under_way.len(), self.ahead, &self.spawner)
+        {
             let Some(item) = self.input.next() else { break };
             let f = Rc::clone(&self.f);
             self.under_way.push_back(self.spawner.run_in(move || f(item)));
+            yield_now();
         }
-        let Some(next) = self.under_way.pop_front() else {
+        let Some(next) = self.under_way.front() else {
             self.input.end();
             return None;
         };
-        Some(next.join())
+        // If something is raised meanwhile, it is still there to be asked for.
+        next.wait_end(None);
+        self.under_way.pop_front().map(JoinHandle::join)
     }
 }
 
@@ -124,8 +148,9 @@ pub struct ImapUnordered<It, I, R, P> {
     ahead: usize,
     input: Input<It>,
     f: Rc<dyn Fn(I) -> R>,
-    ended: Rc<Queue<JoinHandle<R>>>,
-    under_way: usize,
+    /// The numbers of those that have ended.
+    ended: Rc<Queue<u64>>,
+    under_way: BTreeMap<u64, JoinHandle<R>>,
 }
 
 impl<It: Iterator<Item = I>, I: 'static, R: 'static, P: Spawner> ImapUnordered<It, I, R, P> {
@@ -133,7 +158,8 @@ impl<It: Iterator<Item = I>, I: 'static, R: 'static, P: Spawner> ImapUnordered<I
     pub(super) fn new(spawner: P, ahead: usize, items: It, f: impl Fn(I) -> R + 'static) -> Self {
         let input = Input { items: Some(items), panic: None };
         let ended = Rc::new(Queue::new());
-        ImapUnordered { spawner, ahead: check(ahead), input, f: Rc::new(f), ended, under_way: 0 }
+        let under_way = BTreeMap::new();
+        ImapUnordered { spawner, ahead: check(ahead), input, f: Rc::new(f), ended, under_way }
     }
 }
 
@@ -143,26 +169,30 @@ impl<It: Iterator<Item = I>, I: 'static, R: 'static, P: Spawner> Iterator
     type Item = Result<R, JoinError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.under_way < self.ahead {
+        while self.ended.is_empty()
+            && self.input.may_be_asked(self.under_way.len(), self.ahead, &self.spawner)
+        {
             let Some(item) = self.input.next() else { break };
             let f = Rc::clone(&self.f);
             let handle = self.spawner.run_in(move || f(item));
-            self.under_way += 1;
-            let (coroutine, ended) = (handle.coroutine(), Rc::clone(&self.ended));
-            coroutine.on_end(move || drop(ended.try_put(handle)));
+            let (id, ended) = (handle.id(), Rc::clone(&self.ended));
+            // It has no value of user code, whose destructor would run in the middle of an end.
+            handle.on_end(move || ended.try_put(id).expect("it is not shut down"));
+            self.under_way.insert(id, handle);
+            yield_now();
         }
-        if self.under_way == 0 {
+        if self.under_way.is_empty() {
             self.input.end();
             return None;
         }
         let next = self.ended.get().expect("it is not shut down");
-        self.under_way -= 1;
-        Some(next.join())
+        self.under_way.remove(&next).map(JoinHandle::join)
     }
 }
 
 impl<It, I, R, P> fmt::Debug for ImapUnordered<It, I, R, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ImapUnordered").field("under_way", &self.under_way).finish_non_exhaustive()
+        let under_way = self.under_way.len();
+        f.debug_struct("ImapUnordered").field("under_way", &under_way).finish_non_exhaustive()
     }
 }

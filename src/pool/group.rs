@@ -7,6 +7,7 @@ use crate::sync::Event;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -39,34 +40,81 @@ struct Members {
     /// Set while there are none. Made by the first who waits.
     empty: Event,
     has_been_asked: Cell<bool>,
+    /// Set when one has come or gone, for those that kill.
+    changed: Event,
+    /// How many kill.
+    killers: Cell<usize>,
 }
 
 impl Members {
+    fn add(&self, member: &Coroutine) {
+        self.alive.borrow_mut().insert(member.id(), member.clone());
+        self.tell_killers();
+    }
+
     fn remove(&self, id: u64) {
         let removed = self.alive.borrow_mut().remove(&id);
         self.killed.borrow_mut().remove(&id);
-        drop(removed);
         if self.has_been_asked.get() && self.alive.borrow().is_empty() {
             self.empty.set();
         }
+        self.tell_killers();
+        drop(removed);
     }
 
-    /// Kills those that were not killed before, in order, but for `spared`.
-    fn kill(&self, spared: &Coroutine) {
-        let mut from = 0;
-        while self.killed.borrow().len() < self.alive.borrow().len() {
-            let next = {
-                let (alive, killed) = (self.alive.borrow(), self.killed.borrow());
-                let mut rest = alive.range(from..).filter(|(id, _)| !killed.contains(id));
-                rest.next().map(|(_, member)| member.clone())
-            };
-            let Some(next) = next else { return };
-            from = next.id() + 1;
-            if next != *spared {
-                self.killed.borrow_mut().insert(next.id());
-                next.kill();
-            }
+    /// Takes those out that have ended, and whose links are still to run. Whether there are no others.
+    fn discard_finished(&self) -> bool {
+        let finished: Vec<u64> = {
+            let alive = self.alive.borrow();
+            alive.values().filter(|member| member.is_finished()).map(Coroutine::id).collect()
+        };
+        finished.into_iter().for_each(|id| self.remove(id));
+        self.alive.borrow().is_empty()
+    }
+
+    fn tell_killers(&self) {
+        if self.killers.get() > 0 {
+            self.changed.set();
         }
+    }
+
+    /// The first that was not killed, of those in a range of numbers.
+    fn next_to_kill(&self, ids: RangeInclusive<u64>, spared: &Coroutine) -> Option<Coroutine> {
+        let (alive, killed) = (self.alive.borrow(), self.killed.borrow());
+        if ids.is_empty() || killed.len() == alive.len() {
+            return None;
+        }
+        let mut rest = alive.range(ids).map(|(_, member)| member);
+        rest.find(|member| *member != spared && !killed.contains(&member.id())).cloned()
+    }
+
+    /// Kills those that there are now and that were not killed before, in order, but for `spared`. A
+    /// destructor may add others, which are not killed here: so this ends. Whether there are none of these.
+    fn kill(&self, spared: &Coroutine) -> bool {
+        let Some(last) = self.alive.borrow().keys().next_back().copied() else { return true };
+        let mut from = 0;
+        while let Some(next) = self.next_to_kill(from..=last, spared) {
+            from = next.id() + 1;
+            self.killed.borrow_mut().insert(next.id());
+            next.kill();
+        }
+        self.next_to_kill(0..=u64::MAX, spared).is_none()
+    }
+}
+
+/// One that kills, until this is dropped.
+struct Killer<'a>(&'a Members);
+
+impl<'a> Killer<'a> {
+    fn new(members: &'a Members) -> Self {
+        members.killers.set(members.killers.get() + 1);
+        Killer(members)
+    }
+}
+
+impl Drop for Killer<'_> {
+    fn drop(&mut self) {
+        self.0.killers.set(self.0.killers.get() - 1);
     }
 }
 
@@ -101,7 +149,7 @@ impl Group {
         if member.is_finished() || self.contains(member) {
             return;
         }
-        self.members.alive.borrow_mut().insert(member.id(), member.clone());
+        self.members.add(member);
         let (members, id) = (Rc::downgrade(&self.members), member.id());
         member.on_end(move || {
             if let Some(members) = members.upgrade() {
@@ -184,9 +232,10 @@ impl Group {
         &self.members.empty
     }
 
-    /// Kills the members, and waits until there are none, for at most `limit` (`None`: for ever). Those that
-    /// are added meanwhile are killed as well. Each is killed once, also if this is called again while it has
-    /// not ended. Whether there are no members.
+    /// Kills the members, and waits until there are none, for at most `limit` (`None`: for ever). Those
+    /// that are added before the limit has passed are killed as well, in the order in which they came: as
+    /// long as there are such, the others have their turns in between. Each is killed once, also if this is
+    /// called again while it has not ended. Whether there are no members.
     ///
     /// # Examples
     ///
@@ -211,25 +260,36 @@ impl Group {
     ///
     /// The kills are under way all the same.
     pub fn kill(&self, limit: Option<Duration>) -> bool {
-        let start = Instant::now();
+        let (start, members) = (Instant::now(), &*self.members);
         let current = coroutine::current();
+        let _killer = Killer::new(members);
+        let (mut is_in_time, mut is_settled) = (true, self.is_empty());
         loop {
-            self.members.kill(&current);
+            let has_killed_all = members.kill(&current);
             if self.contains(&current) {
                 current.kill();
             }
             if self.is_empty() {
-                return true;
+                if is_settled || !is_in_time {
+                    return true;
+                }
+                // Whoever has waited for the last one to end, for its room for example, may add one now.
+                is_settled = true;
+                coroutine::yield_now();
+                continue;
             }
-            // Somebody may be added at any time: look again at each end.
-            let left = limit.map(|limit| limit.saturating_sub(start.elapsed()));
-            let first = self.members.alive.borrow().values().next().cloned();
-            let Some(first) = first else { continue };
-            if first.is_finished() {
-                // Its links are still to run, and ours is among them.
-                self.discard(&first);
-            } else if !first.wait_end(left) {
-                return false;
+            is_settled = false;
+            if !is_in_time {
+                return members.discard_finished();
+            }
+            let left = limit.map_or(Duration::MAX, |limit| limit.saturating_sub(start.elapsed()));
+            members.changed.clear();
+            if has_killed_all {
+                is_in_time = members.changed.wait_timeout(left) && !left.is_zero();
+            } else {
+                // Those that have come meanwhile may be followed by others, endlessly.
+                coroutine::yield_now();
+                is_in_time = !left.is_zero();
             }
         }
     }
@@ -264,8 +324,12 @@ impl Group {
         map(self, items, f)
     }
 
-    /// As [`Group::map`], as an iterator in the order of the items. So many are under way at most, and so
-    /// many items taken ahead of what was asked for.
+    /// As [`Group::map`], as an iterator in the order of the items. At most `ahead` are under way at a time.
+    ///
+    /// Items are taken when a result is asked for, in the caller. A result that is there is given before a
+    /// further item is taken, and each coroutine has its first turn before the next item is taken: an item
+    /// may depend on an earlier result, unless that takes longer than a turn. With `ahead` of 1 it always
+    /// may.
     ///
     /// # Examples
     ///
@@ -305,6 +369,10 @@ impl Group {
 }
 
 impl Spawner for Group {
+    fn has_room(&self) -> bool {
+        true
+    }
+
     #[track_caller]
     fn run_in<T: 'static>(&self, body: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
         self.spawn(body)

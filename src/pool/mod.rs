@@ -13,5 +13,5 @@ mod threads;
 pub use bounded::Pool;
 pub use each::{Imap, ImapUnordered, Spawner};
 pub use group::Group;
-pub(crate) use threads::begin;
 pub use threads::{Closed, JobHandle, NotClosed, Panic, ThreadPool, unblock};
+pub(crate) use threads::{try_begin, try_unblock};

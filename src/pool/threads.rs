@@ -5,18 +5,20 @@
 //! there. Those that it had go on where they are, in the parent.
 
 use crate::coroutine::JoinError;
+use crate::greenlet::dropping::drop_payload;
 use crate::sync::{Event, Shared};
 use crate::sys::fork::{Companion, Fork, Generation, Side, around_fork};
 use crate::sys::lock::Lock;
 use std::any::Any;
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::hint::spin_loop;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 /// OS threads that work off jobs. There are only as many as are needed: one is made when a job comes and none
@@ -48,10 +50,11 @@ pub struct ThreadPool {
     inner: Arc<Inner>,
 }
 
-/// A thread that has been idle for so long ends.
+/// How long a thread stays idle before it ends.
 const KEEP: Duration = Duration::from_secs(5);
 
-type Job = Box<dyn FnOnce() + Send>;
+/// A job. It returns what its thread announces as soon as it counts as idle.
+type Job = Box<dyn FnOnce() -> Option<Arc<dyn Promise>> + Send>;
 
 struct Inner {
     state: Mutex<State>,
@@ -61,17 +64,46 @@ struct Inner {
     ended: Event<Shared>,
 }
 
+/// There are at least as many idle threads as jobs, or `max` threads: a job that waits although there may be
+/// more threads is about to be taken.
 struct State {
     jobs: VecDeque<Job>,
     max: usize,
     live: usize,
+    /// Threads that take a job before they wait, or wait for one. A new thread is one of them.
     idle: usize,
     is_closed: bool,
+    /// Threads of this pool that wait for jobs of this pool.
+    waits: Vec<Wait>,
+}
+
+/// A wait for a job by a thread of the same pool.
+struct Wait {
+    thread: ThreadId,
+    job: Arc<dyn Promise>,
 }
 
 thread_local! {
-    /// The pool whose thread this is: one for all of its life.
-    static WORKS_FOR: Cell<*const Inner> = const { Cell::new(std::ptr::null()) };
+    /// The pool that this thread works for, until it has taken its last job.
+    static WORKS_FOR: Cell<*const Inner> = const { Cell::new(ptr::null()) };
+
+    /// The outcome of the job that this thread runs, if it has one.
+    static RUNS: Cell<*const ()> = const { Cell::new(ptr::null()) };
+}
+
+/// Why a pool does not take a job.
+enum Refusal {
+    Closed,
+    NoThread(io::Error),
+}
+
+impl Refusal {
+    fn into_closed(self) -> Closed {
+        match self {
+            Refusal::Closed => Closed(()),
+            Refusal::NoThread(error) => panic!("{error}"),
+        }
+    }
 }
 
 /// The pool is closed: it takes no more jobs.
@@ -110,7 +142,14 @@ impl ThreadPool {
     #[track_caller]
     pub fn new(max: usize) -> Self {
         assert!(max > 0, "a pool of no threads would never run anything: let it be at least 1");
-        let state = State { jobs: VecDeque::new(), max, live: 0, idle: 0, is_closed: false };
+        let state = State {
+            jobs: VecDeque::new(),
+            max,
+            live: 0,
+            idle: 0,
+            is_closed: false,
+            waits: Vec::new(),
+        };
         let inner =
             Inner { state: Mutex::new(state), work: Condvar::new(), ended: Event::shared() };
         let inner = Arc::new(inner);
@@ -147,7 +186,11 @@ impl ThreadPool {
         job: impl FnOnce() -> T + Send + 'static,
         callback: impl FnOnce(Result<T, Panic>) + Send + 'static,
     ) -> Result<(), Closed> {
-        self.push(Box::new(move || callback(catch_unwind(AssertUnwindSafe(job)))))
+        let job = move || {
+            callback(catch_unwind(AssertUnwindSafe(job)));
+            None
+        };
+        self.push(Box::new(job)).map_err(Refusal::into_closed)
     }
 
     /// Has `job` run on one of the threads.
@@ -178,11 +221,18 @@ impl ThreadPool {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<JobHandle<T>, Closed> {
-        let outcome = Arc::new(Outcome { result: Mutex::new(None), done: Event::shared() });
-        // Dropped without having run, it says so.
-        let place = Place(Some(Arc::clone(&outcome)));
-        self.push(Box::new(move || place.fill(catch_unwind(AssertUnwindSafe(job)))))?;
-        Ok(JobHandle::new(outcome))
+        self.try_spawn(job).map_err(Refusal::into_closed)
+    }
+
+    fn try_spawn<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<JobHandle<T>, Refusal> {
+        let outcome = Arc::new(Outcome::new(Slot::Awaited));
+        let handle = JobHandle::new(&self.inner, &outcome);
+        let place = Place(Some(outcome));
+        self.push(Box::new(move || place.run(job)))?;
+        Ok(handle)
     }
 
     /// Has `job` run on one of the threads, and waits for its result. On one of the pool's own threads it is
@@ -207,7 +257,7 @@ impl ThreadPool {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Closed> {
-        if WORKS_FOR.get() == Arc::as_ptr(&self.inner) {
+        if self.inner.is_own_thread() {
             return if self.inner.lock().is_closed { Err(Closed(())) } else { Ok(job()) };
         }
         match self.spawn(job)?.join() {
@@ -217,22 +267,20 @@ impl ThreadPool {
         }
     }
 
-    fn push(&self, job: Job) -> Result<(), Closed> {
+    fn push(&self, job: Job) -> Result<(), Refusal> {
         let mut state = self.inner.lock();
         if state.is_closed {
-            return Err(Closed(()));
+            return Err(Refusal::Closed);
         }
         state.jobs.push_back(job);
         if state.jobs.len() <= state.idle {
             drop(state);
             self.inner.work.notify_one();
-        } else if state.live < state.max {
-            // Counted here: a second job that comes at once must know of it.
-            state.live += 1;
-            drop(state);
-            self.inner.start_thread();
+            return Ok(());
         }
-        Ok(())
+        let missing = state.add_threads();
+        drop(state);
+        (0..missing).try_for_each(|_| self.inner.start_thread()).map_err(Refusal::NoThread)
     }
 
     /// Lets there be so many threads at most. Those that are too many end when they have done their jobs.
@@ -245,12 +293,10 @@ impl ThreadPool {
         assert!(max > 0, "a pool of no threads would never run anything: let it be at least 1");
         let mut state = self.inner.lock();
         state.max = max;
-        // Those that are idle were told of theirs.
-        let waiting = state.jobs.len().saturating_sub(state.idle);
-        let missing = waiting.min(max.saturating_sub(state.live));
-        state.live += missing;
+        let missing = state.add_threads();
         drop(state);
-        (0..missing).for_each(|_| self.inner.start_thread());
+        // The jobs that wait are those of threads that are busy: these come to them if there are no others.
+        (0..missing).for_each(|_| drop(self.inner.start_thread()));
         self.inner.work.notify_all();
     }
 
@@ -281,7 +327,8 @@ impl ThreadPool {
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// With what is raised in the current coroutine meanwhile. On a thread of the pool, which would wait for
+    /// its own end.
     ///
     /// # Switching
     ///
@@ -290,7 +337,10 @@ impl ThreadPool {
     /// # Cancellation
     ///
     /// Leaves nothing behind.
+    #[track_caller]
     pub fn join(&self) -> Result<(), NotClosed> {
+        let is_own = self.inner.is_own_thread();
+        assert!(!is_own, "a job that joins its own pool would wait for its own end");
         let state = self.inner.lock();
         if !state.is_closed {
             return Err(NotClosed(()));
@@ -310,7 +360,7 @@ impl ThreadPool {
 
     /// How many of them wait for a job.
     pub fn idle(&self) -> usize {
-        self.inner.lock().idle
+        self.inner.lock().unused()
     }
 
     /// How many jobs have not begun.
@@ -332,6 +382,7 @@ fn hold_all_pools(fork: Fork<'_>) -> io::Result<Side> {
         for mut state in states {
             // Their destructors are run by the parent.
             std::mem::forget(std::mem::take(&mut state.jobs));
+            std::mem::forget(std::mem::take(&mut state.waits));
             (state.live, state.idle) = (0, 0);
         }
     }
@@ -347,7 +398,7 @@ impl Drop for ThreadPool {
 impl fmt::Debug for ThreadPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.inner.lock();
-        let (live, idle, queued) = (state.live, state.idle, state.jobs.len());
+        let (live, idle, queued) = (state.live, state.unused(), state.jobs.len());
         // Writing may let others run.
         drop(state);
         f.debug_struct("ThreadPool")
@@ -355,6 +406,30 @@ impl fmt::Debug for ThreadPool {
             .field("idle", &idle)
             .field("queued", &queued)
             .finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// Idle threads for which there is no job.
+    fn unused(&self) -> usize {
+        self.idle.saturating_sub(self.jobs.len())
+    }
+
+    /// Counts the threads that are missing, as far as there may be more. They are to be started.
+    fn add_threads(&mut self) -> usize {
+        let unserved = self.jobs.len().saturating_sub(self.idle);
+        let missing = unserved.min(self.max.saturating_sub(self.live));
+        self.live += missing;
+        self.idle += missing;
+        missing
+    }
+
+    /// Whether no thread is left that could take a job: each of them, or each but `me`, waits for a job of
+    /// this pool that has no result.
+    fn is_stuck(&self, me: Option<ThreadId>) -> bool {
+        let waits = self.waits.iter().filter(|wait| !wait.job.is_settled());
+        let threads: HashSet<_> = waits.map(|wait| wait.thread).chain(me).collect();
+        self.idle == 0 && threads.len() >= self.live
     }
 }
 
@@ -374,6 +449,10 @@ impl Inner {
         }
     }
 
+    fn is_own_thread(&self) -> bool {
+        ptr::eq(WORKS_FOR.get(), self)
+    }
+
     fn close(&self, now: bool) {
         let mut state = self.lock();
         state.is_closed = true;
@@ -388,54 +467,74 @@ impl Inner {
     }
 
     /// Starts a thread that is counted already.
-    fn start_thread(self: &Arc<Self>) {
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made, and there is no other that would come to the jobs: these are dropped.
+    fn start_thread(self: &Arc<Self>) -> io::Result<()> {
         let inner = Arc::clone(self);
         let thread = thread::Builder::new().name("switchgrass-pool".into());
-        if let Err(error) = thread.spawn(move || inner.work()) {
-            let mut state = self.lock();
-            state.live -= 1;
-            // The others will come to the job, if there are any.
-            let is_lost = state.live == 0;
-            let lost = if is_lost { std::mem::take(&mut state.jobs) } else { VecDeque::new() };
-            drop(state);
-            drop(lost);
-            assert!(!is_lost, "no thread was made for a job: {error}");
+        let Err(error) = thread.spawn(move || inner.work()) else { return Ok(()) };
+        let mut state = self.lock();
+        state.live -= 1;
+        state.idle -= 1;
+        if !state.is_stuck(None) {
+            return Ok(());
         }
+        let lost = std::mem::take(&mut state.jobs);
+        drop(state);
+        drop(lost);
+        Err(no_thread(&error))
     }
 
     /// What a thread does.
     fn work(&self) {
-        let _companion = Companion::new();
+        let companion = Companion::new();
+        companion.set_busy(true);
         WORKS_FOR.set(self);
-        loop {
-            let Some(job) = self.next() else { return };
+        while let Some(job) = self.next(&companion) {
             // A panic was printed by its hook.
-            let result = catch_unwind(AssertUnwindSafe(job));
-            drop(catch_unwind(AssertUnwindSafe(|| drop(result))));
+            let promise = match catch_unwind(AssertUnwindSafe(job)) {
+                Ok(promise) => promise,
+                Err(payload) => {
+                    drop_payload(payload);
+                    None
+                }
+            };
+            // First idle, then the announcement: who gives the next job when it hears of the end of this one
+            // finds a thread for it. No value of the job is left here.
+            self.lock().idle += 1;
+            if let Some(promise) = promise {
+                promise.announce();
+            }
         }
+        WORKS_FOR.set(ptr::null());
     }
 
-    /// The next job, or `None` when the thread is to end: it is not counted any more.
-    fn next(&self) -> Option<Job> {
+    /// The next job of an idle thread, or `None` when the thread is to end: it is not counted any more.
+    fn next(&self, companion: &Companion) -> Option<Job> {
         let mut state = self.lock();
         loop {
             if state.live <= state.max
                 && let Some(job) = state.jobs.pop_front()
             {
+                state.idle -= 1;
                 return Some(job);
             }
             if state.is_closed || state.live > state.max {
                 break;
             }
-            state.idle += 1;
+            // A fork holds `state`: so it finds one that waits here, or that it has to wait for.
+            companion.set_busy(false);
             let (woken, waited) =
                 self.work.wait_timeout(state, KEEP).unwrap_or_else(PoisonError::into_inner);
             state = woken;
-            state.idle -= 1;
+            companion.set_busy(true);
             if waited.timed_out() && state.jobs.is_empty() {
                 break;
             }
         }
+        state.idle -= 1;
         state.live -= 1;
         let is_over = state.is_closed && state.live == 0;
         drop(state);
@@ -446,32 +545,84 @@ impl Inner {
     }
 }
 
+fn no_thread(error: &io::Error) -> io::Error {
+    // Not of the kind of that error, which may be "would block": of the call that is not made it is not true.
+    io::Error::other(format!("no thread was made for a job: {error}"))
+}
+
+/// The outcome of a job, whatever its type.
+trait Promise: Send + Sync {
+    /// Whether there is a result.
+    fn is_settled(&self) -> bool;
+
+    /// Wakes those that wait for it.
+    fn announce(&self);
+}
+
 /// Where the result of a job is put.
 struct Outcome<T> {
-    result: Mutex<Option<Result<T, JoinError>>>,
+    slot: Mutex<Slot<T>>,
+    /// Set after that.
     done: Event<Shared>,
 }
 
-/// What fills an outcome: also if the job is dropped.
-struct Place<T>(Option<Arc<Outcome<T>>>);
+enum Slot<T> {
+    Awaited,
+    /// The handle was dropped: the result is dropped by the thread that brings it.
+    Unwanted,
+    Filled(Result<T, JoinError>),
+    Taken,
+}
 
-impl<T> Place<T> {
-    fn fill(mut self, result: Result<T, Panic>) {
-        if let Some(outcome) = self.0.take() {
-            outcome.fill(result.map_err(JoinError::Panicked));
+impl<T> Outcome<T> {
+    fn new(slot: Slot<T>) -> Self {
+        Outcome { slot: Mutex::new(slot), done: Event::shared() }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot<T>> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fill(&self, result: Result<T, JoinError>) {
+        let mut slot = self.slot();
+        if !matches!(*slot, Slot::Unwanted) {
+            *slot = Slot::Filled(result);
+            return;
+        }
+        drop(slot);
+        drop(result);
+    }
+
+    /// Takes the result out, and leaves `rest`.
+    fn take(&self, rest: Slot<T>) -> Result<T, JoinError> {
+        match std::mem::replace(&mut *self.slot(), rest) {
+            Slot::Filled(result) => result,
+            _ => Err(JoinError::Taken),
         }
     }
 }
 
-impl<T> Outcome<T> {
-    fn fill(&self, result: Result<T, JoinError>) {
-        *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-        self.done.set();
+impl<T: Send> Promise for Outcome<T> {
+    fn is_settled(&self) -> bool {
+        matches!(*self.slot(), Slot::Filled(_) | Slot::Taken)
     }
 
-    fn take(&self) -> Result<T, JoinError> {
-        let result = self.result.lock().unwrap_or_else(PoisonError::into_inner).take();
-        result.unwrap_or(Err(JoinError::Taken))
+    fn announce(&self) {
+        self.done.set();
+    }
+}
+
+/// The right to fill an outcome. Dropped with a job that has not run, it says so.
+struct Place<T>(Option<Arc<Outcome<T>>>);
+
+impl<T: Send + 'static> Place<T> {
+    fn run(mut self, job: impl FnOnce() -> T) -> Option<Arc<dyn Promise>> {
+        let outcome = self.0.take()?;
+        let before = RUNS.replace(Arc::as_ptr(&outcome).cast());
+        let result = catch_unwind(AssertUnwindSafe(job));
+        RUNS.set(before);
+        outcome.fill(result.map_err(JoinError::Panicked));
+        Some(outcome)
     }
 }
 
@@ -479,6 +630,7 @@ impl<T> Drop for Place<T> {
     fn drop(&mut self) {
         if let Some(outcome) = self.0.take() {
             outcome.fill(Err(JoinError::Killed));
+            outcome.done.set();
         }
     }
 }
@@ -486,24 +638,46 @@ impl<T> Drop for Place<T> {
 /// The handle of a job of a [`ThreadPool`]. Dropped, it has no effect on the job.
 pub struct JobHandle<T> {
     outcome: Arc<Outcome<T>>,
+    pool: Arc<Inner>,
     made_in: Generation,
 }
 
 impl<T> JobHandle<T> {
-    fn new(outcome: Arc<Outcome<T>>) -> Self {
-        JobHandle { outcome, made_in: Generation::current() }
+    fn new(pool: &Arc<Inner>, outcome: &Arc<Outcome<T>>) -> Self {
+        let (pool, outcome) = (Arc::clone(pool), Arc::clone(outcome));
+        JobHandle { outcome, pool, made_in: Generation::current() }
     }
 
+    /// Whether this is a child, and the job its parent's.
+    pub(crate) fn is_left_behind(&self) -> bool {
+        self.made_in != Generation::current()
+    }
+
+    /// Whether the result is there.
+    pub fn is_finished(&self) -> bool {
+        self.is_left_behind() || self.outcome.done.is_set()
+    }
+
+    #[track_caller]
+    fn refuse_to_wait_for_oneself(&self) {
+        let is_own = ptr::eq(RUNS.get(), Arc::as_ptr(&self.outcome).cast());
+        assert!(!is_own, "a job that joins itself would wait for ever");
+    }
+}
+
+impl<T: Send + 'static> JobHandle<T> {
     /// Waits for the result.
     ///
     /// # Errors
     ///
     /// [`JoinError::Panicked`]; or [`JoinError::Killed`], if the pool was terminated before the job began,
-    /// or the job is that of the process that has forked this one.
+    /// no thread could be made for it, or the job is that of the process that has forked this one.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// With what is raised in the current coroutine meanwhile. In the job itself. On a thread of the pool,
+    /// when every other thread of the pool waits for one of its jobs as well: none would be left to run them.
+    /// (An [`apply`](ThreadPool::apply) runs its job there and then, and can always be used instead.)
     ///
     /// # Switching
     ///
@@ -512,24 +686,20 @@ impl<T> JobHandle<T> {
     /// # Cancellation
     ///
     /// The job goes on; its result is lost.
+    #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
         if self.is_left_behind() {
             return Err(JoinError::Killed);
         }
-        self.outcome.done.wait();
-        self.outcome.take()
-    }
-
-    /// Whether this is a child, and the job its parent's.
-    pub(crate) fn is_left_behind(&self) -> bool {
-        self.made_in != Generation::current()
+        self.wait();
+        self.outcome.take(Slot::Taken)
     }
 
     /// As [`JobHandle::join`], for at most `limit`. `None` if the result is not there by then.
     ///
     /// # Panics
     ///
-    /// As [`JobHandle::join`].
+    /// With what is raised in the current coroutine meanwhile. In the job itself.
     ///
     /// # Switching
     ///
@@ -538,34 +708,90 @@ impl<T> JobHandle<T> {
     /// # Cancellation
     ///
     /// Nothing is lost.
+    #[track_caller]
     pub fn join_timeout(&mut self, limit: Duration) -> Option<Result<T, JoinError>> {
         if self.is_left_behind() {
             return Some(Err(JoinError::Killed));
         }
-        self.outcome.done.wait_timeout(limit).then(|| self.outcome.take())
+        self.refuse_to_wait_for_oneself();
+        self.outcome.done.wait_timeout(limit).then(|| self.outcome.take(Slot::Taken))
     }
 
     /// Waits until the result is there, and leaves it there.
+    #[track_caller]
     pub(crate) fn wait(&self) {
-        if !self.is_left_behind() {
-            self.outcome.done.wait();
+        if self.is_finished() {
+            return;
         }
+        self.refuse_to_wait_for_oneself();
+        let _entered = self.pool.is_own_thread().then(|| self.pool.enter_wait(&self.outcome));
+        self.outcome.done.wait();
     }
 
     /// The result of a job of the global pool. What the job panicked with is raised.
-    pub(crate) fn finish(self) -> T {
+    ///
+    /// # Errors
+    ///
+    /// If no thread could be made for it, or it is a job of the process that has forked this one.
+    pub(crate) fn try_finish(self) -> io::Result<T> {
+        let is_left_behind = self.is_left_behind();
         match self.join() {
-            Ok(result) => result,
+            Ok(result) => Ok(result),
             Err(JoinError::Panicked(payload)) => resume_unwind(payload),
-            Err(_) => {
-                panic!("the job goes on in the process that has forked this one: begin it anew")
-            }
+            Err(_) if is_left_behind => Err(io::Error::other(
+                "the job goes on in the process that has forked this one: begin it anew",
+            )),
+            Err(_) => Err(io::Error::other("no thread was made for a job")),
         }
     }
+}
 
-    /// Whether the result is there.
-    pub fn is_finished(&self) -> bool {
-        self.is_left_behind() || self.outcome.done.is_set()
+impl<T> Drop for JobHandle<T> {
+    fn drop(&mut self) {
+        // In a child, a thread that is not there may have it locked.
+        if !self.is_left_behind() {
+            let result = self.outcome.take(Slot::Unwanted);
+            drop(result);
+        }
+    }
+}
+
+impl Inner {
+    /// Notes that this thread, which is one of the pool's, waits for one of the pool's jobs until what this
+    /// returns is dropped.
+    #[track_caller]
+    fn enter_wait<T: Send + 'static>(&self, job: &Arc<Outcome<T>>) -> EnteredWait<'_> {
+        let thread = thread::current().id();
+        let job: Arc<dyn Promise> = Arc::<Outcome<T>>::clone(job);
+        let mut state = self.lock();
+        let is_stuck = !job.is_settled() && state.is_stuck(Some(thread));
+        if !is_stuck {
+            state.waits.push(Wait { thread, job: Arc::clone(&job) });
+        }
+        let live = state.live;
+        drop(state);
+        assert!(
+            !is_stuck,
+            "a job that waits for another job of its pool would wait for ever: no thread is left to run it, \
+             since each of the {live} that there are waits in this way (use `apply`, or a larger pool)",
+        );
+        EnteredWait { pool: self, job }
+    }
+}
+
+/// Dropped, it is a wait no more.
+struct EnteredWait<'a> {
+    pool: &'a Inner,
+    job: Arc<dyn Promise>,
+}
+
+impl Drop for EnteredWait<'_> {
+    fn drop(&mut self) {
+        let mut state = self.pool.lock();
+        let at = state.waits.iter().position(|wait| Arc::ptr_eq(&wait.job, &self.job));
+        let wait = at.map(|at| state.waits.swap_remove(at));
+        drop(state);
+        drop(wait);
     }
 }
 
@@ -597,17 +823,37 @@ impl<T> fmt::Debug for JobHandle<T> {
 ///
 /// The call goes on on its thread; its result is lost.
 pub fn unblock<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
-    ThreadPool::global().apply(f).expect("nobody closes the global pool")
+    try_unblock(f).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// As [`unblock`].
+///
+/// # Errors
+///
+/// If no thread can be made, and there is none: `f` was not called.
+pub(crate) fn try_unblock<T: Send + 'static>(
+    f: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    try_begin(f)?.try_finish()
 }
 
 /// Has a call that blocks run on a thread of [`ThreadPool::global`], and does not wait for it. On one of
 /// those threads it is run there and then.
-pub(crate) fn begin<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JobHandle<T> {
+///
+/// # Errors
+///
+/// If no thread can be made, and there is none: `f` was not called.
+pub(crate) fn try_begin<T: Send + 'static>(
+    f: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JobHandle<T>> {
     let pool = ThreadPool::global();
-    if WORKS_FOR.get() != Arc::as_ptr(&pool.inner) {
-        return pool.spawn(f).expect("nobody closes the global pool");
+    if pool.inner.is_own_thread() {
+        let outcome = Outcome::new(Slot::Filled(Ok(f())));
+        outcome.done.set();
+        return Ok(JobHandle::new(&pool.inner, &Arc::new(outcome)));
     }
-    let outcome = Outcome { result: Mutex::new(Some(Ok(f()))), done: Event::shared() };
-    outcome.done.set();
-    JobHandle::new(Arc::new(outcome))
+    pool.try_spawn(f).map_err(|refusal| match refusal {
+        Refusal::NoThread(error) => error,
+        Refusal::Closed => unreachable!("nobody closes the global pool"),
+    })
 }

@@ -108,7 +108,7 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// If somebody else has waited for it: the status is lost.
+    /// `ECHILD` if the status is lost: something else has waited for it, or this process ignores `SIGCHLD`.
     ///
     /// # Switching
     ///
@@ -125,7 +125,7 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// If somebody else has waited for it: the status is lost.
+    /// `ECHILD` if the status is lost: something else has waited for it, or this process ignores `SIGCHLD`.
     ///
     /// # Panics
     ///
@@ -220,7 +220,8 @@ impl Child {
     }
 
     /// Drops [`stdin`](Self::stdin), reads what the child writes to both of its pipes, and waits until it has
-    /// ended.
+    /// ended. As in std, the pipes are read to their end: a process that the child leaves behind with copies
+    /// of them is waited for, too.
     ///
     /// # Errors
     ///
@@ -262,7 +263,7 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// If a pipe cannot be read from or written to, or somebody else has waited for the child.
+    /// If a pipe cannot be read from or written to. `ECHILD` if the status is lost, as for [`Child::wait`].
     ///
     /// # Panics
     ///

@@ -6,10 +6,11 @@ use super::served::Served;
 use crate::coroutine::{Builder, sleep};
 use crate::hub;
 use crate::io::Descriptor;
-use crate::sys::process::{Forked, descriptor_of, send_signal};
-use std::cell::{OnceCell, RefCell};
+use crate::sys::fork::Generation;
+use crate::sys::process::{Forked, descriptor_of, is_reaped, send_signal, send_signal_to};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{self, ExitStatus};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -42,21 +43,21 @@ impl Reaper {
         }
     }
 
+    /// Whether it is a child of this process.
+    fn is_child(&self) -> bool {
+        match self {
+            Reaper::Std(_) | Reaper::Forked(_) => true,
+            #[cfg(feature = "process")]
+            Reaper::Served(_) => false,
+        }
+    }
+
     /// What is readable when it has ended.
     fn end(&self) -> io::Result<OwnedFd> {
         match self {
             #[cfg(feature = "process")]
             Reaper::Served(child) => child.end(),
             _ => descriptor_of(self.id()),
-        }
-    }
-
-    fn send_signal(&mut self, signal: i32) -> io::Result<()> {
-        match self {
-            #[cfg(feature = "process")]
-            Reaper::Served(child) => child.send_signal(signal),
-            // It was not waited for, so that the number is its own.
-            _ => send_signal(self.id(), signal),
         }
     }
 }
@@ -66,18 +67,66 @@ impl Reaper {
 pub(super) struct Begun {
     pub(super) id: u32,
     inner: RefCell<Reaper>,
-    /// Readable when it has ended. Made when somebody first has to wait.
-    end: OnceCell<Descriptor<OwnedFd>>,
+    end: Cell<Option<End>>,
+    /// Of a child of this process: what signals are sent to, and readable when it has ended. Opened at once,
+    /// since later the number may be another process's if something else reaps children. `None` where the
+    /// kernel has no such descriptors, or none were left.
+    descriptor: Option<Rc<OwnedFd>>,
+    /// What is readable when it has ended, registered with the hub. Made by the first that has to wait.
+    source: OnceCell<Descriptor<Rc<OwnedFd>>>,
+    /// A copy of this in a forked child must ask nothing by the number, which may be that of a child of its
+    /// own.
+    made_in: Generation,
+}
+
+/// What is known of the end of a child.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Status(ExitStatus),
+    /// It has ended, but something else has its status.
+    Unknown,
 }
 
 impl Begun {
     pub(super) fn new(inner: Reaper) -> Self {
-        Begun { id: inner.id(), inner: RefCell::new(inner), end: OnceCell::new() }
+        let descriptor = if inner.is_child() { descriptor_of(inner.id()).ok() } else { None };
+        Begun {
+            id: inner.id(),
+            descriptor: descriptor.map(Rc::new),
+            inner: RefCell::new(inner),
+            end: Cell::new(None),
+            source: OnceCell::new(),
+            made_in: Generation::current(),
+        }
+    }
+
+    /// What is known of its end, if it has ended.
+    fn look(&self) -> io::Result<Option<End>> {
+        if self.end.get().is_none() {
+            if self.made_in != Generation::current() {
+                // As the kernel says of what is not a child of the process that asks.
+                return Err(io::Error::from_raw_os_error(libc::ECHILD));
+            }
+            self.end.set(match self.inner.borrow_mut().try_wait() {
+                Err(error) if is_reaped(&error) => Some(End::Unknown),
+                status => status?.map(End::Status),
+            });
+        }
+        Ok(self.end.get())
+    }
+
+    /// Whether it has ended, even if its status is lost.
+    pub(super) fn has_ended(&self) -> io::Result<bool> {
+        self.look().map(|end| end.is_some())
     }
 
     /// How it has ended, if it has.
     pub(super) fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
-        self.inner.borrow_mut().try_wait()
+        match self.look()? {
+            None => Ok(None),
+            Some(End::Status(status)) => Ok(Some(status)),
+            Some(End::Unknown) => Err(io::Error::from_raw_os_error(libc::ECHILD)),
+        }
     }
 
     /// Waits for its end, for at most `limit`.
@@ -90,8 +139,8 @@ impl Begun {
         if let Some(status) = self.try_wait()? {
             return Ok(Some(status));
         }
-        let Ok(end) = self.end() else { return self.ask_again_and_again(limit) };
-        let status = end.read_within(limit, purpose, |_| {
+        let Ok(source) = self.source() else { return self.ask_again_and_again(limit) };
+        let status = source.read_within(limit, purpose, |_| {
             self.try_wait()?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
         });
         match status {
@@ -100,12 +149,17 @@ impl Begun {
         }
     }
 
-    fn end(&self) -> io::Result<&Descriptor<OwnedFd>> {
-        if let Some(end) = self.end.get() {
-            return Ok(end);
+    fn source(&self) -> io::Result<&Descriptor<Rc<OwnedFd>>> {
+        if let Some(source) = self.source.get() {
+            return Ok(source);
         }
-        let end = Descriptor::of_nonblocking(self.inner.borrow().end()?)?;
-        Ok(self.end.get_or_init(|| end))
+        let descriptor = match &self.descriptor {
+            Some(descriptor) => Rc::clone(descriptor),
+            // Perhaps there are some by now.
+            None => Rc::new(self.inner.borrow().end()?),
+        };
+        let source = Descriptor::of_nonblocking(descriptor)?;
+        Ok(self.source.get_or_init(|| source))
     }
 
     /// Without a descriptor: the kernel is old, or there are none left. Not on a thread of a pool, which a
@@ -128,10 +182,15 @@ impl Begun {
 
     /// Sends it a signal, unless it has ended.
     pub(super) fn send_signal(&self, signal: i32) -> io::Result<()> {
-        if self.is_to_be_reaped() && self.try_wait()?.is_some() {
-            return Ok(());
+        #[cfg(feature = "process")]
+        if let Reaper::Served(child) = &mut *self.inner.borrow_mut() {
+            return child.send_signal(signal);
         }
-        self.inner.borrow_mut().send_signal(signal)
+        match &self.descriptor {
+            _ if self.has_ended()? => Ok(()),
+            Some(descriptor) => send_signal_to(descriptor.as_fd(), signal),
+            None => send_signal(self.id, signal),
+        }
     }
 
     /// Waits for its end without letting anybody run, if it is a child of this process.
@@ -147,11 +206,7 @@ impl Begun {
 
     /// Whether it is a zombie for as long as nobody has waited for it.
     pub(super) fn is_to_be_reaped(&self) -> bool {
-        match &*self.inner.borrow() {
-            Reaper::Std(_) | Reaper::Forked(_) => true,
-            #[cfg(feature = "process")]
-            Reaper::Served(_) => false,
-        }
+        self.inner.borrow().is_child()
     }
 }
 

@@ -92,10 +92,9 @@ pub struct Builder {
 #[non_exhaustive]
 pub enum ForkError {
     /// There are other threads, of these names. One of them may hold a lock, of an allocator, a log, a
-    /// library, and in the child nobody would ever unlock it. Threads of this library's pools do not count,
-    /// idle or busy: what they need is seen to. What a job of yours has locked at that moment is not, nor
-    /// what it is just changing of an object that threads share: in the child that stays so, and whoever
-    /// needs it there waits for ever.
+    /// library, and in the child nobody would ever unlock it. Threads of a
+    /// [`ThreadPool`](crate::pool::ThreadPool) count while they are busy with a job, or with a call of
+    /// [`unblock`](crate::pool::unblock) or [`fs`](crate::fs): of these the name says so. Idle ones do not.
     Threads(Vec<String>),
     /// The kernel made none, or there were no descriptors left: a child needs some of its own. Or what was
     /// printed before could not be written to standard output, and the child would have written it, too.
@@ -150,6 +149,11 @@ impl Builder {
 
     /// Whether the child is killed (`SIGKILL`) when the thread ends that has made it, however it ends, and so
     /// at the latest with its process. By default it is not, and this process waits for it at its own end.
+    ///
+    /// It is the kernel that does so (`PR_SET_PDEATHSIG`), and it forgets it when the child changes its
+    /// user, its group or its capabilities, or executes a program that does (set-user-ID). Such a child
+    /// outlives its parent unless it watches for that end itself: by the end of a pipe whose other side only
+    /// the parent has, say.
     pub fn daemon(mut self, is_daemon: bool) -> Self {
         self.is_daemon = is_daemon;
         self
@@ -178,17 +182,22 @@ impl Builder {
     /// Makes the process, and returns its number in this one.
     #[track_caller]
     pub(super) fn fork<T: IntoExitCode>(self, body: impl FnOnce() -> T) -> Result<u32, ForkError> {
-        let others = other_threads().map_err(ForkError::Os)?;
-        if !others.is_empty() {
-            return Err(ForkError::Threads(others));
-        }
         let parent = process::id();
-        match hub::fork().map_err(ForkError::Os)? {
-            Side::Child => {
-                let _ends = Ends;
-                self.run(parent, body)
+        loop {
+            let others = other_threads().map_err(ForkError::Os)?;
+            if !others.is_empty() {
+                return Err(ForkError::Threads(others));
             }
-            Side::Parent(id) => Ok(id),
+            match hub::fork() {
+                Ok(Side::Child) => {
+                    let _ends = Ends;
+                    self.run(parent, body)
+                }
+                Ok(Side::Parent(id)) => return Ok(id),
+                // A thread of a pool has begun a job since.
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+                Err(error) => return Err(ForkError::Os(error)),
+            }
         }
     }
 
@@ -224,6 +233,15 @@ impl Process {
         Process { begun: Rc::new(begun), name }
     }
 
+    /// Waits until it has ended, even if its status is lost.
+    #[cfg(feature = "process")]
+    pub(super) fn wait_end(&self) -> io::Result<()> {
+        match self.join() {
+            Err(_) if self.begun.has_ended()? => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
     /// Makes a process that runs `body` at once, and ends with what it returns: see [`IntoExitCode`]. If it
     /// panics, the process ends with 1.
     ///
@@ -233,9 +251,9 @@ impl Process {
     /// and nothing is done that others have registered with `atexit`. In the parent `body` is dropped, with
     /// what it has taken.
     ///
-    /// Objects that were inherited keep their state. A lock that another coroutine, or a job of a
-    /// [`ThreadPool`](crate::pool::ThreadPool), held stays locked, and a queue that others wait for hands
-    /// what comes to the first of them, who never runs here: make those that the child uses in the child.
+    /// Objects that were inherited keep their state. A lock that another coroutine held stays locked, and a
+    /// queue that others wait for hands what comes to the first of them, who never runs here: make those that
+    /// the child uses in the child.
     ///
     /// A greenlet or generator that was suspended by hand can be gone on with in the child, in its copy. That
     /// is so of those that wait for the one that forks, too: a body that switches to them, or yields to them
@@ -243,10 +261,11 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// [`ForkError::Threads`] if this process has other threads than those of this library's pools: what they
-    /// hold would stay locked in the child. (For some milliseconds it is waited for those that are just
-    /// ending.) The harness of `cargo test` runs tests on threads, so that this cannot be tested there.
-    /// [`ForkError::Os`] if the kernel makes no process, or what was printed cannot be written.
+    /// [`ForkError::Threads`] if this process has other threads than idle ones of this library's pools: what
+    /// they hold would stay locked in the child. (This thread waits for up to 20 ms for those that are just
+    /// ending, and for jobs of pools.) The harness of `cargo test` runs tests on threads, so that this cannot
+    /// be tested there. [`ForkError::Os`] if the kernel makes no process, or what was printed cannot be
+    /// written.
     ///
     /// # Panics
     ///
@@ -277,8 +296,9 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// If somebody else has waited for it, by `waitpid(2)`: the status is lost. In a child, of a process that
-    /// its parent has made (`ECHILD`). If a `ForkServer` has made it, and has ended.
+    /// `ECHILD` if it has ended and its status is lost: something else has waited for it, by `waitpid(2)`, or
+    /// this process ignores `SIGCHLD`, so that the kernel keeps no status. `ECHILD` also in a child, for a
+    /// process that its parent has made. If a `ForkServer` has made it, and that has ended.
     ///
     /// # Panics
     ///
@@ -345,17 +365,18 @@ impl Process {
         self.begun.try_wait()
     }
 
-    /// Whether it has not ended.
+    /// Whether it has not ended. This is known even if its status is lost.
     ///
     /// # Errors
     ///
-    /// As [`Process::join`].
+    /// `ECHILD` in a child, for a process that its parent has made. If a `ForkServer` has made it, and that
+    /// has ended.
     ///
     /// # Switching
     ///
     /// Never switches.
     pub fn is_alive(&self) -> io::Result<bool> {
-        Ok(self.try_join()?.is_none())
+        Ok(!self.begun.has_ended()?)
     }
 
     /// What it has ended with: what its body has returned, from 0 to 255, 1 if it has panicked, or the number
@@ -415,7 +436,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.begun.is_to_be_reaped() && matches!(self.begun.try_wait(), Ok(None)) {
+        if self.begun.is_to_be_reaped() && matches!(self.begun.has_ended(), Ok(false)) {
             wait_for(&self.begun, "the end of a process", |_| ());
         }
     }

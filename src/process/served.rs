@@ -6,22 +6,29 @@
 //!        ◄── its number ──
 //!   a descriptor of it is opened: until then the server does not wait for it, and the number is its own
 //!        ── () ──►
+//!        ── a signal ──►            only without such a descriptor; any number of times
 //!        ◄── how it has ended ──
 //! ```
+//!
+//! Its number alone is never used here: it is a child of the server, which reaps it at once when it ends, and
+//! then the number may be another process's.
 
 use super::wire::Wire;
+use crate::net::UnixStream;
 use crate::sys::fork::Generation;
-use crate::sys::process::{descriptor_of, send_signal, send_signal_to};
+use crate::sys::process::{descriptor_of, send_signal_to};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::rc::Rc;
 
 /// As it is known to who has asked for it.
 #[derive(Debug)]
 pub(super) struct Served {
     id: u32,
-    /// `None` where the kernel has no such descriptors, or there were none left.
+    /// `None` where the kernel has no such descriptors, or there were none left: then the server passes
+    /// signals on.
     descriptor: Option<OwnedFd>,
     wire: Wire,
     status: Option<ExitStatus>,
@@ -43,9 +50,15 @@ impl Served {
         wire.receive::<()>().map(|_| ())
     }
 
-    /// In the server: says how it has ended.
-    pub(super) fn tell_end(wire: &mut Wire, status: ExitStatus) -> io::Result<()> {
-        wire.send(&status.into_raw())
+    /// In the server, once the process has begun: waits for the next signal that is to be passed on to it.
+    /// `None` if there are no more.
+    pub(super) fn next_signal(wire: &mut Wire) -> Option<i32> {
+        wire.receive().ok().flatten()
+    }
+
+    /// In the server: says how it has ended. `None` if that is not known.
+    pub(super) fn tell_end(stream: &Rc<UnixStream>, status: Option<ExitStatus>) -> io::Result<()> {
+        Wire::new(Rc::clone(stream)).send(&status.map(ExitStatus::into_raw))
     }
 
     pub(super) fn id(&self) -> u32 {
@@ -59,12 +72,13 @@ impl Served {
                 // As the kernel says of those that it has made.
                 return Err(io::Error::from_raw_os_error(libc::ECHILD));
             }
-            self.status = match self.wire.receive() {
+            self.status = match self.wire.receive::<Option<i32>>() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-                Ok(Some(status)) => Some(ExitStatus::from_raw(status)),
+                Ok(Some(Some(status))) => Some(ExitStatus::from_raw(status)),
+                Ok(Some(None)) => return Err(io::Error::from_raw_os_error(libc::ECHILD)),
                 Ok(None) | Err(_) => {
                     return Err(io::Error::other(
-                        "the fork server has ended: nobody knows how its process has",
+                        "the fork server has ended: how its process has ended is not known",
                     ));
                 }
             };
@@ -78,18 +92,14 @@ impl Served {
     }
 
     /// Sends it a signal, unless it has ended.
+    ///
+    /// # Errors
+    ///
+    /// If it may not be sent; if it would be for the server to do, which has ended.
     pub(super) fn send_signal(&mut self, signal: i32) -> io::Result<()> {
-        // Then the number may be another's.
-        let has_ended = self.descriptor.is_none() && matches!(self.try_wait(), Ok(Some(_)));
-        let sent = match &self.descriptor {
-            Some(descriptor) => send_signal_to(descriptor.as_fd(), signal),
-            None if has_ended => Ok(()),
-            None => send_signal(self.id, signal),
-        };
-        match sent {
-            // It has ended, and that was not heard of yet.
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-            other => other,
+        if let Some(descriptor) = &self.descriptor {
+            return send_signal_to(descriptor.as_fd(), signal);
         }
+        if self.try_wait()?.is_some() { Ok(()) } else { self.wire.send(&signal) }
     }
 }

@@ -22,7 +22,7 @@ use super::manager::{self, Key};
 use super::pool::work;
 use super::served::Served;
 use super::wire::Wire;
-use crate::coroutine::spawn;
+use crate::coroutine::{self, spawn};
 use crate::io::{Descriptor, Pauses};
 use crate::net::UnixStream;
 use crate::pool::Group;
@@ -30,8 +30,9 @@ use crate::signal::{self, Signal};
 use crate::sys::exit::at_exit;
 use crate::sys::fork::{Fork, Generation, Side, around_fork};
 use crate::sys::lock::Lock;
-use crate::sys::passing;
+use crate::sys::passing::{self, Received};
 use crate::sys::process::Forked;
+use crate::sys::signal::Installed;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -133,7 +134,7 @@ impl Drop for Handle {
             let _ = passing::send(server.control.as_fd(), NO_MORE, &[]);
             let server = Begun::new(Reaper::Forked(Forked::new(server.id, false)));
             wait_for(&Rc::new(server), "the end of a fork server", |server| {
-                if server.try_wait().is_ok_and(|status| status.is_some()) {
+                if server.has_ended().is_ok_and(|has_ended| has_ended) {
                     STARTED.lock().retain(|started| started.id != server.id);
                 }
             });
@@ -263,8 +264,12 @@ impl ForkServer {
         let mut wire = Wire::new(UnixStream::from_std(here)?);
         let (name, is_daemon) = (builder.name.clone(), builder.is_daemon);
         let request = Request { what, name: name.map(|name| name.into_owned()), is_daemon };
-        wire.send(&request).map_err(has_ended)?;
-        let answer: Option<Result<u32, String>> = wire.receive().map_err(has_ended)?;
+        let sent = wire.send(&request);
+        // If it was refused, there may be an answer before all of the request has been sent.
+        let answer: Option<Result<u32, String>> = match wire.receive() {
+            Ok(None) | Err(_) if sent.is_err() => return Err(sent.map_err(has_ended).unwrap_err()),
+            answer => answer.map_err(has_ended)?,
+        };
         let id = answer.ok_or_else(|| has_ended(io::ErrorKind::UnexpectedEof.into()))?;
         let served = Served::new(id.map_err(io::Error::other)?, wire).map_err(has_ended)?;
         Ok(Process::new(Begun::new(Reaper::Served(served)), builder.name))
@@ -275,7 +280,11 @@ impl ForkServer {
         let mut pauses = Pauses::until(None);
         loop {
             match passing::send(self.handle.0.control.as_fd(), MAKE, descriptors) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // There is room again when the server has taken what is under way to it.
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock
+                        || error.raw_os_error() == Some(libc::ETOOMANYREFS) =>
+                {
                     pauses.pause("ForkServer::spawn")?;
                 }
                 Err(error) => return Err(has_ended(error)),
@@ -285,10 +294,18 @@ impl ForkServer {
     }
 }
 
+/// Says so if it is an error of a connection whose other end is closed. The server closes one by itself only
+/// if it has no descriptors left, not even for a word about it.
 fn has_ended(error: io::Error) -> io::Error {
     match error.kind() {
-        io::ErrorKind::InvalidInput => error,
-        kind => io::Error::new(kind, format!("the fork server has ended: {error}")),
+        kind @ (io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::NotConnected
+        | io::ErrorKind::UnexpectedEof) => io::Error::new(
+            kind,
+            format!("the fork server has ended, or has no descriptors left: {error}"),
+        ),
+        _ => error,
     }
 }
 
@@ -326,6 +343,8 @@ fn serve(control: net::UnixStream) -> io::Result<()> {
     // Ctrl-C is for the processes that it makes, which get it, too, and as they were: handlers of this
     // library's are not inherited.
     let _handler = signal::on(Signal::INT, || ())?;
+    // If the program ignores `SIGCHLD`, its children still do, but here the kernel is to keep each status.
+    let _statuses = Installed::new(libc::SIGCHLD)?;
     let control = Descriptor::new(OwnedFd::from(control))?;
     let made = Rc::new(Made { control, asked: RefCell::default(), daemons: RefCell::default() });
     let group = Rc::new(Group::new());
@@ -333,14 +352,24 @@ fn serve(control: net::UnixStream) -> io::Result<()> {
         // An error, or the end, is that of the program.
         let said = made.control.read_with(|control| passing::receive(control.as_fd()));
         match said.ok().flatten() {
-            Some((MAKE, descriptors)) => {
+            Some(Received { byte: MAKE, descriptors, is_whole }) => {
                 let Some(asked) = Asked::new(descriptors) else { continue };
+                if !is_whole {
+                    refuse(&asked, "no descriptors");
+                    continue;
+                }
                 remember(&made.asked, &asked);
-                let made = Rc::clone(&made);
                 // An error is of this one alone: whoever has asked finds that the socket is closed.
-                group.spawn(move || make(&asked, &made));
+                let making = coroutine::Builder::new().spawn({
+                    let (asked, made) = (Rc::clone(&asked), Rc::clone(&made));
+                    move || make(&asked, &made)
+                });
+                match making {
+                    Ok(making) => group.add(&making),
+                    Err(_) => refuse(&asked, "no memory"),
+                }
             }
-            Some((NO_MORE, _)) => {
+            Some(Received { byte: NO_MORE, .. }) => {
                 let (made, group) = (Rc::clone(&made), Rc::clone(&group));
                 spawn(move || {
                     group.join();
@@ -360,6 +389,14 @@ fn serve(control: net::UnixStream) -> io::Result<()> {
     }
     group.join();
     Ok(())
+}
+
+/// Says that no process is made, for want of something. (If the descriptors for it got lost on their way,
+/// the first, over which this goes, may have come.)
+fn refuse(asked: &Rc<Asked>, lack: &str) {
+    let mut wire = Wire::new(Rc::clone(&asked.stream));
+    // Few bytes, for which there is room. If not, the end of the connection says enough.
+    let _ = wire.send(&Err::<u32, _>(format!("the fork server has {lack} left")));
 }
 
 /// Makes a process, and tells what becomes of it.
@@ -401,9 +438,20 @@ fn make(asked: &Rc<Asked>, made: &Made) -> io::Result<()> {
         remember(&made.daemons, &child);
     }
     let is_asked_for = Served::tell_begun(&mut wire, child.id());
-    let status = child.join()?;
+    let signals = coroutine::Builder::new().spawn({
+        let child = Rc::clone(&child);
+        move || {
+            while let Some(signal) = Served::next_signal(&mut wire) {
+                // Of no such signal, or one that may not be sent, nobody can be told any more.
+                let _ = child.send_signal(signal);
+            }
+        }
+    });
+    let status = child.join().ok();
+    // Without memory for it, nobody passes signals on, and whoever has no descriptor cannot send any.
+    signals.iter().for_each(|signals| signals.kill());
     is_asked_for?;
-    Served::tell_end(&mut wire, status)
+    Served::tell_end(&asked.stream, status)
 }
 
 fn remember<T>(all: &RefCell<Vec<Weak<T>>>, one: &Rc<T>) {

@@ -42,8 +42,21 @@ impl Wire {
     /// Waits for a value. `None` if the other end has closed the connection. After an error of the stream, as
     /// `WouldBlock`, it can be called again.
     pub(super) fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+        self.receive_at_most(u32::MAX as usize)
+    }
+
+    /// As [`Wire::receive`], but a value of more bytes is an error: for what comes from somebody who is not
+    /// known yet.
+    pub(super) fn receive_at_most<T: DeserializeOwned>(
+        &mut self,
+        bytes: usize,
+    ) -> io::Result<Option<T>> {
         let Some(prefix) = self.fill(PREFIX)? else { return Ok(None) };
         let prefix = prefix.try_into().map(u32::from_le_bytes).expect("as long as was asked for");
+        if prefix as usize > bytes {
+            let why = format_args!("it has {prefix} bytes, where at most {bytes} are allowed");
+            return Err(encoding(io::ErrorKind::InvalidData, why));
+        }
         let length = PREFIX + prefix as usize;
         let Some(message) = self.fill(length)? else { return Ok(None) };
         let value = postcard::from_bytes(&message[PREFIX..])
@@ -136,6 +149,18 @@ mod tests {
         }
         drop(wire);
         echo.join().unwrap();
+    }
+
+    #[test]
+    fn a_value_that_is_too_long_is_refused_by_its_length_alone() {
+        let (mut here, there) = UnixStream::pair().unwrap();
+        here.write_all(&[0xff; 8]).unwrap();
+        let mut wire = Wire::new(there);
+        let error = wire.receive_at_most::<u128>(19).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let (here, there) = UnixStream::pair().unwrap();
+        Wire::new(here).send(&u128::MAX).unwrap();
+        assert_eq!(Wire::new(there).receive_at_most(19).unwrap(), Some(u128::MAX));
     }
 
     #[test]

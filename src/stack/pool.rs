@@ -10,6 +10,9 @@ use std::{io, iter};
 /// are taken first. The memory of a stack that is given back beyond that goes back to the kernel.
 const WARM: usize = 4096;
 
+/// So many of a size keep it also when the thread has not used them for a while.
+const WARM_UNUSED: usize = 64;
+
 /// A thread's stacks, by size. Dropped, their memory is unmapped.
 pub(crate) struct Pool {
     /// Of [`DEFAULT_SIZE`].
@@ -22,6 +25,8 @@ struct Class {
     /// Free stacks, last in, first out: the first is the likeliest to be in the cache.
     warm: Option<Stack>,
     warm_count: usize,
+    /// The lowest that `warm_count` was in the current period: so many were not used in it.
+    unused: usize,
     /// Free stacks without memory: not even a header is there.
     cold: Vec<Cold>,
 }
@@ -94,14 +99,38 @@ impl Pool {
 
     /// Gives the memory of all free stacks back to the kernel.
     pub(crate) fn trim(&mut self) {
-        for class in iter::once(&mut self.default).chain(&mut self.others) {
-            while let Some(stack) = class.warm {
-                class.warm = stack.header().next.take();
-                // SAFETY: it is free.
-                unsafe { class.push_cold(stack) };
+        self.classes().for_each(|class| class.trim(0, usize::MAX));
+    }
+
+    /// Whether there are so many warm stacks that some may be unused.
+    pub(crate) fn may_have_unused(&self) -> bool {
+        let mut all = iter::once(&self.default).chain(&self.others);
+        all.any(|class| class.warm_count > WARM_UNUSED)
+    }
+
+    /// Begins a period, in which no warm stack has been used yet.
+    pub(crate) fn begin_period(&mut self) {
+        self.classes().for_each(|class| class.unused = class.warm_count);
+    }
+
+    /// Gives the memory of stacks that were not used in this period back to the kernel: of `most` of a size,
+    /// and not of the last few. Whether there were any.
+    pub(crate) fn trim_unused(&mut self, most: usize) -> bool {
+        let mut were_there = false;
+        for class in self.classes() {
+            let count = class.unused.saturating_sub(WARM_UNUSED).min(most);
+            if count > 0 {
+                were_there = true;
+                // Those that were used are taken first.
+                let used = class.warm_count - class.unused;
+                class.trim(used + WARM_UNUSED, count);
             }
-            class.warm_count = 0;
         }
+        were_there
+    }
+
+    fn classes(&mut self) -> impl Iterator<Item = &mut Class> {
+        iter::once(&mut self.default).chain(&mut self.others)
     }
 
     /// The class of a size that a stack can have.
@@ -120,7 +149,8 @@ impl Pool {
 
 impl Class {
     fn new(size: usize) -> Self {
-        Class { regions: Regions::new(size), warm: None, warm_count: 0, cold: Vec::new() }
+        let (regions, cold) = (Regions::new(size), Vec::new());
+        Class { regions, warm: None, warm_count: 0, unused: 0, cold }
     }
 
     #[inline]
@@ -131,6 +161,9 @@ impl Class {
             next.prefetch();
         }
         self.warm_count -= 1;
+        if self.warm_count < self.unused {
+            self.unused = self.warm_count;
+        }
         Ok(stack)
     }
 
@@ -151,6 +184,28 @@ impl Class {
                 self.regions.carve()
             }
         }
+    }
+
+    /// Gives the memory of at most `count` warm stacks back to the kernel, but not of the `keep` that are
+    /// taken first.
+    fn trim(&mut self, keep: usize, count: usize) {
+        let (mut last, mut next) = (None, self.warm);
+        for _ in 0..keep {
+            last = next;
+            next = next.and_then(|stack| stack.header().next.get());
+        }
+        for _ in 0..count {
+            let Some(stack) = next else { break };
+            next = stack.header().next.take();
+            // SAFETY: it is free, and in no list any more.
+            unsafe { self.push_cold(stack) };
+            self.warm_count -= 1;
+        }
+        match last {
+            Some(last) => last.header().next.set(next),
+            None => self.warm = next,
+        }
+        self.unused = self.unused.min(self.warm_count);
     }
 
     /// Takes back a stack and keeps none of its memory.

@@ -12,6 +12,9 @@ use std::time::Duration;
 /// A value that is set once, and that everybody who asks for it gets. For an outcome that may be an error,
 /// let it be a `Result`.
 ///
+/// Copies are made outside of it: a `Clone` may wait, panic, or use the same object. As with
+/// [`OnceLock`](std::sync::OnceLock), threads share one only if they can share the value.
+///
 /// # Examples
 ///
 /// ```
@@ -29,7 +32,7 @@ pub struct AsyncResult<T, S: Sharing = Local> {
 }
 
 struct Outcome<T, S: Sharing> {
-    value: Option<T>,
+    value: Option<S::Counted<T>>,
     waiting: WaitList<S::Waker>,
     watchers: Watchers<S>,
 }
@@ -80,7 +83,7 @@ impl<T, S: Sharing> AsyncResult<T, S> {
             if outcome.value.is_some() {
                 return Err(value);
             }
-            outcome.value = Some(value);
+            outcome.value = Some(value.into());
             Ok((outcome.waiting.grant_all(|| ()), outcome.watchers.all()))
         })?;
         wakers.into_iter().for_each(Waker::wake);
@@ -142,7 +145,7 @@ impl<T, S: Sharing> AsyncResult<T, S> {
 
     /// The value, if nobody else has this any more.
     pub fn into_inner(self) -> Option<T> {
-        self.state.with(|outcome| outcome.value.take())
+        self.state.with(|outcome| outcome.value.take()).and_then(S::into_inner)
     }
 }
 
@@ -162,17 +165,18 @@ impl<T: Clone, S: Sharing> AsyncResult<T, S> {
     /// Leaves nothing behind.
     #[track_caller]
     pub fn get(&self) -> T {
-        self.wait_until(None);
+        self.wait();
         self.try_get().expect("a value stays")
     }
 
-    /// A copy of the value, if there is one. Its `clone` must not use this object.
+    /// A copy of the value, if there is one.
     ///
     /// # Switching
     ///
-    /// Never switches.
+    /// Never switches, unless the value's `Clone` does.
     pub fn try_get(&self) -> Option<T> {
-        self.state.with(|outcome| outcome.value.clone())
+        let value = self.state.with(|outcome| outcome.value.clone());
+        value.map(|value| T::clone(&value))
     }
 
     /// As [`AsyncResult::get`], for at most `limit`.

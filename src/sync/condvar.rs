@@ -1,7 +1,8 @@
 #![forbid(unsafe_code)]
-//! Waiting, with a mutex, until something has changed.
+//! Waiting, with a lock, until something has changed.
 
 use super::mutex::{Mutex, MutexGuard};
+use super::rlock::RLockGuard;
 use super::sharing::{Local, Shared, Sharing, State, Waker};
 use super::wait::{Object, Place};
 use super::wait_list::WaitList;
@@ -10,8 +11,8 @@ use std::fmt;
 use std::sync::{LockResult, PoisonError};
 use std::time::Duration;
 
-/// Where those wait who need a change of what a [`Mutex`] protects. As [`std::sync::Condvar`], but nobody
-/// is woken without a reason.
+/// Where those wait who need a change of what a [`Mutex`], or an [`RLock`](super::RLock), protects. As
+/// [`std::sync::Condvar`], but nobody is woken without a reason.
 ///
 /// # Examples
 ///
@@ -170,12 +171,109 @@ impl<S: Sharing> Condvar<S> {
         }
     }
 
+    /// As [`Condvar::wait`], with a lock that the current coroutine may hold several times: all levels are
+    /// released, and taken again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use std::rc::Rc;
+    /// use switchgrass::{spawn, sync::{Condvar, RLock}};
+    ///
+    /// let shared = Rc::new((RLock::new(), Condvar::new(), Cell::new(false)));
+    /// let other = Rc::clone(&shared);
+    /// spawn(move || {
+    ///     let _guard = other.0.lock();
+    ///     other.2.set(true);
+    ///     other.1.notify_one();
+    /// });
+    /// let (lock, condvar, started) = &*shared;
+    /// let _outer = lock.lock();
+    /// let mut inner = lock.lock();
+    /// while !started.get() {
+    ///     inner = condvar.wait_reentrant(inner);
+    /// }
+    /// assert_eq!(lock.depth(), 2);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`Condvar::wait`]. If the guard came from another coroutine, or the lock was released without it:
+    /// then the current coroutine does not hold it by this guard.
+    ///
+    /// # Switching
+    ///
+    /// As [`Condvar::wait`].
+    ///
+    /// # Cancellation
+    ///
+    /// The lock is not held at any level: other guards of it that the coroutine has have no effect any
+    /// more. A notification that had come goes to the next that waits.
+    #[track_caller]
+    pub fn wait_reentrant<'a>(&self, guard: RLockGuard<'a, S>) -> RLockGuard<'a, S> {
+        self.wait_reentrant_until(guard, None).0
+    }
+
+    /// As [`Condvar::wait_reentrant`], for at most `limit`; then it waits for the lock, as long as that
+    /// takes.
+    ///
+    /// # Panics
+    ///
+    /// As [`Condvar::wait_reentrant`].
+    ///
+    /// # Switching
+    ///
+    /// As [`Condvar::wait`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Condvar::wait_reentrant`].
+    #[track_caller]
+    pub fn wait_reentrant_timeout<'a>(
+        &self,
+        guard: RLockGuard<'a, S>,
+        limit: Duration,
+    ) -> (RLockGuard<'a, S>, WaitTimeoutResult) {
+        let (guard, timed_out) = self.wait_reentrant_until(guard, Deadline::after(limit));
+        (guard, WaitTimeoutResult(timed_out))
+    }
+
+    #[track_caller]
+    fn wait_reentrant_until<'a>(
+        &self,
+        guard: RLockGuard<'a, S>,
+        deadline: Option<Deadline>,
+    ) -> (RLockGuard<'a, S>, bool) {
+        let (lock, owner) = RLockGuard::parts(&guard);
+        let release = || {
+            let depth = lock.leave_for_now(owner);
+            let depth =
+                depth.expect("the guard is not of the current coroutine: lock the lock here");
+            // Its level is among those that were given up.
+            std::mem::forget(guard);
+            depth
+        };
+        self.wait_without(release, |depth| lock.come_back(depth), deadline)
+    }
+
     fn wait_until<'a, T: ?Sized>(
         &self,
         guard: MutexGuard<'a, T, S>,
         deadline: Option<Deadline>,
     ) -> (LockResult<MutexGuard<'a, T, S>>, bool) {
         let mutex: &Mutex<T, S> = MutexGuard::mutex(&guard);
+        self.wait_without(|| drop(guard), |()| mutex.lock(), deadline)
+    }
+
+    /// Waits without a lock, which is released when this has entered the list, and then locked again. Also
+    /// returns whether the limit has passed.
+    fn wait_without<R, G>(
+        &self,
+        release: impl FnOnce() -> R,
+        lock: impl FnOnce(R) -> G,
+        deadline: Option<Deadline>,
+    ) -> (G, bool) {
         let object = Object::<S, _, _, _> {
             state: &self.waiting,
             list: |waiting| waiting,
@@ -183,10 +281,10 @@ impl<S: Sharing> Condvar<S> {
         };
         let pending = |notified| Pending(self, notified);
         let place = Place::enter(object, |waker| waker, |notified| drop(pending(notified)));
-        drop(guard);
+        let released = release();
         let pending = place.wait(deadline).ok().map(pending);
         let timed_out = pending.is_none();
-        let guard = mutex.lock();
+        let guard = lock(released);
         std::mem::forget(pending);
         (guard, timed_out)
     }

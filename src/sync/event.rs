@@ -5,7 +5,7 @@ use super::select::{Selectable, Watchers, sealed};
 use super::sharing::{Local, Shared, Sharing, State, Waker};
 use super::wait::{Object, wait};
 use super::wait_list::WaitList;
-use crate::hub::Deadline;
+use crate::hub::{self, Deadline};
 use std::fmt;
 use std::time::Duration;
 
@@ -29,12 +29,22 @@ pub struct Event<S: Sharing = Local> {
 
 struct Flag<S: Sharing> {
     is_set: bool,
-    waiting: WaitList<S::Waker>,
+    /// How many it has woken that have not gone on yet.
+    waking: usize,
+    waiting: WaitList<S::Waker, Came>,
     watchers: Watchers<S>,
 }
 
+/// How one comes to find it set.
+#[derive(Clone, Copy)]
+enum Came {
+    Woken,
+    First,
+    BehindOthers,
+}
+
 impl<S: Sharing> Flag<S> {
-    fn waiting(&mut self) -> &mut WaitList<S::Waker> {
+    fn waiting(&mut self) -> &mut WaitList<S::Waker, Came> {
         &mut self.waiting
     }
 }
@@ -61,7 +71,8 @@ impl Event<Shared> {
 
 impl<S: Sharing> Event<S> {
     fn cleared() -> Self {
-        let flag = Flag { is_set: false, waiting: WaitList::new(), watchers: Watchers::new() };
+        let flag =
+            Flag { is_set: false, waking: 0, waiting: WaitList::new(), watchers: Watchers::new() };
         Event { state: State::new(flag) }
     }
 
@@ -73,7 +84,9 @@ impl<S: Sharing> Event<S> {
     pub fn set(&self) {
         let (wakers, watchers) = self.state.with(|flag| {
             flag.is_set = true;
-            (flag.waiting.grant_all(|| ()), flag.watchers.all())
+            let wakers = flag.waiting.grant_all(|| Came::Woken);
+            flag.waking += wakers.len();
+            (wakers, flag.watchers.all())
         });
         wakers.into_iter().for_each(Waker::wake);
         watchers.wake();
@@ -93,7 +106,8 @@ impl<S: Sharing> Event<S> {
         self.state.with(|flag| flag.is_set)
     }
 
-    /// Waits until it is set.
+    /// Waits until it is set. If it is set already, but those of this thread that it has woken have not
+    /// gone on yet, they do so first: nobody is overtaken.
     ///
     /// # Panics
     ///
@@ -102,7 +116,8 @@ impl<S: Sharing> Event<S> {
     ///
     /// # Switching
     ///
-    /// Switches if it is not set. All others may run meanwhile.
+    /// Switches if it is not set, or has woken others that have not gone on yet. All others may run
+    /// meanwhile.
     ///
     /// # Cancellation
     ///
@@ -120,7 +135,7 @@ impl<S: Sharing> Event<S> {
     ///
     /// # Switching
     ///
-    /// Switches if it is not set, also for a limit of zero.
+    /// As [`Event::wait`], also for a limit of zero.
     ///
     /// # Cancellation
     ///
@@ -136,8 +151,19 @@ impl<S: Sharing> Event<S> {
             list: Flag::waiting,
             purpose: "Event::wait",
         };
-        let attempt = |flag: &mut Flag<S>| flag.is_set.then_some(());
-        wait(object, deadline, attempt, |waker| waker, |()| ()).is_ok()
+        let attempt = |flag: &mut Flag<S>| match (flag.is_set, flag.waking) {
+            (false, _) => None,
+            (true, 0) => Some(Came::First),
+            (true, _) => Some(Came::BehindOthers),
+        };
+        let has_gone_on = || self.state.with(|flag| flag.waking -= 1);
+        match wait(object, deadline, attempt, |waker| waker, |_| has_gone_on()) {
+            Ok(Came::First) => {}
+            Ok(Came::BehindOthers) => hub::yield_now(),
+            Ok(Came::Woken) => has_gone_on(),
+            Err(_) => return false,
+        }
+        true
     }
 }
 

@@ -22,14 +22,15 @@
 //! Who waits does so in order, and is handed what it waits for by the one that lets it go: nothing is lost
 //! and nothing given twice, whoever is killed or times out around that.
 //!
-//! `sharing.rs` is what the two kinds differ in, `wait_list.rs` and `wait.rs` are how all of them wait; the
-//! others are a type each.
+//! `sharing.rs` is what the two kinds differ in, `wait_list.rs` and `wait.rs` are how all of them wait,
+//! `heap.rs` is what a priority queue keeps its items in; the others are a type each.
 
 mod async_result;
 mod barrier;
 mod channel;
 mod condvar;
 mod event;
+mod heap;
 mod mutex;
 mod queue;
 mod rlock;

@@ -6,6 +6,7 @@ use super::sharing::{Local, Shared, Sharing};
 use crate::hub::Deadline;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{self, LockResult, PoisonError, TryLockError, TryLockResult};
 use std::time::Duration;
 
@@ -212,8 +213,24 @@ impl<T: ?Sized + fmt::Debug, S: Sharing> fmt::Debug for MutexGuard<'_, T, S> {
     }
 }
 
+/// As of [`std::sync::Mutex`]: the value, if nobody uses it. It is locked meanwhile, so that others wait.
 impl<T: ?Sized + fmt::Debug, S: Sharing> fmt::Debug for Mutex<T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.value.fmt(f)
+        let value = match self.try_lock() {
+            Ok(value) => Some(value),
+            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            let mut f = f.debug_struct("Mutex");
+            match &value {
+                Some(value) => f.field("data", &&**value),
+                None => f.field("data", &format_args!("<locked>")),
+            };
+            f.field("poisoned", &self.is_poisoned()).finish_non_exhaustive()
+        }));
+        // Who has only looked at the value does not poison it.
+        drop(value);
+        written.unwrap_or_else(|payload| resume_unwind(payload))
     }
 }

@@ -1,16 +1,19 @@
 #![forbid(unsafe_code)]
 //! Queues: first in first out, last in first out, smallest first.
 
-use super::select::{Selectable, Watchers, sealed};
-use super::sharing::{Local, Shared, Sharing, State, Waker};
+use super::heap::Heap;
+use super::select::{Selectable, Wakers, Watchers, sealed};
+use super::sharing::{Local, Shared, Sharing, State, Waker, calling_user};
 use super::wait::{Object, wait};
 use super::wait_list::WaitList;
+use crate::greenlet::scheduled::Payload;
 use crate::hub::Deadline;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 /// In which order a queue gives its items.
@@ -27,6 +30,10 @@ pub struct Fifo(());
 pub struct Lifo(());
 
 /// Smallest first; which of two equal ones is not said.
+///
+/// The items' [`Ord`] runs while the queue is held: it must not wait, nor use the queue, which is refused
+/// by a panic. A panic in it harms neither the queue nor others. It is raised in the one that puts or gets,
+/// and if an item was to come in that had to wait for room, in the one that puts that item.
 #[derive(Clone, Copy, Debug)]
 pub struct Priority(());
 
@@ -37,19 +44,30 @@ impl<T: Ord> Order<T> for Priority {}
 pub(crate) mod order {
     use super::*;
 
+    const COMPARISON: &str = "the `Ord` of an item of a priority queue";
+
     pub trait Order<T> {
         type Items: Default;
 
-        fn push(items: &mut Self::Items, item: T);
+        /// Where an item goes, for [`Order::push`]. This may call user code, which may panic: so it changes
+        /// nothing.
+        #[inline]
+        fn place(items: &Self::Items, item: &T) -> usize {
+            let _ = (items, item);
+            0
+        }
+
+        /// Calls no user code.
+        fn push(items: &mut Self::Items, place: usize, item: T);
+
+        /// Changes nothing if user code panics in it.
         fn pop(items: &mut Self::Items) -> Option<T>;
+
         fn len(items: &Self::Items) -> usize;
 
         /// Takes an item back that was handed over: when none was in, so that it was put before all that
-        /// are in now, but those that came back as well.
-        fn take_back(items: &mut Self::Items, number: u64, item: T) {
-            let _ = number;
-            Self::push(items, item);
-        }
+        /// are in now, but those that came back as well. Never panics.
+        fn take_back(items: &mut Self::Items, number: u64, item: T);
     }
 
     /// Items in the order in which they were put.
@@ -70,7 +88,7 @@ pub(crate) mod order {
         type Items = InOrder<T>;
 
         #[inline]
-        fn push(items: &mut InOrder<T>, item: T) {
+        fn push(items: &mut InOrder<T>, _: usize, item: T) {
             items.items.push_back(item);
         }
 
@@ -95,7 +113,7 @@ pub(crate) mod order {
     impl<T> Order<T> for Lifo {
         type Items = Vec<T>;
 
-        fn push(items: &mut Vec<T>, item: T) {
+        fn push(items: &mut Vec<T>, _: usize, item: T) {
             items.push(item);
         }
 
@@ -106,21 +124,38 @@ pub(crate) mod order {
         fn len(items: &Vec<T>) -> usize {
             items.len()
         }
+
+        fn take_back(items: &mut Vec<T>, _: u64, item: T) {
+            items.push(item);
+        }
     }
 
     impl<T: Ord> Order<T> for Priority {
-        type Items = BinaryHeap<Reverse<T>>;
+        type Items = Heap<T>;
 
-        fn push(items: &mut BinaryHeap<Reverse<T>>, item: T) {
-            items.push(Reverse(item));
+        fn place(items: &Heap<T>, item: &T) -> usize {
+            calling_user(items, COMPARISON, || items.place(item))
         }
 
-        fn pop(items: &mut BinaryHeap<Reverse<T>>) -> Option<T> {
-            items.pop().map(|Reverse(item)| item)
+        fn push(items: &mut Heap<T>, place: usize, item: T) {
+            items.insert(place, item);
         }
 
-        fn len(items: &BinaryHeap<Reverse<T>>) -> usize {
+        fn pop(items: &mut Heap<T>) -> Option<T> {
+            let way = calling_user(items, COMPARISON, || items.way_down());
+            items.remove_first(way)
+        }
+
+        fn len(items: &Heap<T>) -> usize {
             items.len()
+        }
+
+        fn take_back(items: &mut Heap<T>, _: u64, item: T) {
+            // This is in a destructor. Printed by its hook, the panic has nobody to go to: nor has its
+            // payload, whose destructor must not run here.
+            let place = catch_unwind(AssertUnwindSafe(|| Self::place(items, &item)));
+            let place = place.map_err(std::mem::forget).unwrap_or(items.len());
+            items.insert(place, item);
         }
     }
 }
@@ -217,7 +252,7 @@ struct Items<T, S: Sharing, O: order::Order<T>> {
     /// They are granted an item, or nothing if there will be none.
     getters: WaitList<S::Waker, Option<Handed<T>>>,
     /// They leave their items here, and are granted whether these were taken.
-    putters: WaitList<Putter<T, S>, Result<(), T>>,
+    putters: WaitList<Putter<T, S>, Result<(), Refused<T>>>,
     joiners: WaitList<S::Waker>,
     watchers: Watchers<S>,
 }
@@ -231,6 +266,25 @@ struct Handed<T> {
 struct Putter<T, S: Sharing> {
     waker: S::Waker,
     item: Option<T>,
+}
+
+/// An item that was not taken from one that waited.
+struct Refused<T> {
+    item: T,
+    /// What its comparison has panicked with; otherwise the queue was shut down.
+    panic: Option<Payload>,
+}
+
+impl<T> Refused<T> {
+    fn into_error(self) -> PutError<T> {
+        match self.panic {
+            Some(payload) => {
+                drop(self.item);
+                resume_unwind(payload)
+            }
+            None => PutError::ShutDown(self.item),
+        }
+    }
 }
 
 /// Why an item was not put. It comes back.
@@ -379,7 +433,7 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
     /// # Panics
     ///
     /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it.
+    /// it. In a priority queue, with what a comparison panics: the item is dropped.
     ///
     /// # Switching
     ///
@@ -454,14 +508,12 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
             list: |items: &mut Items<T, S, O>| &mut items.putters,
             purpose: "Queue::put",
         };
-        let place = std::cell::Cell::new(item.take());
+        let place = RefCell::new(item.take());
         let mut wakers = None;
         let attempt = |items: &mut Items<T, S, O>| {
-            let mut item = place.take();
-            let (done, woken) = items.offer(&mut item);
-            place.set(item);
+            let (done, woken) = items.offer(&mut place.borrow_mut());
             wakers = woken;
-            done
+            done.map(|done| done.map_err(|item| Refused { item, panic: None }))
         };
         let enter = |waker| Putter { waker, item: place.take() };
         let result = wait(object, deadline, attempt, enter, drop);
@@ -469,7 +521,7 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
             wakers.wake();
         }
         match result {
-            Ok(done) => done.map_err(PutError::ShutDown),
+            Ok(done) => done.map_err(Refused::into_error),
             Err(putter) => Err(PutError::Full(putter.item.expect("it was not taken"))),
         }
     }
@@ -493,7 +545,7 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
     /// # Panics
     ///
     /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it.
+    /// it. In a priority queue, with what a comparison panics: no item is taken.
     ///
     /// # Switching
     ///
@@ -711,14 +763,11 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
             items.is_shut_down = true;
             items.drops |= now;
             let mut wakers: Vec<S::Waker> = Vec::new();
-            while let Some(waker) = items.refuse_putter() {
+            while let Some(waker) = items.refuse_putter(None) {
                 wakers.push(waker);
             }
-            let mut dropped = Vec::new();
-            while let Some(item) = if now { O::pop(&mut items.items) } else { None } {
-                items.unfinished = items.unfinished.saturating_sub(1);
-                dropped.push(item);
-            }
+            let dropped = if now { std::mem::take(&mut items.items) } else { O::Items::default() };
+            items.unfinished = items.unfinished.saturating_sub(O::len(&dropped));
             if items.unfinished == 0 {
                 wakers.extend(items.let_joiners_go());
             }
@@ -757,23 +806,25 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
     }
 }
 
+const LEFT: &str = "one that waits to put has left its item";
+
 /// What has become of an item that was offered, if that can be said, and who is to be woken for it.
 type Offered<T, W> = (Option<Result<(), T>>, Option<Woken<W>>);
 
 /// Who is to be woken when the state is let go of.
 struct Woken<W> {
-    getter: Option<W>,
-    watchers: Option<super::select::Wakers<W>>,
+    first: Option<W>,
+    others: Option<Wakers<W>>,
 }
 
 impl<W: Waker> Woken<W> {
     #[inline]
     fn wake(self) {
-        if let Some(getter) = self.getter {
-            getter.wake();
+        if let Some(first) = self.first {
+            first.wake();
         }
-        if let Some(watchers) = self.watchers {
-            watchers.wake();
+        if let Some(others) = self.others {
+            others.wake();
         }
     }
 }
@@ -782,45 +833,48 @@ impl<T, S: Sharing, O: order::Order<T>> Items<T, S, O> {
     /// Takes an item in, if that can be said now.
     #[inline]
     fn offer(&mut self, item: &mut Option<T>) -> Offered<T, S::Waker> {
-        let Some(offered) = item.take() else { return (None, None) };
         if self.is_shut_down {
-            return (Some(Err(offered)), None);
+            return (item.take().map(Err), None);
         }
         if O::len(&self.items) >= self.limit {
-            *item = Some(offered);
             return (None, None);
         }
+        let Some(place) = self.place(item) else { return (None, None) };
+        let Some(item) = item.take() else { return (None, None) };
         self.unfinished += 1;
-        let woken = self.hand_over(offered);
+        self.last += 1;
+        let woken = self.give(Handed { number: self.last, item }, |items, handed| {
+            O::push(items, place, handed.item);
+        });
         (Some(Ok(())), Some(woken))
     }
 
-    /// Gives an item to the first that waits for one, or keeps it.
+    /// Where an item goes if it is kept. Until this has returned, nothing has changed.
     #[inline]
-    fn hand_over(&mut self, item: T) -> Woken<S::Waker> {
-        self.last += 1;
-        let handed = Handed { number: self.last, item };
-        self.grant_or(handed, |items, handed| O::push(items, handed.item))
+    fn place(&self, item: &Option<T>) -> Option<usize> {
+        let item = item.as_ref()?;
+        Some(if self.getters.is_empty() { O::place(&self.items, item) } else { 0 })
     }
 
-    /// Does so with one that was handed over, and not taken.
-    fn take_back(&mut self, handed: Handed<T>) -> Woken<S::Waker> {
-        self.grant_or(handed, |items, handed| O::take_back(items, handed.number, handed.item))
-    }
-
+    /// Gives an item to the first that waits for one, or has it kept.
     #[inline]
-    fn grant_or(
+    fn give(
         &mut self,
         handed: Handed<T>,
         keep: impl FnOnce(&mut O::Items, Handed<T>),
     ) -> Woken<S::Waker> {
         match self.getters.grant(Some(handed)) {
-            Ok(getter) => Woken { getter: Some(getter), watchers: None },
+            Ok(getter) => Woken { first: Some(getter), others: None },
             Err(handed) => {
                 keep(&mut self.items, handed.expect("as it was given"));
-                Woken { getter: None, watchers: self.watchers.if_any() }
+                Woken { first: None, others: self.watchers.if_any() }
             }
         }
+    }
+
+    /// Gives or keeps one that was handed over, and not taken.
+    fn take_back(&mut self, handed: Handed<T>) -> Woken<S::Waker> {
+        self.give(handed, |items, handed| O::take_back(items, handed.number, handed.item))
     }
 
     /// Counts one item as done with. Returns who joins, if that was the last one, and nothing if there was
@@ -833,26 +887,39 @@ impl<T, S: Sharing, O: order::Order<T>> Items<T, S, O> {
     /// Takes an item out, if that can be said now: `Some(None)` if there will be none. Lets in the item of
     /// the first that waits to put.
     #[inline]
-    fn take(&mut self) -> (Option<Option<T>>, Option<S::Waker>) {
+    fn take(&mut self) -> (Option<Option<T>>, Option<Woken<S::Waker>>) {
         let Some(item) = O::pop(&mut self.items) else {
             return (self.is_shut_down.then_some(None), None);
         };
         // It may have been too full, if an item had come back.
         let has_room = !self.putters.is_empty() && O::len(&self.items) < self.limit;
-        let waker = if has_room { self.let_putter_in() } else { None };
-        (Some(Some(item)), waker)
+        let woken = if has_room { Some(self.let_putter_in()) } else { None };
+        (Some(Some(item)), woken)
     }
 
-    fn let_putter_in(&mut self) -> Option<S::Waker> {
-        let putter = self.putters.grant(Ok(())).ok()?;
-        O::push(&mut self.items, putter.item.expect("it was left there"));
-        self.unfinished += 1;
-        Some(putter.waker)
+    /// Those whose items cannot be compared get them back, with the panic.
+    fn let_putter_in(&mut self) -> Woken<S::Waker> {
+        let mut refused = Vec::new();
+        let first = loop {
+            let Some(putter) = self.putters.first() else { break None };
+            let item = putter.item.as_ref().expect(LEFT);
+            // User code comes first: then the item is in, and its putter granted, or neither.
+            match catch_unwind(AssertUnwindSafe(|| O::place(&self.items, item))) {
+                Ok(place) => {
+                    let putter = self.putters.grant(Ok(())).ok().expect("it waits");
+                    O::push(&mut self.items, place, putter.item.expect(LEFT));
+                    self.unfinished += 1;
+                    break Some(putter.waker);
+                }
+                Err(payload) => refused.extend(self.refuse_putter(Some(payload))),
+            }
+        };
+        Woken { first, others: if refused.is_empty() { None } else { Some(Wakers(refused)) } }
     }
 
-    fn refuse_putter(&mut self) -> Option<S::Waker> {
-        let item = self.putters.first_mut()?.item.take().expect("it was left there");
-        self.putters.grant(Err(item)).ok().map(|putter| putter.waker)
+    fn refuse_putter(&mut self, panic: Option<Payload>) -> Option<S::Waker> {
+        let item = self.putters.first_mut()?.item.take().expect(LEFT);
+        self.putters.grant(Err(Refused { item, panic })).ok().map(|putter| putter.waker)
     }
 
     fn let_joiners_go(&mut self) -> Vec<S::Waker> {

@@ -31,7 +31,7 @@ pub struct RLock<S: Sharing = Local> {
 }
 
 /// A coroutine, of whichever thread.
-type Owner = (ThreadId, u64);
+pub(super) type Owner = (ThreadId, u64);
 
 fn me() -> Owner {
     (thread::current().id(), hub::current_task().id)
@@ -189,6 +189,26 @@ impl<S: Sharing> RLock<S> {
             .with(|owner| owner.filter(|(other, _)| *other == me).map_or(0, |(_, depth)| depth))
     }
 
+    /// Gives up all levels of it, for the time of a wait. `None` if `owner` is not the current coroutine, or
+    /// does not have it.
+    pub(super) fn leave_for_now(&self, owner: Owner) -> Option<usize> {
+        let me = me();
+        let depth = self.owner.with(|held| match held {
+            Some((other, depth)) if *other == me && owner == me => Some(*depth),
+            _ => None,
+        })?;
+        self.leave();
+        Some(depth)
+    }
+
+    /// Takes all levels of it again.
+    #[track_caller]
+    pub(super) fn come_back(&self, depth: usize) -> RLockGuard<'_, S> {
+        self.gate.acquire();
+        self.owner.with(|owner| *owner = Some((me(), depth)));
+        self.guard()
+    }
+
     fn guard(&self) -> RLockGuard<'_, S> {
         RLockGuard { lock: self, owner: me(), here: std::marker::PhantomData }
     }
@@ -211,6 +231,13 @@ impl<S: Sharing> RLock<S> {
     fn leave(&self) {
         self.owner.with(|owner| *owner = None);
         self.gate.release();
+    }
+}
+
+impl<'a, S: Sharing> RLockGuard<'a, S> {
+    /// The lock, and the coroutine that has it by this.
+    pub(super) fn parts(guard: &Self) -> (&'a RLock<S>, Owner) {
+        (guard.lock, guard.owner)
     }
 }
 

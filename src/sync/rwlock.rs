@@ -382,8 +382,20 @@ impl<T: ?Sized + fmt::Debug, S: Sharing> fmt::Debug for RwLockWriteGuard<'_, T, 
     }
 }
 
+/// As of [`std::sync::RwLock`]: the value, if nobody writes or waits. It is read meanwhile, so that writers
+/// wait.
 impl<T: ?Sized + fmt::Debug, S: Sharing> fmt::Debug for RwLock<T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.value.fmt(f)
+        let value = match self.try_read() {
+            Ok(value) => Some(value),
+            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        let mut f = f.debug_struct("RwLock");
+        match &value {
+            Some(value) => f.field("data", &&**value),
+            None => f.field("data", &format_args!("<locked>")),
+        };
+        f.field("poisoned", &self.is_poisoned()).finish_non_exhaustive()
     }
 }

@@ -117,7 +117,7 @@ pub(super) struct Watchers<S: Sharing> {
 }
 
 /// Those that are to be woken when the state is let go of.
-pub(super) struct Wakers<W>(Vec<W>);
+pub(super) struct Wakers<W>(pub(super) Vec<W>);
 
 impl<S: Sharing> Watchers<S> {
     pub(super) const fn new() -> Self {

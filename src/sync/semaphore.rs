@@ -145,6 +145,10 @@ impl<S: Sharing> Semaphore<S> {
 
     /// Gives a permit back, or one that was not there before: to the first that waits, if somebody does.
     ///
+    /// # Panics
+    ///
+    /// If there are [`usize::MAX`] permits already. Nothing has changed then.
+    ///
     /// # Switching
     ///
     /// Never switches.
@@ -152,10 +156,13 @@ impl<S: Sharing> Semaphore<S> {
     pub fn release(&self) {
         let waker = self.state.with(|permits| match permits.waiting.grant(()) {
             Ok(waker) => Ok(waker),
-            Err(()) => {
-                permits.count += 1;
-                Err(permits.watchers.if_any())
-            }
+            Err(()) => match permits.count.checked_add(1) {
+                Some(count) => {
+                    permits.count = count;
+                    Err(permits.watchers.if_any())
+                }
+                None => too_many_permits(),
+            },
         });
         match waker {
             Ok(waker) => waker.wake(),
@@ -192,6 +199,12 @@ impl<S: Sharing> fmt::Debug for Semaphore<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Semaphore").field("permits", &self.permits()).finish_non_exhaustive()
     }
+}
+
+#[cold]
+#[inline(never)]
+fn too_many_permits() -> ! {
+    panic!("a semaphore has {} permits already: it cannot be given another one", usize::MAX)
 }
 
 /// A semaphore that is never given more permits than it began with.

@@ -7,13 +7,19 @@
 //! | who waits | a greenlet of this thread | a greenlet of any thread, woken through its hub's inbox |
 //! | cost of an operation that need not wait | a few instructions | two atomic ones more |
 //!
-//! The state is never borrowed, nor the lock held, while code of the user's runs or anybody switches.
+//! The state is never borrowed, nor the lock held, while anybody switches or user code runs: no destructor,
+//! no `Clone`, no `Debug`. There is one exception, the `Ord` of the items of a priority queue, which has to
+//! see them where they are. It runs in [`calling_user`]: there a wait, or a use of the same object, is
+//! refused by a panic, and no panic does any harm, since nothing has been changed by then.
 
 use crate::greenlet::AnyWeakGreenlet;
 use crate::hub::{self, Registration, Unparker};
-use crate::sys::lock::Lock;
+use crate::sys::lock::{Lock, Locked};
 use std::cell::RefCell;
 use std::fmt::Debug;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
 
 /// Whether an object of [`sync`](crate::sync) belongs to one thread or is shared by several.
 ///
@@ -37,16 +43,31 @@ pub(crate) mod sealed {
     pub trait Sharing: Sized + 'static {
         type State<T>: State<T>;
         type Waker: Waker;
+        /// A value that several look at.
+        type Counted<T>: Deref<Target = T> + Clone + From<T>;
+
+        /// The value, if nobody else looks at it.
+        fn into_inner<T>(counted: Self::Counted<T>) -> Option<T>;
     }
 
     impl Sharing for Local {
         type State<T> = RefCell<T>;
         type Waker = LocalWaker;
+        type Counted<T> = Rc<T>;
+
+        fn into_inner<T>(counted: Rc<T>) -> Option<T> {
+            Rc::into_inner(counted)
+        }
     }
 
     impl Sharing for Shared {
         type State<T> = Lock<T>;
         type Waker = SharedWaker;
+        type Counted<T> = Arc<T>;
+
+        fn into_inner<T>(counted: Arc<T>) -> Option<T> {
+            Arc::into_inner(counted)
+        }
     }
 }
 
@@ -66,7 +87,10 @@ impl<T> State<T> for RefCell<T> {
 
     #[inline(always)]
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        f(&mut self.borrow_mut())
+        match self.try_borrow_mut() {
+            Ok(mut value) => f(&mut value),
+            Err(_) => refuse_reentry(),
+        }
     }
 }
 
@@ -78,8 +102,46 @@ impl<T> State<T> for Lock<T> {
 
     #[inline]
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        f(&mut self.lock())
+        let mut value = self.try_lock().unwrap_or_else(|| lock_of_another(self));
+        f(&mut value)
     }
+}
+
+thread_local! {
+    /// Where in memory those objects are that user code is called with, on this thread.
+    static CALLING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls user code that has to see `part` of an object, whose state is borrowed or locked meanwhile.
+pub(super) fn calling_user<T, R>(part: &T, callback: &'static str, f: impl FnOnce() -> R) -> R {
+    struct Calling;
+    impl Drop for Calling {
+        fn drop(&mut self) {
+            let _ = CALLING.try_with(|calling| calling.borrow_mut().pop());
+        }
+    }
+    let place = std::ptr::from_ref(part).addr();
+    let _calling = CALLING.try_with(|calling| calling.borrow_mut().push(place)).map(|()| Calling);
+    hub::without_waits(callback, f)
+}
+
+/// Waits for a lock that is held, which takes some instructions unless it is by this thread.
+#[cold]
+#[inline(never)]
+fn lock_of_another<T>(lock: &Lock<T>) -> Locked<'_, T> {
+    let start = std::ptr::from_ref(lock).addr();
+    let own = start..start + size_of::<Lock<T>>();
+    let is_own = |calling: &RefCell<Vec<usize>>| calling.borrow().iter().any(|at| own.contains(at));
+    if CALLING.try_with(is_own).unwrap_or(false) {
+        refuse_reentry();
+    }
+    lock.lock()
+}
+
+#[cold]
+#[inline(never)]
+fn refuse_reentry() -> ! {
+    panic!("an object of `sync` was used by a callback that it is in the middle of calling")
 }
 
 /// What wakes one that waits.

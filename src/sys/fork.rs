@@ -19,6 +19,7 @@ use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Duration;
@@ -92,6 +93,11 @@ fn count_forks() {
 ///
 /// In the child signals have their default effects again, as far as it was this library that had changed
 /// them; one that comes in between is delivered afterwards. `last` is a hook of the caller's.
+///
+/// # Errors
+///
+/// `ResourceBusy` if there are other threads, or a companion is busy: it was not when [`other_threads`] was
+/// called, so that is to be called again. What the kernel says.
 pub(crate) fn fork(last: &mut dyn FnMut(Fork<'_>) -> io::Result<Side>) -> io::Result<Side> {
     // Held by nobody else, so that the child can print. What may let others run comes first: nothing of ours
     // is held yet.
@@ -117,6 +123,10 @@ fn fork_now() -> io::Result<Side> {
     // Companions may be about to change these.
     let (mut companions, _functions) = (COMPANIONS.lock(), exit::functions());
     let mut children = process::waited_for();
+    // From here on none of them begins anything: it would need what is held by the hooks.
+    if !others(&companions)?.is_empty() {
+        return Err(io::ErrorKind::ResourceBusy.into());
+    }
     // SAFETY: no preconditions. What holds in the child is said above.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
@@ -155,52 +165,74 @@ impl Drop for SignalsBlocked {
     }
 }
 
-/// The threads of this library that a child can do without.
-static COMPANIONS: Lock<Vec<libc::pid_t>> = Lock::new(Vec::new());
+/// The threads of this library that a child can do without, unless they are busy.
+static COMPANIONS: Lock<Vec<Arc<Known>>> = Lock::new(Vec::new());
+
+#[derive(Debug)]
+struct Known {
+    id: libc::pid_t,
+    is_busy: AtomicBool,
+}
 
 /// This thread, which a child can do without: what it shares with others is seen to by a [`Hook`]. To be
 /// kept for as long as it runs.
 #[derive(Debug)]
-pub(crate) struct Companion(libc::pid_t);
+pub(crate) struct Companion(Arc<Known>);
 
 impl Companion {
     pub(crate) fn new() -> Self {
         // SAFETY: no preconditions.
         let id = unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t;
-        COMPANIONS.lock().push(id);
-        Companion(id)
+        let known = Arc::new(Known { id, is_busy: AtomicBool::new(false) });
+        COMPANIONS.lock().push(Arc::clone(&known));
+        Companion(known)
+    }
+
+    /// Says whether it runs code that may hold whatever lock there is: a child cannot do without it
+    /// meanwhile. To be said while something is held that a [`Hook`] holds around the fork.
+    pub(crate) fn set_busy(&self, is_busy: bool) {
+        self.0.is_busy.store(is_busy, Release);
     }
 }
 
 impl Drop for Companion {
     fn drop(&mut self) {
-        COMPANIONS.lock().retain(|id| *id != self.0);
+        COMPANIONS.lock().retain(|known| !Arc::ptr_eq(known, &self.0));
     }
 }
 
-/// The names of the threads that there are beside this one and its companions. They may be in the middle of
-/// something, with a lock that would stay locked in a child.
+/// The names of the threads that there are beside this one and its idle companions. They may be in the middle
+/// of something, with a lock that would stay locked in a child. For some milliseconds it is waited for those
+/// that begin or end, and for companions that are busy.
 pub(crate) fn other_threads() -> io::Result<Vec<String>> {
-    /// Those that are just beginning or ending are not known as companions.
     const ATTEMPTS: u32 = 20;
     const PAUSE: Duration = Duration::from_millis(1);
     for _ in 1..ATTEMPTS {
-        if numbers_of_others()?.is_empty() {
+        if others(&COMPANIONS.lock())?.is_empty() {
             return Ok(Vec::new());
         }
         pause(PAUSE);
     }
-    // One may have ended since.
-    Ok(numbers_of_others()?.into_iter().filter_map(name_of).collect())
+    let companions = COMPANIONS.lock();
+    let name_of = |id| {
+        // One may have ended since.
+        let name = name_of(id)?;
+        let is_companion = companions.iter().any(|known| known.id == id);
+        Some(if is_companion { format!("{name}, busy with a job") } else { name })
+    };
+    Ok(others(&companions)?.into_iter().filter_map(name_of).collect())
 }
 
-fn numbers_of_others() -> io::Result<Vec<libc::pid_t>> {
+/// The numbers of all threads but this one and those of its companions that are idle.
+fn others(companions: &[Arc<Known>]) -> io::Result<Vec<libc::pid_t>> {
     // SAFETY: no preconditions.
     let own = unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t;
+    let is_harmless =
+        |id| companions.iter().any(|known| known.id == id && !known.is_busy.load(Acquire));
     let mut others = Vec::new();
     for entry in fs::read_dir("/proc/self/task")? {
         let id = entry?.file_name().to_string_lossy().parse().unwrap_or(0);
-        if id != own && !COMPANIONS.lock().contains(&id) {
+        if id != own && !is_harmless(id) {
             others.push(id);
         }
     }
@@ -272,19 +304,24 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn a_companion_is_not_counted() {
+    fn a_companion_is_counted_while_it_is_busy() {
         let (ready, is_ready) = mpsc::channel();
-        let (end, is_to_end) = mpsc::channel::<()>();
+        let (change, is_to_change) = mpsc::channel();
         let thread = thread::Builder::new().name("companion".into()).spawn(move || {
-            let _companion = Companion::new();
-            ready.send(()).unwrap();
-            let _ = is_to_end.recv();
+            let companion = Companion::new();
+            for is_busy in is_to_change {
+                companion.set_busy(is_busy);
+                ready.send(()).unwrap();
+            }
         });
-        is_ready.recv().unwrap();
-        let others = numbers_of_others().unwrap();
-        let names: Vec<_> = others.into_iter().filter_map(name_of).collect();
-        assert!(!names.contains(&"companion".to_owned()), "{names:?}");
-        drop(end);
+        for is_busy in [false, true, false] {
+            change.send(is_busy).unwrap();
+            is_ready.recv().unwrap();
+            let others = others(&COMPANIONS.lock()).unwrap();
+            let names: Vec<_> = others.into_iter().filter_map(name_of).collect();
+            assert_eq!(names.contains(&"companion".to_owned()), is_busy, "{names:?}");
+        }
+        drop(change);
         thread.unwrap().join().unwrap();
     }
 }

@@ -29,6 +29,12 @@ pub struct Lock<T> {
 // SAFETY: one at a time has the value, and it is handed from thread to thread.
 unsafe impl<T: Send> Sync for Lock<T> {}
 
+impl<T: Default> Default for Lock<T> {
+    fn default() -> Self {
+        Lock::new(T::default())
+    }
+}
+
 /// It stays on its thread, as what it leads to may have to.
 #[derive(Debug)]
 pub(crate) struct Locked<'a, T>(&'a Lock<T>, PhantomData<*const T>);
@@ -44,6 +50,13 @@ impl<T> Lock<T> {
             self.wait();
         }
         Locked(self, PhantomData)
+    }
+
+    /// `None` if it is held, by another thread or by this one.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<Locked<'_, T>> {
+        let free = self.state.compare_exchange(FREE, HELD, Acquire, Relaxed);
+        free.is_ok().then(|| Locked(self, PhantomData))
     }
 
     #[cold]

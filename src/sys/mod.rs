@@ -21,6 +21,8 @@ pub(crate) mod passing;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod question;
+#[cfg(feature = "process")]
+pub(crate) mod random;
 #[cfg(feature = "sanitizer")]
 pub(crate) mod sanitizer;
 #[cfg(feature = "process")]

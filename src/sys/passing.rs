@@ -61,8 +61,18 @@ pub(crate) fn send(
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// A byte, and the descriptors that were sent along with it.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) byte: u8,
+    pub(crate) descriptors: Vec<OwnedFd>,
+    /// Whether these are all that were sent. If this process may have no more descriptors, the kernel drops
+    /// the rest, and says so.
+    pub(crate) is_whole: bool,
+}
+
 /// Receives a byte, and what was sent along with it. `None` at the end. Does not wait.
-pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(u8, Vec<OwnedFd>)>> {
+pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Received>> {
     let (mut byte, mut control) = (0, Control([0; 64]));
     let room = control.0.len();
     let (mut part, mut header) = message(&mut byte, &mut control, room);
@@ -89,7 +99,8 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(u8, Vec<Owne
             next = libc::CMSG_NXTHDR(&header, next);
         }
     }
-    Ok((received > 0).then_some((byte, descriptors)))
+    let is_whole = header.msg_flags & libc::MSG_CTRUNC == 0;
+    Ok((received > 0).then_some(Received { byte, descriptors, is_whole }))
 }
 
 #[cfg(test)]
@@ -110,15 +121,18 @@ mod tests {
         drop((a, b, here));
         a_in.write_all(b"a").unwrap();
         b_in.write_all(b"b").unwrap();
-        let (byte, all) = receive(there.as_fd()).unwrap().unwrap();
+        let received = receive(there.as_fd()).unwrap().unwrap();
+        let (byte, all) = (received.byte, received.descriptors);
+        assert!(received.is_whole);
         let read = |fd: OwnedFd| {
             let mut text = [0];
             File::from(fd).read_exact(&mut text).unwrap();
             text[0]
         };
         assert_eq!((byte, all.into_iter().map(read).collect::<Vec<_>>()), (7, vec![b'b', b'a']));
-        let (byte, all) = receive(there.as_fd()).unwrap().unwrap();
-        assert_eq!((byte, all.len()), (8, 0));
+        let received = receive(there.as_fd()).unwrap().unwrap();
+        assert_eq!((received.byte, received.descriptors.len()), (8, 0));
+        assert!(received.is_whole);
         assert!(receive(there.as_fd()).unwrap().is_none());
     }
 }

@@ -3,9 +3,7 @@
 use super::exit::at_exit;
 use super::lock::{Lock, Locked};
 use std::io;
-#[cfg(feature = "process")]
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
@@ -20,7 +18,14 @@ pub(crate) fn descriptor_of(pid: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
 }
 
-/// Sends a signal to a child that was not waited for: so its number is not in use again.
+/// Whether the calling thread is the one that the process began with.
+pub(crate) fn is_main_thread() -> bool {
+    // SAFETY: no preconditions.
+    unsafe { libc::gettid() == libc::getpid() }
+}
+
+/// Sends a signal to a child by its number. Only for a child that was not waited for, where the kernel has no
+/// descriptors of processes: the number of a process that has been reaped may be in use again.
 pub(crate) fn send_signal(pid: u32, signal: libc::c_int) -> io::Result<()> {
     // SAFETY: no preconditions.
     match unsafe { libc::kill(pid as libc::pid_t, signal) } {
@@ -29,15 +34,24 @@ pub(crate) fn send_signal(pid: u32, signal: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// Sends a signal to the process that a descriptor stands for, whatever has become of its number.
-#[cfg(feature = "process")]
+/// Sends a signal to the process that a descriptor stands for, whatever has become of its number. A process
+/// that has ended is not an error.
 pub(crate) fn send_signal_to(process: BorrowedFd<'_>, signal: libc::c_int) -> io::Result<()> {
     let nothing = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: an open descriptor; no information goes along.
     let sent = unsafe {
         libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, nothing, 0)
     };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    match if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) } {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        other => other,
+    }
+}
+
+/// Whether `waitpid` failed because there is no such child any more: something else has waited for it, or the
+/// kernel has reaped it, as it does for a parent that ignores `SIGCHLD` (or has set `SA_NOCLDWAIT`).
+pub(crate) fn is_reaped(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ECHILD)
 }
 
 /// A child that was made by fork. Whoever has this is the only one who waits for it.
@@ -75,9 +89,14 @@ impl Forked {
         Forked { pid, status: None }
     }
 
-    fn has_ended(&mut self, status: ExitStatus) -> ExitStatus {
-        WAITED_FOR.lock().retain(|pid| *pid != self.pid);
-        *self.status.insert(status)
+    /// Asks the kernel. Whatever the answer, a child that has ended is not waited for at this process's end.
+    fn ask(&mut self, options: libc::c_int) -> io::Result<Option<ExitStatus>> {
+        let answer = wait_for(self.pid, options);
+        if matches!(&answer, Ok(Some(_))) || answer.as_ref().is_err_and(is_reaped) {
+            WAITED_FOR.lock().retain(|pid| *pid != self.pid);
+        }
+        self.status = answer?;
+        Ok(self.status)
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -86,10 +105,7 @@ impl Forked {
 
     /// How it has ended, if it has.
     pub(crate) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        if self.status.is_some() {
-            return Ok(self.status);
-        }
-        Ok(wait_for(self.pid, libc::WNOHANG)?.map(|status| self.has_ended(status)))
+        if self.status.is_some() { Ok(self.status) } else { self.ask(libc::WNOHANG) }
     }
 
     /// How it has ended. The thread waits until it has.
@@ -98,9 +114,9 @@ impl Forked {
             if let Some(status) = self.status {
                 return Ok(status);
             }
-            match wait_for(self.pid, 0) {
+            match self.ask(0) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                status => drop(status?.map(|status| self.has_ended(status))),
+                other => drop(other?),
             }
         }
     }

@@ -28,8 +28,8 @@ const FRAMES: usize = 64;
 /// Those of the handler, and of the kernel's way into it.
 const OWN_FRAMES: usize = 2;
 
-/// What the thread does that is asked, in a handler: it must not allocate, lock or unwind. Whether it is to
-/// say where it is.
+/// What the thread that is asked does, in a signal handler: it must not allocate, lock or unwind. Returns
+/// whether a backtrace is to be taken. That is only right where the unwind tables describe the stack.
 pub(crate) type Look<'a> = &'a mut (dyn FnMut() -> bool + Send);
 
 type LookPointer = *mut (dyn FnMut() -> bool + Send);
@@ -84,8 +84,9 @@ impl Thread {
     /// addresses, the innermost first. `None` if it did not look within `patience`.
     pub(crate) fn ask(self, look: Look<'_>, patience: Duration) -> io::Result<Option<Vec<usize>>> {
         let mut is_there = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
-        if !mem::replace(&mut *is_there, true) {
+        if !*is_there {
             install()?;
+            *is_there = true;
         }
         let look: *mut (dyn FnMut() -> bool + Send + '_) = look;
         // SAFETY: the handler does not touch it before ASKED nor after ANSWERED. What it points to outlives
@@ -138,13 +139,13 @@ fn install() -> io::Result<()> {
 /// Notes where the calling thread is. How many frames there are.
 #[inline(always)]
 fn frames() -> usize {
-    #[cfg(target_env = "gnu")]
+    #[cfg(all(target_env = "gnu", not(switchgrass_no_unwind_tables)))]
     {
         // SAFETY: room for so many, which is this thread's at the moment.
         let count = unsafe { libc::backtrace(QUESTION.frames.get().cast(), FRAMES as libc::c_int) };
         usize::try_from(count).unwrap_or(0)
     }
-    #[cfg(not(target_env = "gnu"))]
+    #[cfg(any(not(target_env = "gnu"), switchgrass_no_unwind_tables))]
     0
 }
 

@@ -11,9 +11,32 @@
 //! It cannot be freed by the computation that ends: functions that it is in, and perhaps the value
 //! that it hands over, are there.
 
+//!
+//! In a program without that runtime the functions below do nothing: its definitions are strong, and take the
+//! place of these.
+
+#![cfg_attr(feature = "portable", allow(dead_code, reason = "there corosensei tells the runtime"))]
+
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr;
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
+std::arch::global_asm!(
+    ".pushsection .text.switchgrass_no_sanitizer,\"ax\",@progbits",
+    ".weak __sanitizer_start_switch_fiber",
+    ".weak __sanitizer_finish_switch_fiber",
+    ".weak __asan_unpoison_memory_region",
+    ".type __sanitizer_start_switch_fiber,@function",
+    ".type __sanitizer_finish_switch_fiber,@function",
+    ".type __asan_unpoison_memory_region,@function",
+    ".balign 4",
+    "__sanitizer_start_switch_fiber:",
+    "__sanitizer_finish_switch_fiber:",
+    "__asan_unpoison_memory_region:",
+    "ret",
+    ".popsection",
+);
 
 unsafe extern "C" {
     fn __sanitizer_start_switch_fiber(save: *mut *mut c_void, bottom: *const c_void, size: usize);

@@ -66,8 +66,9 @@ pub(crate) struct Writer {
 impl Reader {
     /// A new log, and the file that the [`Writer`] is made of in another process.
     pub(crate) fn new() -> io::Result<(Self, OwnedFd)> {
+        let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
         // SAFETY: a string that ends with a zero.
-        let fd = unsafe { libc::memfd_create(c"switchgrass: a log".as_ptr(), libc::MFD_CLOEXEC) };
+        let fd = unsafe { libc::memfd_create(c"switchgrass: a log".as_ptr(), flags) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -75,6 +76,12 @@ impl Reader {
         let file = unsafe { OwnedFd::from_raw_fd(fd) };
         // SAFETY: no memory is involved.
         if unsafe { libc::ftruncate(fd, SIZE as libc::off_t) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // A page that the writer's process cuts off would end this one by SIGBUS, when it is read.
+        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+        // SAFETY: no memory is involved.
+        if unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, seals) } < 0 {
             return Err(io::Error::last_os_error());
         }
         let mapped = Mapped::new(std::os::fd::AsFd::as_fd(&file))?;
@@ -135,6 +142,18 @@ impl Writer {
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
+
+    #[test]
+    fn the_writer_cannot_cut_off_what_the_reader_reads() {
+        let (mut reader, file) = Reader::new().unwrap();
+        let mut writer = Writer::new(file.as_fd()).unwrap();
+        assert!(writer.add(b"one"));
+        let file = std::fs::File::from(file);
+        for size in [0, 2 * SIZE as u64] {
+            assert_eq!(file.set_len(size).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        }
+        assert_eq!(reader.read(), b"one");
+    }
 
     #[test]
     fn what_is_added_is_read_once() {

@@ -4,7 +4,7 @@
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr as UnixAddr;
@@ -37,10 +37,15 @@ pub(crate) fn listen_among_others(address: &SocketAddr) -> io::Result<OwnedFd> {
     if unsafe { libc::bind(socket.as_raw_fd(), (&raw const storage).cast(), length) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    // As many as the system allows.
-    // SAFETY: no preconditions.
+    listen(socket.as_fd())?;
+    Ok(socket)
+}
+
+/// Has a socket listen, with as many connections waiting as the system allows, also if it listens already.
+pub(crate) fn listen(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no preconditions. The kernel takes the smaller of this and `net.core.somaxconn`.
     match unsafe { libc::listen(socket.as_raw_fd(), libc::c_int::MAX) } {
-        0 => Ok(socket),
+        0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }

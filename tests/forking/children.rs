@@ -36,7 +36,12 @@ tests![
     a_child_that_is_no_daemon_is_waited_for_at_the_end,
     a_child_of_a_child,
     a_process_with_other_threads_is_not_forked,
-    threads_of_pools_are_no_obstacle,
+    idle_threads_of_pools_are_no_obstacle,
+    a_thread_of_a_pool_that_runs_a_job_is_an_obstacle,
+    a_short_job_is_waited_for,
+    a_child_that_panics_does_not_hang_beside_jobs_that_panic,
+    children_of_a_process_that_ignores_sigchld,
+    a_copy_of_a_handle_in_a_child_does_not_take_the_status_of_a_child_of_its_own,
     a_child_has_a_name,
     a_child_is_ended_by_a_signal_that_its_parent_handles,
     a_child_handles_signals_itself,
@@ -308,15 +313,14 @@ fn a_process_with_other_threads_is_not_forked() {
     assert!(Process::spawn(|| ()).unwrap().join().unwrap().success());
 }
 
-fn threads_of_pools_are_no_obstacle() {
+fn idle_threads_of_pools_are_no_obstacle() {
     let pool = ThreadPool::new(2);
-    let (end, is_to_end) = mpsc::channel::<()>();
-    let busy = pool.spawn(move || is_to_end.recv().is_ok()).unwrap();
-    assert_eq!(pool.spawn(|| 1).unwrap().join().unwrap(), 1, "one is idle now");
-    let queued = pool.spawn(|| 2).unwrap();
+    let (meet, met) = mpsc::channel();
+    let first = pool.spawn(move || met.recv().unwrap()).unwrap();
+    let second = pool.spawn(move || meet.send(1).unwrap()).unwrap();
+    second.join().unwrap();
+    assert_eq!((first.join().unwrap(), pool.live()), (1, 2));
     let child = Process::spawn(|| {
-        let lost = busy.join().is_err() && queued.join().is_err();
-        assert!(lost, "those jobs are the parent's");
         assert_eq!((pool.live(), pool.idle(), pool.queued()), (0, 0, 0));
         let sums: Vec<_> = (0..8).map(|n| pool.spawn(move || n).unwrap()).collect();
         let sum: i32 = sums.into_iter().map(|job| job.join().unwrap()).sum();
@@ -325,9 +329,90 @@ fn threads_of_pools_are_no_obstacle() {
         sum
     });
     assert_eq!(child.unwrap().join().unwrap().code(), Some(28));
-    end.send(()).unwrap();
     pool.close();
     pool.join().unwrap();
+}
+
+fn a_thread_of_a_pool_that_runs_a_job_is_an_obstacle() {
+    let pool = ThreadPool::new(1);
+    let (end, is_to_end) = mpsc::channel::<()>();
+    let busy = pool.spawn(move || is_to_end.recv().is_ok()).unwrap();
+    let error = Process::spawn(|| ()).unwrap_err();
+    let ForkError::Threads(names) = &error else { panic!("{error}") };
+    assert_eq!(names, &["switchgrass-poo, busy with a job"]);
+    end.send(()).unwrap();
+    assert!(busy.join().unwrap());
+    assert!(Process::spawn(|| ()).unwrap().join().unwrap().success());
+}
+
+fn a_short_job_is_waited_for() {
+    let pool = ThreadPool::new(1);
+    let (end, is_to_end) = mpsc::channel::<()>();
+    let busy = pool.spawn(move || {
+        is_to_end.recv().unwrap();
+        thread::sleep(Duration::from_millis(2));
+        4
+    });
+    end.send(()).unwrap();
+    let child = Process::spawn(|| pool.live() as i32).unwrap();
+    assert_eq!(child.join().unwrap().code(), Some(0));
+    assert_eq!(busy.unwrap().join().unwrap(), 4);
+}
+
+/// std prints backtraces under a lock, which a job may have that panics at the moment of a fork.
+fn a_child_that_panics_does_not_hang_beside_jobs_that_panic() {
+    // SAFETY: this process has one thread.
+    unsafe { env::set_var("RUST_BACKTRACE", "1") };
+    let pool = Rc::new(ThreadPool::new(2));
+    for round in 0..8_u64 {
+        let jobs =
+            [0, 1].map(|_| pool.spawn(|| -> () { panic!("as expected, in a job") }).unwrap());
+        thread::sleep(Duration::from_micros(500 * round));
+        match Process::spawn(|| -> i32 { panic!("as expected, in a child") }) {
+            Ok(child) => {
+                let end = child.join_timeout(Duration::from_secs(10)).unwrap();
+                assert_eq!(end.expect("it does not hang").code(), Some(1));
+            }
+            Err(ForkError::Threads(names)) => assert!(names[0].ends_with("busy with a job")),
+            Err(error) => panic!("{error}"),
+        }
+        assert!(jobs.into_iter().all(|job| job.join().is_err()));
+    }
+}
+
+/// Has the kernel keep no statuses of children.
+pub(crate) fn ignore_sigchld() {
+    // SAFETY: no handler is involved.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+fn children_of_a_process_that_ignores_sigchld() {
+    ignore_sigchld();
+    let is_lost = |error: std::io::Error| error.raw_os_error() == Some(libc::ECHILD);
+    let child = Process::spawn(|| 3).unwrap();
+    assert!(is_lost(child.join().unwrap_err()));
+    assert!(is_lost(child.try_join().unwrap_err()));
+    assert!(!child.is_alive().unwrap(), "that it has ended is known");
+    child.kill().unwrap();
+    let child = Process::spawn(|| sleep(Duration::from_secs(50))).unwrap();
+    assert!(child.is_alive().unwrap());
+    child.kill().unwrap();
+    assert!(is_lost(child.join().unwrap_err()));
+    drop(Process::spawn(|| ()).unwrap());
+    let output = switchgrass::process::Command::new("true").status();
+    assert!(is_lost(output.unwrap_err()));
+}
+
+fn a_copy_of_a_handle_in_a_child_does_not_take_the_status_of_a_child_of_its_own() {
+    let sibling = Process::spawn(|| sleep(Duration::from_secs(50))).unwrap();
+    let child = Process::spawn(|| {
+        assert_eq!(sibling.is_alive().unwrap_err().raw_os_error(), Some(libc::ECHILD));
+        assert_eq!(sibling.kill().unwrap_err().raw_os_error(), Some(libc::ECHILD));
+    });
+    assert!(child.unwrap().join().unwrap().success());
+    assert!(sibling.is_alive().unwrap());
+    sibling.kill().unwrap();
+    assert_eq!(sibling.join().unwrap().signal(), Some(libc::SIGKILL));
 }
 
 fn a_child_has_a_name() {

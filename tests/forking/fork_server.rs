@@ -21,6 +21,9 @@ tests![
     joining_lets_others_run,
     it_ends_with_its_last_handle,
     a_server_that_is_killed_is_an_error,
+    ends_are_known_where_the_program_ignores_sigchld,
+    signals_without_a_descriptor_go_by_the_server,
+    a_server_without_descriptors_says_so_and_goes_on,
     ctrl_c_is_for_its_processes,
     its_processes_are_waited_for_at_the_end_but_daemons,
     a_copy_in_a_child_ends_nothing,
@@ -171,6 +174,108 @@ fn a_server_that_is_killed_is_an_error() {
     let error = server.spawn(|()| (), &()).unwrap_err();
     assert!(error.to_string().contains("fork server has ended"), "{error}");
     child.kill().unwrap();
+}
+
+fn ends_are_known_where_the_program_ignores_sigchld() {
+    let reap_by_itself = || {
+        // SAFETY: all-zero is a valid action, which is that by default; no handler is involved.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_flags = libc::SA_NOCLDWAIT;
+            libc::sigaction(libc::SIGCHLD, &action, std::ptr::null_mut());
+        }
+    };
+    for ignore in [crate::children::ignore_sigchld, reap_by_itself] {
+        ignore();
+        let server = ForkServer::start().unwrap();
+        let child = server.spawn(|n: i32| n, &3).unwrap();
+        assert_eq!(child.join().unwrap().code(), Some(3));
+        let child = server.spawn(|()| sleep(LONG), &()).unwrap();
+        child.kill().unwrap();
+        assert_eq!(child.join().unwrap().signal(), Some(9));
+        // Its processes are as the program was.
+        let its_own = |()| {
+            // SAFETY: all-zero is a valid action, to be filled in.
+            let action = unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                libc::sigaction(libc::SIGCHLD, std::ptr::null(), &mut action);
+                action
+            };
+            i32::from(
+                action.sa_sigaction == libc::SIG_IGN || action.sa_flags & libc::SA_NOCLDWAIT != 0,
+            )
+        };
+        assert_eq!(server.spawn(its_own, &()).unwrap().join().unwrap().code(), Some(1));
+    }
+}
+
+/// Takes all descriptors that there are.
+fn take_all_descriptors() -> Vec<std::fs::File> {
+    std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect()
+}
+
+fn signals_without_a_descriptor_go_by_the_server() {
+    let signal_to_server = |signal| {
+        // SAFETY: no memory is involved.
+        assert_eq!(unsafe { libc::kill(only_child(), signal) }, 0);
+    };
+    let without_descriptor = |server: &ForkServer| {
+        let server_id = only_child();
+        signal_to_server(libc::SIGSTOP);
+        // The other takes them while this waits for the answer.
+        let taking = spawn(move || {
+            let taken = take_all_descriptors();
+            // SAFETY: no memory is involved.
+            assert_eq!(unsafe { libc::kill(server_id, libc::SIGCONT) }, 0);
+            taken
+        });
+        let child = server.spawn(|()| sleep(LONG), &()).unwrap();
+        let taken = taking.join().unwrap();
+        assert!(!taken.is_empty());
+        child
+    };
+    let server = ForkServer::start().unwrap();
+    assert!(server.spawn(|()| (), &()).unwrap().join().unwrap().success());
+    limit_descriptors(0, 64);
+    let child = without_descriptor(&server);
+    child.send_signal(libc::SIGTERM).unwrap();
+    assert_eq!(child.join().unwrap().signal(), Some(15));
+    child.kill().unwrap();
+    // Without the server nobody knows whose number it is.
+    let child = without_descriptor(&server);
+    signal_to_server(libc::SIGKILL);
+    assert!(child.join().is_err());
+    let error = child.kill().unwrap_err();
+    assert!(error.to_string().contains("fork server has ended"), "{error}");
+    // SAFETY: no memory is involved. It lives, so that no test leaves it behind.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGKILL) }, 0);
+}
+
+fn a_server_without_descriptors_says_so_and_goes_on() {
+    let server = ForkServer::start().unwrap();
+    assert!(server.spawn(|()| (), &()).unwrap().join().unwrap().success());
+    let used = std::fs::read_dir(format!("/proc/{}/fd", only_child())).unwrap().count();
+    let mut is_told = false;
+    // From none that arrives to all but the last.
+    for room in 0..8 {
+        limit_descriptors(only_child(), used + room - 5);
+        let pool = ProcessPool::by_server(server.clone(), 1);
+        let error =
+            pool.apply(|n: i32| n, 4).err().map_or(String::new(), |error| error.to_string());
+        is_told |= error.ends_with("the fork server has no descriptors left");
+        let says_so = ["no descriptors left", "Too many open files"];
+        assert!(
+            error.is_empty() || says_so.iter().any(|words| error.contains(words)),
+            "{room}: {error}"
+        );
+        limit_descriptors(only_child(), 1024);
+        // The pool has tried once more since.
+        let again = (0..2).find_map(|_| pool.apply(|n: i32| n, 4).ok());
+        assert_eq!(again, Some(4), "it goes on");
+        pool.close();
+        pool.join().unwrap();
+    }
+    assert!(is_told, "it says so itself, where it can");
 }
 
 fn ctrl_c_is_for_its_processes() {

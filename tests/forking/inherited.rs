@@ -78,7 +78,7 @@ fn nobody_else_runs_in_a_child() {
             reading.tell();
         }),
         spawn(move || {
-            unblock(|| std::thread::sleep(Duration::from_millis(20)));
+            unblock(|| std::thread::sleep(Duration::from_millis(2)));
             pooled.tell();
         }),
     ];
@@ -113,7 +113,7 @@ fn nobody_else_runs_in_a_child() {
 fn a_child_uses_hub_sleep_names_and_locks_at_once() {
     let lock = Rc::new(Mutex::new(0));
     let queued = spawn(|| sleep(Duration::from_millis(5)));
-    let busy = spawn(|| unblock(|| std::thread::sleep(Duration::from_millis(50))));
+    let busy = spawn(|| unblock(|| std::thread::sleep(Duration::from_millis(5))));
     let forking = spawn({
         let lock = Rc::clone(&lock);
         move || {

@@ -41,6 +41,8 @@ tests![
     another_type_is_an_error,
     what_cannot_be_encoded,
     nobody_without_the_key,
+    who_has_not_said_the_key_sends_no_gigabytes,
+    a_shutdown_where_sigchld_is_ignored,
     another_user_is_refused,
 ];
 
@@ -674,6 +676,27 @@ fn nobody_without_the_key() {
     assert_eq!(say(connect(), &[&key, &[77], END]), []);
     dict.insert(&1, &1).unwrap();
     assert_eq!(dict.get(&1).unwrap(), Some(1));
+}
+
+fn who_has_not_said_the_key_sends_no_gigabytes() {
+    let manager = Manager::start().unwrap();
+    let dict = manager.dict::<u32, u32>().unwrap();
+    let mut stream = connect();
+    stream.set_write_timeout(Some(LONG)).unwrap();
+    stream.write_all(&u32::MAX.to_le_bytes()).unwrap();
+    let part = vec![0_u8; 1 << 16];
+    let parts = (0..1024).take_while(|_| stream.write_all(&part).is_ok()).count();
+    assert!(parts < 64, "it has taken {parts} times 64 KiB");
+    assert!(dict.is_empty().unwrap());
+}
+
+fn a_shutdown_where_sigchld_is_ignored() {
+    crate::children::ignore_sigchld();
+    let manager = Manager::start().unwrap();
+    let dict = manager.dict::<u32, u32>().unwrap();
+    manager.shutdown().unwrap();
+    manager.shutdown().unwrap();
+    assert_has_ended(dict.len());
 }
 
 fn another_user_is_refused() {

@@ -44,6 +44,8 @@ tests![
     workers_end_with_a_program_that_is_killed,
     a_thousand_jobs_with_deaths_among_them,
     a_worker_that_is_killed_and_has_left_a_process,
+    a_worker_that_leaves_a_process_with_its_socket_hangs_no_job,
+    jobs_in_a_process_that_ignores_sigchld,
     workers_that_are_killed_at_each_moment,
 ];
 
@@ -504,6 +506,48 @@ fn a_worker_that_is_killed_and_has_left_a_process() {
     let result = job.join_timeout(Duration::from_secs(10)).expect("the worker is dead");
     assert!(matches!(result.unwrap_err(), JobError::Died(_)));
     assert_eq!(pool.apply(|n: i32| n, 4).unwrap(), 4);
+}
+
+fn a_worker_that_leaves_a_process_with_its_socket_hangs_no_job() {
+    let pool = ProcessPool::new(1).unwrap();
+    let left = |then: i32| -> i32 {
+        // SAFETY: what it does in the child is allowed after a fork. It ends by SIGALRM.
+        unsafe {
+            if libc::fork() == 0 {
+                libc::alarm(40);
+                libc::pause();
+                libc::_exit(0);
+            }
+        }
+        if then < 0 {
+            die(());
+        }
+        process::exit(then)
+    };
+    // The job itself, one that is waiting behind it, and the end of the pool.
+    let jobs = [pool.apply_async(left, -1), pool.apply_async(left, 5)];
+    let next = pool.apply_async(|n: i32| n, 4);
+    let limit = Duration::from_secs(10);
+    let [killed, exited] = jobs.map(|job| job.join_timeout(limit).expect("the worker is dead"));
+    let JobError::Died(status) = killed.unwrap_err() else { panic!("it has died") };
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+    let JobError::Died(status) = exited.unwrap_err() else { panic!("it has died") };
+    assert_eq!(status.code(), Some(5));
+    assert_eq!(next.join_timeout(limit).expect("it has a worker").unwrap(), 4);
+    pool.close();
+    assert!(timeout(limit, || pool.join().unwrap()).is_ok());
+}
+
+fn jobs_in_a_process_that_ignores_sigchld() {
+    crate::children::ignore_sigchld();
+    let pool = ProcessPool::new(2).unwrap();
+    assert_eq!(pool.map(|n: i32| n + 1, 0..4).unwrap(), [1, 2, 3, 4]);
+    let error = pool.apply(die, ()).unwrap_err();
+    let JobError::Died(status) = error else { panic!("{error}") };
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+    assert_eq!(pool.apply(|n: i32| n, 4).unwrap(), 4);
+    pool.close();
+    pool.join().unwrap();
 }
 
 fn workers_that_are_killed_at_each_moment() {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use switchgrass::io::{Descriptor, pipe};
@@ -107,4 +108,26 @@ fn calls_of_ones_own() {
     assert_eq!(waiting.join().unwrap(), 2);
     let mut inner = writer.into_inner();
     while inner.write(&[0; 4096]).is_ok() {}
+}
+
+/// One that is borrowed cannot be closed (see `Descriptor::close`), and its end leaves the owner's as it was.
+#[test]
+fn a_borrowed_descriptor_stays_its_owners() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let borrowed = Descriptor::new(reader.as_fd()).unwrap();
+    let also = Descriptor::new(&writer).unwrap();
+    drop((borrowed, also));
+    (&writer).write_all(b"hello").unwrap();
+    let mut buffer = [0; 5];
+    (&reader).read_exact(&mut buffer).unwrap();
+    assert_eq!(&buffer, b"hello");
+}
+
+#[test]
+fn an_owned_descriptor_is_closed_by_a_reference() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let owned = Descriptor::new(std::os::fd::OwnedFd::from(reader)).unwrap();
+    owned.close();
+    let error = (&writer).write_all(b"x").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
 }

@@ -348,3 +348,45 @@ fn a_waker_that_outlives_its_thread() {
     waker.wake_by_ref();
     waker.wake();
 }
+
+/// A future that wakes itself, to be asked again later, lets the others run: also those it waits for.
+#[test]
+fn one_that_wakes_itself_lets_others_run() {
+    let (send, receive) = mpsc::channel();
+    thread::spawn(move || {
+        let is_set = Rc::new(Cell::new(false));
+        let set = Rc::clone(&is_set);
+        let other = spawn(move || {
+            sleep(ms(5));
+            set.set(true);
+        });
+        let polls = block_on(async {
+            let mut polls = 0;
+            poll_fn(|context| {
+                polls += 1;
+                context.waker().wake_by_ref();
+                if is_set.get() { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            polls
+        });
+        other.join().unwrap();
+        send.send(polls).unwrap();
+    });
+    let polls: u64 = receive.recv_timeout(std::time::Duration::from_secs(10)).expect("it ends");
+    assert!(polls > 1);
+}
+
+/// A kill, and a limit, reach one that wakes itself for ever.
+#[test]
+fn one_that_wakes_itself_can_be_killed() {
+    let endless = spawn(|| {
+        block_on(poll_fn(|context| -> Poll<()> {
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }))
+    });
+    settle();
+    assert!(endless.kill_wait(Some(LONG)));
+    assert!(matches!(endless.join(), Err(JoinError::Killed)));
+}

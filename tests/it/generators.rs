@@ -6,7 +6,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use switchgrass::generator::{Generator, Yielder};
-use switchgrass::{AnyWeakGreenlet, Greenlet, current, greenlet};
+use switchgrass::{AnyWeakGreenlet, Greenlet, JoinError, coroutine, current, greenlet, spawn};
 
 /// Three passes of a generator of five, consumer and producer in turn.
 #[test]
@@ -473,4 +473,35 @@ fn a_failed_generator() {
     assert!(numbers.is_finished());
     assert!(format!("{numbers:?}").ends_with(", dead))"));
     assert_eq!((numbers.next(), numbers.next()), (None, None));
+}
+
+/// A coroutine kills itself in a generator of its own: it is the coroutine that ends.
+#[test]
+fn a_coroutine_kills_itself_in_a_generator() {
+    let log = Log::new();
+    let inside = log.clone();
+    let one = spawn(move || {
+        let mut numbers: Generator<u32> = Generator::new(|_| coroutine::current().kill());
+        let next = numbers.next();
+        inside.add(format!("goes on after {next:?}"));
+    });
+    assert!(matches!(one.join(), Err(JoinError::Killed)));
+    assert!(log.take().is_empty());
+}
+
+/// A value that came with something else, and was not taken: it does not come once more at the end.
+#[test]
+fn a_value_that_was_not_taken_does_not_come_at_the_end() {
+    let mut numbers = Generator::new(|y| y.yield_(1));
+    let main = current();
+    let hook: greenlet::TraceHook = Rc::new(move |event| {
+        if matches!(event, greenlet::TraceEvent::Switch { to, .. } if *to == main) {
+            resume_unwind(Box::new("from the hook"));
+        }
+    });
+    greenlet::set_trace(Some(hook));
+    let caught = catch_unwind(AssertUnwindSafe(|| numbers.next()));
+    assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"from the hook"));
+    assert_eq!(numbers.next(), None);
+    assert!(numbers.is_finished());
 }

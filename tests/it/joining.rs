@@ -1,10 +1,10 @@
 //! Ends of coroutines: who waits for them, and who is told.
 
-use crate::support::{LONG, Log, ms, panic_message, settle};
-use std::cell::Cell;
+use crate::support::{LONG, Log, ms, panic_message, payload_of, settle};
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use switchgrass::coroutine::{Iwait, LinkId, iwait, join_all, kill_all, wait_any};
 use switchgrass::sync::Event;
 use switchgrass::{
@@ -109,6 +109,67 @@ fn one_that_joins_itself() {
     own.set(Some(handle));
     assert!(coroutine.wait_end(None) && coroutine.is_successful());
     assert_eq!(log.take(), ["a coroutine that joins itself would wait for ever"]);
+}
+
+/// Whichever way it is waited for, and in whichever greenlet that runs for it.
+#[test]
+fn one_that_waits_for_itself_is_refused_everywhere() {
+    type Wait = fn(&Coroutine) -> bool;
+    let ways: [(&str, Wait); 6] = [
+        ("wait_end", |own| own.wait_end(None)),
+        ("wait_end with a limit", |own| own.wait_end(Some(LONG))),
+        ("wait_any", |own| wait_any([own.clone()]).is_some()),
+        ("iwait", |own| iwait([own.clone()]).count() > 0),
+        ("iwait among others", |own| {
+            let other = spawn(|| sleep(LONG)).coroutine();
+            iwait([other, own.clone()]).limit(LONG).next().is_some()
+        }),
+        ("iwait after others", |own| iwait([spawn(|| ()).coroutine(), own.clone()]).count() > 0),
+    ];
+    for (name, way) in ways {
+        for in_generator in [false, true] {
+            let told = Rc::new(RefCell::new(String::new()));
+            let tell = Rc::clone(&told);
+            let handle = spawn(move || {
+                let own = coroutine::current();
+                let wait = move || panic_message(|| way(&own));
+                *tell.borrow_mut() = if in_generator {
+                    Generator::new(move |y| y.yield_(wait())).next().unwrap()
+                } else {
+                    wait()
+                };
+            });
+            assert!(
+                handle.wait_end(Some(ms(10_000))),
+                "{name} hangs, in a generator: {in_generator}"
+            );
+            assert_eq!(
+                *told.borrow(),
+                "a coroutine that joins itself would wait for ever",
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn one_that_joins_itself_in_its_generator() {
+    let own: Rc<Cell<Option<JoinHandle<String>>>> = Rc::default();
+    let in_own = Rc::clone(&own);
+    let handle = spawn(move || {
+        let mut handle = in_own.take().unwrap();
+        let mut body = Generator::new(move |y| {
+            y.yield_(panic_message(|| handle.join_timeout(LONG)));
+            y.yield_(panic_message(|| handle.join()));
+        });
+        let limited = body.next().unwrap();
+        assert_eq!(body.next().unwrap(), limited);
+        limited
+    });
+    let coroutine = handle.coroutine();
+    own.set(Some(handle));
+    assert!(coroutine.wait_end(Some(ms(10_000))), "it hangs");
+    assert!(coroutine.is_successful());
 }
 
 /// {TestLink}: those who wait are links too, and everybody has their turn in the order of the
@@ -633,4 +694,33 @@ fn kill_all_goes_on_after_a_body_that_panics_when_it_is_dropped() {
     assert_eq!(killed.unwrap_err().downcast_ref(), Some(&"dropped"));
     assert!(matches!(first.join(), Err(JoinError::Killed)));
     assert!(matches!(second.join(), Err(JoinError::Killed)));
+}
+
+/// What ends after the limit is no end in time, even if it is asked for only then.
+#[test]
+fn a_limit_hides_what_ends_after_it() {
+    let handles = sleepers([1, 30]);
+    let mut ends = iwait(all_of(&handles)).limit(ms(10));
+    assert_eq!(ends.next(), Some(0));
+    sleep(ms(60));
+    assert!(handles[1].is_finished());
+    assert_eq!(ends.next(), None);
+    assert_eq!(ends.next(), Some(1));
+}
+
+/// A join that is given up leaves the result where it is.
+#[test]
+fn a_join_that_is_interrupted_loses_no_result() {
+    let mut slow = spawn(|| {
+        sleep(ms(20));
+        String::from("result")
+    });
+    assert!(timeout(ms(1), || slow.join_timeout(Duration::MAX)).is_err());
+    let payload = payload_of(|| {
+        let killer = coroutine::current();
+        spawn(move || killer.kill_with(Box::new("enough")));
+        slow.join_timeout(LONG)
+    });
+    assert_eq!(payload.downcast_ref(), Some(&"enough"));
+    assert_eq!(slow.join().unwrap(), "result");
 }

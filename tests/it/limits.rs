@@ -1,6 +1,7 @@
 //! Time limits: which one passes, and when.
 
 use crate::support::{LONG, Log, compute, ms, payload_of};
+use std::cell::Cell;
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
@@ -210,6 +211,48 @@ fn it_passes_at_the_first_wait() {
         .is_err()
     );
     assert_eq!(log.take(), ["computed"]);
+}
+
+/// Many quick turns, so that the clock is looked at rarely.
+fn turn_quickly() {
+    let other = spawn(|| (0..1000).for_each(|_| yield_now()));
+    (0..1000).for_each(|_| yield_now());
+    other.join().unwrap();
+}
+
+/// However quick the turns before were: one that takes long is noticed at its end.
+#[test]
+fn a_long_turn_after_quick_ones_delays_a_limit_by_one_turn() {
+    for _ in 0..5 {
+        turn_quickly();
+        let turns = Cell::new(0);
+        let result: Result<(), Elapsed> = timeout(ms(1), || {
+            loop {
+                compute(ms(3));
+                turns.set(turns.get() + 1);
+                yield_now();
+            }
+        });
+        assert!(result.is_err());
+        assert!(turns.get() <= 2, "{} turns of 3 ms", turns.get());
+    }
+}
+
+/// The same for a coroutine that sleeps, beside one that computes in turns.
+#[test]
+fn long_turns_after_quick_ones_delay_a_sleeper_by_one_turn() {
+    for _ in 0..5 {
+        turn_quickly();
+        let sleeper = spawn(|| sleep(ms(1)));
+        turn_quickly();
+        let mut turns = 0;
+        while !sleeper.is_finished() {
+            compute(ms(3));
+            turns += 1;
+            yield_now();
+        }
+        assert!(turns <= 2, "{turns} turns of 3 ms");
+    }
 }
 
 /// {test_timeout_calls_update_now}: what was computed before does not shorten it.

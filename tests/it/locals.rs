@@ -1,9 +1,13 @@
 //! Variables of which each greenlet has its own.
 
-use crate::support::{Log, pause};
+use crate::support::{LONG, Log, ms, pause, settle};
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use switchgrass::{Builder, Generator, Greenlet, Local};
+use std::sync::mpsc;
+use std::time::Duration;
+use switchgrass::{
+    Builder, Generator, Greenlet, JoinError, Local, coroutine, sleep, spawn, timeout,
+};
 
 static NUMBER: Local<Cell<u32>> = Local::new(|| Cell::new(1));
 static OTHER: Local<Cell<u32>> = Local::new(|| Cell::new(NUMBER.with(Cell::get) * 100));
@@ -263,4 +267,111 @@ fn a_destructor_may_switch() {
     let caught = catch_unwind(AssertUnwindSafe(|| failing.switch(())));
     assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"failed"));
     assert_eq!(log.take(), ["away", "back"]);
+}
+
+/// A local of a coroutine is dropped before those are told who join it, and the coroutine is itself all the
+/// while: limits pass in the destructor, and what it waits for comes.
+#[test]
+fn one_of_a_coroutine_is_dropped_while_that_is_itself() {
+    struct Looks(Log);
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            let current = coroutine::current();
+            self.0.add(format!("{:?} {}", current.name().unwrap(), current.is_finished()));
+            self.0.add(timeout(ms(5), || sleep(LONG)).is_err());
+            sleep(ms(1));
+            NUMBER.with(|number| self.0.add(number.get()));
+        }
+    }
+    static LOOKS: Local<RefCell<Option<Looks>>> = Local::new(RefCell::default);
+    let ends: [fn() -> u32; 2] = [|| 5, || resume_unwind(Box::new("failed"))];
+    for end in ends {
+        let log = Log::new();
+        let inside = log.clone();
+        let body = move || {
+            LOOKS.with(|looks| looks.replace(Some(Looks(inside))));
+            end()
+        };
+        let one = coroutine::Builder::new().name("one").spawn(body).unwrap();
+        let told = log.clone();
+        one.link_in_hub(move || told.add("told"));
+        let result = one.join();
+        log.add(matches!(result, Ok(5) | Err(JoinError::Panicked(_))));
+        settle();
+        let expected = ["\"one\" false", "true", "1", "told", "true"];
+        assert_eq!(log.take(), expected);
+    }
+}
+
+/// A kill reaches the destructor of a local, and ends what that waits for.
+#[test]
+fn a_kill_in_the_destructor_of_one() {
+    struct Waits(Log);
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            let _guard = self.0.guard("killed");
+            sleep(LONG);
+        }
+    }
+    static WAITS: Local<RefCell<Vec<Waits>>> = Local::new(RefCell::default);
+    let log = Log::new();
+    let inside = log.clone();
+    let one = spawn(move || {
+        WAITS.with(|waits| waits.borrow_mut().push(Waits(inside)));
+        "result"
+    });
+    settle();
+    assert!(!one.is_finished());
+    assert!(one.kill_wait(Some(LONG)));
+    assert_eq!(log.take(), ["killed"]);
+    assert_eq!(one.join().unwrap(), "result", "its body had returned");
+}
+
+/// Several have destructors that panic: each is dropped, and the result comes.
+#[test]
+fn several_whose_destructors_panic() {
+    struct Fails(Log);
+    impl Drop for Fails {
+        fn drop(&mut self) {
+            self.0.add("dropped");
+            resume_unwind(Box::new("a local"));
+        }
+    }
+    static FIRST: Local<RefCell<Option<Fails>>> = Local::new(RefCell::default);
+    static SECOND: Local<RefCell<Option<Fails>>> = Local::new(RefCell::default);
+    static THIRD: Local<RefCell<Option<Fails>>> = Local::new(RefCell::default);
+    let log = Log::new();
+    let fill = |log: Log| {
+        for local in [&FIRST, &SECOND, &THIRD] {
+            local.with(|slot| slot.replace(Some(Fails(log.clone()))));
+        }
+        5
+    };
+    let inside = log.clone();
+    assert_eq!(spawn(move || fill(inside)).join().unwrap(), 5);
+    assert_eq!(log.take(), ["dropped"; 3]);
+    let inside = log.clone();
+    assert_eq!(Greenlet::new(move |()| fill(inside)).switch(()), 5);
+    assert_eq!(log.take(), ["dropped"; 3]);
+}
+
+/// A destructor that makes the same local again, each time: that comes to an end.
+#[test]
+fn a_destructor_that_makes_it_again() {
+    thread_local! { static COUNT: Cell<u32> = const { Cell::new(0) } }
+    struct Again;
+    impl Drop for Again {
+        fn drop(&mut self) {
+            COUNT.set(COUNT.get() + 1);
+            AGAIN.with(|_| ());
+        }
+    }
+    static AGAIN: Local<Again> = Local::new(|| Again);
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || {
+        spawn(|| AGAIN.with(|_| ())).join().unwrap();
+        send.send(COUNT.get()).unwrap();
+    });
+    let count = receive.recv_timeout(Duration::from_secs(10)).expect("it comes to an end");
+    assert!((2..1_000).contains(&count), "{count}");
 }

@@ -7,6 +7,8 @@ mod dropping;
 mod floats;
 mod futures;
 mod generators;
+mod hub_greenlet;
+mod idle;
 mod joining;
 mod killing;
 mod limits;
@@ -22,3 +24,6 @@ mod threads;
 mod throwing;
 mod tracing;
 mod unwinding;
+
+mod links;
+mod payloads;

@@ -1,12 +1,13 @@
 //! Coroutines that borrow from the one that has made them.
 
-use crate::support::{LONG, Log, ms, on_a_thread, payload_of, settle};
+use crate::support::{LONG, Log, ms, on_a_thread, panic_message, payload_of, settle};
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 use switchgrass::coroutine::{Coroutine, Scope, scope};
+use switchgrass::sync::Event;
 use switchgrass::{
     Generator, GreenletExit, JoinError, greenlet, sleep, sleep_until, spawn, timeout, yield_now,
 };
@@ -526,4 +527,130 @@ fn a_child_that_is_ended_by_hand_before_it_begins() {
     });
     assert_eq!(log.take(), ["body dropped"]);
     assert!(matches!(kept.take().unwrap().join(), Err(JoinError::Killed)));
+}
+
+/// One that catches its kill and waits for what never comes, a few times: it is killed again, and what main is
+/// told comes once, when it has ended.
+#[test]
+fn a_stuck_child_that_catches_some_kills() {
+    let log = Log::new();
+    let never = Event::new();
+    let message = panic_message(|| {
+        scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..5 {
+                    log.add(payload_of(|| never.wait()).is::<GreenletExit>());
+                }
+                log.add("child ends");
+            });
+        });
+    });
+    assert!(
+        message.starts_with("this would block for ever: main waits for the end of a scope"),
+        "{message}"
+    );
+    assert!(message.contains("waits for Event::wait"), "{message}");
+    assert_eq!(log.take(), ["true", "true", "true", "true", "true", "child ends"]);
+    // Once: the next wait is as any other.
+    sleep(ms(1));
+    assert_eq!(greenlet::live_count(), 0);
+}
+
+/// In a coroutine, it waits for as long as its thread lives, and neither keeps that from ending nor runs.
+#[test]
+fn a_stuck_child_of_a_coroutine_lets_its_thread_end() {
+    let (send, receive) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let parent = spawn(|| {
+            let never = Event::new();
+            scope(|scope| {
+                scope.spawn(|| {
+                    loop {
+                        let _ = catch_unwind(AssertUnwindSafe(|| never.wait()));
+                    }
+                });
+            });
+        });
+        let messages = [(); 2].map(|()| panic_message(|| parent.wait_end(None)));
+        parent.kill();
+        assert!(!parent.wait_end(Some(ms(5))));
+        send.send(messages).unwrap();
+    });
+    for message in receive.recv_timeout(Duration::from_secs(10)).unwrap() {
+        assert!(message.contains("main waits for Coroutine::wait_end"), "{message}");
+        assert!(message.contains("waits for the end of a scope"), "{message}");
+    }
+    let start = Instant::now();
+    while !thread.is_finished() {
+        assert!(start.elapsed() < Duration::from_secs(10), "the thread does not end");
+        std::thread::sleep(ms(1));
+    }
+}
+
+/// Killed many times while it waits: that is raised once.
+#[test]
+fn many_kills_during_the_wait_are_one() {
+    let log = Log::new();
+    let inside = log.clone();
+    let parent = spawn(move || {
+        let kill = payload_of(|| {
+            scope(|scope| {
+                scope.spawn(|| {
+                    for _ in 0..10 {
+                        let _ = payload_of(|| sleep(LONG));
+                    }
+                });
+            });
+        });
+        inside.add(kill.is::<GreenletExit>());
+        sleep(ms(1));
+        inside.add("goes on");
+    });
+    settle();
+    for _ in 0..10 {
+        parent.kill();
+        settle();
+    }
+    assert!(parent.join().is_ok());
+    assert_eq!(log.take(), ["true", "goes on"]);
+}
+
+/// Children that make new ones whenever they are killed: a scope that is cancelled begins none of them.
+#[test]
+fn a_scope_that_is_cancelled_begins_nothing_new() {
+    struct Again<'scope, 'env>(&'scope Scope<'scope, 'env>, &'scope Log);
+    impl Drop for Again<'_, '_> {
+        fn drop(&mut self) {
+            let Again(scope, log) = *self;
+            let one = scope.spawn(move || {
+                log.add("begun");
+                let _again = Again(scope, log);
+                sleep(LONG);
+            });
+            log.add(one.coroutine().is_finished());
+        }
+    }
+    let log = Log::new();
+    let limited = timeout(ms(5), || {
+        scope(|scope| {
+            let log = &log;
+            scope.spawn(move || {
+                let _again = Again(scope, log);
+                sleep(LONG);
+            });
+        });
+    });
+    assert!(limited.is_err());
+    assert_eq!(log.take(), ["true"]);
+    assert_eq!(greenlet::live_count(), 0);
+}
+
+/// On a thread that has made no greenlet.
+#[test]
+fn a_scope_without_children_needs_no_greenlets() {
+    let payload = std::thread::spawn(|| {
+        assert_eq!(scope(|_| 5), 5);
+        payload_of(|| scope(|_| -> () { resume_unwind(Box::new("expected")) }))
+    });
+    assert_eq!(payload.join().unwrap().downcast_ref(), Some(&"expected"));
 }

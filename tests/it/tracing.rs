@@ -209,3 +209,27 @@ fn a_hook_that_replaces_itself() {
     g.switch(());
     assert!(log.take().is_empty());
 }
+
+/// A hook that puts another in its place, and then panics: the other one stays.
+#[test]
+fn a_hook_that_fails_takes_away_itself_alone() {
+    let log = Log::new();
+    let inside = log.clone();
+    let guard = log.guard("first dropped");
+    set_trace(Some(Rc::new(move |_| {
+        let (_captured, inside) = (&guard, inside.clone());
+        drop(set_trace(Some(Rc::new(move |_| inside.add("second")))));
+        resume_unwind(Box::new("from the hook"));
+    })));
+    let g = Greenlet::new(|()| {
+        let _ = catch_unwind(AssertUnwindSafe(pause));
+        pause();
+    });
+    let caught = catch_unwind(AssertUnwindSafe(|| g.switch(())));
+    assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"from the hook"));
+    assert!(trace().is_some() && g.is_dead());
+    assert_eq!(log.take(), ["first dropped", "second"]);
+    current().switch_any::<(), ()>(());
+    assert_eq!(log.take(), ["second"]);
+    set_trace(None);
+}

@@ -2,10 +2,12 @@
 
 use crate::{BLOCK, patched, row};
 use libc::c_int;
+use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 use switchgrass::coroutine::join_all;
@@ -402,5 +404,34 @@ fn reads_that_are_cut_short() {
         reader.kill();
         assert!(matches!(reader.join(), Err(JoinError::Killed)));
         assert_eq!(there.read(&mut [0; 1]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn eight_acceptors_of_one_std_listener_take_turns() {
+    patched(|| {
+        let listener = Rc::new(TcpListener::bind("127.0.0.1:0").unwrap());
+        let address = listener.local_addr().unwrap();
+        let log = Rc::new(RefCell::new(Vec::new()));
+        let all: Vec<_> = (0..8)
+            .map(|number| {
+                let (listener, log) = (Rc::clone(&listener), Rc::clone(&log));
+                spawn(move || {
+                    for _ in 0..10 {
+                        drop(listener.accept().unwrap());
+                        log.borrow_mut().push(number);
+                    }
+                })
+            })
+            .collect();
+        yield_now();
+        for count in 1..=80 {
+            let _client = TcpStream::connect(address).unwrap();
+            while log.borrow().len() < count {
+                thread::sleep(Duration::from_micros(100));
+            }
+        }
+        join_all(all);
+        assert!(log.borrow().iter().enumerate().all(|(at, number)| at % 8 == *number), "{log:?}");
     });
 }

@@ -6,6 +6,8 @@ use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
+use switchgrass::multicore::Hubs;
 use switchgrass::sync::Event;
 use switchgrass::{JoinError, sleep, spawn, yield_now};
 
@@ -245,5 +247,92 @@ fn the_end_of_the_process() {
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("the last body has ended"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+}
+
+/// Runs a test of this file in a process of its own, which has ten seconds. What it ends with.
+fn alone(test: &str) -> std::process::Output {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--nocapture", "--exact", &format!("ending::{test}")]);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let start = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if start.elapsed() > Duration::from_secs(10) {
+            child.kill().unwrap();
+        }
+        sleep(ms(5));
+    }
+    child.wait_with_output().unwrap()
+}
+
+/// Runs in a process of its own, for the next one.
+#[test]
+#[ignore = "it is run by another"]
+fn exits_with_idle_hubs() {
+    let hubs = hubs(2);
+    hubs.spawn(|| ()).join().unwrap();
+    let (tell, told) = mpsc::channel();
+    drop(hubs.spawn_on(0, move || {
+        tell.send(()).unwrap();
+        sleep(ms(50));
+        std::io::stderr().write_all(b"the last body has ended\n").unwrap();
+    }));
+    told.recv().unwrap();
+    std::process::exit(7);
+}
+
+/// Runs in a process of its own, for the next one.
+#[test]
+#[ignore = "it is run by another"]
+fn exits_on_a_hub() {
+    let hubs = hubs(2);
+    let _ = hubs.spawn(|| -> () { std::process::exit(7) }).join();
+}
+
+/// `exit` waits for bodies, and not for hubs that have none.
+#[test]
+fn exit_does_not_hang_with_idle_hubs() {
+    let output = alone("exits_with_idle_hubs");
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the last body has ended"), "{output:?}");
+    let output = alone("exits_on_a_hub");
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+}
+
+/// Runs in a process of its own, for the next one.
+#[test]
+#[ignore = "it is run by another"]
+fn has_few_descriptors() {
+    // All that is made once.
+    assert!(hubs(1).shutdown(None));
+    let used = std::fs::read_dir("/proc/self/fd").unwrap().count() - 1;
+    let mut ends = Vec::new();
+    for room in 0..8 {
+        let limit = libc::rlimit { rlim_cur: (used + room) as _, rlim_max: 1024 };
+        // SAFETY: a valid limit.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+        match Hubs::new(2) {
+            Ok(hubs) => {
+                let bodies = [0, 1].map(|hub| hubs.spawn_on(hub, move || hub));
+                assert_eq!(bodies.map(|body| body.join().unwrap()), [0, 1]);
+                assert!(hubs.shutdown(None));
+                ends.push(true);
+            }
+            Err(error) => {
+                assert!(error.to_string().contains("cannot be started"), "{error}");
+                ends.push(false);
+            }
+        }
+    }
+    assert_eq!((ends[0], ends[7]), (false, true), "{ends:?}");
+}
+
+/// They are not made, instead of never running what is spawned on them.
+#[test]
+fn hubs_without_descriptors_are_an_error() {
+    let output = alone("has_few_descriptors");
+    assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
 }

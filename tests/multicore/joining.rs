@@ -1,9 +1,11 @@
 //! How results get to who waits for them.
 
-use super::hubs;
 use super::support::{LONG, ms, panic_message};
+use super::{Held, hubs};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 use switchgrass::multicore::JoinHandle;
 use switchgrass::sync::{Event, Queue, select};
 use switchgrass::{JoinError, sleep, spawn, yield_now};
@@ -141,4 +143,55 @@ fn the_first_of_several() {
     assert_eq!(select(&[&slow, &event, &quick]), 2);
     slow.kill();
     assert_eq!(select(&[&slow, &event]), 0);
+}
+
+/// Panics whenever it is dropped, with another of its kind.
+struct Endless;
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            panic_any(Endless);
+        }
+    }
+}
+
+/// Nothing here takes as long.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A result, a payload, and what a body has captured: whatever their destructors do, the hubs go on.
+#[test]
+fn destructors_that_panic_end_no_hub() {
+    let hubs = hubs(2);
+    for hub in [0, 1] {
+        for _ in 0..3 {
+            // Their handles are dropped before they begin: so what they leave is dropped on the hub.
+            let mut held = Held::hold(&hubs, hub);
+            drop(hubs.spawn_on(hub, || -> () { panic_any(Endless) }));
+            drop(hubs.spawn_on(hub, || Endless));
+            let captured = Endless;
+            drop(hubs.spawn_on(hub, move || drop(captured)));
+            // One that is killed before it begins: here.
+            let captured = Endless;
+            let never = hubs.spawn_on(hub, move || drop(captured));
+            let killed = catch_unwind(AssertUnwindSafe(|| never.kill()));
+            std::mem::forget(killed);
+            drop(held.end);
+            assert!(held.body.join_timeout(LIMIT).is_some(), "the hub is there");
+            assert!(matches!(never.join(), Err(JoinError::Killed)));
+        }
+        let later = hubs.spawn_on(hub, move || hub).join_timeout(LIMIT);
+        assert_eq!(later.expect("it runs").unwrap(), hub);
+    }
+    // And those that are killed by a shutdown.
+    for hub in [0, 1] {
+        let [captured, also] = [Endless, Endless];
+        let _held = Held::hold(&hubs, hub);
+        drop(hubs.spawn_on(hub, move || {
+            let _captured = captured;
+            sleep(LONG);
+        }));
+        drop(hubs.spawn_on(hub, move || drop(also)));
+    }
+    assert!(!hubs.shutdown(Some(ms(5))));
 }

@@ -1,6 +1,6 @@
 //! Servers over several hubs.
 
-use super::support::{LONG, ms};
+use super::support::{LONG, ms, panic_message};
 use super::{Held, hubs};
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 use switchgrass::multicore::{Hubs, StreamServers};
 use switchgrass::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use switchgrass::{sleep, spawn, yield_now};
@@ -380,4 +381,30 @@ fn past_a_hub_that_is_held_up() {
     held.let_go();
     assert!(servers.stop(None));
     assert_eq!(served.load(SeqCst), clients.len());
+}
+
+/// It would wait for itself. Nothing is stopped.
+#[test]
+fn a_handler_that_stops_its_own_server_is_refused() {
+    let hubs = hubs(HUBS);
+    let own: Arc<Mutex<Option<Arc<StreamServers>>>> = Arc::default();
+    let also = Arc::clone(&own);
+    let servers = StreamServers::bind(&hubs, "127.0.0.1:0", move |mut stream, _| {
+        let servers = also.lock().unwrap().clone().unwrap();
+        let messages = [None, Some(ms(1))].map(|limit| panic_message(|| servers.stop(limit)));
+        assert_eq!(messages[0], messages[1]);
+        stream.write_all(messages[0].as_bytes()).unwrap();
+    });
+    let servers = Arc::new(servers.unwrap());
+    *own.lock().unwrap() = Some(Arc::clone(&servers));
+    servers.start();
+    for _ in 0..2 {
+        let mut text = String::new();
+        let mut client = TcpStream::connect(*servers.local_addr()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        client.read_to_string(&mut text).expect("it does not wait for itself");
+        assert!(text.starts_with("a handler that stops its own server"), "{text}");
+    }
+    assert!(servers.stop(None));
+    own.lock().unwrap().take();
 }

@@ -225,3 +225,17 @@ fn connections_leave_no_descriptor() {
         assert_eq!(descriptors(), before);
     });
 }
+
+#[test]
+fn a_limit_of_zero_is_refused_as_by_std() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let of_std = std::net::TcpStream::connect_timeout(&address, Duration::ZERO);
+    let of_ours = TcpStream::connect_timeout(&address, Duration::ZERO);
+    assert_eq!(kind(of_ours), std::io::ErrorKind::InvalidInput);
+    assert_eq!(kind(of_std), std::io::ErrorKind::InvalidInput);
+    let stream = TcpStream::connect_timeout(&address, Duration::MAX).unwrap();
+    let zero = Some(Duration::ZERO);
+    assert_eq!(kind(stream.set_read_timeout(zero)), std::io::ErrorKind::InvalidInput);
+    assert_eq!(kind(stream.set_write_timeout(zero)), std::io::ErrorKind::InvalidInput);
+}

@@ -267,3 +267,33 @@ fn errors_that_pass_and_one_that_does_not() {
 fn a_server_for_none_at_a_time() {
     DatagramServer::with_limit(socket(), 0, |_: &UdpSocket, _, _| ());
 }
+
+#[test]
+fn stop_answers_datagrams_that_have_come() {
+    let server = DatagramServer::new(
+        UdpSocket::bind("127.0.0.1:0").unwrap(),
+        |socket: &UdpSocket, datagram: Vec<u8>, from| {
+            socket.send_to(&datagram, from).unwrap();
+        },
+    );
+    server.start();
+    yield_now();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.connect(server.socket().local_addr().unwrap()).unwrap();
+    for number in 0..20 {
+        client.send(&[number]).unwrap();
+    }
+    assert!(server.stop(None));
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut answers = [0; 20].map(|_: u8| {
+        let mut buffer = [0; 8];
+        client.recv(&mut buffer).unwrap();
+        buffer[0]
+    });
+    // UDP keeps no order.
+    answers.sort();
+    assert!(
+        answers.iter().enumerate().all(|(at, number)| at == usize::from(*number)),
+        "{answers:?}"
+    );
+}

@@ -379,3 +379,86 @@ fn a_listener_that_was_closed_ends_the_server() {
     assert!(!server.is_accepting());
     assert!(server.stop(None));
 }
+
+/// The kernel has accepted them, so their clients may have sent their requests already.
+#[test]
+fn stop_serves_connections_that_wait_to_be_accepted() {
+    let server = StreamServer::new(listener(), |stream: TcpStream, _| echo(stream));
+    let address = server.listener().local_addr().unwrap();
+    server.start();
+    yield_now();
+    let mut clients: Vec<_> = (0..50)
+        .map(|_| {
+            let mut client = std::net::TcpStream::connect(address).unwrap();
+            client.write_all(b"hello").unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            client
+        })
+        .collect();
+    // Nobody has run since they came.
+    assert_eq!(server.connections(), 0);
+    assert!(server.stop(None));
+    for client in &mut clients {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "hello");
+    }
+    let refused = std::net::TcpStream::connect(address).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+/// Also those that its limit has kept waiting, a few at a time, and those that came in a pause.
+#[test]
+fn stop_keeps_the_limit_of_connections() {
+    let (now, most) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    let (running, peak) = (Rc::clone(&now), Rc::clone(&most));
+    let server = StreamServer::with_limit(listener(), 3, move |stream: TcpStream, _| {
+        running.set(running.get() + 1);
+        peak.set(peak.get().max(running.get()));
+        sleep(Duration::from_millis(1));
+        echo(stream);
+        running.set(running.get() - 1);
+    });
+    let address = server.listener().local_addr().unwrap();
+    server.start();
+    server.stop_accepting();
+    yield_now();
+    let clients: Vec<_> = (0..20)
+        .map(|_| {
+            let mut client = std::net::TcpStream::connect(address).unwrap();
+            client.write_all(b"hello").unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            client
+        })
+        .collect();
+    assert!(server.stop(Some(Duration::from_secs(10))));
+    for mut client in clients {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "hello");
+    }
+    assert_eq!(most.get(), 3);
+}
+
+/// More than the 128 that std has room for connect at once, while nobody accepts.
+#[test]
+fn a_burst_of_connections_waits_to_be_accepted() {
+    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let count = somaxconn.trim().parse::<usize>().unwrap().min(300);
+    let path = std::env::temp_dir().join(format!("switchgrass-burst-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let unix = UnixListener::bind(&path).unwrap();
+    let connect = || std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let waiting: Vec<_> = (0..count).map(|_| connect()).collect();
+    assert_eq!(unix.incoming().take(count).filter(Result::is_ok).count(), waiting.len());
+    std::fs::remove_file(&path).unwrap();
+
+    for tcp in [listener(), TcpListener::bind_reuse_port("127.0.0.1:0").unwrap()] {
+        let address = tcp.local_addr().unwrap();
+        // One that finds no room is not refused: its packet is lost, and it tries again a second later.
+        let limit = Duration::from_millis(900);
+        let connect = || std::net::TcpStream::connect_timeout(&address, limit).unwrap();
+        let waiting: Vec<_> = (0..count).map(|_| connect()).collect();
+        assert_eq!(tcp.incoming().take(count).filter(Result::is_ok).count(), waiting.len());
+    }
+}

@@ -512,28 +512,37 @@ fn test_empty_imap() {
     other.join().unwrap();
 }
 
-/// {test_imap_unordered_bounded_queue}: no more items are taken ahead than there is room for, and
-/// none before somebody asks.
+/// {test_imap_unordered_bounded_queue}: no more items are taken ahead than there is room for, none before
+/// somebody asks, and none while there is a result.
 #[test]
 fn test_imap_unordered_bounded_queue() {
+    // For more turns than it takes to begin all.
+    let waits = |n: u32| {
+        (0..20).for_each(|_| yield_now());
+        n
+    };
     for size in SIZES {
         for unordered in [false, true] {
             let (pool, taken) = (Pool::new(size), Rc::new(Cell::new(0)));
             let counter = Rc::clone(&taken);
             let items = (0..50).inspect(move |_| counter.set(counter.get() + 1));
             let mut results: Box<dyn Iterator<Item = Result<u32, JoinError>>> = if unordered {
-                Box::new(pool.imap_unordered(items, |n| n))
+                Box::new(pool.imap_unordered(items, waits))
             } else {
-                Box::new(pool.imap(items, |n| n))
+                Box::new(pool.imap(items, waits))
             };
             assert_eq!((taken.get(), pool.len()), (0, 0));
             for asked in 1..=20 {
                 results.next().unwrap().unwrap();
                 let case = format!("size {size}, unordered: {unordered}, asked {asked}");
-                assert_eq!(taken.get(), asked + size - 1, "{case}");
+                let expected = size.max(asked).next_multiple_of(size);
+                assert_eq!(taken.get(), expected, "{case}");
                 // Those under way do end, but make no room for more before somebody asks.
+                while !pool.is_empty() {
+                    yield_now();
+                }
                 (0..10).for_each(|_| yield_now());
-                assert_eq!((taken.get(), pool.len()), (asked + size - 1, 0), "{case}");
+                assert_eq!(taken.get(), expected, "{case}");
             }
             assert_eq!(results.count(), 30);
             assert_eq!(taken.get(), 50);
@@ -613,6 +622,7 @@ fn imap_of_one_that_is_killed() {
     let inner = pool.clone();
     let results = pool.imap(0..3, move |n: u32| {
         if n == 0 {
+            (0..5).for_each(|_| yield_now());
             let inner = inner.clone();
             // Outside of the pool, since a member that kills is killed.
             spawn(move || inner.kill(None));
@@ -621,4 +631,48 @@ fn imap_of_one_that_is_killed() {
         n
     });
     assert_eq!(results.map(brief).collect::<Vec<_>>(), ["Killed", "1", "2"]);
+}
+
+/// With a place for each, and none left: each would wait for its own.
+#[test]
+fn coroutines_of_a_full_pool_that_all_spawn_in_it_are_refused() {
+    for size in [1, 3] {
+        let pool = Pool::new(size);
+        let members: Vec<_> = (0..size)
+            .map(|_| {
+                let inner = pool.clone();
+                pool.spawn(move || {
+                    yield_now();
+                    panic_message(|| inner.spawn(|| ()).join().unwrap())
+                })
+            })
+            .collect();
+        // One that is none of them waits as well, in its turn.
+        let outer = pool.clone();
+        let other = spawn(move || outer.spawn(|| 5).join().unwrap());
+        let mut said = Vec::new();
+        for mut member in members {
+            match member.join_timeout(ms(10_000)).expect("it hangs") {
+                Ok(text) => said.push(text),
+                // Those that got the place of the one that was refused.
+                Err(JoinError::Panicked(payload)) => {
+                    assert_eq!(payload.downcast_ref(), Some(&"no panic"));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(said.len() == 1 && said[0].contains("would wait for itself"), "{said:?}");
+        assert_eq!(other.join().unwrap(), 5);
+        assert_eq!(pool.free(), size);
+    }
+}
+
+/// One that others make room for waits for that.
+#[test]
+fn a_coroutine_of_a_full_pool_may_spawn_in_it_if_others_end() {
+    let pool = Pool::new(2);
+    let inner = pool.clone();
+    let first = pool.spawn(move || inner.spawn(|| 5).join().unwrap());
+    pool.spawn(|| sleep(ms(2)));
+    assert_eq!(first.join().unwrap(), 5);
 }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use switchgrass::pool::Group;
-use switchgrass::sync::Event;
+use switchgrass::sync::{Event, Queue};
 use switchgrass::{GreenletExit, JoinError, sleep, spawn, timeout, yield_now};
 
 /// {test_basic}: one belongs to it until it has ended, which is before anybody else runs.
@@ -451,13 +451,16 @@ fn map_fails_by_the_first_item_that_does() {
     assert_eq!(log.take(), ["3", "2", "1", "0"]);
 }
 
-/// A group's `imap` takes so many items ahead as is said.
+/// A group's `imap` takes so many items ahead as is said, while there is no result.
 #[test]
 fn imap_takes_so_many_ahead() {
     let (group, taken) = (Group::new(), Rc::new(Cell::new(0)));
     let counter = Rc::clone(&taken);
     let items = (0..10).inspect(move |_| counter.set(counter.get() + 1));
-    let mut results = group.imap(3, items, |n: u32| n * n);
+    let mut results = group.imap(3, items, |n: u32| {
+        (0..5).for_each(|_| yield_now());
+        n * n
+    });
     assert_eq!(taken.get(), 0);
     assert_eq!(brief(results.next().unwrap()), "0");
     assert_eq!(taken.get(), 3);
@@ -475,7 +478,7 @@ fn a_dropped_imap_leaves_what_is_under_way() {
     let (group, log) = (Group::new(), Log::new());
     let inside = log.clone();
     let mut results = group.imap_unordered(3, 0..10, move |n: u32| {
-        (0..n).for_each(|_| yield_now());
+        (0..n + 5).for_each(|_| yield_now());
         inside.add(n);
     });
     results.next().unwrap().unwrap();
@@ -494,7 +497,10 @@ fn a_limit_passes_through_the_input() {
             sleep(LONG);
         }
     });
-    let mut results = group.imap(2, items, |n: i32| n);
+    let mut results = group.imap(2, items, |n: i32| {
+        sleep(ms(1));
+        n
+    });
     assert!(timeout(ms(2), || results.next().is_some()).is_err());
     // 1 was taken and is lost, as with any iterator.
     let rest: Vec<String> = results.map(brief).collect();
@@ -526,7 +532,152 @@ fn a_kill_passes_through_the_input() {
         yield_now();
         consumer.kill();
         assert!(matches!(consumer.join(), Err(JoinError::Killed)));
-        assert_eq!(log.take(), ["asked for 0", "asked for 1"]);
+        assert_eq!(log.take(), ["asked for 0", "0", "asked for 1"]);
+        group.join();
+    }
+}
+
+/// The next item is put when the previous result has come: what is there is given before more is asked for.
+#[test]
+fn imap_over_a_queue_that_is_fed_by_its_results() {
+    for ahead in [1, 2, 5] {
+        for unordered in [false, true] {
+            let (group, queue) = (Group::new(), Queue::new());
+            queue.put(1).unwrap();
+            let mut results: Box<dyn Iterator<Item = Result<u32, JoinError>>> = if unordered {
+                Box::new(group.imap_unordered(ahead, &queue, |n| n * 2))
+            } else {
+                Box::new(group.imap(ahead, &queue, |n| n * 2))
+            };
+            for n in 1..10 {
+                // Without an answer main would be told that it waits for ever.
+                assert_eq!(results.next().unwrap().unwrap(), n * 2);
+                queue.put(n + 1).unwrap();
+            }
+            queue.shut_down();
+            assert_eq!(results.next().unwrap().unwrap(), 20);
+            assert!(results.next().is_none());
+        }
+    }
+}
+
+/// A time limit that ends the wait for a result loses none.
+#[test]
+fn a_limit_around_imap_loses_no_result() {
+    let group = Group::new();
+    let slow = |n: u64| {
+        sleep(ms(10 * n));
+        n
+    };
+    let mut results = group.imap(3, 1..=3, slow);
+    assert!(timeout(ms(1), || results.next().is_some()).is_err());
+    let rest: Vec<String> = results.map(brief).collect();
+    assert_eq!(rest, ["1", "2", "3"]);
+}
+
+/// What the results are is dropped where the iterator is, or by their coroutines: where it may wait.
+#[test]
+fn a_dropped_imap_unordered_drops_results_where_they_may_wait() {
+    struct Slow(Log);
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            yield_now();
+            self.0.add("dropped");
+        }
+    }
+    let (group, log) = (Group::new(), Log::new());
+    let inside = log.clone();
+    let mut results = group.imap_unordered(3, 0..3_u64, move |n: u64| {
+        (0..5 + 5 * n).for_each(|_| yield_now());
+        Slow(inside.clone())
+    });
+    drop(results.next().unwrap());
+    // One may have ended, and others go on.
+    drop(results);
+    group.join();
+    (0..10).for_each(|_| yield_now());
+    assert_eq!(log.take(), ["dropped"; 3]);
+}
+
+/// Its destructor makes another one of its kind in the group, until that is to stop.
+struct Respawn {
+    group: Group,
+    count: Rc<Cell<u32>>,
+    stop: Rc<Cell<bool>>,
+}
+
+impl Respawn {
+    fn spawn(group: &Group, count: &Rc<Cell<u32>>, stop: &Rc<Cell<bool>>) {
+        count.set(count.get() + 1);
+        let (group, count, stop) = (group.clone(), Rc::clone(count), Rc::clone(stop));
+        let next = Respawn { group: group.clone(), count, stop };
+        group.spawn(move || {
+            let _next = next;
+            sleep(LONG);
+        });
+    }
+}
+
+impl Drop for Respawn {
+    fn drop(&mut self) {
+        if !self.stop.get() {
+            Respawn::spawn(&self.group, &self.count, &self.stop);
+        }
+    }
+}
+
+#[test]
+fn a_limited_kill_ends_though_destructors_make_new_members() {
+    for begun in [false, true] {
+        let (group, count, stop) = (Group::new(), Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
+        Respawn::spawn(&group, &count, &stop);
+        if begun {
+            yield_now();
+        }
+        // A watchdog, and somebody else who is to have turns.
+        let (ticks, stopper) = (Rc::new(Cell::new(0)), Rc::clone(&stop));
+        let (counter, start) = (Rc::clone(&ticks), Instant::now());
+        let other = spawn(move || {
+            while start.elapsed() < ms(10_000) {
+                counter.set(counter.get() + 1);
+                yield_now();
+            }
+            stopper.set(true);
+        });
+        assert!(!group.kill(Some(ms(20))), "it has gone on until there were no more");
+        assert!(start.elapsed() >= ms(20));
+        assert!(count.get() > 2 && ticks.get() > 2);
+        stop.set(true);
+        other.kill();
+        assert!(group.kill(None));
+    }
+}
+
+/// While it waits for a stubborn one.
+#[test]
+fn a_member_that_is_added_during_a_limited_kill_is_killed() {
+    for begun in [false, true] {
+        let (group, event) = (Group::new(), Rc::new(Event::new()));
+        let waiting = Rc::clone(&event);
+        group.spawn(move || {
+            catch_unwind(AssertUnwindSafe(|| sleep(LONG))).unwrap_err();
+            waiting.wait();
+        });
+        yield_now();
+        let inner = group.clone();
+        let adder = spawn(move || {
+            sleep(ms(5));
+            let added = inner.spawn(|| sleep(LONG));
+            if begun {
+                yield_now();
+            }
+            added.coroutine()
+        });
+        assert!(!group.kill(Some(ms(50))));
+        let added = adder.join().unwrap();
+        assert!(added.is_finished() && added.is_successful());
+        assert_eq!(group.len(), 1);
+        event.set();
         group.join();
     }
 }

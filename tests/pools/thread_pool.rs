@@ -704,3 +704,154 @@ fn when_no_thread_can_be_made() {
     let Some(output) = output else { return };
     assert!(printed(&output, 0).contains("all well"), "{output:#?}");
 }
+
+/// Its thread is idle before it hears of the end of its job.
+#[test]
+fn one_caller_of_apply_uses_one_thread() {
+    let pool = ThreadPool::new(16);
+    for n in 0..3000 {
+        assert_eq!(pool.apply(move || n + 1), Ok(n + 1));
+        assert_eq!(pool.live(), 1, "after {n} jobs");
+    }
+    finish(&pool);
+}
+
+/// As do as many callers as threads.
+#[test]
+fn two_callers_of_apply_use_two_threads() {
+    let pool = Arc::new(ThreadPool::new(16));
+    let callers: Vec<_> = (0..2)
+        .map(|_| {
+            let pool = Arc::clone(&pool);
+            spawn(move || (0..1000).for_each(|n| assert_eq!(pool.apply(move || n), Ok(n))))
+        })
+        .collect();
+    callers.into_iter().for_each(|caller| caller.join().unwrap());
+    assert!(pool.live() <= 2, "{pool:?}");
+    finish(&pool);
+}
+
+/// Its destructor panics with another one like it, so many times.
+struct PanicsWhenDropped(u32);
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            std::panic::panic_any(PanicsWhenDropped(self.0 - 1));
+        }
+    }
+}
+
+#[test]
+fn a_payload_whose_destructor_panics_ends_no_thread() {
+    let pool = ThreadPool::new(1);
+    let id = pool.apply(|| thread::current().id()).unwrap();
+    for depth in [1, 2, 5] {
+        let payload = move || std::panic::panic_any(PanicsWhenDropped(depth));
+        // So that the handles are dropped before their jobs begin.
+        let gate = Gate::new();
+        let inside = gate.clone();
+        pool.run(move || inside.pass(), |_| ()).unwrap();
+        pool.run(payload, |_| ()).unwrap();
+        pool.run(|| (), move |_| std::panic::panic_any(PanicsWhenDropped(depth))).unwrap();
+        drop(pool.spawn(payload).unwrap());
+        drop(pool.spawn(move || PanicsWhenDropped(depth)).unwrap());
+        gate.open();
+        assert_eq!(pool.apply(|| thread::current().id()), Ok(id));
+    }
+    assert_eq!(pool.live(), 1);
+    finish(&pool);
+}
+
+// ------------------------------------------------------------------------- waiting for oneself
+
+/// The panic that a job has ended by, within a time that is ample.
+#[track_caller]
+fn refusal<T: Send + 'static>(job: switchgrass::pool::JobHandle<T>) -> String {
+    let mut job = job;
+    match job.join_timeout(Duration::from_secs(10)).expect("it hangs") {
+        Err(JoinError::Panicked(payload)) => message(payload),
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it was not refused"),
+    }
+}
+
+#[test]
+fn a_job_that_joins_its_own_pool_is_refused() {
+    for in_coroutine in [false, true] {
+        let pool = Arc::new(ThreadPool::new(2));
+        let inner = Arc::clone(&pool);
+        let job = pool.spawn(move || {
+            inner.close();
+            if in_coroutine {
+                let join = spawn(move || panic_message(|| inner.join()));
+                panic!("{}", join.join().unwrap());
+            }
+            inner.join().map_err(drop)
+        });
+        assert!(refusal(job.unwrap()).contains("joins its own pool"));
+        pool.join().unwrap();
+    }
+}
+
+#[test]
+fn a_job_that_joins_itself_is_refused() {
+    let pool = ThreadPool::new(2);
+    let (sender, receiver) = mpsc::channel::<switchgrass::pool::JobHandle<()>>();
+    let (out, told) = mpsc::channel();
+    let job = pool.spawn(move || {
+        let mut own = receiver.recv().unwrap();
+        let limited = panic_message(|| own.join_timeout(ms(1)));
+        out.send((limited, panic_message(|| own.join()))).unwrap();
+    });
+    sender.send(job.unwrap()).unwrap();
+    let (limited, unlimited) = told.recv_timeout(Duration::from_secs(10)).expect("it hangs");
+    assert!(limited.contains("joins itself") && unlimited.contains("joins itself"), "{unlimited}");
+    finish(&pool);
+}
+
+/// Each thread runs a job that waits for one that no thread is left for.
+#[test]
+fn jobs_that_join_jobs_with_all_threads_busy_are_refused() {
+    for (size, in_coroutine) in [(1, false), (3, false), (1, true), (2, true)] {
+        let pool = Arc::new(ThreadPool::new(size));
+        let begun = Arc::new(std::sync::Barrier::new(size));
+        let jobs: Vec<_> = (0..size)
+            .map(|_| {
+                let (own, begun) = (Arc::clone(&pool), Arc::clone(&begun));
+                let inner = move || {
+                    begun.wait();
+                    let job = own.spawn(|| 5).unwrap();
+                    catch_unwind(AssertUnwindSafe(|| job.join().unwrap())).map_err(message)
+                };
+                let job = move || if in_coroutine { spawn(inner).join().unwrap() } else { inner() };
+                pool.spawn(job).unwrap()
+            })
+            .collect();
+        let results: Vec<_> = jobs
+            .into_iter()
+            .map(|mut job| job.join_timeout(Duration::from_secs(10)).expect("it hangs").unwrap())
+            .collect();
+        // The last one that would wait is told; its thread then does what the others wait for.
+        let refused: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+        assert_eq!(refused.len(), 1, "{results:?}");
+        assert!(refused[0].contains("no thread is left to run it"), "{refused:?}");
+        assert!(results.iter().flatten().all(|value| *value == 5));
+        finish(&pool);
+    }
+}
+
+/// With a thread that is left, nobody is refused.
+#[test]
+fn a_job_may_join_a_job_that_a_thread_is_left_for() {
+    let pool = Arc::new(ThreadPool::new(2));
+    for _ in 0..200 {
+        let inner = Arc::clone(&pool);
+        let sum = pool.apply(move || {
+            let parts: Vec<_> = (0..4_u32).map(|n| inner.spawn(move || n).unwrap()).collect();
+            parts.into_iter().map(|part| part.join().unwrap()).sum::<u32>()
+        });
+        assert_eq!(sum, Ok(6));
+    }
+    finish(&pool);
+}

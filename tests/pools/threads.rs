@@ -34,6 +34,28 @@ fn join_lets_others_run() {
     assert_eq!(log.take(), ["joins", "other 1", "other 2", "joined"]);
 }
 
+/// It would wait for itself.
+#[test]
+fn a_thread_that_joins_itself_is_refused() {
+    let (give, given) = mpsc::channel::<thread::JoinHandle<()>>();
+    let (tell, told) = mpsc::channel();
+    let handle = thread::spawn(move || {
+        let mut own = given.recv().unwrap();
+        let refused = |join: &mut dyn FnMut()| {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(join));
+            message(result.expect_err("it is refused"))
+        };
+        tell.send(refused(&mut || drop(own.join_timeout(LONG)))).unwrap();
+        let mut own = Some(own);
+        tell.send(refused(&mut || drop(own.take().unwrap().join()))).unwrap();
+    });
+    give.send(handle).unwrap();
+    for _ in 0..2 {
+        let said = told.recv_timeout(Duration::from_secs(10)).expect("it does not hang");
+        assert!(said.starts_with("a thread that joins itself would wait for itself"), "{said}");
+    }
+}
+
 #[test]
 fn join_timeout_gives_up_and_can_be_repeated() {
     let gate = Gate::new();

@@ -2,6 +2,8 @@
 
 use super::{Server, read_all, tool};
 use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::FromRawFd;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 /// One who sits before nc.
@@ -156,4 +158,65 @@ fn one_who_never_reads_is_put_out_and_holds_up_nobody() {
         }
     }
     panic!("it is still there");
+}
+
+/// Connects from a port, which the last connection from there has been reset for.
+fn connect_from(port: u16, server: &Server) -> TcpStream {
+    let address = |port: u16| libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
+        sin_zero: [0; 8],
+    };
+    let (on, length) = (1_i32, size_of::<libc::sockaddr_in>() as u32);
+    let (here, there) = (address(port), address(server.address.port()));
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    // SAFETY: a new socket, options and addresses of the sizes that are said.
+    unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+        let stream = TcpStream::from_raw_fd(fd);
+        let level = libc::SOL_SOCKET;
+        libc::setsockopt(fd, level, libc::SO_REUSEADDR, (&raw const on).cast(), 4);
+        // It is closed by a reset, after which the port is free at once.
+        libc::setsockopt(fd, level, libc::SO_LINGER, (&raw const linger).cast(), 8);
+        assert_eq!(libc::bind(fd, (&raw const here).cast(), length), 0);
+        assert_eq!(libc::connect(fd, (&raw const there).cast(), length), 0);
+        stream
+    }
+}
+
+/// The server may accept the next one from there before it has seen the end of the last.
+#[test]
+fn one_who_comes_again_from_the_same_port_is_a_new_member() {
+    let mut server = Server::start("chat", &[]);
+    let mut ann = BufReader::new(server.connect());
+    ann.get_mut().write_all(b"/nick ann\n").unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    for _ in 0..100 {
+        drop(connect_from(port, &server));
+    }
+    let mut bob = connect_from(port, &server);
+    bob.write_all(b"/nick bob\nhello\n").unwrap();
+    let lines = ann.lines().map(Result::unwrap).take_while(|line| line != "bob: hello");
+    let (mut joined, mut left) = (0, 0);
+    for line in lines {
+        joined += usize::from(line.ends_with(" joins"));
+        left += usize::from(line.ends_with(" leaves"));
+    }
+    assert_eq!((joined, left), (101, 100));
+    assert!(server.is_alive());
+}
+
+#[test]
+fn a_burst_of_joins_puts_nobody_out_who_reads() {
+    let server = Server::start("chat", &[]);
+    let mut all: Vec<_> = (0..300).map(|_| server.connect()).collect();
+    let mut ann = server.connect();
+    ann.write_all(b"/nick ann\nhello\n").unwrap();
+    for stream in &mut all {
+        let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line == "ann: hello"), "it was put out");
+    }
 }

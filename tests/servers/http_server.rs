@@ -192,3 +192,22 @@ fn wrk_finds_no_error() {
     assert!(count.is_some_and(|(count, _)| count.parse::<u64>().unwrap() > 50), "{report}");
     assert!(!report.contains("Non-2xx") && !report.contains("Socket errors"), "{report}");
 }
+
+/// RFC 9112, 3.2.2: a server takes what is meant for a proxy, too.
+#[test]
+fn a_target_that_names_the_server_is_served() {
+    let server = start();
+    let all = [
+        ("GET http://here/", "HTTP/1.1 200 OK"),
+        ("GET http://here", "HTTP/1.1 200 OK"),
+        ("GET HTTP://here:80/slow?ms=1", "HTTP/1.1 200 OK"),
+        ("GET https://here?name=value", "HTTP/1.1 200 OK"),
+        ("GET http://here/nothing", "HTTP/1.1 404 Not Found"),
+        ("GET /nothing?from=http://here/", "HTTP/1.1 404 Not Found"),
+        ("POST http://here/", "HTTP/1.1 405 Method Not Allowed"),
+    ];
+    for (line, expected) in all {
+        let request = format!("{line} HTTP/1.1\r\nHost: other\r\nConnection: close\r\n\r\n");
+        assert_eq!(status(&server, request.as_bytes()), expected, "{line}");
+    }
+}

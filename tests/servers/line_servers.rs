@@ -6,7 +6,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
@@ -20,7 +22,7 @@ macro_rules! ask {
                 one_client one_after_the_other fifty_clients_at_once lines_without_waiting
                 half_of_a_connection long_lines those_who_are_cut_off_harm_nobody
                 ends_when_its_connections_have ends_those_that_do_not_end
-                ends_in_order_when_all_are_told_to
+                ends_in_order_when_all_are_told_to ends_in_order_when_nobody_reads_its_output
             );
         }
     };
@@ -93,6 +95,13 @@ impl Server {
                 return rest.trim().to_owned();
             }
         }
+    }
+
+    /// From now on it cannot print any more.
+    fn close_output(&self) {
+        let nothing = fs::File::open("/dev/null").unwrap();
+        // SAFETY: two open descriptors; that of the pipe is ours, and is another file from now on.
+        unsafe { libc::dup2(nothing.as_raw_fd(), self.output.get_ref().as_raw_fd()) };
     }
 
     /// How many descriptors it has open.
@@ -247,6 +256,18 @@ fn ends_when_its_connections_have(example: &str, arguments: &[&str]) {
     assert!(server.child.wait().unwrap().success());
 }
 
+fn ends_in_order_when_nobody_reads_its_output(example: &str, arguments: &[&str]) {
+    let mut server = Server::start(example, arguments);
+    server.close_output();
+    let mut client = Client::of(&server);
+    client.check("before");
+    server.signal(libc::SIGTERM);
+    until("nobody can connect", || TcpStream::connect(server.address).is_err());
+    client.check("still");
+    client.leave();
+    assert!(server.child.wait().unwrap().success());
+}
+
 fn ends_those_that_do_not_end(example: &str, arguments: &[&str]) {
     let mut server = Server::start(example, arguments);
     let mut client = Client::of(&server);
@@ -386,6 +407,26 @@ fn a_worker_that_is_told_to_end_is_replaced_at_once() {
 }
 
 #[test]
+fn workers_are_replaced_when_nobody_reads_the_output() {
+    let server = Server::start("prefork_server", &["1"]);
+    server.close_output();
+    for signal in [libc::SIGTERM, libc::SIGKILL] {
+        let worker = Client::of(&server).worker();
+        send(worker, signal);
+        let mut other = worker;
+        // One that is killed resets what it has, and what waits for it.
+        until("there is another", || {
+            let mut client = Client::of(&server);
+            let _ = client.0.get_mut().write_all(b"pid\n");
+            let mut line = String::new();
+            let _ = client.0.read_line(&mut line);
+            other = line.trim().parse().unwrap_or(other);
+            other != worker
+        });
+    }
+}
+
+#[test]
 fn a_worker_that_is_killed_is_replaced_and_the_others_go_on() {
     let server = Server::start("prefork_server", &["3"]);
     let before = meet(&server, 3);
@@ -411,6 +452,44 @@ fn a_worker_that_is_killed_is_replaced_and_the_others_go_on() {
     let after = meet(&server, 3);
     assert_eq!(after.intersection(&before).count(), 2);
     assert_eq!(server.children().len(), 3, "and no zombie");
+}
+
+/// Takes the reading end of what it prints away.
+fn close_output(server: &mut Server) {
+    let mut other = Command::new("true").stdout(Stdio::piped()).spawn().unwrap();
+    server.output = BufReader::new(other.stdout.take().unwrap());
+    other.wait().unwrap();
+}
+
+#[test]
+fn a_closed_output_ends_no_server() {
+    let all: [(&str, &[&str]); 4] = [
+        ("coroutine_server", &[]),
+        ("thread_server", &[]),
+        ("process_server", &[]),
+        ("prefork_server", &["2"]),
+    ];
+    for (example, more) in all {
+        let mut server = Server::start(example, more);
+        close_output(&mut server);
+        for _ in 0..3 {
+            let mut client = Client::of(&server);
+            client.check("hello");
+            if example == "prefork_server" {
+                // It says so, and has another begin.
+                let worker = client.worker();
+                send(worker, libc::SIGKILL);
+                until("it is replaced", || {
+                    let children = server.children();
+                    children.len() == 2 && children.iter().all(|(child, _)| *child != worker)
+                });
+            }
+        }
+        assert!(server.is_alive(), "{example}");
+        server.signal(libc::SIGTERM);
+        until("it ends", || !server.is_alive());
+        assert_eq!(server.child.wait().unwrap().code(), Some(0), "{example}");
+    }
 }
 
 /// Has others end, also if this one fails.

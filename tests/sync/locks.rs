@@ -704,3 +704,90 @@ fn a_holder_that_catches_its_kill() {
         holder.join().unwrap();
     });
 }
+
+/// Python's condition over its default lock: all levels are given up while it waits, and taken again.
+#[test]
+fn a_condvar_releases_all_levels_of_a_reentrant_lock() {
+    fn check<S: Sharing>(lock: &RLock<S>, condvar: &Condvar<S>) {
+        let (ready, log) = (Cell::new(false), Log::new());
+        scope(|scope| {
+            scope.spawn(|| {
+                let _outer = lock.lock();
+                lock.acquire();
+                let mut inner = lock.lock();
+                while !ready.get() {
+                    inner = condvar.wait_reentrant(inner);
+                    log.add(format!("woken at depth {}", lock.depth()));
+                }
+                drop(inner);
+                lock.release().unwrap();
+                assert_eq!(lock.depth(), 1);
+            });
+            yield_now();
+            let held = lock.try_lock().expect("it is free at all levels");
+            condvar.notify_one();
+            yield_now();
+            log.add("still held by the notifier");
+            ready.set(true);
+            drop(held);
+        });
+        assert_eq!(log.take(), ["still held by the notifier", "woken at depth 3"]);
+        assert_eq!(lock.depth(), 0);
+        assert!(lock.try_lock().is_some());
+    }
+    check(&RLock::new(), &Condvar::new());
+    check(&RLock::shared(), &Condvar::shared());
+}
+
+#[test]
+fn a_condvar_over_a_reentrant_lock_keeps_its_limit() {
+    let (lock, condvar) = (RLock::new(), Condvar::new());
+    let outer = lock.lock();
+    let start = Instant::now();
+    let (inner, result) = condvar.wait_reentrant_timeout(lock.lock(), SHORT);
+    assert!(result.timed_out() && start.elapsed() >= SHORT);
+    assert_eq!(lock.depth(), 2);
+    drop((outer, inner));
+    assert!(lock.try_lock().is_some());
+}
+
+/// Killed while it waits: the lock is not held, its guards do no harm, and its notification goes on.
+#[test]
+fn one_that_is_killed_in_a_condvar_over_a_reentrant_lock() {
+    fn check<S: Sharing>(lock: &RLock<S>, condvar: &Condvar<S>) {
+        let log = Log::new();
+        scope(|scope| {
+            let wait = |name: &'static str| {
+                let _outer = lock.lock();
+                drop(condvar.wait_reentrant(lock.lock()));
+                log.add(name);
+            };
+            let killed = scope.spawn(move || wait("killed"));
+            scope.spawn(move || wait("other"));
+            settle();
+            let held = lock.lock();
+            condvar.notify_one();
+            yield_now();
+            killed.coroutine().kill();
+            assert!(matches!(killed.join(), Err(JoinError::Killed)));
+            assert_eq!(lock.depth(), 1, "it is the notifier's");
+            drop(held);
+        });
+        assert_eq!(log.take(), ["other"]);
+        assert!(lock.try_lock().is_some());
+    }
+    check(&RLock::new(), &Condvar::new());
+    check(&RLock::shared(), &Condvar::shared());
+}
+
+/// A guard that came from another coroutine says nothing about the one that waits.
+#[test]
+fn a_condvar_refuses_the_guard_of_another_coroutine() {
+    let (lock, condvar) = (RLock::new(), Condvar::new());
+    scope(|scope| {
+        let guard = scope.spawn(|| lock.lock()).join().unwrap();
+        let said = crate::support::panic_message(|| condvar.wait_reentrant(guard));
+        assert!(said.contains("not of the current coroutine"), "{said}");
+    });
+    assert!(lock.try_lock().is_some(), "the guard was dropped");
+}

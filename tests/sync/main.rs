@@ -3,6 +3,7 @@
 
 mod async_result;
 mod between_threads;
+mod callbacks;
 mod channel;
 mod conservation;
 mod event;

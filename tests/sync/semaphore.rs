@@ -338,3 +338,23 @@ fn test_multirelease() {
     semaphore.release();
     assert!(semaphore.acquire_timeout(LONG));
 }
+
+/// It used to wrap to none, in release builds.
+#[test]
+fn one_permit_too_many_is_refused_in_every_build() {
+    fn check<S: Sharing>(semaphore: &Semaphore<S>) {
+        let said = crate::support::panic_message(|| semaphore.release());
+        assert!(said.contains("cannot be given another"), "{said}");
+        assert_eq!(semaphore.permits(), usize::MAX);
+        semaphore.acquire();
+        semaphore.release();
+        assert_eq!(semaphore.permits(), usize::MAX);
+    }
+    check(&Semaphore::new(usize::MAX));
+    check(&Semaphore::shared(usize::MAX));
+    let bounded = switchgrass::sync::BoundedSemaphore::new(usize::MAX);
+    bounded.release().expect_err("it was not acquired");
+    bounded.acquire();
+    bounded.release().unwrap();
+    assert_eq!(bounded.permits(), usize::MAX);
+}

@@ -26,13 +26,62 @@
 //! # Registers while no stack is ours
 //!
 //! Between the write of `sp` and label 2 (or `trampoline`): `x0` the word, `x1` the signal; all others
-//! dead. Why it is inlined and jumps: see `x86_64/switch.rs`. `x19` and `x29` are saved by hand because the
-//! compiler reserves them; `x18` is the platform's and not touched.
+//! dead. Why it is inlined and jumps, and what the unwind tables say: see `x86_64/switch.rs`. `x19` and
+//! `x29` are saved by hand because the compiler reserves them; `x18` is the platform's and not touched.
 
 use crate::arch::{CACHE_LINE, Entry, STACK_ALIGNMENT, Word, prefetch};
 use std::arch::{asm, naked_asm};
 use std::cell::Cell;
 use std::ptr;
+
+/// From here on the unwind tables say that nothing is known of the caller: see "Unwinding".
+#[cfg(not(switchgrass_no_unwind_tables))]
+macro_rules! forget_caller {
+    () => {
+        concat!(
+            ".cfi_remember_state\n",
+            ".cfi_escape 0x0c, 31, 16\n", // DW_CFA_def_cfa: sp + 16, whatever it was
+            ".cfi_undefined x19\n",
+            ".cfi_undefined x20\n",
+            ".cfi_undefined x21\n",
+            ".cfi_undefined x22\n",
+            ".cfi_undefined x23\n",
+            ".cfi_undefined x24\n",
+            ".cfi_undefined x25\n",
+            ".cfi_undefined x26\n",
+            ".cfi_undefined x27\n",
+            ".cfi_undefined x28\n",
+            ".cfi_undefined x29\n",
+            ".cfi_undefined x30\n",
+            ".cfi_undefined b8\n",
+            ".cfi_undefined b9\n",
+            ".cfi_undefined b10\n",
+            ".cfi_undefined b11\n",
+            ".cfi_undefined b12\n",
+            ".cfi_undefined b13\n",
+            ".cfi_undefined b14\n",
+            ".cfi_undefined b15",
+        )
+    };
+}
+
+/// From here on what the compiler says in the unwind tables is true again.
+#[cfg(not(switchgrass_no_unwind_tables))]
+macro_rules! recall_caller {
+    () => {
+        ".cfi_restore_state"
+    };
+}
+
+#[cfg(switchgrass_no_unwind_tables)]
+macro_rules! forget_caller {
+    () => {
+        ""
+    };
+}
+
+#[cfg(switchgrass_no_unwind_tables)]
+use forget_caller as recall_caller;
 
 /// Where a suspended computation goes on.
 #[derive(Debug)]
@@ -81,6 +130,12 @@ impl Context {
     pub(crate) unsafe fn retire(&self) {}
 }
 
+/// Whether a signal handler on this thread may take a backtrace of what it has interrupted. Always, since the
+/// unwind tables are true in the switch as well.
+pub(crate) fn backtrace_is_safe() -> bool {
+    true
+}
+
 /// Suspends the running computation in `from` and goes on with `to`, handing over `word` and
 /// `signal`. Returns what is handed over by whoever next switches to `from`.
 ///
@@ -102,6 +157,7 @@ pub(crate) unsafe fn switch(
     // control modes are the caller's business.
     unsafe {
         asm!(
+            forget_caller!(),
             "stp x19, x29, [sp, #-16]!",
             "adr x16, 2f",
             "mov x9, sp",
@@ -112,6 +168,7 @@ pub(crate) unsafe fn switch(
             "2:",
             "hint #36", // bti j
             "ldp x19, x29, [sp], #16",
+            recall_caller!(),
             inout("x0") word => got_word,
             inout("x1") signal => got_signal,
             inout("x2") from => _,

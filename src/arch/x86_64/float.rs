@@ -17,8 +17,11 @@ static PROBE: Probe = Probe([0.75, 0.25, 0.0, 0.0]);
 #[inline(always)]
 pub(crate) fn float_modes_changed() -> bool {
     let rounded: u64;
-    // SAFETY: `roundps` is SSE4.1: `float_probe_works` is asked once a thread, and where it says no
-    // the answer given here is not used. Reads one static.
+    // SAFETY: reads one static, and suppresses the inexact exception. `roundps` is SSE4.1, and on a processor
+    // without that this is not executed: `Here::make` (`greenlet/raw/thread.rs`) asks `float_probe_works`
+    // first, and if it says no the thread's alarm is raised for good before there is a greenlet to switch to.
+    // Each other caller asks `alarmed()` first and does not come here if that says yes. The compiler cannot
+    // come here earlier on its own either: without the option `pure` the asm is not moved over that branch.
     unsafe {
         asm!(
             "roundps {vector}, [rip + {probe}], 12",
@@ -32,7 +35,7 @@ pub(crate) fn float_modes_changed() -> bool {
     rounded != 1.0_f32.to_bits() as u64
 }
 
-/// Whether [`float_modes_changed`] may be asked on this processor.
+/// Whether [`float_modes_changed`] may be called on this processor. Where it may not, it would raise SIGILL.
 pub(crate) fn float_probe_works() -> bool {
     std::arch::is_x86_feature_detected!("sse4.1")
 }

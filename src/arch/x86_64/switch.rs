@@ -33,11 +33,62 @@
 //! The sequence is inlined and jumps: a `call` here would be paired with a `ret` of another stack,
 //! which the processor's return-address predictor gets wrong at some 30 cycles each. `rbx` and `rbp`
 //! are pushed by hand because the compiler reserves them and does not take them as clobbered.
+//!
+//! # Unwinding
+//!
+//! A signal handler may take a backtrace between any two instructions: that of the watchdog does, and so do
+//! profilers. In the switch, the compiler's unwind tables are wrong: they know nothing of the two pushes, and
+//! after the load of `rsp` they describe one function's frame while `rsp` points into the stack of another,
+//! perhaps beyond its top. Therefore the tables say for these instructions that the caller and its registers
+//! are unknown. A backtrace ends here, and reads no memory. No instruction is added.
+//!
+//! `.cfi_escape` instead of `.cfi_def_cfa`, since the assembler would take the latter into account in what
+//! the compiler says later, and not see that it has been restored. The CFA has to be said at all because in
+//! some functions it is an expression that reads memory by way of `rbp`.
+//!
+//! A function without unwind tables cannot contain such directives. There are such functions only under
+//! `-C panic=abort -C force-unwind-tables=no`, to which belongs `--cfg switchgrass_no_unwind_tables`.
 
 use crate::arch::{CACHE_LINE, Entry, STACK_ALIGNMENT, Word, prefetch};
 use std::arch::{asm, naked_asm};
 use std::cell::Cell;
 use std::ptr;
+
+/// From here on the unwind tables say that nothing is known of the caller: see "Unwinding".
+#[cfg(not(switchgrass_no_unwind_tables))]
+macro_rules! forget_caller {
+    () => {
+        concat!(
+            ".cfi_remember_state\n",
+            ".cfi_escape 0x0c, 7, 16\n", // DW_CFA_def_cfa: rsp + 16, whatever it was
+            ".cfi_undefined rip\n",
+            ".cfi_undefined rbx\n",
+            ".cfi_undefined rbp\n",
+            ".cfi_undefined r12\n",
+            ".cfi_undefined r13\n",
+            ".cfi_undefined r14\n",
+            ".cfi_undefined r15",
+        )
+    };
+}
+
+/// From here on what the compiler says in the unwind tables is true again.
+#[cfg(not(switchgrass_no_unwind_tables))]
+macro_rules! recall_caller {
+    () => {
+        ".cfi_restore_state"
+    };
+}
+
+#[cfg(switchgrass_no_unwind_tables)]
+macro_rules! forget_caller {
+    () => {
+        ""
+    };
+}
+
+#[cfg(switchgrass_no_unwind_tables)]
+use forget_caller as recall_caller;
 
 /// Where a suspended computation goes on.
 #[derive(Debug)]
@@ -86,6 +137,12 @@ impl Context {
     pub(crate) unsafe fn retire(&self) {}
 }
 
+/// Whether a signal handler on this thread may take a backtrace of what it has interrupted. Always, since the
+/// unwind tables are true in the switch as well.
+pub(crate) fn backtrace_is_safe() -> bool {
+    true
+}
+
 /// Suspends the running computation in `from` and goes on with `to`, handing over `word` and
 /// `signal`. Returns what is handed over by whoever next switches to `from`.
 ///
@@ -107,6 +164,7 @@ pub(crate) unsafe fn switch(
     // ends by the ABI. The floating-point control modes are the caller's business.
     unsafe {
         asm!(
+            forget_caller!(),
             "push rbp",
             "push rbx",
             "lea  rax, [rip + 2f]",
@@ -118,6 +176,7 @@ pub(crate) unsafe fn switch(
             "2:",
             "pop  rbx",
             "pop  rbp",
+            recall_caller!(),
             inout("rdi") word => got_word,
             inout("rsi") signal => got_signal,
             inout("rdx") from => _,

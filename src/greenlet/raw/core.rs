@@ -14,6 +14,7 @@
 //! | suspended in a wait for another type | closed | that type |
 //! | waiting for the end of one that it drops | closed | [`TypeKey::ANY`] |
 //! | waiting for the end of one that its scope has made | closed | [`TypeKey::END`] |
+//! | the scheduler's own, while it runs | closed | none |
 //! | main greenlet | closed | what it awaited last |
 //! | dead | closed | none |
 //!
@@ -75,9 +76,11 @@ pub(crate) struct Cold {
     /// Who gets the result; holds the block, not the life. `None` for the main greenlet. These links form
     /// no cycle.
     pub(super) parent: Cell<Option<NonNull<Core>>>,
-    /// Who gets it instead: the one who has thrown the greenlet's exit into it, and waits for its end.
-    /// Set as long as that wait lasts, so it is alive and suspended.
-    pub(super) dropper: Cell<Option<NonNull<Core>>>,
+    /// The most recent one that waits for this one's end, and gets it instead of the parent; the next in the
+    /// list that this one is in itself; and whose end this one waits for. See `end_waiters.rs`.
+    pub(super) end_waiter: Cell<Option<NonNull<Core>>>,
+    pub(super) next_waiter: Cell<Option<NonNull<Core>>>,
+    pub(super) awaits_end_of: Cell<Option<NonNull<Core>>>,
     pub(super) stack: Cell<Option<Stack>>,
     /// The body while it has not begun: where it lies on the stack, and how it is dropped.
     pub(super) body: Cell<Option<Body>>,
@@ -132,10 +135,15 @@ impl Core {
 
     /// Whether a scheduler keeps it, whatever becomes of its handles.
     pub(super) fn is_detached(&self) -> bool {
-        let owner = self.cold().owner.take();
-        let is_detached = owner.is_some();
-        self.cold().owner.set(owner);
-        is_detached
+        // SAFETY: as in `owner`.
+        unsafe { (*self.cold().owner.as_ptr()).is_some() }
+    }
+
+    /// What the scheduler knows about it.
+    pub(super) fn owner(&self) -> Option<Rc<dyn Owner>> {
+        // SAFETY: a clone runs no user code, so the cell is not written to meanwhile. It is never empty for
+        // a moment either, which a signal handler would see (`peek.rs`).
+        unsafe { (*self.cold().owner.as_ptr()).clone() }
     }
 
     /// Whether it is suspended in the middle of its body, given that it is not the current one.
@@ -166,7 +174,9 @@ impl Cold {
             takes: Cell::new(TypeKey::NONE),
             gives: Cell::new(TypeKey::NONE),
             parent: Cell::new(None),
-            dropper: Cell::new(None),
+            end_waiter: Cell::new(None),
+            next_waiter: Cell::new(None),
+            awaits_end_of: Cell::new(None),
             stack: Cell::new(None),
             body: Cell::new(None),
             locals: RefCell::new(None),

@@ -129,7 +129,6 @@ pub(super) unsafe fn create_detached(
     // SAFETY: that of the handle that there would be.
     let core = unsafe { Hold::from_block(block) };
     core.handles.set(0);
-    core.mark.set(0);
     if spec.name.is_some() {
         *core.cold().name.borrow_mut() = spec.name;
     }
@@ -183,7 +182,11 @@ where
     cold.takes.set(takes);
     cold.gives.set(gives);
     cold.parent.set(Some(parent));
-    debug_assert!(cold.dropper.get().is_none() && cold.locals.borrow().is_none());
+    debug_assert!(cold.end_waiter.get().is_none() && cold.awaits_end_of.get().is_none());
+    debug_assert!(cold.owner.take().is_none() && cold.locals.borrow().is_none());
+    // A block that is used again keeps nothing of its last user.
+    core.mark.set(0);
+    cold.unwinding.set(0);
     cold.body.set(Some(Body { place: place.as_ptr(), drop: drop_body::<F> }));
     cold.stack.set(Some(stack));
     here.live.set(here.live.get() + 1);

@@ -15,10 +15,11 @@ use super::counts::{add_handle, remove_handle};
 use super::handle::Hold;
 use super::report::{complain, swallow_panic};
 use super::run::drop_locals;
-use super::scheduled::{LEFT_BEHIND, NO_THROW};
+use super::scheduled::{EXIT_GOES_ON, LEFT_BEHIND, NO_THROW};
 use super::switch::{deliver, receive_anything};
-use super::thread::{Arrival, Here};
+use super::thread::{self, Arrival, Here};
 use super::types::TypeKey;
+use crate::greenlet::dropping::{drop_reporting, run_reporting};
 use crate::greenlet::error::GreenletExit;
 use crate::stack::Pool;
 use crate::sys::stderr;
@@ -37,15 +38,15 @@ pub(super) fn bury(here: Here, core: Hold) {
     }
 }
 
-/// Drops what an ended greenlet has left that is the user's: a stack that was brought, and locals that
-/// were made when the others were dropped already. Nothing of ours comes after it.
+/// Drops what an ended greenlet has left of user values: locals that were made when the others were dropped
+/// already, and a custom stack. Nothing else comes after it.
 #[cold]
 #[inline(never)]
 fn bury_belongings(core: Hold, custom: Option<Box<dyn corosensei::stack::Stack>>) {
-    let (locals, owner) = (core.cold().locals.take(), core.cold().owner.take());
+    drop_locals(&core);
+    let owner = core.cold().owner.take();
     drop(core);
     drop(custom);
-    drop(locals);
     drop(owner);
 }
 
@@ -87,10 +88,11 @@ pub(super) fn discard_unstarted(here: Here, core: &Core) {
     // SAFETY: it was never switched to.
     unsafe { core.context.retire() };
     let custom = give_back_stack(here, &core);
-    bury_belongings(core, custom);
     if let Err(payload) = dropped {
+        run_reporting("the destructor of a stack", || bury_belongings(core, custom));
         resume_unwind(payload);
     }
+    bury_belongings(core, custom);
 }
 
 /// What is done when the last handle has gone, given the hold of the handles.
@@ -141,21 +143,22 @@ pub(super) fn raise_from_a_destructor(payload: Payload) {
     }
 }
 
-/// Whether nothing can be thrown into a suspended greenlet.
-pub(super) fn throws_are_refused(core: &Core) -> bool {
-    core.cold().unwinding.get() > 0
-        || core.accepts.get() == TypeKey::END
-        || core.mark.get() & NO_THROW != 0
+/// Whether nothing can be thrown into a suspended greenlet, because of what it waits for.
+pub(super) fn throws_never(core: &Core) -> bool {
+    core.accepts_only_an_end() || core.mark.get() & NO_THROW != 0
 }
 
 /// Unwinds a suspended greenlet, by throwing a [`GreenletExit`] into it, and comes back. Its end comes here
 /// and not to its parent. Never unwinds: returns what was thrown into the current greenlet meanwhile.
 ///
 /// With `awaited` being [`TypeKey::ANY`], whatever is sent to the current greenlet brings it back early;
-/// with [`TypeKey::END`], nobody but the one that is unwound can.
+/// with [`TypeKey::END`], only the greenlet that is unwound can, until it has ended.
 ///
 /// It may not let itself be unwound: by catching the exit and switching away, or because it is in a
-/// destructor already. Then it is left as it is, and that is reported unless somebody has a handle.
+/// destructor already. Then it is left as it is, and that is reported unless there is a handle of it.
+///
+/// Others may unwind it at the same time. The most recent gets the end, and the others go on when they are
+/// next switched to.
 ///
 /// Nothing happens to one that has not begun, has ended, or is the current one.
 pub(super) fn try_unwind(here: Here, core: &Core, awaited: TypeKey) -> Option<Payload> {
@@ -168,7 +171,7 @@ pub(super) fn try_unwind(here: Here, core: &Core, awaited: TypeKey) -> Option<Pa
         complain(&core, "cannot be unwound under panic = \"abort\"");
         return None;
     }
-    if throws_are_refused(&core) {
+    if cold.unwinding.get() > 0 || throws_never(&core) {
         complain(
             &core,
             match core.mark.get() & NO_THROW {
@@ -180,24 +183,25 @@ pub(super) fn try_unwind(here: Here, core: &Core, awaited: TypeKey) -> Option<Pa
     }
     // Both have a handle for the time being: dropping something is not leaving, and being dropped is not
     // losing a handle once more.
-    let dropper = here.running().hold();
-    add_handle(&dropper);
+    let waiter = here.running().hold();
+    add_handle(&waiter);
     add_handle(&core);
-    // A scope that waits for it goes on waiting, if somebody drops it as well.
-    let other_dropper = cold.dropper.replace(Some(dropper.block()));
+    // A kill that it caught before is over: this exit is its own.
+    core.mark.set(core.mark.get() & !EXIT_GOES_ON);
+    waiter.begin_to_await_end_of(&core);
     let exit = Arrival::Throw(Box::new(GreenletExit));
     // SAFETY: suspended, so not the current one. We await anything, and read none of it.
     let arrival = unsafe {
         let (word, signal) = deliver(here, core.block(), exit, awaited);
+        waiter.stop_awaiting_end();
         receive_anything(word, signal)
     };
-    cold.dropper.set(other_dropper);
     // SAFETY: added above.
     unsafe {
-        remove_handle(&dropper);
+        remove_handle(&waiter);
         remove_handle(&core);
     }
-    if dropper.handles.get() == 0 && !dropper.is_main() && !dropper.is_detached() {
+    if waiter.handles.get() == 0 && !waiter.is_main() && !waiter.is_detached() {
         here.set_orphaned();
     }
     let thrown = match arrival {
@@ -218,50 +222,82 @@ pub(super) fn try_unwind(here: Here, core: &Core, awaited: TypeKey) -> Option<Pa
 }
 
 /// Ends all greenlets of the thread but main and the current one. What they panic with is reported.
+///
+/// Unwinding may make new ones, so this is done in rounds: until none is left, or none of a round has ended.
+/// One that refuses to end is left, and so is what is still made after many rounds.
 pub(super) fn unwind_all(here: Here) {
-    loop {
-        let before = here.live.get();
-        let mut living = Vec::new();
-        here.slab.each(|block| {
-            // SAFETY: made by the slab, which exists.
-            let core = unsafe { block.as_ref() };
-            let is_spared = core.is_current()
-                || core.is_main()
-                || here.is_scheduler(core)
-                || core.mark.get() & LEFT_BEHIND != 0;
-            if core.is_alive() && !is_spared {
-                living.push(core.hold());
-            }
-        });
-        for core in living {
-            swallow_panic(&core, "unwinding", || match core.life.get() {
-                Life::Unstarted => discard_unstarted(here, &core),
+    const ROUNDS: usize = 100;
+    for _ in 0..ROUNDS {
+        let living = living(here);
+        for core in &living {
+            swallow_panic(core, "unwinding", || match core.life.get() {
+                Life::Unstarted => discard_unstarted(here, core),
                 // Its drop has been reported.
                 Life::Started if cfg!(panic = "abort") => {}
-                Life::Started => unwind(here, &core),
+                Life::Started => unwind(here, core),
                 Life::Ending | Life::Dead => {}
             });
         }
-        // Unwinding may make new ones. Whoever refuses to end, or makes them for ever, is left.
-        if here.live.get() == 0 || here.live.get() >= before {
+        if living.iter().all(|core| core.is_alive()) {
             break;
         }
     }
 }
 
-/// Ends all greenlets of a thread that is about to end, and what it keeps for them.
-pub(super) fn end_thread(here: Here) {
-    let current = here.current();
-    if current == here.main {
-        unwind_all(here);
-    }
-    // Otherwise `exit` was called in a greenlet: main is in the middle of something, and must not be gone
-    // on with by a destructor that switches to it. The process ends; nobody is unwound.
-    drop(here.tracer.take());
+/// Ends all greenlets of a thread that is about to end, and what it keeps for main: the tracer and main's locals,
+/// whose destructors may use all of these again.
+pub(super) fn wind_up(here: Here) {
+    const ROUNDS: usize = 100;
     // SAFETY: main's block is the thread's own.
-    drop_locals(unsafe { here.main.as_ref() });
+    let main = unsafe { here.main.as_ref() };
+    for _ in 0..ROUNDS {
+        unwind_all(here);
+        let tracer = here.tracer.take();
+        here.set_alarm();
+        if tracer.is_none() && main.cold().locals.borrow().is_none() {
+            break;
+        }
+        drop_reporting("the destructor of a tracer", tracer);
+        drop_locals(main);
+    }
+}
+
+/// The greenlets that [`unwind_all`] ends.
+fn living(here: Here) -> Vec<Hold> {
+    let mut living = Vec::new();
+    here.slab.each(|block| {
+        // SAFETY: made by the slab, which exists.
+        let core = unsafe { block.as_ref() };
+        let is_spared = core.is_current()
+            || core.is_main()
+            || here.is_scheduler(core)
+            || core.mark.get() & LEFT_BEHIND != 0;
+        if core.is_alive() && !is_spared {
+            living.push(core.hold());
+        }
+    });
+    living
+}
+
+/// Ends all greenlets of a thread that is about to end, and what it keeps for them. Nothing happens if that
+/// has been done.
+pub(super) fn end_thread(here: Here) {
+    if !here.ended.get() {
+        if here.current() == here.main {
+            wind_up(here);
+        }
+        close_thread(here);
+    }
+}
+
+/// The second half of [`end_thread`]: what is left, since it does not let itself be unwound, is never resumed.
+///
+/// If the current greenlet is not main, `exit` was called in it: main is in the middle of something, and must
+/// not be resumed by a destructor that switches to it. The process ends, and nobody is unwound.
+pub(super) fn close_thread(here: Here) {
     here.ended.set(true);
-    let mut somebody_remains = current != here.main;
+    thread::set_ended();
+    let mut somebody_remains = here.current() != here.main;
     here.slab.each(|block| {
         // SAFETY: made by the slab, which exists.
         let core = unsafe { block.as_ref() };

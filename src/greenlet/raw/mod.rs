@@ -8,11 +8,13 @@
 //! | `thread.rs` | what a thread keeps; the *alarm*; what is handed over beside a value |
 //! | `switch.rs` | switch and throw, short way and long |
 //! | `create.rs`, `run.rs`, `end.rs` | beginnings; what runs before and after a body; ends |
+//! | `end_waiters.rs` | who waits for an end |
 //! | `counts.rs` | who keeps a block |
 //! | `report.rs` | what goes wrong where nobody can be told |
 //! | `handle.rs` | counted handles |
 //! | `scoped.rs` | greenlets that may borrow |
 //! | `scheduled.rs` | what a scheduler keeps in a block, and its switch |
+//! | `peek.rs` | what a signal handler may see |
 //! | `overflow.rs` | the message when a stack is full |
 //! | `sanitize.rs` | the same switches, told to AddressSanitizer |
 //!
@@ -23,8 +25,10 @@ mod core;
 mod counts;
 mod create;
 mod end;
+mod end_waiters;
 mod handle;
 mod overflow;
+mod peek;
 mod report;
 mod run;
 #[cfg(all(feature = "sanitizer", not(feature = "portable")))]
@@ -39,14 +43,14 @@ mod types;
 pub(crate) use self::core::{Core, Life, Locals};
 pub(crate) use self::create::Spec;
 pub use self::handle::{Greenlet, Untyped, WeakGreenlet};
+pub(crate) use self::peek::{Glimpse, peek};
 pub(crate) use self::report::describe;
-#[cfg(feature = "monkey")]
-pub(crate) use self::scheduled::NO_THROW;
 pub(crate) use self::scheduled::{
-    DetachedSpec, EXIT_GOES_ON, LEFT_BEHIND, Owner, for_each_alive, main, panics, running,
-    set_scheduler, spawn,
+    Came, DetachedSpec, EXIT_GOES_ON, LEFT_BEHIND, NO_THROW, Owner, close_thread, for_each_alive,
+    made_count, main, panics, running, set_scheduler, spawn, wind_up,
 };
 pub(crate) use self::scoped::scoped;
+pub(crate) use self::switch::Unwinding;
 
 use self::handle::Hold;
 use self::thread::Here;
@@ -130,7 +134,9 @@ pub(crate) fn live_count() -> usize {
 /// Gives the memory of this thread's free stacks back to the kernel. Their address space is kept.
 ///
 /// A thread keeps the stacks of dead greenlets to use them again, and the last 4,096 of a size with the
-/// memory that they have touched. This is for after a peak.
+/// memory that they have touched. This is for after a peak. A thread with coroutines does it by itself: of
+/// what it has not used for some seconds, by the time that it waits for something, it keeps the memory of
+/// 64.
 ///
 /// # Examples
 ///
@@ -145,6 +151,24 @@ pub fn trim_stacks() {
     if let Some(here) = Here::existing() {
         here.pool.borrow_mut().trim();
     }
+}
+
+/// Whether this thread has so many free stacks with memory that some may be unused.
+pub(crate) fn may_have_unused_stacks() -> bool {
+    Here::existing().is_some_and(|here| here.pool.borrow().may_have_unused())
+}
+
+/// From now on it is counted anew how many free stacks are not used.
+pub(crate) fn begin_stack_period() {
+    if let Some(here) = Here::existing() {
+        here.pool.borrow_mut().begin_period();
+    }
+}
+
+/// Gives the memory of some free stacks that were not used in this period back to the kernel. Whether there
+/// were any.
+pub(crate) fn trim_unused_stacks(most: usize) -> bool {
+    Here::existing().is_some_and(|here| here.pool.borrow_mut().trim_unused(most))
 }
 
 /// Ends all greenlets of this thread, but the current one and main: those that are suspended are unwound,
@@ -188,6 +212,16 @@ pub(crate) fn locals() -> Option<Rc<Locals>> {
     Here::ready().map(|here| locals_of(here.running()))
 }
 
+/// Drops the current greenlet's locals, and those that their destructors make. Called by a body just before
+/// its end: the greenlet still has its owner then.
+#[inline]
+pub(crate) fn drop_current_locals() {
+    let here = Here::of_a_block();
+    if here.running().cold().locals.borrow().is_some() {
+        run::drop_locals(here.running());
+    }
+}
+
 /// The values of a greenlet's locals, made if need be.
 fn locals_of(core: &Core) -> Rc<Locals> {
     Rc::clone(core.cold().locals.borrow_mut().get_or_insert_default())
@@ -217,15 +251,19 @@ impl Core {
     }
 
     pub(crate) fn parent(&self) -> Option<AnyWeakGreenlet> {
-        let cold = self.cold();
-        let parent = cold.dropper.get().or(cold.parent.get())?;
-        // SAFETY: a block holds its parent's, and its dropper waits.
-        Some(WeakGreenlet::untyped(unsafe { parent.as_ref() }))
+        if let Some(waiter) = self.end_waiter() {
+            return Some(WeakGreenlet::untyped(waiter));
+        }
+        // SAFETY: a block holds its parent's.
+        self.cold().parent.get().map(|parent| WeakGreenlet::untyped(unsafe { parent.as_ref() }))
     }
 
     pub(crate) fn set_parent<T, R>(&self, parent: &WeakGreenlet<T, R>) -> Result<(), ParentError> {
         if self.has_no_parent() {
             return Err(ParentError::Main);
+        }
+        if Here::of_a_block().is_scheduler(self) {
+            return Err(ParentError::Scheduler);
         }
         let mut ancestor = Some(parent.core().hold());
         while let Some(node) = ancestor {

@@ -1,15 +1,19 @@
-//! What goes wrong where nobody can be told but the operator.
+//! What goes wrong where only the operator can be told, on standard error.
 
 use super::Payload;
 use super::core::Core;
+use crate::greenlet::dropping::drop_payload;
+use crate::greenlet::error::GreenletExit;
 use crate::sys::stderr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs a destructor of the user's where nothing may unwind.
+/// Runs user code where nothing may unwind. A panic is reported, and an exit is a normal end.
 pub(super) fn swallow_panic(core: &Core, doing: &str, f: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
-        report(core, &format!("is where {doing} it panicked"), &payload);
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+        if !payload.is::<GreenletExit>() {
+            report(core, &format!("is where {doing} it panicked"), &payload);
+        }
+        drop_payload(payload);
     }
 }
 

@@ -22,10 +22,12 @@ use crate::arch::{Word, float_modes_changed};
 use crate::greenlet::error::{GreenletExit, SwitchError};
 use crate::sys::stderr;
 use std::any::Any;
-use std::mem::ManuallyDrop;
+use std::cell::RefCell;
+use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::ptr::NonNull;
+use std::rc::Rc;
 
 /// How a body ended.
 enum Outcome<Out> {
@@ -77,11 +79,25 @@ where
     finish(here, block, outcome)
 }
 
-/// Drops a greenlet's locals, and those that their destructors make.
+/// Drops a greenlet's locals one by one, then those that their destructors have made, and so on. After many
+/// rounds the rest is leaked.
 #[cold]
 pub(super) fn drop_locals(core: &Core) {
-    while let Some(locals) = core.cold().locals.take() {
-        swallow_panic(core, "dropping a local of", || drop(locals));
+    const ROUNDS: usize = 100;
+    for _ in 0..ROUNDS {
+        let Some(locals) = core.cold().locals.take() else { return };
+        // `None` if another greenlet shares them.
+        let values = Rc::into_inner(locals).map(RefCell::into_inner);
+        for (_, value) in values.into_iter().flatten() {
+            swallow_panic(core, "dropping a local of", || drop(value));
+        }
+    }
+    if let Some(left) = core.cold().locals.take() {
+        let title = core.title();
+        stderr::write(&[&format!(
+            "switchgrass: greenlet {title} leaks locals: their destructors make new ones each time\n"
+        )]);
+        mem::forget(left);
     }
 }
 
@@ -101,7 +117,7 @@ fn finish<Out: 'static>(here: Here, block: NonNull<Core>, outcome: Outcome<Out>)
         // nothing, and nobody gives that.)
         Outcome::Returned(result)
             if awaits_it
-                && core.cold().dropper.get().is_none()
+                && core.end_waiter().is_none()
                 && !thread::alarmed()
                 && !float_modes_changed() =>
         {
@@ -142,36 +158,19 @@ fn settle_estate<Out: 'static>(
     // SAFETY: the current greenlet is alive.
     let core = unsafe { block.as_ref() };
     let gives = core.cold().gives.get();
-    let mut heir = match core.cold().dropper.get() {
-        // SAFETY: it waits for this end.
-        Some(dropper) => unsafe { dropper.as_ref() }.hold(),
-        None => parent_of(core),
-    };
-    let inheritance = loop {
-        match (heir.life.get(), outcome) {
-            (Life::Dead | Life::Ending, same) => outcome = same,
-            (_, Outcome::Returned(value)) if heir.accepts.get() == gives => break Ok(value),
-            (Life::Started, other) => break Err(arrival_of(here, core, &heir, other)),
-            (Life::Unstarted, other) => {
-                // It cannot take this: the error is its end as well, and goes on to its parent.
-                outcome = match other {
-                    Outcome::Returned(value) => {
-                        let mismatch = mismatch(here, &heir, heir.accepts.get(), gives);
-                        swallow_panic(core, "dropping the result of", || drop(value));
-                        let error: SwitchError<()> = SwitchError::WrongResult(mismatch);
-                        Outcome::Panicked(Box::new(error.to_string()))
-                    }
-                    same => same,
-                };
-                // Dropping the result may have begun it, or ended it.
-                swallow_panic(&heir, "dropping the body of", || {
-                    if heir.life.get() == Life::Unstarted {
-                        discard_unstarted(here, &heir);
-                    }
-                });
+    let (heir, inheritance) = loop {
+        // Looked for anew after each step that has run user code.
+        let heir = heir_of(core);
+        outcome = match (heir.life.get(), outcome) {
+            (_, Outcome::Returned(value)) if heir.accepts.get() == gives => {
+                break (heir, Ok(value));
+            }
+            (Life::Unstarted, other) => pass_over(here, core, &heir, other),
+            (_, other) => {
+                let arrival = arrival_of(here, core, &heir, other);
+                break (heir, Err(arrival));
             }
         }
-        heir = parent_of(&heir);
     };
     let thrown = matches!(inheritance, Err(Arrival::Throw(_)));
     // It does not come back for what it carried, nor is it anybody's orphan.
@@ -191,39 +190,78 @@ fn settle_estate<Out: 'static>(
     (heir.block(), result)
 }
 
+/// The greenlet that gets the outcome of one that ends: the most recent that waits for this end, or else the
+/// first live ancestor.
+fn heir_of(core: &Core) -> Hold {
+    let mut heir = match core.end_waiter() {
+        Some(waiter) => waiter.hold(),
+        None => parent_of(core),
+    };
+    while !heir.is_alive() {
+        heir = parent_of(&heir);
+    }
+    heir
+}
+
 fn parent_of(core: &Core) -> Hold {
     core.parent_hold().expect("every ancestor is below main, which is alive")
 }
 
-/// What an heir that cannot take the outcome as a value is sent. No code of the user's runs: what the
-/// heir awaits must not change before it is switched to.
+/// Ends an heir that has not begun and cannot take the outcome. The outcome that goes on to the next heir: a
+/// result becomes an error.
+fn pass_over<Out: 'static>(
+    here: Here,
+    core: &Core,
+    heir: &Core,
+    outcome: Outcome<Out>,
+) -> Outcome<Out> {
+    let outcome = match outcome {
+        Outcome::Returned(value) => {
+            let mismatch = mismatch(here, heir, heir.accepts.get(), core.cold().gives.get());
+            swallow_panic(core, "dropping the result of", || drop(value));
+            let error: SwitchError<()> = SwitchError::WrongResult(mismatch);
+            Outcome::Panicked(Box::new(error.to_string()))
+        }
+        same => same,
+    };
+    // Dropping the result may have begun it, or ended it.
+    swallow_panic(heir, "dropping the body of", || {
+        if heir.life.get() == Life::Unstarted {
+            discard_unstarted(here, heir);
+        }
+    });
+    outcome
+}
+
+/// What an heir that cannot take the outcome as a value is sent. No user code runs: what the heir awaits must
+/// not change before it is switched to.
 fn arrival_of<Out: 'static>(
     here: Here,
     core: &Core,
     heir: &Core,
     outcome: Outcome<Out>,
 ) -> Arrival {
-    let waits_for_the_end = core.cold().dropper.get().is_some();
+    let waits_for_the_end = heir.awaits_end_of(core);
     match outcome {
         Outcome::Returned(value) => {
             let unwanted: Box<dyn Any> = Box::new(value);
             here.delivery.discard_later(unwanted);
             if waits_for_the_end {
-                return Arrival::Value;
+                return Arrival::Nothing;
             }
             let gives = core.cold().gives.get();
             Arrival::WrongResult(mismatch(here, heir, heir.accepts.get(), gives))
         }
-        Outcome::Exited if waits_for_the_end => Arrival::Value,
         Outcome::Exited if core.mark.get() & EXIT_GOES_ON != 0 => {
             Arrival::Throw(Box::new(GreenletExit))
         }
+        Outcome::Exited if waits_for_the_end => Arrival::Nothing,
         Outcome::Exited => Arrival::Exit,
         Outcome::Panicked(payload) if waits_for_the_end => {
             report(core, "panicked while it was being dropped", &payload);
-            // Its destructor is the user's, and might switch: it runs when this is over.
+            // Its destructor is user code, and might switch: it runs when this is over.
             here.delivery.discard_later(payload);
-            Arrival::Value
+            Arrival::Nothing
         }
         Outcome::Panicked(payload) => Arrival::Throw(payload),
     }

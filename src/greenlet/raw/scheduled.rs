@@ -1,22 +1,26 @@
-//! For whoever schedules greenlets: what it keeps in a block, and the switch that carries nothing.
+//! For a scheduler of greenlets: what it keeps in a block, and the switch that carries nothing.
 //!
 //! A scheduler's greenlets are *detached*: no handle keeps them, they live until they end. That there is
 //! a loop is not known here: the purpose and the owner are not looked at, and of the mark one bit.
 
-use super::core::Life;
+use super::core::{Core, Life};
 use super::create::create_detached;
 use super::end;
 use super::handle::{Hold, Untyped, WeakGreenlet};
-use super::switch::{self, Failure, PLAIN, receive, switch_stacks};
-use super::thread::{self, Here};
+use super::switch::{
+    self, Failure, LOOK, PLAIN, Passage, Unwinding, bury_signal, receive, receive_anything,
+    switch_stacks,
+};
+use super::thread::{self, Arrival, Here};
 use super::types::TypeKey;
 use super::{AnyWeakGreenlet, Payload};
 use crate::arch::{self, Word, float_modes_changed};
-use crate::greenlet::error::{BuildError, SwitchError};
+use crate::greenlet::error::{BuildError, GreenletExit, SwitchError};
 use std::any::Any;
 use std::borrow::Cow;
 use std::mem::{self, ManuallyDrop};
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
@@ -119,11 +123,53 @@ pub(crate) fn for_each_alive(mut look: impl FnMut(AnyWeakGreenlet)) {
     });
 }
 
-/// Says which greenlet is the scheduler's own: [`unwind_all`](super::unwind_all) spares it, and it is
-/// not counted.
+/// Says which greenlet is the scheduler's own. [`unwind_all`](super::unwind_all) spares it, it is not
+/// counted, and only the scheduler switches from it: by [`WeakGreenlet::pass_on`] and
+/// [`WeakGreenlet::throw_on`].
 pub(crate) fn set_scheduler(scheduler: Option<AnyWeakGreenlet>) {
     if let Some(here) = Here::existing() {
         here.scheduler.set(scheduler.map(WeakGreenlet::into_hold));
+    }
+}
+
+/// Ends all greenlets of the thread but the scheduler's own: see [`end::wind_up`].
+pub(crate) fn wind_up() {
+    if let Some(here) = Here::existing() {
+        end::wind_up(here);
+    }
+}
+
+/// Ends what [`wind_up`] has left, and the thread with it: see [`end::close_thread`].
+pub(crate) fn close_thread() {
+    if let Some(here) = Here::existing() {
+        end::close_thread(here);
+    }
+}
+
+/// How many greenlets this thread has made.
+pub(crate) fn made_count() -> u64 {
+    Here::existing().map_or(0, |here| here.next_id.get())
+}
+
+/// How a scheduler's greenlet got the thread back.
+#[derive(Debug)]
+pub(crate) enum Came {
+    /// It is its turn.
+    Turn,
+    /// A greenlet whose ancestors had ended has panicked, or ended with a result that nobody awaits.
+    Failure(Payload),
+}
+
+impl From<Arrival> for Came {
+    fn from(arrival: Arrival) -> Self {
+        match arrival {
+            Arrival::Throw(payload) if !payload.is::<GreenletExit>() => Came::Failure(payload),
+            Arrival::WrongResult(mismatch) => {
+                let error: SwitchError<()> = SwitchError::WrongResult(mismatch);
+                Came::Failure(Box::new(error.to_string()))
+            }
+            Arrival::Value | Arrival::Nothing | Arrival::Exit | Arrival::Throw(_) => Came::Turn,
+        }
     }
 }
 
@@ -168,10 +214,7 @@ impl WeakGreenlet<Untyped, Untyped> {
 
     /// What the scheduler knows about it.
     pub(crate) fn owner(&self) -> Option<Rc<dyn Owner>> {
-        let slot = &self.core().cold().owner;
-        let owner = slot.take();
-        slot.set(owner.clone());
-        owner
+        self.core().owner()
     }
 
     pub(crate) fn set_owner(&self, owner: Option<Rc<dyn Owner>>) -> Option<Rc<dyn Owner>> {
@@ -189,36 +232,137 @@ impl WeakGreenlet<Untyped, Untyped> {
         }
     }
 
-    /// Ends it if it is suspended, and comes back. Returns what was thrown into the caller meanwhile.
-    pub(crate) fn unwind(&self) -> Option<Payload> {
-        end::try_unwind(Here::of_a_block(), self.core(), TypeKey::ANY)
-    }
-
     /// Switches to it with nothing and awaits nothing, and lets go of it: what a scheduler does.
     #[inline(always)]
     pub(crate) fn pass(self) -> Result<(), SwitchError<()>> {
+        match self.pass_shortly() {
+            Ok((_, PLAIN)) => Ok(()),
+            // SAFETY: the switch has just brought this to one that awaits a `()`.
+            Ok((word, signal)) => unsafe { receive(word, signal) }.map_err(Failure::without_value),
+            Err(target) => switch::switch_slowly(target.core(), ()),
+        }
+    }
+
+    /// As [`WeakGreenlet::pass`], from the scheduler's own greenlet. Raises nothing.
+    #[inline(always)]
+    pub(crate) fn pass_on(self) -> Result<Came, SwitchError<()>> {
+        let here = Here::of_a_block();
+        let me = here.running();
+        debug_assert!(here.is_scheduler(me));
+        me.accepts.set(TypeKey::UNIT);
+        let passed = self.pass_shortly();
+        me.accepts.set(TypeKey::NONE);
+        Self::arrive_quietly(here, passed)
+    }
+
+    /// As [`WeakGreenlet::pass`], from a greenlet whose callers do not unwind. What would be raised is
+    /// returned.
+    pub(crate) fn pass_quietly(self) -> Result<Came, SwitchError<()>> {
+        let passed = self.pass_shortly();
+        Self::arrive_quietly(Here::of_a_block(), passed)
+    }
+
+    #[inline(always)]
+    fn arrive_quietly(
+        here: Here,
+        passed: Result<(Word, usize), Self>,
+    ) -> Result<Came, SwitchError<()>> {
+        let (word, signal) = match passed {
+            Ok(came) => came,
+            Err(target) => match switch::cross(here, target.core(), (), TypeKey::UNIT)? {
+                Passage::Oneself(_) => return Ok(Came::Turn),
+                Passage::Brought(word, signal) => (word, signal),
+            },
+        };
+        Ok(match signal {
+            PLAIN => Came::Turn,
+            // SAFETY: the switch has just brought this to one that awaits a `()`.
+            LOOK => unsafe { receive_anything(word, signal) }.into(),
+            // SAFETY: any other signal is that of an end. Most are, and bring nothing to look at.
+            _ => match catch_unwind(AssertUnwindSafe(|| unsafe { bury_signal(signal) })) {
+                Ok(()) => Came::Turn,
+                Err(payload) => Arrival::Throw(payload).into(),
+            },
+        })
+    }
+
+    /// Raises `payload` in it, from the scheduler's own greenlet.
+    pub(crate) fn throw_on(
+        &self,
+        payload: Payload,
+        unwinding: Unwinding,
+    ) -> Result<Came, SwitchError<Payload>> {
+        let here = Here::of_a_block();
+        let (word, signal) =
+            switch::throw_across(here, self.core(), payload, TypeKey::UNIT, unwinding)?;
+        // SAFETY: the switch has just brought this to one that awaits a `()`.
+        Ok(unsafe { receive_anything(word, signal) }.into())
+    }
+
+    /// Whether [`WeakGreenlet::pass`] can resume it.
+    pub(crate) fn accepts_a_turn(&self) -> bool {
+        matches!(self.core().accepts.get(), TypeKey::UNIT | TypeKey::ANY)
+    }
+
+    /// Says, from the scheduler's own greenlet, that from now on only the scheduler switches from it.
+    pub(crate) fn close_to_others(&self) {
+        let core = self.core();
+        core.cold().takes.set(TypeKey::NONE);
+        core.cold().gives.set(TypeKey::CLOSED);
+        core.accepts.set(TypeKey::NONE);
+        core.door.set(TypeKey::CLOSED);
+    }
+
+    /// The short way: returns what the switch has brought, or the target if the long way must be gone.
+    #[inline(always)]
+    fn pass_shortly(self) -> Result<(Word, usize), Self> {
         let to = self.core();
         // SAFETY: a handle is there, so this thread has a current greenlet, which is alive.
         let from = unsafe { thread::current().unwrap_unchecked().as_ref() };
         let both_unit = to.accepts.get() == TypeKey::UNIT && from.accepts.get() == TypeKey::UNIT;
         if !both_unit || thread::alarmed() || float_modes_changed() {
-            return switch::switch_slowly(to, ());
+            return Err(self);
         }
-        // Who accepts something is alive, and so has a hold of its own: this is not the last.
+        // One that accepts something is alive, and so has a hold of its own: this is not the last.
         to.holds.set(to.holds.get() - 1);
         let to = NonNull::from(to);
         mem::forget(self);
         thread::set_current(to);
         // SAFETY: alive, as above. It accepts a `()`, so it is suspended or fresh, or the current one;
         // and so do we.
-        unsafe {
-            let (word, signal) = switch_stacks(from, to.as_ref(), Word::uninit(), PLAIN);
-            if signal == PLAIN {
-                Ok(())
-            } else {
-                receive(word, signal).map_err(Failure::without_value)
-            }
+        Ok(unsafe { switch_stacks(from, to.as_ref(), Word::uninit(), PLAIN) })
+    }
+
+    /// The greenlets that it runs for, itself first, up to the first that has an owner: from each to the one
+    /// that waits for its end, or else to its parent.
+    pub(crate) fn line(&self) -> Line {
+        let by_waiters = Line { next: Some(self.clone()), by_waiters: true };
+        // A greenlet may drop its own ancestor, and wait for its end: then the way up by waiters is a circle.
+        // The way by parents is not (Invariant 10).
+        let longest = Here::of_a_block().live.get() + 2;
+        let is_circle = by_waiters.clone().take(longest + 1).count() > longest;
+        Line { by_waiters: !is_circle, ..by_waiters }
+    }
+}
+
+/// See [`WeakGreenlet::line`].
+#[derive(Clone)]
+pub(crate) struct Line {
+    next: Option<AnyWeakGreenlet>,
+    by_waiters: bool,
+}
+
+impl Iterator for Line {
+    type Item = AnyWeakGreenlet;
+
+    fn next(&mut self) -> Option<AnyWeakGreenlet> {
+        let greenlet = self.next.take()?;
+        let core = greenlet.core();
+        if !core.is_detached() {
+            let waiter = core.end_waiter().filter(|_| self.by_waiters).map(Core::hold);
+            self.next = waiter.or_else(|| core.parent_hold()).map(WeakGreenlet::untyped_of);
         }
+        Some(greenlet)
     }
 }
 

@@ -5,6 +5,7 @@ use super::handle::Greenlet;
 use super::thread::Here;
 use super::types::TypeKey;
 use super::{create, end};
+use crate::greenlet::dropping::drop_payload;
 use crate::greenlet::error::BuildError;
 use crate::sys::stderr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +25,9 @@ where
     Out: 'static,
     F: FnOnce(In) -> Out,
 {
+    if Here::ready().is_some_and(|here| here.is_scheduler(here.running())) {
+        return Err(BuildError::Scheduler);
+    }
     // SAFETY: the types are the declared ones. `End` sees to it that the greenlet is dead before
     // anything is gone that `body` borrows, which all outlives this call.
     let end = unsafe { End(Greenlet::<In, Out>::from_counted(create::create(body)?)) };
@@ -64,7 +68,7 @@ impl<In, Out> Drop for End<In, Out> {
             mem::forget(alive);
             let mut panics = panics.into_iter();
             if let Some(first) = panics.next() {
-                // The others are dropped on the way, with whatever that does.
+                panics.for_each(drop_payload);
                 end::raise_from_a_destructor(first);
             }
         }

@@ -16,11 +16,13 @@ use super::thread::{self, Arrival, Here};
 use super::types::TypeKey;
 use super::{Payload, TraceKind, end};
 use crate::arch::{self, FloatModes, Word, float_modes_changed};
+use crate::greenlet::dropping::{drop_payload, drop_reporting};
 use crate::greenlet::error::{GreenletExit, Mismatch, SwitchError};
 use std::any::Any;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::{self, NonNull};
+use std::rc::Rc;
 
 /// The signal that says: nothing but a value is handed over.
 pub(super) const PLAIN: usize = 0;
@@ -67,8 +69,37 @@ pub(super) fn switch_slowly<T: 'static, R: 'static>(
     value: T,
 ) -> Result<R, SwitchError<T>> {
     let here = Here::of_a_block();
-    let (sent, awaited) = (here.types.key::<T>(), here.types.key::<R>());
-    let target = match route(here, target, sent, awaited) {
+    if here.is_scheduler(here.running()) {
+        return Err(SwitchError::Scheduler { value });
+    }
+    match cross(here, target, value, here.types.key::<R>())? {
+        // SAFETY: `cross` has found the types equal; it is read once.
+        Passage::Oneself(value) => Ok(unsafe { (&raw const value).cast::<R>().read() }),
+        // SAFETY: this switch has brought it, and we have said that we await an `R`.
+        Passage::Brought(word, PLAIN) => Ok(unsafe { decode(word) }),
+        Passage::Brought(word, signal) => {
+            // SAFETY: as above.
+            unsafe { receive(word, signal) }.map_err(Failure::without_value)
+        }
+    }
+}
+
+/// What a switch by the long way has led to.
+pub(super) enum Passage<T> {
+    /// The target was the caller itself: the value that was sent is what it awaits.
+    Oneself(ManuallyDrop<T>),
+    /// The caller was suspended, and resumed with this.
+    Brought(Word, usize),
+}
+
+/// Sends `value` to `target`, or where that leads, and awaits `awaited`.
+pub(super) fn cross<T: 'static>(
+    here: Here,
+    target: &Core,
+    value: T,
+    awaited: TypeKey,
+) -> Result<Passage<T>, SwitchError<T>> {
+    let target = match route(here, target, here.types.key::<T>(), awaited) {
         Ok(target) => target,
         Err(Refusal::WrongType(mismatch)) => {
             return Err(SwitchError::WrongType { value, mismatch });
@@ -76,13 +107,11 @@ pub(super) fn switch_slowly<T: 'static, R: 'static>(
         Err(Refusal::ThreadEnded) => return Err(SwitchError::ThreadEnded { value }),
         Err(Refusal::Unwinding) => return Err(SwitchError::Unwinding { value }),
     };
-    let outgoing = ManuallyDrop::new(value);
     if target == here.current() {
-        // SAFETY: `route` has found the types equal; the value is read once.
-        let value = unsafe { (&raw const outgoing).cast::<R>().read() };
         trace(here, TraceKind::Switch, here.running());
-        return Ok(value);
+        return Ok(Passage::Oneself(ManuallyDrop::new(value)));
     }
+    let outgoing = ManuallyDrop::new(value);
     // SAFETY: a block that `route` has found alive.
     let accepts = unsafe { target.as_ref() }.accepts.get();
     let looked_at = accepts != TypeKey::ANY && accepts != TypeKey::END;
@@ -92,14 +121,29 @@ pub(super) fn switch_slowly<T: 'static, R: 'static>(
         // SAFETY: it is not read again.
         let unwanted: Box<dyn Any> = Box::new(unsafe { ptr::read(&*outgoing) });
         here.delivery.discard_later(unwanted);
+        here.delivery.arrival.set(Arrival::Nothing);
         Word::uninit()
     };
     let carried = leave(here, awaited, TraceKind::Switch);
-    // SAFETY: the target is suspended or fresh, and awaits a `T` or does not look at it. We have said
-    // that we await an `R`.
+    // SAFETY: the target is suspended or fresh, and awaits a `T` or does not look at it.
+    let (word, signal) = unsafe { go(here, target, word) };
+    carried.restore(here);
+    Ok(Passage::Brought(word, signal))
+}
+
+/// Raises `payload` in `target`, or where that leads, and returns what is next sent to the caller.
+pub(super) fn throw<R: 'static>(
+    target: &Core,
+    payload: Payload,
+) -> Result<R, SwitchError<Payload>> {
+    let here = Here::of_a_block();
+    if here.is_scheduler(here.running()) {
+        return Err(SwitchError::Scheduler { value: payload });
+    }
+    let awaited = here.types.key::<R>();
+    let (word, signal) = throw_across(here, target, payload, awaited, Unwinding::IsSpared)?;
+    // SAFETY: this switch has brought it, and we have said that we await an `R`.
     unsafe {
-        let (word, signal) = go(here, target, word);
-        carried.restore(here);
         if signal == PLAIN {
             Ok(decode(word))
         } else {
@@ -108,15 +152,29 @@ pub(super) fn switch_slowly<T: 'static, R: 'static>(
     }
 }
 
-/// Raises `payload` in `target`, or where that leads, and returns what is next sent to the caller.
-pub(super) fn throw<R: 'static>(
+/// What is done about a target that is suspended in a destructor while it unwinds. A panic that leaves that
+/// destructor ends the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unwinding {
+    IsSpared,
+    IsRisked,
+}
+
+/// Raises `payload` in `target`, or where that leads, and awaits `awaited`.
+///
+/// # Panics
+///
+/// With `payload`, if that leads to the caller.
+pub(super) fn throw_across(
+    here: Here,
     target: &Core,
     payload: Payload,
-) -> Result<R, SwitchError<Payload>> {
+    awaited: TypeKey,
+    unwinding: Unwinding,
+) -> Result<(Word, usize), SwitchError<Payload>> {
     if cfg!(panic = "abort") {
         return Err(SwitchError::CannotUnwind { value: payload });
     }
-    let here = Here::of_a_block();
     if here.cannot_carry_panics() {
         return Err(SwitchError::Unwinding { value: payload });
     }
@@ -125,7 +183,7 @@ pub(super) fn throw<R: 'static>(
     if is_exit && !node.is_alive() {
         return Err(SwitchError::Exited(GreenletExit));
     }
-    // Who has not begun dies of it where it stands, and it goes on to the parent.
+    // One that has not begun dies of it where it stands, and it goes on to the parent.
     let mut passed = false;
     while node.life.get() != Life::Started {
         if node.life.get() == Life::Unstarted {
@@ -137,29 +195,24 @@ pub(super) fn throw<R: 'static>(
         };
         node = parent;
     }
-    let target = node.block();
+    let is_scheduler = here.is_scheduler(&node);
+    if is_exit && passed && (is_scheduler || node.is_current()) {
+        return Err(SwitchError::Exited(GreenletExit));
+    }
+    if is_scheduler {
+        return Err(SwitchError::Scheduler { value: payload });
+    }
     if node.is_current() {
-        if is_exit && passed {
-            return Err(SwitchError::Exited(GreenletExit));
-        }
         trace(here, TraceKind::Throw, &node);
         resume_unwind(payload);
     }
-    if end::throws_are_refused(&node) {
+    let is_spared = unwinding == Unwinding::IsSpared && node.cold().unwinding.get() > 0;
+    if is_spared || end::throws_never(&node) {
         return Err(SwitchError::TargetUnwinding { value: payload });
     }
     let arrival = if is_exit && passed { Arrival::Exit } else { Arrival::Throw(payload) };
-    let awaited = here.types.key::<R>();
-    // SAFETY: the target is suspended, and looks at the delivery. We say that we await an `R`.
-    unsafe {
-        let (word, signal) = deliver(here, target, arrival, awaited);
-        drop(node);
-        if signal == PLAIN {
-            Ok(decode(word))
-        } else {
-            receive(word, signal).map_err(Failure::without_value)
-        }
-    }
+    // SAFETY: the target is suspended, and looks at the delivery. It is alive, and so holds its block.
+    Ok(unsafe { deliver(here, node.block(), arrival, awaited) })
 }
 
 /// Switches to `target` with something other than a value. Returns what is next sent to the caller,
@@ -206,9 +259,11 @@ fn route(
         let core = unsafe { node.as_ref() };
         if core.is_alive() {
             let expected = if node == here.current() { awaited } else { core.accepts.get() };
-            let dropper = here.running().cold().dropper.get();
-            let by_the_one_it_unwinds = expected == TypeKey::END && dropper == Some(node);
-            return if expected == sent || expected == TypeKey::ANY || by_the_one_it_unwinds {
+            // The one that it unwinds may bring back a scope that waits for its end. So may anyone when that
+            // end has come, and was handed to another.
+            let is_brought_back = expected == TypeKey::END
+                && (core.awaits_end_of(here.running()) || !core.accepts_only_an_end());
+            return if expected == sent || expected == TypeKey::ANY || is_brought_back {
                 Ok(node)
             } else {
                 Err(Refusal::WrongType(mismatch(here, core, expected, sent)))
@@ -348,11 +403,23 @@ pub(super) unsafe fn receive<R>(word: Word, signal: usize) -> Result<R, Failure>
     // SAFETY: any other signal is a block that has ended, and a value comes with it, of the type that
     // was awaited. It may lie on the stack that is given back, so it is read first.
     let value = unsafe { decode(word) };
+    // SAFETY: as above.
+    unsafe { bury_signal(signal) };
+    Ok(value)
+}
+
+/// Does away with what is left of the greenlet that has ended with `signal`.
+///
+/// # Safety
+///
+/// A switch has just brought it, it is neither [`PLAIN`] nor [`LOOK`], and the value that came along was
+/// read.
+#[inline(always)]
+pub(super) unsafe fn bury_signal(signal: usize) {
     let finished = ptr::with_exposed_provenance_mut::<Core>(signal);
     let finished = NonNull::new(finished).expect("a signal that is not PLAIN");
     // SAFETY: that of its life, which is over.
     end::bury(Here::of_a_block(), unsafe { Hold::from_block(finished) });
-    Ok(value)
 }
 
 /// Looks at the delivery: see [`receive`].
@@ -367,6 +434,7 @@ unsafe fn look<R>(word: Word) -> Result<R, Failure> {
     let (value, arrival) = unsafe { collect(word) };
     match arrival {
         Arrival::Value => Ok(value.expect("a value is collected with its arrival")),
+        Arrival::Nothing => unreachable!("sent only to one that waits for an end"),
         Arrival::Throw(payload) => resume_unwind(payload),
         Arrival::Exit => Err(Failure::Exited),
         Arrival::WrongResult(mismatch) => Err(Failure::WrongResult(mismatch)),
@@ -388,19 +456,19 @@ unsafe fn collect<R>(word: Word) -> (Option<R>, Arrival) {
     (value, arrival)
 }
 
-/// As [`receive`], for one who awaits anything. Never unwinds: what is thrown is returned, and so is
-/// the panic of a tracer.
+/// As [`receive`], for one that awaits `()`, [`TypeKey::ANY`] or [`TypeKey::END`]. Never unwinds: what is
+/// thrown is returned, and so is the panic of a tracer.
 ///
 /// # Safety
 ///
-/// A switch has just brought `word` and `signal` to one who awaited [`TypeKey::ANY`].
+/// A switch has just brought `word` and `signal` to such a one.
 pub(super) unsafe fn receive_anything(word: Word, signal: usize) -> Arrival {
     let received = catch_unwind(AssertUnwindSafe(|| match signal {
         PLAIN => Arrival::Value,
-        // SAFETY: as the caller says; nothing is sent to one who awaits anything.
+        // SAFETY: as the caller says; a `()` is read of it at most.
         LOOK => unsafe { collect::<()>(word).1 },
         _ => {
-            // SAFETY: any other signal is a block that has ended, and nothing is sent.
+            // SAFETY: as the caller says; any other signal is a block that has ended, with a `()`.
             let _: Result<(), Failure> = unsafe { receive(word, signal) };
             Arrival::Value
         }
@@ -408,25 +476,37 @@ pub(super) unsafe fn receive_anything(word: Word, signal: usize) -> Arrival {
     received.unwrap_or_else(Arrival::Throw)
 }
 
-/// Does what the one who left could not do itself.
+/// Does what the one that left could not do itself. Each step runs user code, and none is left out because
+/// another panics: the first panic is raised when all is done.
 #[cold]
 fn settle(here: Here) {
     let delivery = &here.delivery;
     let (finished, orphan) = (delivery.finished.take(), delivery.orphan.take());
     let (discard, traced) = (delivery.discard.take(), delivery.trace.take());
-    if let Some(finished) = finished {
-        end::bury(here, finished);
-    }
-    let tracer = catch_unwind(AssertUnwindSafe(|| {
-        if let Some((kind, from)) = traced {
-            trace(here, kind, &from);
+    let mut panic = None;
+    let mut run = |step: &mut dyn FnMut()| {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(step)) {
+            match panic {
+                None => panic = Some(payload),
+                Some(_) => drop_payload(payload),
+            }
         }
-    }));
-    if let Some(orphan) = orphan {
-        end::unwind_orphan(here, &orphan);
+    };
+    if let Some(finished) = finished {
+        let mut finished = Some(finished);
+        run(&mut || finished.take().into_iter().for_each(|finished| end::bury(here, finished)));
     }
-    drop(discard);
-    if let Err(payload) = tracer {
+    if let Some((kind, from)) = traced {
+        run(&mut || trace(here, kind, &from));
+    }
+    if let Some(orphan) = orphan {
+        run(&mut || end::unwind_orphan(here, &orphan));
+    }
+    if discard.is_some() {
+        let mut discard = discard;
+        run(&mut || drop(discard.take()));
+    }
+    if let Some(payload) = panic {
         resume_unwind(payload);
     }
 }
@@ -438,8 +518,11 @@ fn trace(here: Here, kind: TraceKind, from: &Core) {
     let from = WeakGreenlet::untyped(from);
     let to = WeakGreenlet::untyped(here.running());
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| tracer.switched(kind, from, to))) {
-        drop(here.tracer.take());
+        // It may have put another in its place.
+        let is_it = here.tracer().is_some_and(|other| Rc::ptr_eq(&other, &tracer));
+        let removed = if is_it { here.tracer.take() } else { None };
         here.set_alarm();
+        drop_reporting("the destructor of a tracer", (removed, tracer));
         resume_unwind(payload);
     }
 }

@@ -46,10 +46,12 @@ struct End;
 
 impl Drop for End {
     fn drop(&mut self) {
+        // That of std is gone by now.
+        alternate_stack::ensure();
         if let Some(thread) = Here::existing() {
             end::end_thread(thread);
         }
-        HOT.with(|hot| hot.ended.set(true));
+        set_ended();
     }
 }
 
@@ -103,6 +105,8 @@ pub(super) enum Arrival {
     /// A value of the type that is awaited.
     #[default]
     Value,
+    /// Nothing to read, for one that waits for an end: the end, or something that brings it back early.
+    Nothing,
     /// A panic, to be raised.
     Throw(Payload),
     /// The end of a child, without a result.
@@ -256,6 +260,11 @@ impl Here {
     }
 }
 
+/// Says that the thread has ended its greenlets, and makes no more.
+pub(super) fn set_ended() {
+    HOT.with(|hot| hot.ended.set(true));
+}
+
 /// The greenlet that runs, on a thread that has state.
 #[inline(always)]
 pub(super) fn current() -> Option<NonNull<Core>> {
@@ -276,7 +285,7 @@ pub(super) fn alarmed() -> bool {
 }
 
 impl Delivery {
-    /// Leaves a value to be dropped by who arrives.
+    /// Leaves a value to be dropped by the greenlet that arrives.
     pub(super) fn discard_later(&self, value: Box<dyn Any>) {
         let forgotten = self.discard.replace(Some(value));
         debug_assert!(forgotten.is_none(), "what is left with a switch is taken at its arrival");
@@ -286,10 +295,9 @@ impl Delivery {
 
 impl Thread {
     pub(super) fn is_scheduler(&self, core: &Core) -> bool {
-        let scheduler = self.scheduler.take();
-        let is_it = scheduler.as_ref().is_some_and(|scheduler| ptr::eq(&**scheduler, core));
-        self.scheduler.set(scheduler);
-        is_it
+        // SAFETY: nothing but the comparison uses the reference.
+        let scheduler = unsafe { &*self.scheduler.as_ptr() };
+        scheduler.as_ref().is_some_and(|scheduler| ptr::eq(&**scheduler, core))
     }
 
     pub(super) fn tracer(&self) -> Option<Tracer> {

@@ -184,7 +184,8 @@ pub(in crate::monkey) unsafe fn pclose(file: *mut FILE) -> c_int {
         // SAFETY: the caller's.
         return unsafe { table::pclose::original(file) };
     }
-    let file = Lent(file);
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let file = unsafe { Lent::new(file) };
     // SAFETY: the caller's.
     elsewhere("pclose", move || unsafe { table::pclose::original(file.get()) })
 }

@@ -14,7 +14,8 @@ pub(in crate::monkey) unsafe fn sendfile(
     offset: *mut off_t,
     count: size_t,
 ) -> ssize_t {
-    let offset = Lent(offset);
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let offset = unsafe { Lent::new(offset) };
     // SAFETY: the caller's.
     elsewhere("sendfile", move || unsafe {
         table::sendfile::original(to, from, offset.get(), count)
@@ -30,7 +31,8 @@ pub(in crate::monkey) unsafe fn sendfile64(
     offset: *mut off64_t,
     count: size_t,
 ) -> ssize_t {
-    let offset = Lent(offset);
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let offset = unsafe { Lent::new(offset) };
     // SAFETY: the caller's.
     elsewhere("sendfile64", move || unsafe {
         table::sendfile64::original(to, from, offset.get(), count)
@@ -48,8 +50,10 @@ pub(in crate::monkey) unsafe fn splice(
     length: size_t,
     flags: c_uint,
 ) -> ssize_t {
-    let from_offset = Lent(from_offset);
-    let to_offset = Lent(to_offset);
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let from_offset = unsafe { Lent::new(from_offset) };
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let to_offset = unsafe { Lent::new(to_offset) };
     // SAFETY: the caller's.
     elsewhere("splice", move || unsafe {
         table::splice::original(from, from_offset.get(), to, to_offset.get(), length, flags)
@@ -80,8 +84,10 @@ pub(in crate::monkey) unsafe fn copy_file_range(
     length: size_t,
     flags: c_uint,
 ) -> ssize_t {
-    let from_offset = Lent(from_offset);
-    let to_offset = Lent(to_offset);
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let from_offset = unsafe { Lent::new(from_offset) };
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let to_offset = unsafe { Lent::new(to_offset) };
     // SAFETY: the caller's.
     elsewhere("copy_file_range", move || unsafe {
         table::copy_file_range::original(

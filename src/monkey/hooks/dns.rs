@@ -111,7 +111,8 @@ pub(in crate::monkey) unsafe fn getnameinfo(
     service_room: socklen_t,
     flags: c_int,
 ) -> c_int {
-    let lent = Lent((address, host, service));
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let lent = unsafe { Lent::new((address, host, service)) };
     let call = move || {
         let (address, host, service) = lent.get();
         // SAFETY: the caller's.
@@ -272,7 +273,8 @@ pub(in crate::monkey) unsafe fn gethostbyname_r(
     result: *mut *mut hostent,
     error: *mut c_int,
 ) -> c_int {
-    let lent = Lent((name, place, buffer, result, error));
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let lent = unsafe { Lent::new((name, place, buffer, result, error)) };
     elsewhere("gethostbyname_r", move || {
         let (name, place, buffer, result, error) = lent.get();
         // SAFETY: the caller's.
@@ -292,7 +294,8 @@ pub(in crate::monkey) unsafe fn gethostbyname2_r(
     result: *mut *mut hostent,
     error: *mut c_int,
 ) -> c_int {
-    let lent = Lent((name, place, buffer, result, error));
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let lent = unsafe { Lent::new((name, place, buffer, result, error)) };
     elsewhere("gethostbyname2_r", move || {
         let (name, place, buffer, result, error) = lent.get();
         // SAFETY: the caller's.
@@ -316,7 +319,8 @@ pub(in crate::monkey) unsafe fn gethostbyaddr_r(
     result: *mut *mut hostent,
     error: *mut c_int,
 ) -> c_int {
-    let lent = Lent((address, place, buffer, result, error));
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let lent = unsafe { Lent::new((address, place, buffer, result, error)) };
     elsewhere("gethostbyaddr_r", move || {
         let (address, place, buffer, result, error) = lent.get();
         // SAFETY: the caller's.

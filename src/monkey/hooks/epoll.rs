@@ -61,7 +61,8 @@ pub(in crate::monkey) unsafe fn epoll_pwait(
         // SAFETY: the caller's.
         return unsafe { epoll_wait(fd, events, room, millis) };
     }
-    let lent = Lent((events, mask));
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let lent = unsafe { Lent::new((events, mask)) };
     elsewhere("epoll_pwait", move || {
         let (events, mask) = lent.get();
         // SAFETY: the caller's.
@@ -81,7 +82,8 @@ pub(in crate::monkey) unsafe fn epoll_pwait2(
 ) -> c_int {
     // SAFETY: the caller's.
     if unsafe { changes_signals(mask) } {
-        let lent = Lent((events, time, mask));
+        // SAFETY: the caller's, who is suspended until the call is over.
+        let lent = unsafe { Lent::new((events, time, mask)) };
         return elsewhere("epoll_pwait2", move || {
             let (events, time, mask) = lent.get();
             // SAFETY: the caller's.

@@ -140,7 +140,8 @@ unsafe fn read_elsewhere(
     offset: off64_t,
     flags: c_int,
 ) -> ssize_t {
-    let parts = Lent(parts);
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let parts = unsafe { Lent::new(parts) };
     // SAFETY: the caller's. Without flags, so that it does without a kernel that knows them.
     elsewhere("read", move || unsafe {
         match (offset, flags) {
@@ -161,7 +162,8 @@ unsafe fn write_elsewhere(
     offset: off64_t,
     flags: c_int,
 ) -> ssize_t {
-    let parts = Lent(parts);
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let parts = unsafe { Lent::new(parts) };
     // SAFETY: the caller's.
     elsewhere("write", move || unsafe {
         match (offset, flags) {

@@ -40,7 +40,8 @@ pub(super) unsafe fn lock(fd: c_int, waiting: c_int, trying: c_int, lock: usize)
     if tried == 0 || !matches!(errno::get(), libc::EAGAIN | libc::EACCES) {
         return tried;
     }
-    let lock = Lent(lock);
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let lock = unsafe { Lent::new(lock) };
     // SAFETY: the caller's.
     elsewhere("fcntl", move || unsafe { table::fcntl::original(fd, waiting, lock.get()) })
 }

@@ -152,7 +152,8 @@ pub(in crate::monkey) unsafe fn ppoll(
 ) -> c_int {
     // SAFETY: the caller's.
     if unsafe { changes_signals(mask) } {
-        let lent = Lent((all, time, mask));
+        // SAFETY: the caller's, who is suspended until the call is over.
+        let lent = unsafe { Lent::new((all, time, mask)) };
         return elsewhere("ppoll", move || {
             let (all, time, mask) = lent.get();
             // SAFETY: the caller's.

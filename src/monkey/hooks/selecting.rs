@@ -165,7 +165,8 @@ pub(in crate::monkey) unsafe fn pselect(
 ) -> c_int {
     // SAFETY: the caller's.
     if unsafe { changes_signals(mask) } {
-        let lent = Lent((read, write, except, time, mask));
+        // SAFETY: the caller's, who is suspended until the call is over.
+        let lent = unsafe { Lent::new((read, write, except, time, mask)) };
         return elsewhere("pselect", move || {
             let (read, write, except, time, mask) = lent.get();
             // SAFETY: the caller's.

@@ -7,10 +7,10 @@
 //! have a handle.
 
 use crate::net::UnixStream;
+use crate::sys::random;
 use crate::sys::socket::{peer_user, user};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
@@ -18,9 +18,14 @@ use std::os::unix::net::{self, SocketAddr};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// What is said first over a connection.
+/// What is said first over a connection. Random bytes of the kernel's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(in crate::process) struct Key(u128);
+
+impl Key {
+    /// Bytes that it takes at most when it is encoded: seven bits each.
+    pub(super) const MOST_BYTES: usize = 128_usize.div_ceil(7);
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Address {
@@ -35,14 +40,12 @@ pub(super) struct Address {
 
 impl Address {
     /// One that nobody else has.
-    pub(super) fn new() -> Self {
+    pub(super) fn new() -> io::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let (process, number) = (process::id(), NUMBER.fetch_add(1, Relaxed));
-        // Of keys that the kernel has made up.
-        let hashes = RandomState::new();
-        let random = |place: u32| hashes.hash_one((process, number, place));
-        let key = Key(u128::from(random(1)) << 64 | u128::from(random(2)));
-        Address { process, number, random: random(0), key }
+        let random = u64::from_ne_bytes(random::bytes()?);
+        let key = Key(u128::from_ne_bytes(random::bytes()?));
+        Ok(Address { process, number, random, key })
     }
 
     pub(super) fn key(&self) -> Key {
@@ -91,15 +94,21 @@ mod tests {
 
     #[test]
     fn no_two_are_alike_and_the_name_says_nothing_of_the_key() {
-        let (a, b) = (Address::new(), Address::new());
+        let (a, b) = (Address::new().unwrap(), Address::new().unwrap());
         assert!(a.to_string() != b.to_string() && a.random != b.random && a.key != b.key);
         let Key(key) = a.key;
         assert!(!a.to_string().contains(&format!("{:016x}", key as u64)));
     }
 
     #[test]
+    fn a_key_is_as_long_as_is_said_at_most() {
+        let encoded = postcard::to_stdvec(&Key(u128::MAX)).unwrap();
+        assert_eq!(encoded.len(), Key::MOST_BYTES);
+    }
+
+    #[test]
     fn only_one_can_listen_and_afterwards_nobody_does() {
-        let address = Address::new();
+        let address = Address::new().unwrap();
         let listener = address.bind().unwrap();
         assert_eq!(address.bind().unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert!(is_of_same_user(&address.connect().unwrap()).unwrap());

@@ -62,7 +62,7 @@ impl Manager {
     /// Never switches.
     #[track_caller]
     pub fn start() -> Result<Self, ForkError> {
-        let address = Address::new();
+        let address = Address::new().map_err(ForkError::Os)?;
         // Here, so that nobody comes too early.
         let listener = address.bind().map_err(ForkError::Os)?;
         let builder = Builder::new().name("manager").daemon(true);
@@ -105,7 +105,7 @@ impl Manager {
     ///
     /// The process may have been made, and lives as long as the server.
     pub fn by_server(server: &ForkServer) -> io::Result<Self> {
-        let address = Address::new();
+        let address = Address::new()?;
         let process = server.spawn_manager(address.bind()?, address.key())?;
         Ok(Self::new(address, process))
     }
@@ -173,7 +173,7 @@ impl Manager {
             // As for want of a descriptor.
             self.process.terminate()?;
         }
-        self.process.join()?;
+        self.process.wait_end()?;
         connection::close_all(&self.address);
         Ok(())
     }

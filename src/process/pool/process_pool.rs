@@ -16,6 +16,7 @@ use super::super::server::ForkServer;
 use super::super::wire::Wire;
 use super::job::{Job, JobError, Outcome, Place};
 use super::worker::{Order, Results};
+use crate::coroutine::Builder;
 use crate::net::UnixStream;
 use crate::pool::Group;
 use crate::sync::Queue;
@@ -28,6 +29,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::net::Shutdown;
 use std::os::unix::net;
 use std::process::ExitStatus;
 use std::rc::Rc;
@@ -394,12 +396,21 @@ impl Shared {
         let (log, file) = Reader::new()?;
         let process = Rc::new(self.server.spawn_worker(there, file)?);
         self.workers.borrow_mut().push(Rc::clone(&process));
-        let results = Results::new(Wire::new(UnixStream::from_std(here)?), log);
+        let stream = Rc::new(UnixStream::from_std(here)?);
+        let results = Results::new(Wire::new(Rc::clone(&stream)), log);
+        // The socket alone does not tell of its end: a process that it has left behind may have a copy. What
+        // has come over it can still be read afterwards.
+        let ended = Rc::clone(&process);
+        let watching = Builder::new().name("the end of a worker").spawn(move || {
+            let _ = ended.join();
+            let _ = stream.shutdown(Shutdown::Both);
+        });
         let worker = Worker { shared: self, process, results };
-        if self.is_terminated.get() {
+        if self.is_terminated.get() || watching.is_err() {
             // Meanwhile.
             worker.process.kill()?;
         }
+        watching.map_err(io::Error::other)?;
         Ok(worker)
     }
 

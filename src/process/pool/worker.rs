@@ -8,6 +8,8 @@
 //!        ── the end of the connection ──────► ends
 //! ```
 //!
+//! The pool's side also ends the connection when it hears of the worker's end (`process_pool.rs`).
+//!
 //! So a small result costs no system call, and yet is there whatever becomes of the worker: it is known which
 //! call it has died of, and the others can be made by another one.
 //!
