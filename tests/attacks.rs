@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 use switchgrass::coroutine::{LinkId, scope};
+use switchgrass::greenlet::TraceEvent;
 use switchgrass::pool::Pool;
 use switchgrass::sync::Event;
 use switchgrass::{
@@ -403,6 +404,98 @@ fn a_scope_that_cannot_end_takes_no_time_and_no_memory() {
             assert!(ended.stderr.contains("scope"), "{ended:#?}");
         }
     });
+}
+
+/// A trace hook panics when the hub's greenlet begins. Right: main gets the panic, or it is reported; the hub goes on.
+#[test]
+fn main_sleeps_after_a_trace_hook_has_panicked_where_the_hub_began() {
+    let body = || {
+        greenlet::set_trace(Some(Rc::new(|_| panic!("on purpose"))));
+        let _ = catch_unwind(|| sleep(Duration::from_millis(1)));
+        greenlet::set_trace(None);
+        let start = Instant::now();
+        sleep(Duration::from_millis(10));
+        assert!(start.elapsed() >= Duration::from_millis(10));
+        assert_eq!(spawn(|| 5).join().unwrap(), 5);
+    };
+    in_child(body, |ended| {
+        ended.is_success();
+        ended.took_less_than(Duration::from_secs(2));
+    });
+}
+
+/// A trace hook waits where main arrives from a wait of its own. Right: the hook is woken, and then main is.
+#[test]
+fn a_trace_hook_that_waits_is_woken() {
+    let body = || {
+        let (main, has_waited) = (current(), Rc::new(Cell::new(None)));
+        let tell = Rc::clone(&has_waited);
+        let hook = move |event: &TraceEvent| {
+            let TraceEvent::Switch { to, .. } = event else { return };
+            if *to == main && tell.get().is_none() {
+                tell.set(Some(false));
+                sleep(Duration::from_millis(1));
+                tell.set(Some(true));
+            }
+        };
+        let other = spawn(|| ());
+        greenlet::set_trace(Some(Rc::new(hook)));
+        yield_now();
+        greenlet::set_trace(None);
+        assert_eq!(has_waited.get(), Some(true));
+        other.join().unwrap();
+    };
+    in_child(body, |ended| {
+        ended.is_success();
+        ended.took_less_than(Duration::from_secs(2));
+    });
+}
+
+/// A generator that waits is used in a callback that runs in the hub. Right: that is refused, and main goes on.
+#[test]
+fn main_sleeps_after_a_generator_has_waited_in_a_callback_in_the_hub() {
+    let body = || {
+        let coroutine = spawn(|| ());
+        coroutine.link_in_hub(|| {
+            let mut numbers = Generator::new(|y| {
+                sleep(Duration::from_millis(1));
+                y.yield_(1);
+            });
+            assert_ne!(numbers.next(), Some(1), "a callback in the hub has waited");
+        });
+        let start = Instant::now();
+        sleep(Duration::from_millis(10));
+        assert!(start.elapsed() >= Duration::from_millis(10));
+    };
+    in_child(body, |ended| {
+        ended.is_success();
+        ended.took_less_than(Duration::from_secs(2));
+    });
+}
+
+// ------------------------------------------------------------------------------------ losses
+
+/// A greenlet switches to itself with a value, and the trace hook panics. Right: the value is dropped.
+#[test]
+fn a_value_that_is_sent_to_oneself_is_dropped_when_a_trace_hook_panics() {
+    struct Counts(Rc<Cell<u32>>);
+    impl Drop for Counts {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+    let body = || {
+        let drops = Rc::new(Cell::new(0));
+        let sent = Counts(Rc::clone(&drops));
+        greenlet::set_trace(Some(Rc::new(|_| panic!("on purpose"))));
+        let switched = catch_unwind(AssertUnwindSafe(|| {
+            current().switch_any::<Counts, Counts>(sent);
+        }));
+        greenlet::set_trace(None);
+        assert!(switched.is_err());
+        assert_eq!(drops.get(), 1);
+    };
+    in_child(body, Ended::is_success);
 }
 
 /// So that the assertions about processor time mean something.

@@ -5,6 +5,7 @@
 //! written down, and compared at the end. A program that has no timers is the same each time. One that has
 //! depends on the clock, by as little as can be: the steps that are chosen do not.
 
+use crate::list::List;
 use crate::steps::{self, Action, actions, run, step};
 use crate::values::{self, Body, Nasty, Value};
 use crate::{finding, random};
@@ -109,45 +110,8 @@ struct Item {
     number: u64,
 }
 
-/// A list of the thread's that is emptied item by item when the thread ends: their destructors may panic.
-struct List<T>(RefCell<Vec<T>>);
-
-impl<T> List<T> {
-    const fn new() -> Self {
-        List(RefCell::new(Vec::new()))
-    }
-
-    fn push(&self, item: T) {
-        self.0.borrow_mut().push(item);
-    }
-
-    /// Takes any of them out.
-    fn take_any(&self) -> Option<T> {
-        let mut all = self.0.borrow_mut();
-        random::index(all.len()).map(|at| all.swap_remove(at))
-    }
-
-    fn take_all(&self) -> Vec<T> {
-        self.0.take()
-    }
-}
-
-impl<T: Clone> List<T> {
-    fn any(&self) -> Option<T> {
-        random::pick(&self.0.borrow())
-    }
-}
-
-impl<T> Drop for List<T> {
-    fn drop(&mut self) {
-        for item in self.take_all() {
-            steps::swallow(|| drop(item));
-        }
-    }
-}
-
 thread_local! {
-    static WORLD: RefCell<Option<Rc<World>>> = const { RefCell::new(None) };
+    static WORLD: List<Rc<World>> = const { List::new() };
     static HANDLES: List<(JoinHandle<Value>, u64)> = const { List::new() };
     static COROUTINES: List<Coroutine> = const { List::new() };
     static GREENLETS: List<AnyGreenlet> = const { List::new() };
@@ -254,7 +218,7 @@ pub(crate) fn program() {
         COROUTINES.with(|_| ());
     }
     let world = Rc::new(World::new());
-    WORLD.set(Some(Rc::clone(&world)));
+    WORLD.with(|worlds| worlds.push(Rc::clone(&world)));
     if random::one_in(8) && steps::is_allowed("trace") {
         set_trace();
     }
@@ -276,8 +240,8 @@ pub(crate) fn program() {
 
 /// Ends everything, and compares what is left with what was written down.
 fn finish(world: &World) {
-    GENERATORS.with(List::take_all).into_iter().for_each(|one| steps::swallow(|| drop(one)));
-    GREENLETS.with(List::take_all).into_iter().for_each(|one| steps::swallow(|| drop(one)));
+    GENERATORS.with(List::clear);
+    GREENLETS.with(List::clear);
     let mut all = Vec::new();
     for _ in 0..20 {
         all.extend(COROUTINES.with(List::take_all));
@@ -367,7 +331,7 @@ fn wait_until_idle() {
 }
 
 fn world() -> Option<Rc<World>> {
-    WORLD.try_with(|world| world.borrow().clone()).ok().flatten()
+    WORLD.try_with(List::first).ok().flatten()
 }
 
 fn any_coroutine() -> Option<Coroutine> {
@@ -677,8 +641,7 @@ fn link() {
     let is_spawned = random::one_in(2) || !steps::is_allowed("in_hub");
     // A handle in the callback would keep a coroutine alive that keeps the callback.
     let is_finished = move || {
-        let find = |all: &Vec<Coroutine>| all.iter().find(|one| one.id() == id).cloned();
-        let found = COROUTINES.try_with(|all| find(&all.0.borrow())).ok().flatten();
+        let found = COROUTINES.try_with(|all| all.find(|one| one.id() == id)).ok().flatten();
         found.is_none_or(|one| one.is_finished())
     };
     let callback = move || {

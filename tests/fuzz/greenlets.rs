@@ -1,10 +1,11 @@
 //! Programs of greenlets: they make, switch to, throw into, drop and re-parent each other at random.
 
+use crate::list::List;
 use crate::steps::{self, Action, actions, guarded, run, step};
 use crate::values::{Body, Value};
 use crate::{finding, random};
 use corosensei::stack::DefaultStack;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 use switchgrass::generator::Yielder;
 use switchgrass::greenlet::{self, TraceHook};
@@ -14,9 +15,9 @@ use switchgrass::{
 };
 
 thread_local! {
-    static ALL: RefCell<Vec<AnyWeakGreenlet>> = const { RefCell::new(Vec::new()) };
-    static COUNTED: RefCell<Vec<AnyGreenlet>> = const { RefCell::new(Vec::new()) };
-    static GENERATORS: RefCell<Vec<Generator<Value, Value>>> = const { RefCell::new(Vec::new()) };
+    static ALL: List<AnyWeakGreenlet> = const { List::new() };
+    static COUNTED: List<AnyGreenlet> = const { List::new() };
+    static GENERATORS: List<Generator<Value, Value>> = const { List::new() };
     static AT_THE_END: AtTheEnd = const { AtTheEnd };
 }
 
@@ -47,7 +48,7 @@ pub(crate) fn program() {
         AT_THE_END.with(|_| ());
     }
     let main = current();
-    ALL.with_borrow_mut(|all| all.push(main.clone()));
+    ALL.with(|all| all.push(main.clone()));
     if !late && random::one_in(2) {
         AT_THE_END.with(|_| ());
     }
@@ -58,10 +59,9 @@ pub(crate) fn program() {
     greenlet::set_trace(None);
     // Otherwise the end of the thread does all of this.
     if random::one_in(2) {
-        let (counted, generators) = (COUNTED.take(), GENERATORS.take());
-        steps::swallow(|| drop(generators));
-        steps::swallow(|| drop(counted));
-        drop(ALL.take());
+        GENERATORS.with(List::clear);
+        COUNTED.with(List::clear);
+        ALL.with(List::clear);
         steps::swallow(greenlet::unwind_all);
         expect_current(&main);
         if steps::is_tame() && greenlet::live_count() > 0 {
@@ -77,12 +77,12 @@ fn expect_current(me: &AnyWeakGreenlet) {
 }
 
 fn any() -> Option<AnyWeakGreenlet> {
-    ALL.try_with(|all| random::pick(&all.borrow())).ok().flatten()
+    ALL.try_with(List::any).ok().flatten()
 }
 
 /// Keeps a weak handle, and mostly a counted one.
 fn keep(greenlet: AnyGreenlet) {
-    let _ = ALL.try_with(|all| all.borrow_mut().push(greenlet.downgrade()));
+    let _ = ALL.try_with(|all| all.push(greenlet.downgrade()));
     if !random::one_in(3) {
         keep_counted(greenlet);
     }
@@ -90,18 +90,15 @@ fn keep(greenlet: AnyGreenlet) {
 
 fn keep_counted(greenlet: AnyGreenlet) {
     // Where the list is gone, the handle is dropped.
-    let _ = COUNTED.try_with(move |all| all.borrow_mut().push(greenlet));
+    let _ = COUNTED.try_with(move |all| all.push(greenlet));
 }
 
 fn take_counted() -> Option<AnyGreenlet> {
-    let take = |all: &mut Vec<AnyGreenlet>| random::index(all.len()).map(|at| all.swap_remove(at));
-    COUNTED.try_with(|all| take(&mut all.borrow_mut())).ok().flatten()
+    COUNTED.try_with(List::take_any).ok().flatten()
 }
 
 fn take_generator() -> Option<Generator<Value, Value>> {
-    let take =
-        |all: &mut Vec<Generator<_, _>>| random::index(all.len()).map(|at| all.swap_remove(at));
-    GENERATORS.try_with(|all| take(&mut all.borrow_mut())).ok().flatten()
+    GENERATORS.try_with(List::take_any).ok().flatten()
 }
 
 fn act() {
@@ -311,7 +308,7 @@ fn scoped() {
     let made = greenlet::scoped(body, |greenlet| {
         borrowed.check();
         let weak = greenlet.clone().erase().downgrade();
-        let _ = ALL.try_with(|all| all.borrow_mut().push(weak));
+        let _ = ALL.try_with(|all| all.push(weak));
         if !random::one_in(4) {
             let _ = greenlet.try_switch(());
         }
@@ -349,7 +346,7 @@ fn keep_generator() {
     let generator = Generator::with_input(move |yielder, sent: Value| {
         let _body = body;
         let (yielder, mut sent) = (yielder, sent);
-        let _ = ALL.try_with(|all| all.borrow_mut().push(current()));
+        let _ = ALL.try_with(|all| all.push(current()));
         for _ in 0..4 {
             sent.check();
             run(2);
@@ -361,7 +358,10 @@ fn keep_generator() {
                         let (_body, inner) = (body, inner);
                         inner.yield_(value)
                     });
-                    let Ok(sent) = helper.try_switch(sent) else { return };
+                    let sent = helper.try_switch(sent);
+                    // Before there is a result, as in `make_value`.
+                    drop(helper);
+                    let Ok(sent) = sent else { return };
                     sent
                 }
                 1 => match yielder.try_yield(sent) {
@@ -371,7 +371,7 @@ fn keep_generator() {
             };
         }
     });
-    let _ = GENERATORS.try_with(move |all| all.borrow_mut().push(generator));
+    let _ = GENERATORS.try_with(move |all| all.push(generator));
 }
 
 fn use_generator() {
@@ -386,7 +386,7 @@ fn use_generator() {
     }
     match random::below(3) {
         0 => generator.close(),
-        _ => drop(GENERATORS.try_with(move |all| all.borrow_mut().push(generator))),
+        _ => drop(GENERATORS.try_with(move |all| all.push(generator))),
     }
 }
 

@@ -21,11 +21,13 @@
 
 mod coroutines;
 mod greenlets;
+mod list;
 mod random;
 mod steps;
 mod values;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use std::any::Any;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -336,11 +338,10 @@ fn run_program(kind: Kind, seed: u64) {
     let is_tame = match result {
         Ok(is_tame) => is_tame,
         Err(payload) => {
-            let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
-                (Some(text), _) => text,
-                (_, Some(text)) => text.as_str(),
-                _ if payload.is::<GreenletExit>() => "GreenletExit",
-                _ => "another payload",
+            let text = match text_of(&*payload) {
+                Some(text) => text,
+                None if payload.is::<GreenletExit>() => "GreenletExit",
+                None => "another payload",
             };
             finding(&format!("the program has panicked: {text}"));
             return drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
@@ -405,12 +406,14 @@ const DOCUMENTED: &[&str] = &[
     "main ends with its thread",
     "the coroutine was killed",
     "the coroutine has panicked",
+    "was used by a callback that it is in the middle of calling",
 ];
 
 /// How a process is ended on purpose: what such a program would have done next is not tried.
 const DOCUMENTED_ENDS: &[&str] = &[
     "borrows from a scope that has ended, and does not let itself be unwound",
     "a scope can never end",
+    "this was caught 250 times, and waited for again",
 ];
 
 /// What no program must ever bring about.
@@ -426,16 +429,13 @@ const INTERNAL: &[&str] = &[
     "fatal",
 ];
 
+fn text_of(payload: &(dyn Any + Send)) -> Option<&str> {
+    let literal = payload.downcast_ref::<&'static str>().copied();
+    literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}
+
 fn look_at_panic(info: &PanicHookInfo<'_>) {
-    let text = match info
-        .payload()
-        .downcast_ref::<&str>()
-        .copied()
-        .or(info.payload().downcast_ref::<String>().map(String::as_str))
-    {
-        Some(text) => text,
-        None => return,
-    };
+    let Some(text) = text_of(info.payload()) else { return };
     let file = info.location().map_or("", |location| location.file());
     let is_internal = INTERNAL.iter().any(|word| text.contains(word));
     let is_documented = DOCUMENTED.iter().any(|word| text.contains(word));
