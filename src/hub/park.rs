@@ -34,7 +34,7 @@ use std::panic::resume_unwind;
 use std::process;
 
 /// Marks of a greenlet. Which of the states it is in; 0 if it runs, or is suspended by hand.
-pub(super) const STATE: u8 = 0b0011;
+pub(super) const STATE: u8 = scheduled::SUSPENDED;
 pub(super) const PARKED: u8 = 0b0001;
 pub(super) const QUEUED: u8 = 0b0010;
 /// Something is to be raised in it.

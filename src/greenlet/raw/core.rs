@@ -23,7 +23,7 @@
 //! that is not closed tells the truth: what a handle of the declared types sends is what is awaited.
 
 use super::handle::Hold;
-use super::scheduled::Owner;
+use super::scheduled::{Owner, SUSPENDED};
 use super::types::TypeKey;
 use crate::arch::Context;
 use crate::stack::Stack;
@@ -149,6 +149,11 @@ impl Core {
     /// Whether it is suspended in the middle of its body, given that it is not the current one.
     pub(super) fn is_started(&self) -> bool {
         self.life.get() == Life::Started
+    }
+
+    /// It has been resumed, and user code is about to run before it goes on.
+    pub(super) fn arrive(&self) {
+        self.mark.set(self.mark.get() & !SUSPENDED);
     }
 
     /// Its parent, if it is not a main greenlet.

@@ -43,6 +43,7 @@ pub(super) fn bury(here: Here, core: Hold) {
 #[cold]
 #[inline(never)]
 fn bury_belongings(core: Hold, custom: Option<Box<dyn corosensei::stack::Stack>>) {
+    Here::of_a_block().running().arrive();
     drop_locals(&core);
     let owner = core.cold().owner.take();
     drop(core);

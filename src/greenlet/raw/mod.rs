@@ -46,8 +46,8 @@ pub use self::handle::{Greenlet, Untyped, WeakGreenlet};
 pub(crate) use self::peek::{Glimpse, peek};
 pub(crate) use self::report::describe;
 pub(crate) use self::scheduled::{
-    Came, DetachedSpec, EXIT_GOES_ON, LEFT_BEHIND, NO_THROW, Owner, close_thread, for_each_alive,
-    made_count, main, panics, running, set_scheduler, spawn, wind_up,
+    Came, DetachedSpec, EXIT_GOES_ON, LEFT_BEHIND, NO_THROW, Owner, SUSPENDED, close_thread,
+    for_each_alive, made_count, main, panics, running, set_scheduler, spawn, wind_up,
 };
 pub(crate) use self::scoped::scoped;
 pub(crate) use self::switch::Unwinding;

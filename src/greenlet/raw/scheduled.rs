@@ -36,6 +36,10 @@ pub(crate) const NO_THROW: u8 = 0b0100_0000;
 /// not unwound with the others.
 pub(crate) const LEFT_BEHIND: u8 = 0b0010_0000;
 
+/// Bits of the mark: how the scheduler has suspended the greenlet. One that has been resumed is not suspended: they are
+/// cleared before user code runs at its arrival, which may suspend it once more.
+pub(crate) const SUSPENDED: u8 = 0b0000_0011;
+
 /// What a scheduler knows about one of its greenlets.
 pub(crate) trait Owner: Any {
     /// What the scheduler itself knows.

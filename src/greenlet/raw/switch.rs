@@ -480,6 +480,7 @@ pub(super) unsafe fn receive_anything(word: Word, signal: usize) -> Arrival {
 /// another panics: the first panic is raised when all is done.
 #[cold]
 fn settle(here: Here) {
+    here.running().arrive();
     let delivery = &here.delivery;
     let (finished, orphan) = (delivery.finished.take(), delivery.orphan.take());
     let (discard, traced) = (delivery.discard.take(), delivery.trace.take());
