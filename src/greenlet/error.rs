@@ -193,7 +193,8 @@ pub enum BuildError {
     },
     /// The thread is ending and has unwound its greenlets.
     ThreadEnded,
-    /// A callback that runs in the hub cannot have a scope: it would have to wait for the end of the greenlet.
+    /// A callback that runs in the hub cannot have a scope: it would have to wait for the end of the
+    /// greenlet.
     Scheduler,
 }
 

@@ -45,7 +45,8 @@ use super::raw::{self, Greenlet};
 ///
 /// # Errors
 ///
-/// As [`Builder::build`](crate::Builder::build); and in a callback that runs in the hub, which cannot wait for the end.
+/// As [`Builder::build`](crate::Builder::build); and in a callback that runs in the hub, which cannot wait
+/// for the end.
 ///
 /// # Switching
 ///

@@ -66,9 +66,9 @@ pub(super) fn report(hub: &Hub) {
 
 /// Raises in main a panic with this message: where main waits, or where it is suspended by hand.
 ///
-/// In a wait in which nothing is raised, main is told once. If it waits on, the message is written to standard
-/// error, once, and the thread sleeps: a signal may still do something. If nothing can be raised where main is
-/// suspended, the process ends.
+/// In a wait in which nothing is raised, main is told once. If it waits on, the message is written to
+/// standard error, once, and the thread sleeps: a signal may still do something. If nothing can be raised
+/// where main is suspended, the process ends.
 pub(super) fn tell_root(hub: &Hub, text: String) {
     let root = hub.root.borrow().clone();
     hub.reports.set(hub.reports.get() + 1);

@@ -23,8 +23,8 @@ pub(crate) struct Task {
     pub(crate) greenlet: OnceCell<AnyWeakGreenlet>,
     /// The timer of a start that is to come later.
     pub(super) start: Cell<Option<Key>>,
-    /// The others that are parked on its behalf, the most recent last: a generator's greenlet, for example. Their
-    /// waits may end in any order.
+    /// The others that are parked on its behalf, the most recent last: a generator's greenlet, for example.
+    /// Their waits may end in any order.
     pub(super) delegates: RefCell<Vec<AnyWeakGreenlet>>,
     /// What is to be raised in it when it runs next.
     pub(super) interrupts: RefCell<Vec<Interrupt>>,
@@ -38,8 +38,8 @@ pub(crate) struct Interrupt {
     /// where there are more: a panic that left one of these would end the process.
     pub(crate) depth: usize,
     pub(crate) payload: Payload,
-    /// The greenlet that it is meant for, if that is not the whole task: one whose time limit has passed. It is
-    /// raised there, or in one that runs for it.
+    /// The greenlet that it is meant for, if that is not the whole task: one whose time limit has passed. It
+    /// is raised there, or in one that runs for it.
     pub(super) origin: Option<AnyWeakGreenlet>,
     /// A call in which nothing may be raised has been cut short for it (see `hub/quiet.rs`).
     pub(super) is_told: bool,

@@ -245,8 +245,8 @@ pub(super) fn unwind_all(here: Here) {
     }
 }
 
-/// Ends all greenlets of a thread that is about to end, and what it keeps for main: the tracer and main's locals,
-/// whose destructors may use all of these again.
+/// Ends all greenlets of a thread that is about to end, and what it keeps for main: the tracer and main's
+/// locals, whose destructors may use all of these again.
 pub(super) fn wind_up(here: Here) {
     const ROUNDS: usize = 100;
     // SAFETY: main's block is the thread's own.
@@ -291,7 +291,8 @@ pub(super) fn end_thread(here: Here) {
     }
 }
 
-/// The second half of [`end_thread`]: what is left, since it does not let itself be unwound, is never resumed.
+/// The second half of [`end_thread`]: what is left, since it does not let itself be unwound, is never
+/// resumed.
 ///
 /// If the current greenlet is not main, `exit` was called in it: main is in the middle of something, and must
 /// not be resumed by a destructor that switches to it. The process ends, and nobody is unwound.

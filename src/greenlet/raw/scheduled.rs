@@ -36,8 +36,8 @@ pub(crate) const NO_THROW: u8 = 0b0100_0000;
 /// not unwound with the others.
 pub(crate) const LEFT_BEHIND: u8 = 0b0010_0000;
 
-/// Bits of the mark: how the scheduler has suspended the greenlet. One that has been resumed is not suspended: they are
-/// cleared before user code runs at its arrival, which may suspend it once more.
+/// Bits of the mark: how the scheduler has suspended the greenlet. One that has been resumed is not
+/// suspended: they are cleared before user code runs at its arrival, which may suspend it once more.
 pub(crate) const SUSPENDED: u8 = 0b0000_0011;
 
 /// What a scheduler knows about one of its greenlets.
@@ -266,9 +266,9 @@ impl WeakGreenlet<Untyped, Untyped> {
         Self::arrive_quietly(Here::of_a_block(), passed)
     }
 
-    /// As [`WeakGreenlet::pass_quietly`], to the scheduler's own greenlet, which begins with that and switches back
-    /// at once. No user code runs meanwhile: a tracer that panicked, or an orphan, would end it before its body has
-    /// begun.
+    /// As [`WeakGreenlet::pass_quietly`], to the scheduler's own greenlet, which begins with that and
+    /// switches back at once. No user code runs meanwhile: a tracer that panicked, or an orphan, would end
+    /// it before its body has begun.
     pub(crate) fn begin_scheduling(self) -> Result<Came, SwitchError<()>> {
         let here = Here::of_a_block();
         let (tracer, orphaned) = (here.tracer.take(), here.orphaned.replace(false));
