@@ -420,6 +420,22 @@ fn a_coroutine_stuck_at_its_threads_end_is_reported_in_words() {
     assert!(!stderr(&output).contains("panicked at src"), "{}", stderr(&output));
 }
 
+/// Nobody is left who could switch to main: no panic hook runs for what is raised there, so the report is written.
+#[test]
+fn a_deadlock_of_main_suspended_by_hand_is_reported() {
+    let case = "main suspended by hand";
+    let body = || {
+        let coroutine = switchgrass::spawn(|| {
+            current().parent().unwrap().switch_any::<(), ()>(());
+        });
+        coroutine.greenlet().unwrap().switch_any::<(), ()>(());
+    };
+    let Some(output) = in_child(case, Place::Std, body) else { return };
+    assert_code(&output, 101, case);
+    assert_says(&output, "this would block for ever: main waits for a switch made by hand");
+    assert_says(&output, "coroutine #1 waits for a switch made by hand");
+}
+
 /// Destructors run at the end of a thread, when std has taken its alternate signal stack away.
 #[test]
 fn an_overflow_at_the_end_of_a_thread_has_a_message() {

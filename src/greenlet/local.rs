@@ -72,11 +72,14 @@ impl<T: 'static> Local<T> {
         find().unwrap_or_else(|| {
             // Making it may ask for other locals, and for this one.
             let made = Rc::new((self.make)());
-            find().unwrap_or_else(|| {
+            if find().is_none() {
                 let value: Rc<dyn Any> = Rc::<T>::clone(&made);
                 locals.borrow_mut().push((key, value));
-                made
-            })
+                return made;
+            }
+            // Its destructor may do anything, also to the locals.
+            drop(made);
+            self.value()
         })
     }
 }

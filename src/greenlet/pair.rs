@@ -41,7 +41,7 @@ use std::rc::Rc;
 /// A body's result goes to the parent, for both the greenlet that has made the pair. That one has switched to
 /// the first and awaits a `B`, which the first returns. The second returns an `A`: if it ends before the
 /// first, and `A` and `B` differ, the pending switch gets a result that it does not await. Then
-/// [`Greenlet::switch`] panics, and [`Greenlet::try_switch`] returns
+/// [`switch`](crate::WeakGreenlet::switch) panics, and [`try_switch`](crate::WeakGreenlet::try_switch) returns
 /// [`SwitchError::WrongResult`](crate::SwitchError::WrongResult):
 ///
 /// ```

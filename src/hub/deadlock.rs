@@ -2,11 +2,12 @@
 //! When nothing can ever wake anybody: who waits for what.
 
 use super::limit::LimitPassed;
+use super::park::STATE;
 use super::state::Hub;
 use super::task::{Interrupt, TaskRef};
-use crate::greenlet::GreenletExit;
 use crate::greenlet::dropping::drop_payload;
 use crate::greenlet::scheduled::{self, LEFT_BEHIND, NO_THROW, Payload, describe};
+use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
 use crate::sys::stderr;
 use std::fmt::Write;
 use std::process;
@@ -37,6 +38,13 @@ pub(super) fn report_undelivered(payload: Payload) {
         let message = describe(&payload);
         stderr::write(&[&format!("switchgrass: main has ended, and was not told of: {message}\n")]);
         drop_payload(payload);
+    }
+}
+
+/// Writes the report to standard error, where it is thrown into main and no panic hook runs.
+pub(super) fn say_where_no_hook_does(payload: &Payload) {
+    if let Some(Deadlock(text)) = payload.downcast_ref() {
+        stderr::write(&["switchgrass: ", text, "\n"]);
     }
 }
 
@@ -114,10 +122,18 @@ impl TaskRef {
     }
 }
 
+/// What a greenlet that does not run is suspended for.
+fn purpose_of(greenlet: &AnyWeakGreenlet) -> &'static str {
+    match greenlet.mark() & STATE {
+        0 => "a switch made by hand",
+        _ => greenlet.purpose(),
+    }
+}
+
 /// Who waits for what.
 fn text(hub: &Hub) -> String {
     let main = hub.root.borrow().target();
-    let purpose = main.map_or("", |main| main.purpose());
+    let purpose = main.map_or("", |main| purpose_of(&main));
     let mut text =
         format!("{OPENING}main waits for {purpose}, and nobody is left who could wake it");
     let mut others = Vec::new();
@@ -125,7 +141,7 @@ fn text(hub: &Hub) -> String {
         let Some(owner) = greenlet.owner() else { return };
         let task = TaskRef(owner);
         if greenlet != hub.context && greenlet.mark() & LEFT_BEHIND == 0 {
-            let purpose = task.target().map_or("", |target| target.purpose());
+            let purpose = task.target().map_or("", |target| purpose_of(&target));
             others.push((task.id, task, purpose));
         }
     });

@@ -17,7 +17,7 @@
 use super::deadline::Deadline;
 use super::deadlock::Deadlock;
 use super::farewell::tell_of_kill;
-use super::here::{has_ended, here};
+use super::here::{has_ended, here, try_with};
 #[cfg(feature = "monkey")]
 use super::state::raise_later;
 use super::state::{Fire, Hub, Why};
@@ -109,7 +109,32 @@ impl Drop for WaitsRefused<'_> {
     }
 }
 
+/// Refuses an operation that waits before it has had any effect, in a callback that must not wait.
+///
+/// # Panics
+///
+/// In such a callback.
+#[track_caller]
+pub(crate) fn refuse_in_callback(purpose: &str) {
+    try_with(|hub| hub.refuse_in_callback(&scheduled::running(), purpose));
+}
+
 impl Hub {
+    /// Refuses to let `me` wait, if it is the hub's own greenlet, or runs in a callback that must not wait. One that
+    /// the hub's greenlet unwinds may.
+    #[track_caller]
+    fn refuse_in_callback(&self, me: &AnyWeakGreenlet, purpose: &str) {
+        assert!(
+            *me != self.context,
+            "{purpose} would block the hub: a callback that runs in it must not wait, but can spawn",
+        );
+        let is_refused = |node: &AnyWeakGreenlet| node.mark() & HUB != 0 && *node != self.context;
+        if is_refused(me) || (me.mark() & ROOT == 0 && me.line().any(|node| is_refused(&node))) {
+            let callback = self.callback.get().unwrap_or("a callback");
+            panic!("{purpose} would wait in {callback}, which must not wait");
+        }
+    }
+
     /// What the current greenlet is marked as has its waits go the long way, as those of the hub's own do.
     fn refuse_waits(&self, callback: &'static str) -> WaitsRefused<'_> {
         let me = scheduled::running().clone();
@@ -208,14 +233,9 @@ impl Hub {
     #[track_caller]
     fn look_before_suspension(&self, me: &AnyWeakGreenlet, purpose: &str) -> Option<Delegate> {
         let mark = me.mark();
-        // Not in a coroutine that the callback has switched to by hand.
-        if let Some(callback) = self.callback.get().filter(|_| mark & (ROOT | HUB) != ROOT) {
-            panic!("{purpose} would wait in {callback}, which must not wait");
+        if mark & (HUB | ROOT) != ROOT {
+            self.refuse_in_callback(me, purpose);
         }
-        assert!(
-            mark & HUB == 0,
-            "{purpose} would block the hub: a callback that runs in it must not wait, but can spawn",
-        );
         let task = if mark & ROOT == 0 { TaskRef::of(me) } else { None };
         let other = task.as_ref().is_some_and(|task| !task.interrupts.borrow().is_empty());
         if mark & INTERRUPTED != 0 || other {

@@ -2,6 +2,7 @@
 //! What the hub's own greenlet does: calls, timers, events, and sleep.
 
 use super::deadlock::{self, Deadlock};
+use super::farewell::tell_of_kill;
 use super::here::with;
 use super::inbox::Message;
 use super::limit::LimitPassed;
@@ -122,6 +123,8 @@ impl Hub {
         // A deadlock is told in a destructor as well: better than waiting indefinitely.
         let is_deadlock = payload.is::<Deadlock>();
         let unwinding = if is_deadlock { Unwinding::IsRisked } else { Unwinding::IsSpared };
+        deadlock::say_where_no_hook_does(&payload);
+        tell_of_kill(task, &payload);
         match target.throw_on(deadlock::into_message(payload), unwinding) {
             Ok(Came::Turn) => None,
             Ok(Came::Failure(payload)) => Some(payload),

@@ -135,8 +135,11 @@ impl Task {
     /// What it waits for, if it waits: itself, or a greenlet on its behalf.
     pub(crate) fn waits_for(&self) -> Option<&'static str> {
         let target = self.target()?;
-        let is_queued = target.mark() & QUEUED != 0;
-        Some(if is_queued { "its turn" } else { target.purpose() })
+        Some(match target.mark() & STATE {
+            QUEUED => "its turn",
+            0 => "a switch made by hand",
+            _ => target.purpose(),
+        })
     }
 
     /// Takes back something that was to be raised.

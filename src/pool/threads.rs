@@ -6,6 +6,7 @@
 
 use crate::coroutine::JoinError;
 use crate::greenlet::dropping::drop_payload;
+use crate::hub;
 use crate::sync::{Event, Shared};
 use crate::sys::fork::{Companion, Fork, Generation, Side, around_fork};
 use crate::sys::lock::Lock;
@@ -257,6 +258,7 @@ impl ThreadPool {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Closed> {
+        hub::refuse_in_callback("ThreadPool::apply");
         if self.inner.is_own_thread() {
             return if self.inner.lock().is_closed { Err(Closed(())) } else { Ok(job()) };
         }
@@ -846,6 +848,7 @@ pub(crate) fn try_unblock<T: Send + 'static>(
 pub(crate) fn try_begin<T: Send + 'static>(
     f: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JobHandle<T>> {
+    hub::refuse_in_callback("a call on a thread of the pool");
     let pool = ThreadPool::global();
     if pool.inner.is_own_thread() {
         let outcome = Outcome::new(Slot::Filled(Ok(f())));

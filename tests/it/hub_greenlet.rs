@@ -5,8 +5,11 @@ use crate::support::{LONG, Log, ms, on_a_thread, panic_message, payload_of};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Instant;
 use switchgrass::greenlet::{ParentError, SwitchError, TraceEvent, set_trace};
+use switchgrass::pool::unblock;
 use switchgrass::{
     AnyWeakGreenlet, Generator, Greenlet, GreenletExit, JoinError, current, greenlet, sleep, spawn,
     timeout, yield_now,
@@ -209,6 +212,26 @@ fn a_callback_in_the_hub_does_not_switch() {
         sleep(ms(1));
         assert_eq!(log.take(), ["true"; 5]);
         assert!(!greenlet.is_dead());
+    });
+}
+
+/// What is refused has had no effect.
+#[test]
+fn a_job_that_a_callback_in_the_hub_would_wait_for_is_not_begun() {
+    and_the_hub_goes_on(|| {
+        let log = Log::new();
+        let told = log.clone();
+        let begun = Arc::new(AtomicBool::new(false));
+        let is_begun = Arc::clone(&begun);
+        let ended = spawn(|| ());
+        ended.link_in_hub(move || {
+            told.add(panic_message(|| unblock(move || is_begun.store(true, SeqCst))));
+        });
+        ended.join().unwrap();
+        sleep(ms(5));
+        let [message] = log.take().try_into().unwrap();
+        assert!(message.contains("would block the hub"), "{message}");
+        assert!(!begun.load(SeqCst));
     });
 }
 

@@ -432,6 +432,11 @@ fn eight_acceptors_of_one_std_listener_take_turns() {
             }
         }
         join_all(all);
-        assert!(log.borrow().iter().enumerate().all(|(at, number)| at % 8 == *number), "{log:?}");
+        // A turn may shift by one, when an acceptor lets others run before it waits again.
+        let log = log.borrow();
+        for (at, number) in log.iter().enumerate() {
+            let next = log.iter().skip(at + 1).position(|other| other == number);
+            assert!(next.is_none_or(|others| others >= 6), "{number} comes too soon: {log:?}");
+        }
     });
 }

@@ -29,6 +29,18 @@ fn acceptors(listener: &Rc<TcpListener>, count: usize) -> (Log, Vec<JoinHandle<(
     (log, all)
 }
 
+/// Each of `count` comes again after all others. A turn may shift by one, when one that was served lets others run
+/// before it waits again.
+fn assert_in_turn(log: &[usize], count: usize) {
+    for (at, number) in log.iter().enumerate() {
+        let others = log.iter().skip(at + 1).position(|other| other == number);
+        assert!(
+            others.is_none_or(|others| others + 2 >= count),
+            "{number} comes too soon: {log:?}"
+        );
+    }
+}
+
 #[test]
 fn eight_acceptors_of_one_listener_take_turns() {
     let listener = Rc::new(TcpListener::bind("127.0.0.1:0").unwrap());
@@ -40,7 +52,7 @@ fn eight_acceptors_of_one_listener_take_turns() {
             sleep(Duration::from_micros(100));
         }
     }
-    assert!(log.borrow().iter().enumerate().all(|(at, number)| at % 8 == *number), "{log:?}");
+    assert_in_turn(&log.borrow(), 8);
     listener.close();
     join_all(all);
 }
@@ -90,7 +102,7 @@ fn four_receivers_of_one_udp_socket_take_turns() {
             sleep(Duration::from_micros(100));
         }
     }
-    assert!(log.borrow().iter().enumerate().all(|(at, number)| at % 4 == *number), "{log:?}");
+    assert_in_turn(&log.borrow(), 4);
     socket.close();
     join_all(all);
 }

@@ -78,7 +78,7 @@ pub(super) struct Thread {
     pub(super) modes: FloatModes,
     pub(super) float_probe_works: bool,
     /// Where the thread's first stack is, for AddressSanitizer.
-    #[cfg(feature = "sanitizer")]
+    #[cfg(all(feature = "sanitizer", not(feature = "portable")))]
     pub(super) first_stack: (usize, usize),
 }
 
@@ -181,7 +181,7 @@ impl Here {
             modes: FloatModes::current(),
             // It tells whether the modes are the default ones; here they must be those to begin with.
             float_probe_works: float_probe_works() && !float_modes_changed(),
-            #[cfg(feature = "sanitizer")]
+            #[cfg(all(feature = "sanitizer", not(feature = "portable")))]
             first_stack: crate::sys::sanitizer::first_stack(),
         });
         // SAFETY: just taken.
