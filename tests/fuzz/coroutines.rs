@@ -1146,10 +1146,11 @@ fn use_pool() {
     }
 }
 
-/// Not without a limit: a future could be woken by other threads, so that the hub would wait for these.
+/// Not without a limit, nor where the frame might stay: a future could be woken by other threads, so that the hub
+/// would wait for these.
 fn await_join() {
     let Some(world) = &world() else { return };
-    if !world.has_timers {
+    if !world.has_timers || !steps::is_tame() {
         return;
     }
     let Some((handle, tag)) = take_handle() else { return };
