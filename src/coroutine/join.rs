@@ -92,9 +92,8 @@ impl Coroutine {
     }
 
     /// Has a [`GreenletExit`] raised in it when the hub comes to that: after those that are ready now, and
-    /// after itself if it is one of these. One that has not begun never begins; for one that has ended nothing
-    /// happens. Each call raises one more.
-    /// In the current one it is raised here and now.
+    /// after itself if it is one of these. One that has not begun never begins; for one that has ended
+    /// nothing happens. Each call raises one more. In the current one it is raised here and now.
     ///
     /// The coroutine may catch it and go on; it is an ordinary unwind. To wait for its end, see
     /// [`Coroutine::kill_wait`]. Raised in main and not caught, it ends the process with status 101, as a

@@ -38,11 +38,11 @@ use std::rc::Rc;
 ///
 /// # Who ends first
 ///
-/// A body's result goes to the parent, for both the greenlet that has made the pair. That one has switched to
-/// the first and awaits a `B`, which the first returns. The second returns an `A`: if it ends before the
+/// A body's result goes to the parent, for both the greenlet that has made the pair. That one has switched
+/// to the first and awaits a `B`, which the first returns. The second returns an `A`: if it ends before the
 /// first, and `A` and `B` differ, the pending switch gets a result that it does not await. Then
-/// [`switch`](crate::WeakGreenlet::switch) panics, and [`try_switch`](crate::WeakGreenlet::try_switch) returns
-/// [`SwitchError::WrongResult`](crate::SwitchError::WrongResult):
+/// [`switch`](crate::WeakGreenlet::switch) panics, and [`try_switch`](crate::WeakGreenlet::try_switch)
+/// returns [`SwitchError::WrongResult`](crate::SwitchError::WrongResult):
 ///
 /// ```
 /// use switchgrass::{SwitchError, pair};

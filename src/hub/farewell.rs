@@ -8,8 +8,8 @@ use crate::greenlet::GreenletExit;
 use crate::greenlet::scheduled::{Payload, describe};
 use crate::sys::{process, stderr};
 
-/// Says on standard error what is raised in main from outside: such an unwind has no panic hook that would report it,
-/// and ends the process. Whether main catches it cannot be known.
+/// Says on standard error what is raised in main from outside: such an unwind has no panic hook that would
+/// report it, and ends the process. Whether main catches it cannot be known.
 pub(crate) fn tell_of_kill(task: &Task, payload: &Payload) {
     let is_reported = payload.is::<Deadlock>() || payload.is::<LimitPassed>();
     if task.id != 0 || is_reported || !process::is_main_thread() {

@@ -120,8 +120,8 @@ pub(crate) fn refuse_in_callback(purpose: &str) {
 }
 
 impl Hub {
-    /// Refuses to let `me` wait, if it is the hub's own greenlet, or runs in a callback that must not wait. One that
-    /// the hub's greenlet unwinds may.
+    /// Refuses to let `me` wait, if it is the hub's own greenlet, or runs in a callback that must not wait.
+    /// One that the hub's greenlet unwinds may.
     #[track_caller]
     fn refuse_in_callback(&self, me: &AnyWeakGreenlet, purpose: &str) {
         assert!(
