@@ -151,7 +151,7 @@ impl Core {
         self.life.get() == Life::Started
     }
 
-    /// It has been resumed, and user code is about to run before it goes on.
+    /// It is not suspended any more: it has been resumed, or has ended.
     pub(super) fn arrive(&self) {
         self.mark.set(self.mark.get() & !SUSPENDED);
     }

@@ -83,6 +83,8 @@ pub(super) fn discard_unstarted(here: Here, core: &Core) {
     // SAFETY: that of its life, which is over; who takes the body takes it.
     let core = unsafe { Hold::from_block(core.into()) };
     close(here, &core, Life::Ending);
+    // Its entry in the scheduler's queue is left over.
+    core.arrive();
     // SAFETY: in place, and taken out of the block, so dropped once.
     let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { (body.drop)(body.place) }));
     core.life.set(Life::Dead);

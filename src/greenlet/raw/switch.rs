@@ -73,8 +73,12 @@ pub(super) fn switch_slowly<T: 'static, R: 'static>(
         return Err(SwitchError::Scheduler { value });
     }
     match cross(here, target, value, here.types.key::<R>())? {
-        // SAFETY: `cross` has found the types equal; it is read once.
-        Passage::Oneself(value) => Ok(unsafe { (&raw const value).cast::<R>().read() }),
+        Passage::Oneself(value) => {
+            trace(here, TraceKind::Switch, here.running());
+            let value = ManuallyDrop::new(value);
+            // SAFETY: `cross` has found the types equal; it is read once.
+            Ok(unsafe { (&raw const value).cast::<R>().read() })
+        }
         // SAFETY: this switch has brought it, and we have said that we await an `R`.
         Passage::Brought(word, PLAIN) => Ok(unsafe { decode(word) }),
         Passage::Brought(word, signal) => {
@@ -87,7 +91,7 @@ pub(super) fn switch_slowly<T: 'static, R: 'static>(
 /// What a switch by the long way has led to.
 pub(super) enum Passage<T> {
     /// The target was the caller itself: the value that was sent is what it awaits.
-    Oneself(ManuallyDrop<T>),
+    Oneself(T),
     /// The caller was suspended, and resumed with this.
     Brought(Word, usize),
 }
@@ -108,8 +112,7 @@ pub(super) fn cross<T: 'static>(
         Err(Refusal::Unwinding) => return Err(SwitchError::Unwinding { value }),
     };
     if target == here.current() {
-        trace(here, TraceKind::Switch, here.running());
-        return Ok(Passage::Oneself(ManuallyDrop::new(value)));
+        return Ok(Passage::Oneself(value));
     }
     let outgoing = ManuallyDrop::new(value);
     // SAFETY: a block that `route` has found alive.
@@ -441,7 +444,7 @@ unsafe fn look<R>(word: Word) -> Result<R, Failure> {
     }
 }
 
-/// As [`look`], but raises nothing that was thrown.
+/// As [`look`], but raises nothing: a panic of what [`settle`] runs arrives in place of what was sent.
 ///
 /// # Safety
 ///
@@ -452,7 +455,15 @@ unsafe fn collect<R>(word: Word) -> (Option<R>, Arrival) {
     // SAFETY: of the type that was awaited, says the one who sent it. It may lie on a stack that
     // `settle` gives back, so it is read first.
     let value = matches!(arrival, Arrival::Value).then(|| unsafe { decode(word) });
-    settle(here);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| settle(here))) {
+        let thrown = match arrival {
+            Arrival::Throw(payload) => Some(payload),
+            _ => None,
+        };
+        drop_reporting("the destructor of what was sent", value);
+        thrown.into_iter().for_each(drop_payload);
+        return (None, Arrival::Throw(panic));
+    }
     (value, arrival)
 }
 
