@@ -56,12 +56,12 @@ pub(crate) fn program() {
         steps::swallow(step);
         expect_current(&main);
     }
-    greenlet::set_trace(None);
+    steps::swallow(|| drop(greenlet::set_trace(None)));
     // Otherwise the end of the thread does all of this.
     if random::one_in(2) {
-        GENERATORS.with(List::clear);
-        COUNTED.with(List::clear);
-        ALL.with(List::clear);
+        steps::swallow(|| GENERATORS.with(List::clear));
+        steps::swallow(|| COUNTED.with(List::clear));
+        steps::swallow(|| ALL.with(List::clear));
         steps::swallow(greenlet::unwind_all);
         expect_current(&main);
         if steps::is_tame() && greenlet::live_count() > 0 {
