@@ -145,9 +145,10 @@ pub(crate) fn guarded(f: impl FnOnce()) {
 
 /// Calls `f`, and swallows whatever it raises: for the outermost frames.
 pub(crate) fn swallow(f: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
-        // A payload may have a destructor that panics: with one that has none.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+    let mut result = catch_unwind(AssertUnwindSafe(f));
+    // A payload may have a destructor that panics, with such a payload.
+    while let Err(payload) = result {
+        result = catch_unwind(AssertUnwindSafe(|| drop(payload)));
     }
 }
 
