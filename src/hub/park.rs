@@ -460,7 +460,7 @@ pub(super) struct Delegate {
 
 impl Delegate {
     pub(super) fn new(task: TaskRef, greenlet: AnyWeakGreenlet) -> Self {
-        task.delegates.borrow_mut().push(greenlet.clone());
+        task.delegates.borrow_mut().get_or_insert_default().push(greenlet.clone());
         Delegate { task, greenlet }
     }
 }
@@ -468,7 +468,8 @@ impl Delegate {
 impl Drop for Delegate {
     fn drop(&mut self) {
         let mut delegates = self.task.delegates.borrow_mut();
-        // Not there: this is a child's copy of a wait of its parent's.
+        // None, or not there: this is a child's copy of a wait of its parent's.
+        let Some(delegates) = delegates.as_mut() else { return };
         if let Some(at) = delegates.iter().rposition(|delegate| *delegate == self.greenlet) {
             drop(delegates.remove(at));
         }

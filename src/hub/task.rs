@@ -25,10 +25,13 @@ pub(crate) struct Task {
     pub(super) start: Cell<Option<Key>>,
     /// The others that are parked on its behalf, the most recent last: a generator's greenlet, for example.
     /// Their waits may end in any order.
-    pub(super) delegates: RefCell<Vec<AnyWeakGreenlet>>,
+    pub(super) delegates: RefCell<Delegates>,
     /// What is to be raised in it when it runs next.
     pub(super) interrupts: RefCell<Vec<Interrupt>>,
 }
+
+/// Few coroutines have them, so they are one word.
+type Delegates = Option<Box<Vec<AnyWeakGreenlet>>>;
 
 /// Something to be raised in a coroutine.
 pub(crate) struct Interrupt {
@@ -74,7 +77,7 @@ impl Task {
             site,
             greenlet: OnceCell::new(),
             start: Cell::new(None),
-            delegates: RefCell::new(Vec::new()),
+            delegates: RefCell::new(None),
             interrupts: RefCell::new(Vec::new()),
         }
     }
@@ -98,12 +101,18 @@ impl Task {
     }
 
     /// Drops pending interrupts that will never be raised. Their payloads are user values.
+    #[inline]
     pub(crate) fn drop_interrupts(&self) {
         if !self.interrupts.borrow().is_empty() {
-            for interrupt in self.interrupts.take() {
-                let what = "the destructor of what was to be raised in a coroutine";
-                drop_reporting(what, interrupt.payload);
-            }
+            self.drop_interrupts_that_there_are();
+        }
+    }
+
+    #[cold]
+    fn drop_interrupts_that_there_are(&self) {
+        for interrupt in self.interrupts.take() {
+            let what = "the destructor of what was to be raised in a coroutine";
+            drop_reporting(what, interrupt.payload);
         }
     }
 
@@ -117,7 +126,7 @@ impl Task {
 
     /// The greenlet that waits for it, and is to be woken when something is to be raised in it.
     pub(crate) fn target(&self) -> Option<AnyWeakGreenlet> {
-        let delegate = self.delegates.borrow().last().cloned();
+        let delegate = self.delegates.borrow().iter().flat_map(|all| all.last()).next().cloned();
         delegate.or_else(|| self.greenlet.get().cloned())
     }
 
@@ -128,7 +137,8 @@ impl Task {
             return Some(origin.clone());
         }
         let runs_for_it = |delegate: &&AnyWeakGreenlet| delegate.line().any(|node| node == *origin);
-        let delegate = self.delegates.borrow().iter().rfind(runs_for_it).cloned();
+        let delegates = self.delegates.borrow();
+        let delegate = delegates.iter().flat_map(|all| all.iter()).rfind(runs_for_it).cloned();
         Some(delegate.unwrap_or_else(|| origin.clone()))
     }
 

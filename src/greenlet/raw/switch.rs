@@ -97,6 +97,7 @@ pub(super) enum Passage<T> {
 }
 
 /// Sends `value` to `target`, or where that leads, and awaits `awaited`.
+#[inline(always)]
 pub(super) fn cross<T: 'static>(
     here: Here,
     target: &Core,
