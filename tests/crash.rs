@@ -436,6 +436,30 @@ fn a_deadlock_of_main_suspended_by_hand_is_reported() {
     assert_says(&output, "coroutine #1 waits for a switch made by hand");
 }
 
+/// What the hub keeps at an exit in a coroutine is not dropped: here that would panic in a destructor of a
+/// thread-local variable.
+#[test]
+fn exit_in_a_coroutine_drops_nothing_that_the_hub_keeps() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+    let case = "exit in a coroutine";
+    let body = || {
+        let exits = switchgrass::spawn(|| {
+            let panics = Panics;
+            switchgrass::coroutine::Remote::here().spawn(move || drop(panics));
+            exit(7);
+        });
+        exits.join().unwrap();
+    };
+    let Some(output) = in_child(case, Place::Std, body) else { return };
+    assert_code(&output, 7, case);
+    assert!(!stderr(&output).contains("dropped"), "{}", stderr(&output));
+}
+
 /// Destructors run at the end of a thread, when std has taken its alternate signal stack away.
 #[test]
 fn an_overflow_at_the_end_of_a_thread_has_a_message() {

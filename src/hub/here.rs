@@ -7,6 +7,7 @@ use super::state::Hub;
 use crate::greenlet::scheduled;
 use crate::sys::alternate_stack;
 use std::cell::{Cell, OnceCell};
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
@@ -20,8 +21,18 @@ thread_local! {
     static END: End = const { End };
 }
 
-/// Keeps the hub.
-struct Owned(Box<Hub>);
+/// Keeps the hub. If `exit` was called in a coroutine, it is left as it is: what it keeps may be user values, whose
+/// destructors must not run in the middle of what main does.
+struct Owned(ManuallyDrop<Box<Hub>>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        if self.0.has_ended.get() {
+            // SAFETY: not used again: `End` has come before, after which nobody names the hub.
+            unsafe { ManuallyDrop::drop(&mut self.0) };
+        }
+    }
+}
 
 struct End;
 
@@ -97,7 +108,7 @@ fn make() -> Here {
             return None;
         }
         let hub = Hub::new().unwrap_or_else(|error| panic!("there is no hub: {error}"));
-        let hub = NonNull::from(&*owner.get_or_init(|| Owned(Box::new(hub))).0);
+        let hub = NonNull::from(&**owner.get_or_init(|| Owned(ManuallyDrop::new(Box::new(hub)))).0);
         HERE.set(hub.as_ptr());
         END.with(|_| ());
         Some(Here(hub))

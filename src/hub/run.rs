@@ -6,7 +6,7 @@ use super::farewell::tell_of_kill;
 use super::here::with;
 use super::inbox::Message;
 use super::limit::LimitPassed;
-use super::park::{INTERRUPTED, PARKED, QUEUED, STATE};
+use super::park::{INTERRUPTED, PARKED, QUEUED, ROOT, STATE};
 use super::state::{Call, Fire, Hub, Why};
 use super::task::{Interrupt, Task, TaskRef};
 use crate::greenlet::dropping::{drop_payload, report};
@@ -95,6 +95,14 @@ impl Hub {
         // One that was left behind and has parked since is gone on with here: an inherited generator's.
         let is_left_behind = mark & LEFT_BEHIND != 0 && mark & STATE == 0;
         if target.is_dead() || is_left_behind {
+            return None;
+        }
+        let is_of_target = interrupt.origin.as_ref() == Some(&target);
+        if mark & (STATE | ROOT) == 0 && is_of_target {
+            // A time limit in a generator's body that has yielded: the generator is not under way, and finds
+            // it where it next waits.
+            task.interrupts.borrow_mut().push(interrupt);
+            target.set_mark(mark | INTERRUPTED);
             return None;
         }
         if mark & STATE == 0 {

@@ -58,6 +58,8 @@ pub(super) struct Hub {
     pub(super) reports: Cell<u32>,
     pub(super) made_at_report: Cell<u64>,
     pub(super) has_said_deadlock: Cell<bool>,
+    /// Its coroutines have been ended, in order.
+    pub(super) has_ended: Cell<bool>,
     pub(super) next_id: Cell<u64>,
     /// The callback that runs and must not wait, if one does: see `park.rs`.
     pub(super) callback: Cell<Option<&'static str>>,
@@ -135,6 +137,7 @@ impl Hub {
             reports: Cell::new(0),
             made_at_report: Cell::new(0),
             has_said_deadlock: Cell::new(false),
+            has_ended: Cell::new(false),
             next_id: Cell::new(1),
             callback: Cell::new(None),
             at_end: RefCell::new(Vec::new()),
@@ -187,11 +190,15 @@ impl Hub {
         self.stop();
         main.set_mark(0);
         // What is dropped here may be user code, and may even call this.
-        for call in self.calls.take() {
-            drop_reporting("the destructor of a callback in the hub", call);
-        }
-        for message in self.inbox.take() {
-            drop_reporting("the destructor of a callback in the hub", message);
+        const ROUNDS: usize = 100;
+        for _ in 0..ROUNDS {
+            let (calls, messages) = (self.calls.take(), self.inbox.take());
+            if calls.is_empty() && messages.is_empty() {
+                break;
+            }
+            let what = "the destructor of a callback in the hub";
+            calls.into_iter().for_each(|call| drop_reporting(what, call));
+            messages.into_iter().for_each(|message| drop_reporting(what, message));
         }
         while self.ready.pop().is_some() {}
         drop(self.timers.replace(Timers::new()));
@@ -204,6 +211,7 @@ impl Hub {
             deadlock::report_undelivered(interrupt.payload);
         }
         drop(main.set_owner(None));
+        self.has_ended.set(true);
     }
 }
 

@@ -6,13 +6,13 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Instant;
 use switchgrass::greenlet::{ParentError, SwitchError, TraceEvent, set_trace};
 use switchgrass::pool::unblock;
 use switchgrass::{
-    AnyWeakGreenlet, Generator, Greenlet, GreenletExit, JoinError, current, greenlet, sleep, spawn,
-    timeout, yield_now,
+    AnyWeakGreenlet, Generator, Greenlet, GreenletExit, JoinError, Local, current, greenlet, sleep,
+    spawn, timeout, yield_now,
 };
 
 /// Calls `case` on a thread of its own, and waits there for a timer and for a coroutine.
@@ -233,6 +233,33 @@ fn a_job_that_a_callback_in_the_hub_would_wait_for_is_not_begun() {
         assert!(message.contains("would block the hub"), "{message}");
         assert!(!begun.load(SeqCst));
     });
+}
+
+/// Locals of callbacks are the hub's. Their destructors run at the end of the thread, and may use the hub.
+#[test]
+fn a_local_of_the_hub_is_dropped_at_the_end_of_its_thread() {
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+    struct Spawns;
+    impl Drop for Spawns {
+        fn drop(&mut self) {
+            struct Counts;
+            impl Drop for Counts {
+                fn drop(&mut self) {
+                    DROPPED.fetch_add(1, SeqCst);
+                }
+            }
+            let counts = Counts;
+            drop(spawn(move || drop(counts)));
+        }
+    }
+    static LOCAL: Local<Spawns> = Local::new(|| Spawns);
+    and_the_hub_goes_on(|| {
+        let ended = spawn(|| ());
+        ended.link_in_hub(|| LOCAL.with(|_| ()));
+        ended.join().unwrap();
+        sleep(ms(1));
+    });
+    assert_eq!(DROPPED.load(SeqCst), 1);
 }
 
 /// It would have to wait for the end of what it has scoped.

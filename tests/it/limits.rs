@@ -213,6 +213,23 @@ fn it_passes_at_the_first_wait() {
     assert_eq!(log.take(), ["computed"]);
 }
 
+/// The limit of a generator's body passes while the body has yielded: it is not raised in the consumer, which has
+/// none, but where the body next waits.
+#[test]
+fn a_limit_of_a_generator_that_has_yielded_is_not_its_consumers() {
+    let mut generator = Generator::new(|y| {
+        let result = timeout(ms(5), || {
+            y.yield_(None);
+            sleep(LONG);
+        });
+        y.yield_(Some(result.is_err()));
+    });
+    assert_eq!(generator.next(), Some(None));
+    sleep(ms(20));
+    assert_eq!(generator.next(), Some(Some(true)));
+    assert_eq!(generator.next(), None);
+}
+
 /// Many quick turns, so that the clock is looked at rarely.
 fn turn_quickly() {
     let other = spawn(|| (0..1000).for_each(|_| yield_now()));

@@ -247,21 +247,23 @@ pub(super) fn unwind_all(here: Here) {
     }
 }
 
-/// Ends all greenlets of a thread that is about to end, and what it keeps for main: the tracer and main's
-/// locals, whose destructors may use all of these again.
+/// Ends all greenlets of a thread that is about to end, and what it keeps for main and the scheduler: the tracer
+/// and their locals, whose destructors may use all of these again.
 pub(super) fn wind_up(here: Here) {
     const ROUNDS: usize = 100;
     // SAFETY: main's block is the thread's own.
-    let main = unsafe { here.main.as_ref() };
+    let main = unsafe { here.main.as_ref() }.hold();
+    let keep_locals = [Some(main), here.scheduler()];
     for _ in 0..ROUNDS {
         unwind_all(here);
         let tracer = here.tracer.take();
         here.set_alarm();
-        if tracer.is_none() && main.cold().locals.borrow().is_none() {
+        let mut all = keep_locals.iter().flatten();
+        if tracer.is_none() && all.all(|core| core.cold().locals.borrow().is_none()) {
             break;
         }
         drop_reporting("the destructor of a tracer", tracer);
-        drop_locals(main);
+        keep_locals.iter().flatten().for_each(|core| drop_locals(core));
     }
 }
 

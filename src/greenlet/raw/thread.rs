@@ -300,6 +300,12 @@ impl Thread {
         scheduler.as_ref().is_some_and(|scheduler| ptr::eq(&**scheduler, core))
     }
 
+    pub(super) fn scheduler(&self) -> Option<Hold> {
+        // SAFETY: a hold runs no user code, so the cell is not written to meanwhile.
+        let scheduler = unsafe { &*self.scheduler.as_ptr() };
+        scheduler.as_ref().map(|scheduler| scheduler.hold())
+    }
+
     pub(super) fn tracer(&self) -> Option<Tracer> {
         self.tracer.borrow().as_ref().map(Rc::clone)
     }
