@@ -21,8 +21,8 @@ thread_local! {
     static END: End = const { End };
 }
 
-/// Keeps the hub. If `exit` was called in a coroutine, it is left as it is: what it keeps may be user values, whose
-/// destructors must not run in the middle of what main does.
+/// Keeps the hub. If `exit` was called in a coroutine, it is left as it is: what it keeps may be user
+/// values, whose destructors must not run in the middle of what main does.
 struct Owned(ManuallyDrop<Box<Hub>>);
 
 impl Drop for Owned {

@@ -247,8 +247,8 @@ pub(super) fn unwind_all(here: Here) {
     }
 }
 
-/// Ends all greenlets of a thread that is about to end, and what it keeps for main and the scheduler: the tracer
-/// and their locals, whose destructors may use all of these again.
+/// Ends all greenlets of a thread that is about to end, and what it keeps for main and the scheduler: the
+/// tracer and their locals, whose destructors may use all of these again.
 pub(super) fn wind_up(here: Here) {
     const ROUNDS: usize = 100;
     // SAFETY: main's block is the thread's own.
