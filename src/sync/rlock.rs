@@ -97,8 +97,7 @@ impl<S: Sharing> RLock<S> {
     /// It is not taken.
     #[track_caller]
     pub fn lock(&self) -> RLockGuard<'_, S> {
-        self.acquire();
-        self.guard()
+        self.guard(self.enter(|| self.gate.acquire()))
     }
 
     /// As [`RLock::lock`], if no other has it.
@@ -107,8 +106,7 @@ impl<S: Sharing> RLock<S> {
     ///
     /// Never switches.
     pub fn try_lock(&self) -> Option<RLockGuard<'_, S>> {
-        let me = me();
-        (self.enter_again(me) || (self.gate.try_acquire() && self.enter(me))).then(|| self.guard())
+        self.try_enter(|| self.gate.try_acquire()).map(|owner| self.guard(owner))
     }
 
     /// As [`RLock::lock`], for at most `limit`. `None` when that has passed.
@@ -126,10 +124,8 @@ impl<S: Sharing> RLock<S> {
     /// It is not taken.
     #[track_caller]
     pub fn lock_timeout(&self, limit: Duration) -> Option<RLockGuard<'_, S>> {
-        let me = me();
         let deadline = Deadline::after(limit);
-        (self.enter_again(me) || (self.gate.acquire_until(deadline) && self.enter(me)))
-            .then(|| self.guard())
+        self.try_enter(|| self.gate.acquire_until(deadline)).map(|owner| self.guard(owner))
     }
 
     /// As [`RLock::lock`], to be followed by one [`RLock::release`].
@@ -147,11 +143,7 @@ impl<S: Sharing> RLock<S> {
     /// It is not taken.
     #[track_caller]
     pub fn acquire(&self) {
-        let me = me();
-        if !self.enter_again(me) {
-            self.gate.acquire();
-            self.enter(me);
-        }
+        self.enter(|| self.gate.acquire());
     }
 
     /// Gives back what [`RLock::acquire`] has taken.
@@ -205,12 +197,38 @@ impl<S: Sharing> RLock<S> {
     #[track_caller]
     pub(super) fn come_back(&self, depth: usize) -> RLockGuard<'_, S> {
         self.gate.acquire();
-        self.owner.with(|owner| *owner = Some((me(), depth)));
-        self.guard()
+        let me = me();
+        self.owner.with(|owner| *owner = Some((me, depth)));
+        self.guard(me)
     }
 
-    fn guard(&self) -> RLockGuard<'_, S> {
-        RLockGuard { lock: self, owner: me(), here: std::marker::PhantomData }
+    fn guard(&self, owner: Owner) -> RLockGuard<'_, S> {
+        RLockGuard { lock: self, owner, here: std::marker::PhantomData }
+    }
+
+    /// Takes the lock for the current coroutine, by `acquire` if it has not taken it already. Returns the owner.
+    #[track_caller]
+    fn enter(&self, acquire: impl FnOnce()) -> Owner {
+        let owner = self.try_enter(|| {
+            acquire();
+            true
+        });
+        owner.expect("`acquire` has returned")
+    }
+
+    /// As [`RLock::enter`], by what may fail. The one that owns it is asked for after the wait: meanwhile the consumer
+    /// of a generator that waits here may be another.
+    #[track_caller]
+    fn try_enter(&self, acquire: impl FnOnce() -> bool) -> Option<Owner> {
+        let before = me();
+        if self.enter_again(before) {
+            return Some(before);
+        }
+        acquire().then(|| {
+            let me = me();
+            self.owner.with(|owner| *owner = Some((me, 1)));
+            me
+        })
     }
 
     fn enter_again(&self, me: Owner) -> bool {
@@ -221,11 +239,6 @@ impl<S: Sharing> RLock<S> {
             }
             _ => false,
         })
-    }
-
-    fn enter(&self, me: Owner) -> bool {
-        self.owner.with(|owner| *owner = Some((me, 1)));
-        true
     }
 
     fn leave(&self) {

@@ -9,7 +9,7 @@ use std::sync::TryLockError;
 use std::time::{Duration, Instant};
 use switchgrass::coroutine::{join_all, scope};
 use switchgrass::sync::{Barrier, Condvar, Mutex, RLock, RwLock, Sharing};
-use switchgrass::{GreenletExit, JoinError, sleep, spawn, timeout, yield_now};
+use switchgrass::{Greenlet, GreenletExit, JoinError, current, sleep, spawn, timeout, yield_now};
 
 /// {lock_tests test_acquire_contended, test_with}: one at a time, over switches, in the order of
 /// coming.
@@ -790,4 +790,29 @@ fn a_condvar_refuses_the_guard_of_another_coroutine() {
         assert!(said.contains("not of the current coroutine"), "{said}");
     });
     assert!(lock.try_lock().is_some(), "the guard was dropped");
+}
+
+/// A greenlet made by hand waits for a lock, and works for another coroutine by the time that it has it: the lock is
+/// of that one, and is given up with the guard.
+#[test]
+fn a_lock_again_that_is_taken_for_another_by_the_time_it_is_had_is_given_up() {
+    let lock = Rc::new(RLock::new());
+    let held = lock.lock();
+    let made: Rc<RefCell<Option<Greenlet<(), ()>>>> = Rc::default();
+    let (inside, slot) = (Rc::clone(&lock), Rc::clone(&made));
+    let maker = spawn(move || {
+        let waits = Greenlet::new(move |()| drop(inside.lock()));
+        slot.replace(Some(waits.clone()));
+        waits.switch(());
+    });
+    yield_now();
+    let waits = made.take().unwrap();
+    waits.set_parent(&current()).unwrap();
+    drop(held);
+    sleep(Duration::from_millis(1));
+    assert!(waits.is_dead());
+    let other = Rc::clone(&lock);
+    assert!(spawn(move || other.try_lock().is_some()).join().unwrap());
+    maker.kill();
+    assert!(maker.join().is_err());
 }
