@@ -206,7 +206,8 @@ impl<S: Sharing> RLock<S> {
         RLockGuard { lock: self, owner, here: std::marker::PhantomData }
     }
 
-    /// Takes the lock for the current coroutine, by `acquire` if it has not taken it already. Returns the owner.
+    /// Takes the lock for the current coroutine, by `acquire` if it has not taken it already. Returns the
+    /// owner.
     #[track_caller]
     fn enter(&self, acquire: impl FnOnce()) -> Owner {
         let owner = self.try_enter(|| {
@@ -216,8 +217,8 @@ impl<S: Sharing> RLock<S> {
         owner.expect("`acquire` has returned")
     }
 
-    /// As [`RLock::enter`], by what may fail. The one that owns it is asked for after the wait: meanwhile the consumer
-    /// of a generator that waits here may be another.
+    /// As [`RLock::enter`], by what may fail. The one that owns it is asked for after the wait: meanwhile
+    /// the consumer of a generator that waits here may be another.
     #[track_caller]
     fn try_enter(&self, acquire: impl FnOnce() -> bool) -> Option<Owner> {
         let before = me();
