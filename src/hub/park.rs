@@ -92,6 +92,12 @@ pub(crate) fn yield_now() {
     here().yield_now();
 }
 
+/// Yields if the current coroutine has used up its share of time: for a loop that may never wait.
+#[track_caller]
+pub(crate) fn breathe() {
+    here().breathe();
+}
+
 /// Waits are refused until this is dropped.
 struct WaitsRefused<'a> {
     hub: &'a Hub,
