@@ -246,8 +246,8 @@ impl Group {
     /// Kills the members, and waits until there are none, for at most `limit` (`None`: for ever). Those
     /// that are added before the limit has passed are killed as well, in the order in which they came: as
     /// long as there are such, the others have their turns in between. Each is killed once, also if this is
-    /// called again while it has not ended. Bodies that have not begun are dropped here, however long that takes.
-    /// Whether there are no members.
+    /// called again while it has not ended. Bodies that have not begun are dropped here, however long that
+    /// takes. Whether there are no members.
     ///
     /// # Examples
     ///
@@ -262,8 +262,8 @@ impl Group {
     /// # Panics
     ///
     /// With what is raised in the current coroutine meanwhile, and with what the destructor of a body panics
-    /// that has not begun, when all that are members then were killed. A member that calls this is killed like
-    /// the others. If main is a member, when all were killed: it ends with its thread.
+    /// that has not begun, when all that are members then were killed. A member that calls this is killed
+    /// like the others. If main is a member, when all were killed: it ends with its thread.
     ///
     /// # Switching
     ///
