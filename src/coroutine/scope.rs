@@ -150,8 +150,8 @@ impl Everybody<'_> {
     /// Waits until all members have ended. Kills them if the scope is `cancelled` from the start, and for
     /// each of the first panics that are raised meanwhile. Returns those panics.
     ///
-    /// Each round but the last either suspends this greenlet or is one of [`PATIENCE`]: a wait that is refused
-    /// would be refused again, so it ends the process.
+    /// Each round but the last either suspends this greenlet or is one of [`PATIENCE`]: a wait that is
+    /// refused would be refused again, so it ends the process.
     fn wait(&self, cancelled: bool) -> Raised {
         let mut raised = Raised::default();
         let (mut deadlocks, mut kills) = (0, 0);
@@ -223,8 +223,8 @@ fn leave_for_good() -> ! {
 }
 
 /// How often the members of a scope are killed because of what is raised in the one that waits for them. More
-/// than once: a member may have caught a kill in an inner layer of its code. Bounded: a member's own scope may
-/// hand each kill on, and so may what it waits for, back to this one.
+/// than once: a member may have caught a kill in an inner layer of its code. Bounded: a member's own scope
+/// may hand each kill on, and so may what it waits for, back to this one.
 const PATIENCE: usize = 100;
 
 impl Drop for Everybody<'_> {

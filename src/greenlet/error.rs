@@ -116,8 +116,8 @@ pub enum SwitchError<T> {
         /// What was not sent.
         value: T,
     },
-    /// The caller runs in a callback that has something borrowed or locked, such as a comparison of a priority
-    /// queue: only greenlets that run for the callback can be switched to or thrown into.
+    /// The caller runs in a callback that has something borrowed or locked, such as a comparison of a
+    /// priority queue: only greenlets that run for the callback can be switched to or thrown into.
     InCallback {
         /// What was not sent.
         value: T,

@@ -69,9 +69,9 @@ pub(crate) fn park(purpose: &'static str, deadline: Option<Deadline>) -> Wake {
 }
 
 /// Calls a callback of user code that must not wait, since something is held meanwhile. A wait is refused
-/// by a panic that names the callback. A switch made by hand is refused, unless it is to a greenlet that runs for
-/// the callback: so nothing else runs before the callback has returned, and nested callbacks end last in, first
-/// out.
+/// by a panic that names the callback. A switch made by hand is refused, unless it is to a greenlet that
+/// runs for the callback: so nothing else runs before the callback has returned, and nested callbacks end
+/// last in, first out.
 pub(crate) fn without_waits<R>(callback: &'static str, f: impl FnOnce() -> R) -> R {
     if has_ended() {
         let _pinned = scheduled::pin();

@@ -136,8 +136,8 @@ pub(crate) fn set_scheduler(scheduler: Option<AnyWeakGreenlet>) {
     }
 }
 
-/// Until this is dropped, switches made by hand lead to the greenlet that has made it, and to those that run for
-/// it, only.
+/// Until this is dropped, switches made by hand lead to the greenlet that has made it, and to those that run
+/// for it, only.
 pub(crate) struct Pin {
     before: Option<Hold>,
 }

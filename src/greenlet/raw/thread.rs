@@ -305,9 +305,9 @@ impl Thread {
         scheduler.as_ref().is_some_and(|scheduler| ptr::eq(&**scheduler, core))
     }
 
-    /// Whether a switch made by hand must not lead to `target`: it is not the pinned greenlet, and does not run
-    /// for it. So what a pinned greenlet holds is given back before anything else runs, and such calls end in
-    /// the opposite order of their beginnings.
+    /// Whether a switch made by hand must not lead to `target`: it is not the pinned greenlet, and does not
+    /// run for it. So what a pinned greenlet holds is given back before anything else runs, and such calls
+    /// end in the opposite order of their beginnings.
     pub(super) fn is_barred(&self, target: &Core) -> bool {
         let pinned = self.pinned.borrow();
         let Some(pinned) = pinned.as_ref() else { return false };
