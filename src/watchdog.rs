@@ -14,6 +14,7 @@
 //! sleeps.
 
 use crate::arch;
+use crate::greenlet::dropping::run_reporting;
 use crate::hub::{self, Moment, Progress, WatchedHub};
 use crate::sys::fork::Companion;
 use crate::sys::{library, stderr};
@@ -88,7 +89,8 @@ impl Watchdog {
         Self::with_report(limit, |incident| stderr::write(&[&format!("switchgrass: {incident}\n")]))
     }
 
-    /// As [`new`](Self::new), and calls `report` instead of printing, on the watchdog's thread.
+    /// As [`new`](Self::new), and calls `report` instead of printing, on the watchdog's thread. If it panics,
+    /// that is reported on standard error, and the watchdog goes on.
     ///
     /// # Errors
     ///
@@ -233,7 +235,7 @@ impl Watch {
                 Suspicion::Moment(moment, begin) if begin.elapsed() >= self.limit => {
                     match self.incident(moment, begin) {
                         Some(incident) => {
-                            report(&incident);
+                            run_reporting("the report of a watchdog", || report(&incident));
                             Suspicion::Told
                         }
                         None => Suspicion::Since(Instant::now()),

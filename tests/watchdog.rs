@@ -186,3 +186,22 @@ fn a_look_in_the_middle_of_a_switch_does_not_end_the_process() {
     let count = line.split(" incidents, ").next().and_then(|text| text.split(' ').next_back());
     assert!(count.is_some_and(|count| count.parse::<usize>().unwrap() > 0), "{line}");
 }
+
+#[test]
+fn a_report_that_panics_does_not_end_the_watchdog() {
+    let (sender, incidents) = channel();
+    let mut is_first = true;
+    let watchdog = Watchdog::with_report(LIMIT, move |incident| {
+        _ = sender.send(incident.clone());
+        assert!(!std::mem::replace(&mut is_first, false), "the first report fails");
+    });
+    let _watchdog = watchdog.unwrap();
+    for _ in 0..2 {
+        let incidents = &incidents;
+        let told = switchgrass::coroutine::scope(|scope| {
+            scope.spawn(|| compute_until_told(incidents)).join().unwrap()
+        });
+        assert!(told.held() >= LIMIT);
+        sleep(LIMIT);
+    }
+}

@@ -271,11 +271,31 @@ impl Coroutine {
     /// Waits for its end until `deadline`. Whether it has ended.
     #[track_caller]
     pub(super) fn wait(&self, purpose: &'static str, deadline: Option<Deadline>) -> bool {
-        let Some(head) = Head::of(&self.0) else {
-            panic!("main ends with its thread: nobody can wait for it")
-        };
-        wait_for(head, purpose, deadline)
+        match Head::of(&self.0) {
+            Some(head) => wait_for(head, purpose, deadline),
+            None => refuse_main(),
+        }
     }
+
+    /// Refuses a wait of `me`, the current greenlet, for an end that would never come: see
+    /// [`hub::refuse_own`].
+    ///
+    /// # Panics
+    ///
+    /// If this is main, or what `me` runs for.
+    #[track_caller]
+    pub(super) fn refuse_wait(&self, me: &AnyWeakGreenlet) {
+        if Head::of(&self.0).is_none() {
+            refuse_main();
+        }
+        hub::refuse_own(&self.0, me);
+    }
+}
+
+#[cold]
+#[track_caller]
+fn refuse_main() -> ! {
+    panic!("main ends with its thread: nobody can wait for it")
 }
 
 /// Waits for an end until `deadline`. Whether it has come. Refused in the coroutine itself.
@@ -326,7 +346,8 @@ impl Eq for Coroutine {}
 /// std::thread::spawn(move || handle.join());
 /// ```
 ///
-/// It is a [`Future`] as well, for code that is written so.
+/// It is a [`Future`] as well, for code that is written so. Polled by the coroutine itself before its end, it
+/// panics as [`JoinHandle::join`] does.
 ///
 /// # Examples
 ///
@@ -453,6 +474,7 @@ impl<T> Future for JoinHandle<T> {
         if self.packet.head.is_finished() {
             return Poll::Ready(self.packet.take());
         }
+        self.coroutine.refuse_wait(&hub::current_greenlet());
         self.waker = Some(self.coroutine.add(Link::Wake(context.waker().clone())));
         Poll::Pending
     }

@@ -29,4 +29,5 @@ pub use remote::Remote;
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use spawn::{current, run_until_idle, spawn, yield_now};
 pub use timeout::{sleep, sleep_until, timeout};
+pub(crate) use wait::Raised;
 pub use wait::{Iwait, iwait, join_all, kill_all, wait_any};

@@ -24,7 +24,9 @@ use std::rc::Rc;
 /// When `f` returns, its coroutines are joined. When `f` panics, or a panic is raised in the current
 /// coroutine during the join, the scope is cancelled: its coroutines are killed and joined, and a coroutine
 /// spawned in it later is killed before it begins. Each further panic raised during the join kills the
-/// remaining coroutines again. So no coroutine outlives the scope, and this is sound whatever is forgotten.
+/// remaining coroutines again, up to 100 times in all: two scopes that wait for each other would otherwise
+/// kill each other's coroutines endlessly. So no coroutine outlives the scope, and this is sound whatever is
+/// forgotten.
 ///
 /// A scope waits as long as its coroutines take. A deadlock is raised in main as in any other wait, and
 /// cancels a scope of main, which raises it after its coroutines have ended. Coroutines that catch the kill
@@ -59,6 +61,9 @@ use std::rc::Rc;
 /// the first coroutine of the scope that has panicked and was not joined. Further panics are only reported on
 /// standard error.
 ///
+/// Before `f` is called, where waits are refused: in a callback that runs in the hub, and in a comparison of
+/// a priority queue.
+///
 /// # Switching
 ///
 /// Switches, unless all have ended already. All others may run meanwhile.
@@ -66,7 +71,9 @@ use std::rc::Rc;
 /// # Cancellation
 ///
 /// The coroutines of the scope are killed, and their ends waited for.
+#[track_caller]
 pub fn scope<'env, R>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> R) -> R {
+    hub::refuse_in_callback(PURPOSE);
     let scope = Scope { members: Rc::default(), scope: PhantomData, env: PhantomData };
     let everybody = Everybody(&scope.members);
     let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
@@ -141,17 +148,21 @@ struct Everybody<'a>(&'a Members);
 
 impl Everybody<'_> {
     /// Waits until all members have ended. Kills them if the scope is `cancelled` from the start, and for
-    /// each panic that is raised meanwhile. Returns those panics.
+    /// each of the first panics that are raised meanwhile. Returns those panics.
+    ///
+    /// Each round but the last either suspends this greenlet or is one of [`PATIENCE`]: a wait that is
+    /// refused would be refused again, so it ends the process.
     fn wait(&self, cancelled: bool) -> Raised {
         let mut raised = Raised::default();
-        let mut deadlocks = 0;
+        let (mut deadlocks, mut kills) = (0, 0);
         if cancelled {
             self.kill_all(&mut raised);
         }
         while !self.0.alive.borrow().is_empty() {
             let waiter = self.0.waiter.replace(Some(hub::current_greenlet()));
             drop(waiter);
-            let woken = catch_unwind(AssertUnwindSafe(|| hub::park("the end of a scope", None)));
+            abort_if_refused();
+            let woken = catch_unwind(AssertUnwindSafe(|| hub::park(PURPOSE, None)));
             let Err(payload) = woken else { continue };
             if hub::has_ended() {
                 leave_for_good();
@@ -163,7 +174,10 @@ impl Everybody<'_> {
                 }
             }
             raised.add(payload);
-            self.kill_all(&mut raised);
+            if kills < PATIENCE {
+                kills += 1;
+                self.kill_all(&mut raised);
+            }
         }
         raised
     }
@@ -182,6 +196,17 @@ impl Everybody<'_> {
     }
 }
 
+/// What a scope waits for, in words.
+const PURPOSE: &str = "the end of a scope";
+
+/// Ends the process if the current greenlet must not wait here.
+fn abort_if_refused() {
+    let refused = catch_unwind(|| hub::refuse_in_callback(PURPOSE));
+    if let Err(payload) = refused {
+        abort(&format!("a scope can never end: {}", describe(&payload)));
+    }
+}
+
 /// Suspends the current greenlet for good. The thread has ended its hub while members of a scope were still
 /// alive. They never run again, but what they borrow must stay: so the frame of the scope does.
 fn leave_for_good() -> ! {
@@ -197,8 +222,9 @@ fn leave_for_good() -> ! {
     }
 }
 
-/// How often the members of a scope are killed because of a deadlock. More than once: a member may have
-/// caught a kill in an inner layer of its code.
+/// How often the members of a scope are killed because of what is raised in the one that waits for them. More
+/// than once: a member may have caught a kill in an inner layer of its code. Bounded: a member's own scope
+/// may hand each kill on, and so may what it waits for, back to this one.
 const PATIENCE: usize = 100;
 
 impl Drop for Everybody<'_> {

@@ -5,6 +5,7 @@ use super::error::JoinError;
 use super::join::{Coroutine, JoinHandle};
 use super::packet::{Head, Link, first_raised};
 use crate::greenlet::AnyWeakGreenlet;
+use crate::greenlet::scheduled::Payload;
 use crate::hub::{self, Deadline, Wake};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -47,7 +48,7 @@ pub fn join_all<T: 'static>(
 }
 
 /// Kills all, and waits for their ends, for at most `limit` together (`None`: for ever). Whether all have
-/// ended.
+/// ended. Bodies that have not begun are dropped here first, however long that takes.
 ///
 /// # Examples
 ///
@@ -76,16 +77,31 @@ pub fn kill_all(coroutines: impl IntoIterator<Item = Coroutine>, limit: Option<D
     let current = super::current();
     let (own, others): (Vec<_>, Vec<_>) =
         coroutines.into_iter().partition(|coroutine| *coroutine == current);
-    let mut raised = None;
+    let mut raised = Raised::default();
     for coroutine in others.iter().chain(&own) {
         // The destructor of an unstarted body may panic: the rest are killed all the same.
-        let killed = catch_unwind(AssertUnwindSafe(|| coroutine.kill()));
-        raised = first_raised(raised, killed.err());
+        raised.note(|| coroutine.kill());
     }
-    if let Some(payload) = raised {
-        resume_unwind(payload);
-    }
+    raised.resume();
     others.iter().all(|coroutine| coroutine.wait("kill_all", deadline))
+}
+
+/// The first panic of several calls that are all to be made.
+#[derive(Default)]
+pub(crate) struct Raised(Option<Payload>);
+
+impl Raised {
+    /// Calls `f`. If it panics, that is raised by [`Raised::resume`], unless there was one before.
+    pub(crate) fn note(&mut self, f: impl FnOnce()) {
+        let raised = catch_unwind(AssertUnwindSafe(f)).err();
+        self.0 = first_raised(self.0.take(), raised);
+    }
+
+    pub(crate) fn resume(self) {
+        if let Some(payload) = self.0 {
+            resume_unwind(payload);
+        }
+    }
 }
 
 /// Waits for several, and gives their numbers in the order in which they end: first those that have ended
@@ -121,7 +137,7 @@ pub fn kill_all(coroutines: impl IntoIterator<Item = Coroutine>, limit: Option<D
 ///
 /// Its [`Iterator::next`] panics with what is raised in the current coroutine meanwhile. It panics as well
 /// when it would wait, and the current coroutine is one of those that have not ended: it would wait for
-/// itself.
+/// itself; and when it would wait and main is one of them, which ends with its thread.
 ///
 /// # Switching
 ///
@@ -216,7 +232,7 @@ impl Iwait {
     #[track_caller]
     fn refuse_own(&self, me: &AnyWeakGreenlet) {
         let unfinished = self.waiting.iter().filter(|(coroutine, _)| !coroutine.is_finished());
-        unfinished.for_each(|(coroutine, _)| hub::refuse_own(&coroutine.0, me));
+        unfinished.for_each(|(coroutine, _)| coroutine.refuse_wait(me));
     }
 }
 
@@ -248,7 +264,7 @@ impl fmt::Debug for Iwait {
 ///
 /// # Panics
 ///
-/// As [`JoinHandle::join`].
+/// As [`JoinHandle::join`]; when it would wait, and main is one of them, which ends with its thread.
 ///
 /// # Switching
 ///

@@ -214,6 +214,9 @@ impl<Y, S> Generator<Y, S> {
     /// - A panic of the body is raised here. The generator has ended then.
     /// - When the body's greenlet is an ancestor of the current one: it would have to be its own
     ///   child.
+    /// - When the body yielded in another greenlet, which has ended, or when the end of another greenlet
+    /// comes
+    ///   here instead of a value.
     ///
     /// # Switching
     ///
@@ -357,11 +360,24 @@ impl<Y, S> Shared<Y, S> {
         self.consumer.set(Some(me));
         let _waiting = Waiting(&self.consumer);
         let came = match self.yielding.take() {
+            // A switch to it would lead to an ancestor, perhaps to the body of another generator.
+            Some(yielding) if yielding.is_dead() => {
+                panic!(
+                    "a generator cannot go on: the greenlet that yielded its last value has ended"
+                )
+            }
             Some(yielding) => yielding.try_switch_any::<Resume, Paused>(Resume),
             None => body.try_switch(Resume),
         };
         match came {
-            Ok(Paused) | Err(SwitchError::Exited(_)) => self.yielded.take(),
+            Ok(Paused) | Err(SwitchError::Exited(_)) => {
+                let yielded = self.yielded.take();
+                assert!(
+                    yielded.is_some() || body.is_dead(),
+                    "a generator cannot go on: another greenlet has ended, and its end came to the consumer",
+                );
+                yielded
+            }
             Err(error) => panic!("a generator cannot go on: {error}"),
         }
     }

@@ -2,18 +2,35 @@
 //! User code that runs where nothing may unwind: destructors of results and payloads, callbacks.
 //!
 //! A destructor may panic, with a payload whose own destructor panics, and so on. None of the functions here
-//! ever unwinds.
+//! unwinds, but for [`drop_each`].
 
 use super::error::GreenletExit;
 use super::raw::{Payload, describe};
 use crate::sys::stderr;
 use std::fmt::Display;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Drops `value`. A panic of its destructor is reported in one line, as one of `what`, and goes no further.
 pub(crate) fn drop_reporting<T>(what: impl Display, value: T) {
     run_reporting(what, || drop(value));
+}
+
+/// Drops values one by one, each also if an earlier one panics: a container whose items panic twice ends the
+/// process. The first panic is raised when all are gone; further ones are reported, as ones of `what`.
+pub(crate) fn drop_each<T>(what: &str, values: impl IntoIterator<Item = T>) {
+    let mut first = None;
+    for value in values {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+            match first {
+                None => first = Some(payload),
+                Some(_) => report(what, payload),
+            }
+        }
+    }
+    if let Some(payload) = first {
+        resume_unwind(payload);
+    }
 }
 
 /// Calls `f`. Its panic is reported in one line, as one of `what`, and goes no further.

@@ -116,6 +116,12 @@ pub enum SwitchError<T> {
         /// What was not sent.
         value: T,
     },
+    /// The caller runs in a callback that has something borrowed or locked, such as a comparison of a
+    /// priority queue: only greenlets that run for the callback can be switched to or thrown into.
+    InCallback {
+        /// What was not sent.
+        value: T,
+    },
     /// Nothing can be thrown in a program that is compiled with `panic = "abort"`.
     CannotUnwind {
         /// What was not thrown.
@@ -138,6 +144,7 @@ impl<T> SwitchError<T> {
             | SwitchError::Unwinding { value }
             | SwitchError::TargetUnwinding { value }
             | SwitchError::Scheduler { value }
+            | SwitchError::InCallback { value }
             | SwitchError::CannotUnwind { value } => Some(value),
             SwitchError::Exited(_) | SwitchError::WrongResult(_) => None,
         }
@@ -162,6 +169,10 @@ impl<T> fmt::Display for SwitchError<T> {
             SwitchError::Scheduler { .. } => f.write_str(
                 "the hub's greenlet cannot be thrown into, and a callback that runs in it cannot switch: \
                  spawn a coroutine that does it",
+            ),
+            SwitchError::InCallback { .. } => f.write_str(
+                "a comparison of a priority queue cannot switch to, or throw into, a greenlet that does not \
+                 run for it",
             ),
             SwitchError::CannotUnwind { .. } => {
                 f.write_str("nothing can be thrown in a program compiled with panic = \"abort\"")
@@ -241,6 +252,8 @@ pub enum ParentError {
     Main,
     /// The parent of the hub's own greenlet is main.
     Scheduler,
+    /// In a comparison of a priority queue, a greenlet that runs for it keeps a parent that does so.
+    InCallback,
 }
 
 impl fmt::Display for ParentError {
@@ -254,6 +267,9 @@ impl fmt::Display for ParentError {
             }
             ParentError::Main => f.write_str("a thread's main greenlet has no parent"),
             ParentError::Scheduler => f.write_str("the parent of the hub's greenlet stays main"),
+            ParentError::InCallback => f.write_str(
+                "the parent of a greenlet that runs for a comparison of a priority queue must do so, too",
+            ),
         }
     }
 }

@@ -56,7 +56,7 @@ pub(crate) use idle::run_until_idle;
 pub(crate) use io::Ended;
 pub(crate) use io::{Direction, Source};
 pub(crate) use limit::{Limit, LimitPassed};
-pub(crate) use park::{Wake, park, refuse_in_callback, unpark, without_waits, yield_now};
+pub(crate) use park::{Wake, breathe, park, refuse_in_callback, unpark, without_waits, yield_now};
 pub(crate) use progress::{Moment, Progress, WatchedHub, holder, moment};
 #[cfg(feature = "monkey")]
 pub(crate) use quiet::{

@@ -69,13 +69,16 @@ pub(crate) fn park(purpose: &'static str, deadline: Option<Deadline>) -> Wake {
 }
 
 /// Calls a callback of user code that must not wait, since something is held meanwhile. A wait is refused
-/// by a panic that names the callback.
+/// by a panic that names the callback. A switch made by hand is refused, unless it is to a greenlet that
+/// runs for the callback: so nothing else runs before the callback has returned, and nested callbacks end
+/// last in, first out.
 pub(crate) fn without_waits<R>(callback: &'static str, f: impl FnOnce() -> R) -> R {
     if has_ended() {
+        let _pinned = scheduled::pin();
         return f();
     }
     let hub = here();
-    let _refused = hub.refuse_waits(callback);
+    let (_pinned, _refused) = (scheduled::pin(), hub.refuse_waits(callback));
     f()
 }
 
@@ -90,6 +93,12 @@ pub(crate) fn unpark(greenlet: &AnyWeakGreenlet) {
 #[track_caller]
 pub(crate) fn yield_now() {
     here().yield_now();
+}
+
+/// Yields if the current coroutine has used up its share of time: for a loop that may never wait.
+#[track_caller]
+pub(crate) fn breathe() {
+    here().breathe();
 }
 
 /// Waits are refused until this is dropped.

@@ -138,6 +138,11 @@ impl<T> sealed::Selectable for JoinHandle<T> {
         self.is_finished()
     }
 
+    #[track_caller]
+    fn refuse_own(&self) {
+        self.refuse_to_wait_for_oneself();
+    }
+
     fn watch(&self) -> Box<dyn FnOnce() + '_> {
         self.body.done().watch()
     }

@@ -15,6 +15,7 @@
 
 use crate::coroutine::{Builder, JoinHandle, sleep};
 use crate::greenlet::BuildError;
+use crate::hub;
 use crate::pool::Group;
 use crate::sync::{Event, Semaphore};
 use std::cell::{Cell, RefCell};
@@ -166,6 +167,8 @@ impl<S: Serve> Serving<S> {
         const LONGEST: Duration = Duration::from_secs(1);
         let mut pause = FIRST;
         loop {
+            // A socket of a user type may have something, or fail for one peer, each time without a wait.
+            hub::breathe();
             let place = Place::take(&self);
             let has_begun = match self.serve.take() {
                 Ok(taken) => self.spawn(taken, Some(place)).is_ok(),

@@ -5,6 +5,7 @@ use crate::coroutine::{JoinError, JoinHandle, yield_now};
 use crate::greenlet::GreenletExit;
 use crate::hub::LimitPassed;
 use crate::sync::Queue;
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -39,13 +40,40 @@ pub(super) fn map<I: 'static, R: 'static>(
 
 /// The items that are still to come, and a panic among them: which is raised when what came before it has
 /// been given.
-struct Input<It> {
+struct Input<It, I> {
     items: Option<It>,
+    /// The item that was taken last, until its coroutine is spawned. A kill or a time limit may end the wait
+    /// for its room, or there may be no stack: then the next call goes on with this item.
+    pending: Option<Slot<I>>,
     panic: Option<Box<dyn std::any::Any + Send>>,
 }
 
-impl<It: Iterator> Input<It> {
-    fn next(&mut self) -> Option<It::Item> {
+/// An item, which its coroutine takes when it begins.
+type Slot<I> = Rc<Cell<Option<I>>>;
+
+impl<It: Iterator<Item = I>, I: 'static> Input<It, I> {
+    fn new(items: It) -> Self {
+        Input { items: Some(items), pending: None, panic: None }
+    }
+
+    /// Spawns a coroutine for the next item, if there is one.
+    #[track_caller]
+    fn spawn_next<R: 'static>(
+        &mut self,
+        spawner: &impl Spawner,
+        f: &Rc<dyn Fn(I) -> R>,
+    ) -> Option<JoinHandle<R>> {
+        if self.pending.is_none() {
+            self.pending = self.next().map(|item| Rc::new(Cell::new(Some(item))));
+        }
+        let (slot, f) = (Rc::clone(self.pending.as_ref()?), Rc::clone(f));
+        let handle =
+            spawner.run_in(move || f(slot.take().expect("one coroutine takes the item, once")));
+        self.pending = None;
+        Some(handle)
+    }
+
+    fn next(&mut self) -> Option<I> {
         let items = self.items.as_mut()?;
         match catch_unwind(AssertUnwindSafe(|| items.next())) {
             Ok(Some(item)) => Some(item),
@@ -69,7 +97,7 @@ impl<It: Iterator> Input<It> {
     /// only if no result is there, and only when the last coroutine has had its first turn: the next item may
     /// depend on what comes of that.
     fn may_be_asked(&self, under_way: usize, ahead: usize, spawner: &impl Spawner) -> bool {
-        let has_more = self.items.is_some() && under_way < ahead;
+        let has_more = (self.pending.is_some() || self.items.is_some()) && under_way < ahead;
         // Without room, one that is awaited may be the next to make some.
         has_more && (under_way == 0 || spawner.has_room())
     }
@@ -94,7 +122,7 @@ fn check(ahead: usize) -> usize {
 pub struct Imap<It, I, R, P> {
     spawner: P,
     ahead: usize,
-    input: Input<It>,
+    input: Input<It, I>,
     f: Rc<dyn Fn(I) -> R>,
     under_way: VecDeque<JoinHandle<R>>,
 }
@@ -102,7 +130,7 @@ pub struct Imap<It, I, R, P> {
 impl<It: Iterator<Item = I>, I: 'static, R: 'static, P: Spawner> Imap<It, I, R, P> {
     #[track_caller]
     pub(super) fn new(spawner: P, ahead: usize, items: It, f: impl Fn(I) -> R + 'static) -> Self {
-        let input = Input { items: Some(items), panic: None };
+        let input = Input::new(items);
         Imap { spawner, ahead: check(ahead), input, f: Rc::new(f), under_way: VecDeque::new() }
     }
 }
@@ -120,9 +148,8 @@ impl<It: Iterator<Item = I>, I: 'static, R: 'static, P: Spawner> Iterator for Im
         while !self.is_ready()
             && self.input.may_be_asked(self.under_way.len(), self.ahead, &self.spawner)
         {
-            let Some(item) = self.input.next() else { break };
-            let f = Rc::clone(&self.f);
-            self.under_way.push_back(self.spawner.run_in(move || f(item)));
+            let Some(handle) = self.input.spawn_next(&self.spawner, &self.f) else { break };
+            self.under_way.push_back(handle);
             yield_now();
         }
         let Some(next) = self.under_way.front() else {
@@ -146,7 +173,7 @@ impl<It, I, R, P> fmt::Debug for Imap<It, I, R, P> {
 pub struct ImapUnordered<It, I, R, P> {
     spawner: P,
     ahead: usize,
-    input: Input<It>,
+    input: Input<It, I>,
     f: Rc<dyn Fn(I) -> R>,
     /// The numbers of those that have ended.
     ended: Rc<Queue<u64>>,
@@ -156,7 +183,7 @@ pub struct ImapUnordered<It, I, R, P> {
 impl<It: Iterator<Item = I>, I: 'static, R: 'static, P: Spawner> ImapUnordered<It, I, R, P> {
     #[track_caller]
     pub(super) fn new(spawner: P, ahead: usize, items: It, f: impl Fn(I) -> R + 'static) -> Self {
-        let input = Input { items: Some(items), panic: None };
+        let input = Input::new(items);
         let ended = Rc::new(Queue::new());
         let under_way = BTreeMap::new();
         ImapUnordered { spawner, ahead: check(ahead), input, f: Rc::new(f), ended, under_way }
@@ -172,9 +199,7 @@ impl<It: Iterator<Item = I>, I: 'static, R: 'static, P: Spawner> Iterator
         while self.ended.is_empty()
             && self.input.may_be_asked(self.under_way.len(), self.ahead, &self.spawner)
         {
-            let Some(item) = self.input.next() else { break };
-            let f = Rc::clone(&self.f);
-            let handle = self.spawner.run_in(move || f(item));
+            let Some(handle) = self.input.spawn_next(&self.spawner, &self.f) else { break };
             let (id, ended) = (handle.id(), Rc::clone(&self.ended));
             // It has no value of user code, whose destructor would run in the middle of an end.
             handle.on_end(move || ended.try_put(id).expect("it is not shut down"));

@@ -2,7 +2,7 @@
 //! Coroutines that are waited for, or ended, together.
 
 use super::each::{Imap, ImapUnordered, Spawner, map};
-use crate::coroutine::{self, Coroutine, JoinError, JoinHandle};
+use crate::coroutine::{self, Coroutine, JoinError, JoinHandle, Raised};
 use crate::sync::Event;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,14 +90,16 @@ impl Members {
 
     /// Kills those that there are now and that were not killed before, in order, but for `spared`. A
     /// destructor may add others, which are not killed here: so this ends. Whether there are none of these.
+    /// A destructor that panics spares nobody: what it panics with is raised when all were killed.
     fn kill(&self, spared: &Coroutine) -> bool {
         let Some(last) = self.alive.borrow().keys().next_back().copied() else { return true };
-        let mut from = 0;
+        let (mut from, mut raised) = (0, Raised::default());
         while let Some(next) = self.next_to_kill(from..=last, spared) {
             from = next.id() + 1;
             self.killed.borrow_mut().insert(next.id());
-            next.kill();
+            raised.note(|| next.kill());
         }
+        raised.resume();
         self.next_to_kill(0..=u64::MAX, spared).is_none()
     }
 }
@@ -184,7 +186,7 @@ impl Group {
     /// # Panics
     ///
     /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it. In a member, which would wait for itself.
+    /// it. In a member, which would wait for itself. If main is a member, which ends with its thread.
     ///
     /// # Switching
     ///
@@ -224,6 +226,15 @@ impl Group {
     fn refuse_to_wait_for_oneself(&self) {
         let is_member = self.contains(&coroutine::current());
         assert!(!is_member, "a member that waits for its group would wait for itself, for ever");
+        self.refuse_to_wait_for_main();
+    }
+
+    #[track_caller]
+    fn refuse_to_wait_for_main(&self) {
+        /// See [`Coroutine::id`].
+        const MAIN: u64 = 0;
+        let has_main = self.members.alive.borrow().contains_key(&MAIN);
+        assert!(!has_main, "main ends with its thread: nobody can wait for a group that it is in");
     }
 
     fn prepare(&self) -> &Event {
@@ -235,7 +246,8 @@ impl Group {
     /// Kills the members, and waits until there are none, for at most `limit` (`None`: for ever). Those
     /// that are added before the limit has passed are killed as well, in the order in which they came: as
     /// long as there are such, the others have their turns in between. Each is killed once, also if this is
-    /// called again while it has not ended. Whether there are no members.
+    /// called again while it has not ended. Bodies that have not begun are dropped here, however long that
+    /// takes. Whether there are no members.
     ///
     /// # Examples
     ///
@@ -249,8 +261,9 @@ impl Group {
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. A member that calls this is killed like the
-    /// others.
+    /// With what is raised in the current coroutine meanwhile, and with what the destructor of a body panics
+    /// that has not begun, when all that are members then were killed. A member that calls this is killed
+    /// like the others. If main is a member, when all were killed: it ends with its thread.
     ///
     /// # Switching
     ///
@@ -279,6 +292,7 @@ impl Group {
                 continue;
             }
             is_settled = false;
+            self.refuse_to_wait_for_main();
             if !is_in_time {
                 return members.discard_finished();
             }
@@ -343,7 +357,16 @@ impl Group {
     ///
     /// # Panics
     ///
-    /// If `ahead` is zero.
+    /// If `ahead` is zero. `next` panics with what `items` panics, when the results before it were given, and
+    /// with what is raised in the current coroutine meanwhile.
+    ///
+    /// # Switching
+    ///
+    /// Never switches. `next` does, unless a result is there: in it all others may run.
+    ///
+    /// # Cancellation
+    ///
+    /// A `next` that is cut short loses neither an item nor a result: the next call goes on where it was.
     pub fn imap<I: 'static, R: 'static, It: IntoIterator<Item = I>>(
         &self,
         ahead: usize,
@@ -357,7 +380,15 @@ impl Group {
     ///
     /// # Panics
     ///
-    /// If `ahead` is zero.
+    /// As [`Group::imap`].
+    ///
+    /// # Switching
+    ///
+    /// As [`Group::imap`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Group::imap`].
     pub fn imap_unordered<I: 'static, R: 'static, It: IntoIterator<Item = I>>(
         &self,
         ahead: usize,

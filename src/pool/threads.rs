@@ -5,7 +5,7 @@
 //! there. Those that it had go on where they are, in the parent.
 
 use crate::coroutine::JoinError;
-use crate::greenlet::dropping::drop_payload;
+use crate::greenlet::dropping::{drop_each, drop_payload};
 use crate::hub;
 use crate::sync::{Event, Shared};
 use crate::sys::fork::{Companion, Fork, Generation, Side, around_fork};
@@ -314,6 +314,11 @@ impl ThreadPool {
     /// Takes no more jobs, and drops those that have not begun. Those that run go on to their end; then the
     /// threads end.
     ///
+    /// # Panics
+    ///
+    /// With the first panic of a destructor of a job, when all are dropped. Further ones are reported on
+    /// standard error.
+    ///
     /// # Switching
     ///
     /// Never switches, unless the destructor of a job does.
@@ -465,7 +470,7 @@ impl Inner {
         if is_over {
             self.ended.set();
         }
-        drop(dropped);
+        drop_each("the destructor of a job", dropped);
     }
 
     /// Starts a thread that is counted already.
@@ -485,7 +490,7 @@ impl Inner {
         }
         let lost = std::mem::take(&mut state.jobs);
         drop(state);
-        drop(lost);
+        drop_each("the destructor of a job", lost);
         Err(no_thread(&error))
     }
 

@@ -25,6 +25,16 @@ impl<T> Default for Heap<T> {
     }
 }
 
+/// In no particular order.
+impl<T> IntoIterator for Heap<T> {
+    type Item = T;
+    type IntoIter = std::vec::IntoIter<T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 impl<T> Heap<T> {
     pub(super) fn len(&self) -> usize {
         self.0.len()

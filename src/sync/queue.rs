@@ -6,12 +6,14 @@ use super::select::{Selectable, Wakers, Watchers, sealed};
 use super::sharing::{Local, Shared, Sharing, State, Waker, calling_user};
 use super::wait::{Object, wait};
 use super::wait_list::WaitList;
+use crate::greenlet::dropping::drop_each;
 use crate::greenlet::scheduled::Payload;
 use crate::hub::Deadline;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque, btree_map, vec_deque};
 use std::error::Error;
 use std::fmt;
+use std::iter::Chain;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
@@ -47,7 +49,7 @@ pub(crate) mod order {
     const COMPARISON: &str = "the `Ord` of an item of a priority queue";
 
     pub trait Order<T> {
-        type Items: Default;
+        type Items: Default + IntoIterator<Item = T>;
 
         /// Where an item goes, for [`Order::push`]. This may call user code, which may panic: so it changes
         /// nothing.
@@ -81,6 +83,15 @@ pub(crate) mod order {
     impl<T> Default for InOrder<T> {
         fn default() -> Self {
             InOrder { back: BTreeMap::new(), items: VecDeque::new() }
+        }
+    }
+
+    impl<T> IntoIterator for InOrder<T> {
+        type Item = T;
+        type IntoIter = Chain<btree_map::IntoValues<u64, T>, vec_deque::IntoIter<T>>;
+
+        fn into_iter(self) -> Self::IntoIter {
+            self.back.into_values().chain(self.items)
         }
     }
 
@@ -751,6 +762,11 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
 
     /// As [`Queue::shut_down`], and drops the items that are in, which count as done with.
     ///
+    /// # Panics
+    ///
+    /// With the first panic of a destructor of an item, when all are dropped. Further ones are reported on
+    /// standard error.
+    ///
     /// # Switching
     ///
     /// Never switches, unless the destructor of an item does.
@@ -777,7 +793,7 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
         });
         wakers.into_iter().for_each(Waker::wake);
         watchers.wake();
-        drop(dropped);
+        drop_each("the destructor of an item of a queue", dropped);
     }
 
     /// How many items are in.

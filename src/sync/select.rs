@@ -12,6 +12,10 @@ pub(crate) mod sealed {
     pub trait Selectable {
         fn is_ready(&self) -> bool;
 
+        /// Panics if the current coroutine would wait for itself.
+        #[track_caller]
+        fn refuse_own(&self) {}
+
         /// Has the current greenlet woken whenever the object becomes ready, until what this returns is
         /// called.
         fn watch(&self) -> Box<dyn FnOnce() + '_>;
@@ -50,7 +54,7 @@ pub(crate) mod sealed {
 /// # Panics
 ///
 /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake it.
-/// When there are no objects.
+/// When there are no objects. When it would wait, and one of them is the join handle of what calls it.
 ///
 /// # Switching
 ///
@@ -83,11 +87,13 @@ pub fn select_timeout(objects: &[&dyn Selectable], limit: Duration) -> Option<us
     select_until(objects, Deadline::after(limit))
 }
 
+#[track_caller]
 fn select_until(objects: &[&dyn Selectable], deadline: Option<Deadline>) -> Option<usize> {
     let ready = || objects.iter().position(|object| object.is_ready());
     if let Some(ready) = ready() {
         return Some(ready);
     }
+    objects.iter().for_each(|object| object.refuse_own());
     let _watches: Vec<_> = objects.iter().map(|object| Unwatch(Some(object.watch()))).collect();
     loop {
         // Also before the first time: shared objects may have become ready meanwhile.

@@ -10,7 +10,8 @@
 //! The state is never borrowed, nor the lock held, while anybody switches or user code runs: no destructor,
 //! no `Clone`, no `Debug`. There is one exception, the `Ord` of the items of a priority queue, which has to
 //! see them where they are. It runs in [`calling_user`]: there a wait, or a use of the same object, is
-//! refused by a panic, and no panic does any harm, since nothing has been changed by then.
+//! refused by a panic, and a switch made by hand by an error, and no panic does any harm, since nothing has
+//! been changed by then.
 
 use crate::greenlet::AnyWeakGreenlet;
 use crate::hub::{self, Registration, Unparker};

@@ -505,3 +505,51 @@ fn a_value_that_was_not_taken_does_not_come_at_the_end() {
     assert_eq!(numbers.next(), None);
     assert!(numbers.is_finished());
 }
+
+/// The end of another greenlet comes to the consumer: that is neither a value nor the generator's end.
+#[test]
+fn next_is_none_only_when_a_generator_has_ended() {
+    let main = switchgrass::current();
+    let other: switchgrass::Greenlet<(), ()> =
+        switchgrass::Greenlet::new(move |()| main.switch_any(()));
+    other.switch(());
+    let mut numbers = switchgrass::Generator::new(move |y| {
+        y.yield_(1);
+        let _ = other.throw(switchgrass::GreenletExit);
+        y.yield_(2);
+    });
+    assert_eq!(numbers.next(), Some(1));
+    let said = crate::support::panic_message(|| numbers.next());
+    assert!(said.contains("another greenlet has ended"), "{said}");
+    assert!(!numbers.is_finished());
+}
+
+/// One generator's value is yielded by a child of another's body. That child dead, its parent is not resumed.
+#[test]
+fn a_generator_whose_yielding_greenlet_has_ended_resumes_no_other_generator() {
+    use std::{cell::RefCell, rc::Rc};
+    use switchgrass::{Generator, Greenlet, generator::Yielder};
+    let yielder: Rc<RefCell<Option<Yielder<u32>>>> = Rc::default();
+    let child: Rc<RefCell<Option<Greenlet<(), ()>>>> = Rc::default();
+    let (give, theirs) = (Rc::clone(&yielder), Rc::clone(&child));
+    let mut first = Generator::new(move |y: Yielder<u32>| {
+        give.replace(Some(y));
+        let child = theirs.borrow().as_ref().unwrap().downgrade();
+        let _ = child.try_switch(());
+    });
+    let (take, make) = (Rc::clone(&yielder), Rc::clone(&child));
+    let mut second = Generator::new(move |y: Yielder<u32>| {
+        let child = Greenlet::new(move |()| {
+            let yielder = take.borrow().clone().unwrap();
+            yielder.yield_(1);
+        });
+        make.replace(Some(child));
+        y.yield_(10);
+        y.yield_(11);
+    });
+    assert_eq!((second.next(), first.next()), (Some(10), Some(1)));
+    drop(child.take());
+    let said = crate::support::panic_message(|| first.next());
+    assert!(said.contains("the greenlet that yielded its last value has ended"), "{said}");
+    assert_eq!((second.next(), second.next()), (Some(11), None));
+}

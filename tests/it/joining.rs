@@ -724,3 +724,25 @@ fn a_join_that_is_interrupted_loses_no_result() {
     assert_eq!(payload.downcast_ref(), Some(&"enough"));
     assert_eq!(slow.join().unwrap(), "result");
 }
+
+/// As a future, and as one of several.
+#[test]
+fn other_ways_to_wait_for_oneself_or_for_main_are_refused() {
+    let slot: Rc<RefCell<Option<JoinHandle<String>>>> = Rc::default();
+    let own = Rc::clone(&slot);
+    let handle = spawn(move || {
+        let own = own.take().unwrap();
+        panic_message(|| switchgrass::coroutine::block_on(own))
+    });
+    let coroutine = handle.coroutine();
+    let said: Rc<RefCell<Vec<String>>> = Rc::default();
+    slot.replace(Some(handle));
+    let (main, tell) = (switchgrass::coroutine::current(), Rc::clone(&said));
+    let other = spawn(move || {
+        tell.borrow_mut().push(panic_message(|| switchgrass::coroutine::wait_any([main])));
+    });
+    assert!(coroutine.wait_end(Some(Duration::from_secs(10))), "it waits for itself");
+    assert!(coroutine.is_successful());
+    assert!(other.wait_end(Some(Duration::from_secs(10))), "it waits for main");
+    assert_eq!(said.take(), ["main ends with its thread: nobody can wait for it"]);
+}

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use switchgrass::coroutine::{Coroutine, Scope, scope};
 use switchgrass::sync::Event;
 use switchgrass::{
-    Generator, GreenletExit, JoinError, greenlet, sleep, sleep_until, spawn, timeout, yield_now,
+    Generator, Greenlet, GreenletExit, JoinError, greenlet, sleep, sleep_until, spawn, timeout,
+    yield_now,
 };
 
 /// They borrow, shared and mutably; results may borrow too.
@@ -653,4 +654,58 @@ fn a_scope_without_children_needs_no_greenlets() {
         payload_of(|| scope(|_| -> () { resume_unwind(Box::new("expected")) }))
     });
     assert_eq!(payload.join().unwrap().downcast_ref(), Some(&"expected"));
+}
+
+/// A member's member drops the greenlet that the scope is in, and each waits for the next. A kill went round
+/// endlessly, at full load.
+#[test]
+fn scopes_that_wait_for_each_other_hand_a_kill_round_a_bounded_number_of_times() {
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || {
+        let slot: Rc<RefCell<Option<Greenlet<(), ()>>>> = Rc::default();
+        let member: Rc<RefCell<Option<Coroutine>>> = Rc::default();
+        let (inner_slot, inner_member) = (Rc::clone(&slot), Rc::clone(&member));
+        let outer = Greenlet::new(move |()| {
+            scope(|scope_of_outer| {
+                let member = scope_of_outer.spawn(|| {
+                    scope(|scope_of_member| {
+                        scope_of_member.spawn(|| drop(inner_slot.take()));
+                    });
+                });
+                inner_member.replace(Some(member.coroutine()));
+            });
+        });
+        let weak = outer.downgrade();
+        slot.replace(Some(outer));
+        let _outer = spawn(move || {
+            let _ = weak.try_switch(());
+        });
+        sleep(ms(5));
+        let member = member.take().unwrap();
+        let ticks = Rc::new(Cell::new(0));
+        let count = Rc::clone(&ticks);
+        let ticker = spawn(move || {
+            loop {
+                sleep(ms(1));
+                count.set(count.get() + 1);
+            }
+        });
+        member.kill();
+        assert!(!member.wait_end(Some(ms(20))));
+        assert!(ticks.get() > 0);
+        // The thread is asleep, but for the ticker.
+        let before = cpu_time();
+        sleep(ms(200));
+        send.send(cpu_time() - before).unwrap();
+        std::mem::forget(ticker);
+        std::thread::park();
+    });
+    let used = receive.recv_timeout(Duration::from_secs(10)).expect("the thread spins");
+    assert!(used < ms(100), "{used:?} of 200 ms were used");
+}
+
+/// Of the calling thread.
+fn cpu_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
 }

@@ -195,3 +195,18 @@ fn destructors_that_panic_end_no_hub() {
     }
     assert!(!hubs.shutdown(Some(ms(5))));
 }
+
+/// It would wait indefinitely.
+#[test]
+fn a_body_that_selects_its_own_handle_is_refused() {
+    let hubs = switchgrass::multicore::Hubs::new(1).unwrap();
+    let (handles, said) = (Arc::new(Queue::shared()), mpsc::channel());
+    let own = Arc::clone(&handles);
+    let body = hubs.spawn(move || {
+        let own: JoinHandle<()> = own.get().unwrap();
+        let refused = catch_unwind(AssertUnwindSafe(|| select(&[&own])));
+        said.0.send(refused.is_err()).unwrap();
+    });
+    handles.put(body).unwrap();
+    assert_eq!(said.1.recv_timeout(Duration::from_secs(10)), Ok(true));
+}

@@ -297,3 +297,36 @@ fn stop_answers_datagrams_that_have_come() {
         "{answers:?}"
     );
 }
+
+/// A socket of a user type in which nothing waits: it fails for one peer, or has something, each time.
+#[test]
+fn a_user_socket_that_never_waits_lets_others_run() {
+    struct Endless {
+        fails: bool,
+        left: Cell<u32>,
+    }
+    impl Datagrams for Endless {
+        type Address = ();
+        fn recv_from(&self, _: &mut [u8]) -> io::Result<(usize, ())> {
+            let Some(left) = self.left.get().checked_sub(1) else {
+                return Err(io::Error::from_raw_os_error(libc::EINVAL));
+            };
+            self.left.set(left);
+            std::thread::sleep(Duration::from_micros(100));
+            match self.fails {
+                true => Err(io::Error::from_raw_os_error(libc::ECONNRESET)),
+                false => Ok((0, ())),
+            }
+        }
+        fn close(&self) {}
+    }
+    for fails in [true, false] {
+        // It ends by itself after seconds, so that a failure is no hang.
+        let socket = Endless { fails, left: Cell::new(50_000) };
+        let server = DatagramServer::new(socket, |_: &Endless, _, ()| ());
+        server.start();
+        sleep(Duration::from_millis(5));
+        assert!(server.socket().left.get() > 0, "nobody else has run");
+        server.stop(Some(Duration::ZERO));
+    }
+}

@@ -676,3 +676,36 @@ fn a_coroutine_of_a_full_pool_may_spawn_in_it_if_others_end() {
     pool.spawn(|| sleep(ms(2)));
     assert_eq!(first.join().unwrap(), 5);
 }
+
+/// Also if there is no room for it: the wait is cut short, and the next call goes on with the same item.
+#[test]
+fn an_imap_whose_next_is_cut_short_loses_no_item() {
+    for unordered in [false, true] {
+        for killed in [false, true] {
+            let pool = Pool::new(1);
+            let event = Rc::new(Event::new());
+            let wait = Rc::clone(&event);
+            pool.spawn(move || wait.wait());
+            type Results = Box<dyn Iterator<Item = Result<i32, JoinError>>>;
+            let mut results: Results = if unordered {
+                Box::new(pool.imap_unordered(1..4, |n| n))
+            } else {
+                Box::new(pool.imap(1..4, |n| n))
+            };
+            let taker = spawn(move || {
+                let first = match killed {
+                    true => catch_unwind(AssertUnwindSafe(|| results.next())).is_err(),
+                    false => timeout(ms(5), || results.next()).is_err(),
+                };
+                (first, results.map(Result::unwrap).collect::<Vec<_>>())
+            });
+            yield_now();
+            if killed {
+                taker.kill();
+            }
+            sleep(ms(10));
+            event.set();
+            assert_eq!(taker.join().unwrap(), (true, vec![1, 2, 3]), "{unordered} {killed}");
+        }
+    }
+}

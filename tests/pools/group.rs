@@ -681,3 +681,40 @@ fn a_member_that_is_added_during_a_limited_kill_is_killed() {
         group.join();
     }
 }
+
+/// It ends with its thread: whoever waits for it waits indefinitely.
+#[test]
+fn a_group_with_main_in_it_is_not_waited_for() {
+    let group = Group::new();
+    group.add(&switchgrass::coroutine::current());
+    let waiting = group.clone();
+    let waiter = spawn(move || {
+        let joined = panic_message(|| waiting.join());
+        (joined, panic_message(|| waiting.join_timeout(LONG)))
+    });
+    let mut waiter = waiter;
+    let (joined, limited) =
+        waiter.join_timeout(Duration::from_secs(10)).expect("it waits").unwrap();
+    assert!(joined.starts_with("main ends with its thread"), "{joined}");
+    assert_eq!(limited, joined);
+}
+
+#[test]
+fn a_destructor_that_panics_when_a_group_is_killed_spares_no_member() {
+    struct Fails;
+    impl Drop for Fails {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+    let group = Group::new();
+    let before = group.spawn(|| sleep(LONG));
+    yield_now();
+    let fails = Fails;
+    group.spawn(move || drop(fails));
+    let after = group.spawn(|| sleep(LONG));
+    assert_eq!(panic_message(|| group.kill(None)), "dropped");
+    assert!(after.is_finished());
+    assert!(before.wait_end(Some(Duration::from_secs(10))));
+    assert!(group.is_empty() && group.kill(None));
+}

@@ -855,3 +855,34 @@ fn a_job_may_join_a_job_that_a_thread_is_left_for() {
     }
     finish(&pool);
 }
+
+/// The second would end the process, if the pool dropped them all together.
+#[test]
+fn jobs_whose_destructors_panic_are_all_dropped_when_a_pool_is_terminated() {
+    struct Fails(std::sync::mpsc::Sender<()>);
+    impl Drop for Fails {
+        fn drop(&mut self) {
+            self.0.send(()).unwrap();
+            panic!("dropped");
+        }
+    }
+    let pool = switchgrass::pool::ThreadPool::new(1);
+    let gate = crate::support::Gate::new();
+    let pass = gate.clone();
+    let (sender, dropped) = std::sync::mpsc::channel();
+    let begun = sender.clone();
+    let first = pool.spawn(move || {
+        begun.send(()).unwrap();
+        pass.pass();
+    });
+    dropped.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+    for _ in 0..3 {
+        let fails = Fails(sender.clone());
+        drop(pool.spawn(move || drop(fails)).unwrap());
+    }
+    assert_eq!(crate::support::panic_message(|| pool.terminate()), "dropped");
+    assert_eq!(dropped.try_iter().count(), 3);
+    gate.open();
+    first.unwrap().join().unwrap();
+    pool.join().unwrap();
+}

@@ -308,6 +308,68 @@ fn a_comparison_that_panics_loses_no_item() {
     check(&PriorityQueue::shared_priority());
 }
 
+/// Two greenlets, each in a comparison that switches to main, whose comparisons would end in the order of their
+/// beginnings: the queues would stay locked meanwhile, and the marks of the first be taken for the second's.
+#[test]
+fn a_comparison_that_switches_by_hand_is_refused_and_leaves_nothing_behind() {
+    thread_local! {
+        static MAIN: RefCell<Option<switchgrass::AnyWeakGreenlet>> = const { RefCell::new(None) };
+        static REFUSED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    }
+    fn leave() {
+        let main = MAIN.with_borrow(|main| main.clone().unwrap());
+        let switched = main.try_switch_any::<(), ()>(()).unwrap_err();
+        let thrown = main.throw_any::<()>(Box::new("thrown")).unwrap_err();
+        REFUSED.with_borrow_mut(|all| all.extend([switched.to_string(), thrown.to_string()]));
+    }
+    fn check<S: Sharing>(make: fn() -> PriorityQueue<Item, S>) {
+        let putters = [2, 3].map(|n| {
+            switchgrass::Greenlet::<(), ()>::new(move |()| {
+                let queue = make();
+                queue.put(Item(1, false)).unwrap();
+                queue.put(Item(n, true)).unwrap();
+                assert_eq!(drain(&queue), [1, n]);
+            })
+        });
+        COMPARES.set(Some(leave));
+        putters.iter().for_each(|putter| putter.switch(()));
+        assert!(putters.iter().all(|putter| putter.is_dead()));
+        COMPARES.set(None);
+        let refused = REFUSED.take();
+        assert!(refused.len() >= 4, "{refused:?}");
+        for text in refused {
+            assert!(text.contains("a comparison of a priority queue cannot switch to"), "{text}");
+        }
+        // In a comparison, those below it can be switched to.
+        COMPARES.set(Some(|| assert!(switchgrass::Generator::new(|y| y.yield_(1)).eq([1]))));
+        let queue = make();
+        (1..=3).rev().for_each(|n| queue.put(Item(n, true)).unwrap());
+        COMPARES.set(None);
+        assert_eq!(drain(&queue), [1, 2, 3]);
+        // Nothing is left of it: a generator may wait, and main may be switched to.
+        let mut waits = switchgrass::Generator::new(|y| {
+            sleep(SHORT);
+            y.yield_(1);
+        });
+        assert_eq!(waits.next(), Some(1));
+    }
+    MAIN.set(Some(switchgrass::current()));
+    check(PriorityQueue::priority);
+    check(PriorityQueue::shared_priority);
+}
+
+/// It could neither be left nor wait: refused before its body runs.
+#[test]
+fn a_scope_in_a_comparison_is_refused_before_it_spawns() {
+    let queue = PriorityQueue::priority();
+    queue.put(Item(1, false)).unwrap();
+    COMPARES.set(Some(|| scope(|_| panic!("its body was called"))));
+    let said = panic_message(|| queue.put(Item(2, true)));
+    COMPARES.set(None);
+    assert!(said.starts_with("the end of a scope would wait in the `Ord` of an item"), "{said}");
+    assert_eq!(drain(&queue), [1]);
+}
+
 /// It would suspend the thread's other coroutines from using the queue, or the other threads.
 #[test]
 fn a_comparison_that_waits_is_refused_by_name() {

@@ -669,3 +669,20 @@ fn producers_and_consumers() {
     check(&Queue::bounded(3));
     check(&Queue::shared_bounded(1));
 }
+
+/// The second would end the process, if the queue dropped them all together.
+#[test]
+fn items_whose_destructors_panic_are_all_dropped_when_a_queue_is_shut_down() {
+    struct Fails(std::rc::Rc<std::cell::Cell<u32>>);
+    impl Drop for Fails {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+            panic!("dropped {}", self.0.get());
+        }
+    }
+    let dropped = std::rc::Rc::default();
+    let queue = switchgrass::sync::Queue::new();
+    (0..3).for_each(|_| drop(queue.put(Fails(std::rc::Rc::clone(&dropped)))));
+    let said = crate::support::panic_message(|| queue.shut_down_now());
+    assert_eq!((said.as_str(), dropped.get(), queue.len()), ("dropped 1", 3, 0));
+}

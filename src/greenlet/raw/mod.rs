@@ -47,7 +47,7 @@ pub(crate) use self::peek::{Glimpse, peek};
 pub(crate) use self::report::describe;
 pub(crate) use self::scheduled::{
     Came, DetachedSpec, EXIT_GOES_ON, LEFT_BEHIND, NO_THROW, Owner, SUSPENDED, close_thread,
-    for_each_alive, made_count, main, panics, running, set_scheduler, spawn, wind_up,
+    for_each_alive, made_count, main, panics, pin, running, set_scheduler, spawn, wind_up,
 };
 pub(crate) use self::scoped::scoped;
 pub(crate) use self::switch::Unwinding;
@@ -264,6 +264,11 @@ impl Core {
         }
         if Here::of_a_block().is_scheduler(self) {
             return Err(ParentError::Scheduler);
+        }
+        // Its end would lead out of the callback.
+        let here = Here::of_a_block();
+        if here.is_barred(parent.core()) && !here.is_barred(self) {
+            return Err(ParentError::InCallback);
         }
         let mut ancestor = Some(parent.core().hold());
         while let Some(node) = ancestor {

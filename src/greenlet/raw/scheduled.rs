@@ -136,6 +136,30 @@ pub(crate) fn set_scheduler(scheduler: Option<AnyWeakGreenlet>) {
     }
 }
 
+/// Until this is dropped, switches made by hand lead to the greenlet that has made it, and to those that run
+/// for it, only.
+pub(crate) struct Pin {
+    before: Option<Hold>,
+}
+
+/// Pins the current greenlet. `None` on a thread without greenlets.
+pub(crate) fn pin() -> Option<Pin> {
+    let here = Here::existing()?;
+    let before = here.pinned.replace(Some(here.running().hold()));
+    here.set_alarm();
+    Some(Pin { before })
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        if let Some(here) = Here::existing() {
+            let pinned = here.pinned.replace(self.before.take());
+            here.set_alarm();
+            drop(pinned);
+        }
+    }
+}
+
 /// Ends all greenlets of the thread but the scheduler's own: see [`end::wind_up`].
 pub(crate) fn wind_up() {
     if let Some(here) = Here::existing() {

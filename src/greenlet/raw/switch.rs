@@ -72,6 +72,9 @@ pub(super) fn switch_slowly<T: 'static, R: 'static>(
     if here.is_scheduler(here.running()) {
         return Err(SwitchError::Scheduler { value });
     }
+    if here.is_barred(&first(target, Core::is_alive)) {
+        return Err(SwitchError::InCallback { value });
+    }
     match cross(here, target, value, here.types.key::<R>())? {
         Passage::Oneself(value) => {
             trace(here, TraceKind::Switch, here.running());
@@ -86,6 +89,16 @@ pub(super) fn switch_slowly<T: 'static, R: 'static>(
             unsafe { receive(word, signal) }.map_err(Failure::without_value)
         }
     }
+}
+
+/// The first of `target` and its ancestors that `is_it`, or else the last.
+fn first(target: &Core, is_it: impl Fn(&Core) -> bool) -> Hold {
+    let mut node = target.hold();
+    while !is_it(&node) {
+        let Some(parent) = node.parent_hold() else { break };
+        node = parent;
+    }
+    node
 }
 
 /// What a switch by the long way has led to.
@@ -143,6 +156,9 @@ pub(super) fn throw<R: 'static>(
     let here = Here::of_a_block();
     if here.is_scheduler(here.running()) {
         return Err(SwitchError::Scheduler { value: payload });
+    }
+    if here.is_barred(&first(target, |node| node.life.get() == Life::Started)) {
+        return Err(SwitchError::InCallback { value: payload });
     }
     let awaited = here.types.key::<R>();
     let (word, signal) = throw_across(here, target, payload, awaited, Unwinding::IsSpared)?;

@@ -1,7 +1,7 @@
 //! What a thread keeps for its greenlets.
 
 use super::core::{Core, Life};
-use super::handle::Hold;
+use super::handle::{Hold, WeakGreenlet};
 use super::slab::Slab;
 use super::types::{TypeKey, TypeTable};
 use super::{Payload, TraceKind, Tracer, end, overflow};
@@ -65,6 +65,9 @@ pub(super) struct Thread {
     pub(super) tracer: RefCell<Option<Tracer>>,
     /// The greenlet of whoever schedules the others, if somebody does.
     pub(super) scheduler: Cell<Option<Hold>>,
+    /// The greenlet that calls user code with something of this library borrowed or locked: until that has
+    /// returned, it runs, or those below it. See [`Thread::is_barred`].
+    pub(super) pinned: RefCell<Option<Hold>>,
     /// Greenlets that are neither dead nor main.
     pub(super) live: Cell<usize>,
     pub(super) next_id: Cell<u64>,
@@ -173,6 +176,7 @@ impl Here {
             delivery: Delivery::default(),
             tracer: RefCell::new(None),
             scheduler: Cell::new(None),
+            pinned: RefCell::new(None),
             live: Cell::new(0),
             next_id: Cell::new(1),
             orphaned: Cell::new(false),
@@ -248,6 +252,7 @@ impl Here {
     /// has a handle. If one of the latter is not so, it points to a word that is never zero.
     pub(super) fn set_alarm(self) {
         let loud = self.tracer.borrow().is_some()
+            || self.pinned.borrow().is_some()
             || self.orphaned.get()
             || !self.float_probe_works
             || (self.panics().is_none() && !cfg!(panic = "abort"));
@@ -304,6 +309,15 @@ impl Thread {
         // SAFETY: a hold runs no user code, so the cell is not written to meanwhile.
         let scheduler = unsafe { &*self.scheduler.as_ptr() };
         scheduler.as_ref().map(|scheduler| scheduler.hold())
+    }
+
+    /// Whether a switch made by hand must not lead to `target`: it is not the pinned greenlet, and does not
+    /// run for it. So what a pinned greenlet holds is given back before anything else runs, and such calls
+    /// end in the opposite order of their beginnings.
+    pub(super) fn is_barred(&self, target: &Core) -> bool {
+        let pinned = self.pinned.borrow();
+        let Some(pinned) = pinned.as_ref() else { return false };
+        !WeakGreenlet::untyped(target).line().any(|node| ptr::eq(node.core(), &**pinned))
     }
 
     pub(super) fn tracer(&self) -> Option<Tracer> {
