@@ -17,7 +17,7 @@
 use super::deadline::Deadline;
 use super::deadlock::Deadlock;
 use super::farewell::tell_of_kill;
-use super::here::{has_ended, here, try_with};
+use super::here::{here, try_with, unless_ended};
 #[cfg(feature = "monkey")]
 use super::state::raise_later;
 use super::state::{Fire, Hub, Why};
@@ -71,25 +71,25 @@ pub(crate) fn park(purpose: &'static str, deadline: Option<Deadline>) -> Wake {
 /// Calls a callback of user code that must not wait, since something is held meanwhile. A wait is refused
 /// by a panic that names the callback.
 pub(crate) fn without_waits<R>(callback: &'static str, f: impl FnOnce() -> R) -> R {
-    if has_ended() {
-        return f();
-    }
-    let hub = here();
+    let Some(hub) = unless_ended() else { return f() };
     let _refused = hub.refuse_waits(callback);
     f()
 }
 
-/// Makes a parked greenlet ready. Nothing happens to one that is not parked.
+/// Makes a parked greenlet ready. Nothing happens to one that is not parked, nor where the hub has ended.
 #[inline]
 pub(crate) fn unpark(greenlet: &AnyWeakGreenlet) {
-    here().unpark(greenlet);
+    try_with(|hub| hub.unpark(greenlet));
 }
 
-/// Lets all others run that are ready. Never takes the thread to sleep.
+/// Lets all others run that are ready. Never takes the thread to sleep. Where the hub has ended there are
+/// none.
 #[inline(always)]
 #[track_caller]
 pub(crate) fn yield_now() {
-    here().yield_now();
+    if let Some(hub) = unless_ended() {
+        hub.yield_now();
+    }
 }
 
 /// Waits are refused until this is dropped.
