@@ -355,7 +355,7 @@ fn two_threads_that_call_exit_do_not_hang() {
                 exit(6)
             })
         });
-        both.map(|handle| handle.join().unwrap());
+        let _: [(); 2] = both.map(|handle| handle.join().unwrap());
     });
     let Some(output) = output else { return };
     printed(&output, 6);
