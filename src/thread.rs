@@ -7,12 +7,12 @@
 
 use crate::greenlet::dropping::drop_reporting;
 use crate::sync::{Event, Shared};
-use crate::sys::exit::at_exit;
-use std::cell::Cell;
+use crate::sys::exit::{at_exit, is_held_or_gone, thread_id};
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -59,8 +59,13 @@ impl Builder {
     }
 
     /// Whether the process may end while it runs. By default it may not: a return from `main`, or a call of
-    /// `exit` on another thread, waits until it has ended. So it must not call `exit` itself by then: std
-    /// holds all but the first who do for ever, and the process would wait as long.
+    /// `exit` on another thread, waits until it has ended, its coroutines and its thread-local variables
+    /// included.
+    ///
+    /// If it calls [`std::process::exit`] meanwhile, it counts as ended: std suspends it in `pause(2)`, and
+    /// the process ends with the status of the first call, or of `main`. The same holds for a thread that
+    /// calls `pause(2)` itself. A thread that calls libc's `exit` meanwhile, which std knows nothing of, may
+    /// hang the process.
     pub fn daemon(mut self, is_daemon: bool) -> Self {
         self.is_daemon = is_daemon;
         self
@@ -90,7 +95,7 @@ impl Builder {
         let place = Arc::clone(&outcome);
         let waited_for = (!self.is_daemon).then(WaitedFor::new);
         let handle = builder.spawn(move || {
-            if let Some(waited_for) = &waited_for {
+            if let Some(waited_for) = waited_for {
                 waited_for.begin();
             }
             let result = catch_unwind(AssertUnwindSafe(body));
@@ -98,7 +103,6 @@ impl Builder {
             place.done.set();
             // Perhaps nobody wants the result: then it is dropped here.
             drop_reporting("the destructor of a thread's result", place);
-            drop(waited_for);
         })?;
         Ok(JoinHandle { thread: handle.thread().clone(), outcome })
     }
@@ -227,43 +231,75 @@ impl<T> fmt::Debug for JoinHandle<T> {
     }
 }
 
-/// How many threads there are that the process waits for.
-static RUNNING: Mutex<usize> = Mutex::new(0);
+/// The threads that the process waits for at its end.
+static RUNNING: Mutex<Running> = Mutex::new(Running { count: 0, begun: Vec::new() });
 static LESS: Condvar = Condvar::new();
 
+struct Running {
+    /// Also of those that have not begun.
+    count: usize,
+    /// The numbers of those that have.
+    begun: Vec<u32>,
+}
+
+impl Running {
+    fn lock() -> MutexGuard<'static, Self> {
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether one goes on that is not this thread.
+    fn is_left(&self) -> bool {
+        let me = thread_id();
+        let over = self.begun.iter().filter(|id| **id == me || is_held_or_gone(**id)).count();
+        self.count > over
+    }
+}
+
 thread_local! {
-    /// Whether this thread is one of them.
-    static IS_WAITED_FOR: Cell<bool> = const { Cell::new(false) };
+    /// Of this thread, if it is one of them. Made before every other thread-local variable of its body and
+    /// its hub, so dropped after them.
+    static OWN: RefCell<Option<WaitedFor>> = const { RefCell::new(None) };
 }
 
 /// Stands for one of them.
-struct WaitedFor(());
+struct WaitedFor {
+    begun: Option<u32>,
+}
 
 impl WaitedFor {
     fn new() -> Self {
         at_exit(wait_for_the_others);
-        *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        WaitedFor(())
+        Running::lock().count += 1;
+        WaitedFor { begun: None }
     }
 
-    fn begin(&self) {
-        IS_WAITED_FOR.set(true);
+    /// On the thread itself, before all else: from here on it is kept until the thread ends.
+    fn begin(mut self) {
+        let id = thread_id();
+        Running::lock().begun.push(id);
+        self.begun = Some(id);
+        OWN.set(Some(self));
     }
 }
 
 impl Drop for WaitedFor {
     fn drop(&mut self) {
-        *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        let mut running = Running::lock();
+        running.count -= 1;
+        if let Some(at) = running.begun.iter().position(|id| Some(*id) == self.begun) {
+            running.begun.swap_remove(at);
+        }
+        drop(running);
         LESS.notify_all();
     }
 }
 
 /// At the end of the process.
 fn wait_for_the_others() {
-    // One that calls `exit` does not wait for itself.
-    let itself = usize::from(IS_WAITED_FOR.get());
-    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-    while *running > itself {
-        running = LESS.wait(running).unwrap_or_else(PoisonError::into_inner);
+    /// Nobody tells of a thread that calls `exit`: it is looked for.
+    const LOOK: Duration = Duration::from_millis(20);
+    let mut running = Running::lock();
+    while running.is_left() {
+        (running, _) = LESS.wait_timeout(running, LOOK).unwrap_or_else(PoisonError::into_inner);
     }
 }

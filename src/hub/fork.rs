@@ -85,6 +85,9 @@ impl Hub {
         self.remotes.borrow_mut().clear(forget);
         forget(self.outside.replace(Arc::new(())));
         self.sources.begin_anew();
+        self.is_timed.set(false);
+        self.waiting_for_idle.set(0);
+        self.reports.set(0);
         self.has_said_deadlock.set(false);
     }
 }

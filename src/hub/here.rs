@@ -81,6 +81,23 @@ pub(super) fn here() -> Here {
     }
 }
 
+/// As [`here`], but `None` when the thread has ended its coroutines: for what need not wait.
+#[inline(always)]
+#[track_caller]
+pub(super) fn unless_ended() -> Option<Here> {
+    match NonNull::new(HERE.get().cast_mut()) {
+        Some(hub) => Some(Here(hub)),
+        None => make_unless_ended(),
+    }
+}
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn make_unless_ended() -> Option<Here> {
+    (!has_ended()).then(make)
+}
+
 /// Calls `f` with this thread's hub, as [`here`].
 #[inline(always)]
 #[track_caller]
@@ -94,9 +111,10 @@ pub(super) fn try_with<R>(f: impl FnOnce(&Hub) -> R) -> Option<R> {
     unsafe { HERE.get().as_ref() }.map(f)
 }
 
-/// Whether the thread is ending and has ended its coroutines: there is no hub any more.
+/// Whether the thread is ending and has ended its coroutines, if it had any: there is no hub any more.
 pub(crate) fn has_ended() -> bool {
-    HERE.get().is_null() && OWNER.try_with(|owner| owner.get().is_some()).unwrap_or(true)
+    HERE.get().is_null()
+        && (scheduled::has_ended() || OWNER.try_with(|owner| owner.get().is_some()).unwrap_or(true))
 }
 
 #[cold]

@@ -1,13 +1,15 @@
 #![forbid(unsafe_code)]
 //! Running all that is ready, until nothing is.
 
-use super::here::here;
+use super::here::unless_ended;
 use super::state::Hub;
 
 /// Lets all others run until none of them is ready: see [`run_until_idle`](crate::coroutine::run_until_idle).
 #[track_caller]
 pub(crate) fn run_until_idle() {
-    here().run_until_idle();
+    if let Some(hub) = unless_ended() {
+        hub.run_until_idle();
+    }
 }
 
 impl Hub {
@@ -44,6 +46,7 @@ impl<'a> Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting_for_idle.set(self.0.waiting_for_idle.get() - 1);
+        // None: this is a child's copy of a wait of its parent's.
+        self.0.waiting_for_idle.set(self.0.waiting_for_idle.get().saturating_sub(1));
     }
 }

@@ -29,7 +29,7 @@
 //! finds nobody, also if the number is in use again.
 
 use super::deadline::Deadline;
-use super::here::{Here, here, try_with, with};
+use super::here::{Here, here, try_with, unless_ended, with};
 use super::park::Wake;
 use super::slots::{SlotKey, Slots};
 use super::state::{Hub, current_greenlet};
@@ -308,15 +308,16 @@ impl Source {
         deadline: Option<Deadline>,
         mut call: impl FnMut() -> io::Result<R>,
     ) -> io::Result<R> {
-        let hub = here();
         // There may be no end to what can be done at once. Before the call, and not after it: a kill may be
         // raised here, and what the call has brought would be lost.
-        hub.breathe();
+        if let Some(hub) = unless_ended() {
+            hub.breathe();
+        }
         let side = self.side(direction);
         let mut behind = FIRST | OTHERS;
         loop {
             if side.is(BLOCKED | behind) {
-                match self.wait_in(hub, side, behind, purpose, deadline) {
+                match self.wait_in(here(), side, behind, purpose, deadline) {
                     Ended::Event => behind = 0,
                     ended => return Err(ended.into_error(purpose)),
                 }
@@ -462,7 +463,7 @@ impl Source {
         for side in [&self.inner.read, &self.inner.write] {
             // Each finds that it is closed.
             side.set(BLOCKED);
-            with(|hub| hub.unpark_all(side));
+            try_with(|hub| hub.unpark_all(side));
         }
     }
 

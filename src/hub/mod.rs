@@ -69,7 +69,9 @@ pub(crate) use run::prepare_to_sleep;
 pub(crate) use spawn::{Start, begin, forget_start, spawn};
 #[cfg(feature = "monkey")]
 pub(crate) use state::at_end;
-pub(crate) use state::{call, current_greenlet, current_task, interrupt, next_id, raise_later};
+pub(crate) use state::{
+    call, current_greenlet, current_task, current_task_id, interrupt, next_id, raise_later,
+};
 pub(crate) use task::{Task, TaskRef, raise_here, refuse_own};
 #[cfg(feature = "monkey")]
 pub(crate) use watch::{Watch, watch};

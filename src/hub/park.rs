@@ -17,7 +17,7 @@
 use super::deadline::Deadline;
 use super::deadlock::Deadlock;
 use super::farewell::tell_of_kill;
-use super::here::{has_ended, here, try_with};
+use super::here::{here, try_with, unless_ended};
 #[cfg(feature = "monkey")]
 use super::state::raise_later;
 use super::state::{Fire, Hub, Why};
@@ -73,26 +73,26 @@ pub(crate) fn park(purpose: &'static str, deadline: Option<Deadline>) -> Wake {
 /// runs for the callback: so nothing else runs before the callback has returned, and nested callbacks end
 /// last in, first out.
 pub(crate) fn without_waits<R>(callback: &'static str, f: impl FnOnce() -> R) -> R {
-    if has_ended() {
-        let _pinned = scheduled::pin();
-        return f();
-    }
-    let hub = here();
-    let (_pinned, _refused) = (scheduled::pin(), hub.refuse_waits(callback));
+    let hub = unless_ended();
+    let _pinned = scheduled::pin();
+    let _refused = hub.as_ref().map(|hub| hub.refuse_waits(callback));
     f()
 }
 
-/// Makes a parked greenlet ready. Nothing happens to one that is not parked.
+/// Makes a parked greenlet ready. Nothing happens to one that is not parked, nor where the hub has ended.
 #[inline]
 pub(crate) fn unpark(greenlet: &AnyWeakGreenlet) {
-    here().unpark(greenlet);
+    try_with(|hub| hub.unpark(greenlet));
 }
 
-/// Lets all others run that are ready. Never takes the thread to sleep.
+/// Lets all others run that are ready. Never takes the thread to sleep. Where the hub has ended there are
+/// none.
 #[inline(always)]
 #[track_caller]
 pub(crate) fn yield_now() {
-    here().yield_now();
+    if let Some(hub) = unless_ended() {
+        hub.yield_now();
+    }
 }
 
 /// Yields if the current coroutine has used up its share of time: for a loop that may never wait.

@@ -4,7 +4,8 @@
 use super::here::{try_with, with};
 use super::inbox::{Inbox, Message};
 use super::slots::SlotKey;
-use super::state::current_greenlet;
+use super::state::{Hub, current_greenlet};
+use crate::sys::fork::Generation;
 use std::fmt;
 use std::sync::Arc;
 
@@ -21,7 +22,8 @@ impl Registration {
 
     /// What wakes it.
     pub(crate) fn unparker(&self) -> Unparker {
-        Unparker { inbox: with(|hub| Arc::clone(&hub.inbox)), key: self.0 }
+        let inbox = with(|hub| Arc::clone(&hub.inbox));
+        Unparker { inbox, key: self.0, generation: Generation::current() }
     }
 }
 
@@ -38,9 +40,25 @@ impl Drop for Registration {
 pub(crate) struct Unparker {
     inbox: Arc<Inbox>,
     key: SlotKey,
+    generation: Generation,
 }
 
 impl Unparker {
+    /// Whether the process was forked since, and the greenlet does not go on in this child.
+    #[inline]
+    pub(crate) fn is_left_behind(&self) -> bool {
+        self.generation != Generation::current() && !self.is_registered_here()
+    }
+
+    /// A fork that this library knows nothing of copies the hub of the calling thread as it is.
+    #[cold]
+    fn is_registered_here(&self) -> bool {
+        let is_here = |hub: &Hub| {
+            Arc::ptr_eq(&hub.inbox, &self.inbox) && hub.remotes.borrow().get(self.key).is_some()
+        };
+        try_with(is_here).unwrap_or(false)
+    }
+
     pub(crate) fn unpark(&self) {
         let is_here = try_with(|hub| {
             let is_here = Arc::ptr_eq(&hub.inbox, &self.inbox);

@@ -3,7 +3,7 @@
 
 use super::deadline::Deadline;
 use super::deadlock;
-use super::here::{here, with};
+use super::here::{has_ended, here, with};
 use super::inbox::Inbox;
 use super::io::Sources;
 use super::limit::LimitPassed;
@@ -238,6 +238,11 @@ pub(crate) fn current_greenlet() -> AnyWeakGreenlet {
 /// The task that the current greenlet runs for.
 pub(crate) fn current_task() -> TaskRef {
     TaskRef::of(&current_greenlet()).expect("main has one")
+}
+
+/// Its number. Where the hub has ended only main is left.
+pub(crate) fn current_task_id() -> u64 {
+    if has_ended() { 0 } else { current_task().id }
 }
 
 /// Has `f` run in the hub's greenlet, at the end of the queue of those that are ready. It must not wait.

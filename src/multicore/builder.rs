@@ -113,7 +113,7 @@ impl Builder {
     ///
     /// If the operating system makes no thread, or does not let one stay on its processor, which is said; if
     /// there are no descriptors (two for each hub) or no memory for a hub; if the size of stacks is out of
-    /// range. Those that were started end.
+    /// range; if the process is ending, by a return from `main` or by `exit`. Those that were started end.
     ///
     /// # Panics
     ///
@@ -172,7 +172,11 @@ impl Builder {
                 }
             }
         }
-        hubs.crew().close_at_exit();
+        if !hubs.crew().close_at_exit() {
+            return Err(io::Error::other(
+                "the process is ending and starts no more hubs: start them before `main` returns",
+            ));
+        }
         for _ in 0..threads.get() {
             ready.get().expect("nobody shuts it down")?;
         }

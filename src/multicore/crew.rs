@@ -54,13 +54,13 @@ pub(super) enum Where {
     On(usize),
 }
 
-/// The crews that there are.
-static ALL: Lock<Vec<Weak<Crew>>> = Lock::new(Vec::new());
+/// The crews that there are. `None` when the process ends: there are to be no others.
+static ALL: Lock<Option<Vec<Weak<Crew>>>> = Lock::new(Some(Vec::new()));
 
 /// At the end of the process.
 fn close_all() {
-    let all = std::mem::take(&mut *ALL.lock());
-    all.iter().filter_map(Weak::upgrade).for_each(|crew| crew.close());
+    let all = ALL.lock().take();
+    all.iter().flatten().filter_map(Weak::upgrade).for_each(|crew| crew.close());
 }
 
 impl Member {
@@ -169,13 +169,17 @@ impl Crew {
 
     /// Has it closed when the process ends, if it is not by then: hubs that are idle would keep the process,
     /// which waits for their threads. To be called when these have been made: what is said last to be done at
-    /// the end is done first.
-    pub(super) fn close_at_exit(self: &Arc<Self>) {
+    /// the end is done first. `false` if the process ends already: nobody would close it.
+    #[must_use]
+    pub(super) fn close_at_exit(self: &Arc<Self>) -> bool {
         let mut all = ALL.lock();
-        all.retain(|crew| crew.strong_count() > 0);
-        all.push(Arc::downgrade(self));
-        drop(all);
-        at_exit(close_all);
+        let Some(crews) = &mut *all else { return false };
+        if !at_exit(close_all) {
+            return false;
+        }
+        crews.retain(|crew| crew.strong_count() > 0);
+        crews.push(Arc::downgrade(self));
+        true
     }
 
     /// Whether no bodies come any more.

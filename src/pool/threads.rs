@@ -431,6 +431,13 @@ impl State {
         missing
     }
 
+    /// An idle thread ends, or was never made. Whether it was the last of a closed pool.
+    fn remove_thread(&mut self) -> bool {
+        self.idle -= 1;
+        self.live -= 1;
+        self.is_closed && self.live == 0
+    }
+
     /// Whether no thread is left that could take a job: each of them, or each but `me`, waits for a job of
     /// this pool that has no result.
     fn is_stuck(&self, me: Option<ThreadId>) -> bool {
@@ -483,15 +490,15 @@ impl Inner {
         let thread = thread::Builder::new().name("switchgrass-pool".into());
         let Err(error) = thread.spawn(move || inner.work()) else { return Ok(()) };
         let mut state = self.lock();
-        state.live -= 1;
-        state.idle -= 1;
-        if !state.is_stuck(None) {
-            return Ok(());
-        }
-        let lost = std::mem::take(&mut state.jobs);
+        let is_over = state.remove_thread();
+        let is_stuck = state.is_stuck(None);
+        let lost = if is_stuck { std::mem::take(&mut state.jobs) } else { VecDeque::new() };
         drop(state);
         drop_each("the destructor of a job", lost);
-        Err(no_thread(&error))
+        if is_over {
+            self.ended.set();
+        }
+        if is_stuck { Err(no_thread(&error)) } else { Ok(()) }
     }
 
     /// What a thread does.
@@ -541,9 +548,7 @@ impl Inner {
                 break;
             }
         }
-        state.idle -= 1;
-        state.live -= 1;
-        let is_over = state.is_closed && state.live == 0;
+        let is_over = state.remove_thread();
         drop(state);
         if is_over {
             self.ended.set();

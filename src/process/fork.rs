@@ -5,10 +5,12 @@ use super::ended::{Begun, Reaper, wait_for};
 use super::exit_code::IntoExitCode;
 #[cfg(feature = "process")]
 use super::kept::leave_behind;
-use crate::greenlet;
+use crate::greenlet::{self, GreenletExit};
 use crate::hub;
 use crate::sys::fork::{self, Side, end_with_parent, exit_child, other_threads};
 use crate::sys::process::Forked;
+use crate::sys::stderr;
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
@@ -211,10 +213,26 @@ impl Builder {
         }
         #[cfg(feature = "process")]
         leave_behind();
-        let code = catch_unwind(AssertUnwindSafe(|| body().into_exit_code())).unwrap_or(1);
+        let code = match catch_unwind(AssertUnwindSafe(|| body().into_exit_code())) {
+            Ok(code) => code,
+            Err(payload) => {
+                tell_of_kill(&*payload);
+                1
+            }
+        };
         // As at a thread's end.
         let _ = catch_unwind(greenlet::unwind_all);
         exit_child(code)
+    }
+}
+
+/// Says on standard error that a child's body was killed: by itself, or since main, to which it had switched
+/// by hand, has returned. No panic hook reports that.
+fn tell_of_kill(payload: &(dyn Any + Send)) {
+    if payload.is::<GreenletExit>() {
+        stderr::write(&[
+            "switchgrass: the body of a child process was killed: it ends with status 1\n",
+        ]);
     }
 }
 

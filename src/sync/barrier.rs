@@ -149,25 +149,19 @@ impl<S: Sharing> Barrier<S> {
         };
         // All have come, though this one was killed before it went on.
         let is_over = Cell::new(false);
+        if let Some(over) = self.state.with(|round| round.arrive(self.size)) {
+            return Self::lead(over);
+        }
         let (registration, waker) = S::Waker::register();
-        let entered = self.state.with(|round| {
-            if round.is_broken {
-                return Err(Err(BrokenBarrier(())));
-            }
-            if round.waiting.len() + 1 == self.size {
-                return Err(Ok(round.end(true)));
-            }
-            Ok((round.waiting.push(waker), round.number))
+        let entered = self.state.with(|round| match round.arrive(self.size) {
+            Some(over) => Err(over),
+            None => Ok((round.waiting.push(waker), round.number)),
         });
         let (place, number) = match entered {
             Ok((token, number)) => {
                 (Place::new(object, registration, token, |_| is_over.set(true)), number)
             }
-            Err(Err(broken)) => return Err(broken),
-            Err(Ok(wakers)) => {
-                wakers.into_iter().for_each(Waker::wake);
-                return Ok(BarrierWaitResult(true));
-            }
+            Err(over) => return Self::lead(over),
         };
         let _break = Break { barrier: self, number, is_over: &is_over };
         match place.wait(deadline) {
@@ -177,6 +171,12 @@ impl<S: Sharing> Barrier<S> {
             }
             Err(_) => Err(BrokenBarrier(())),
         }
+    }
+
+    /// Wakes the others of a round that is over.
+    fn lead(over: Arrival<S>) -> Result<BarrierWaitResult, BrokenBarrier> {
+        over?.into_iter().for_each(Waker::wake);
+        Ok(BarrierWaitResult(true))
     }
 
     /// Whether somebody has given up waiting, since it was made or reset.
@@ -198,7 +198,18 @@ impl<S: Sharing> Barrier<S> {
     }
 }
 
+/// The wakers of the others, if all have come.
+type Arrival<S> = Result<Vec<<S as super::sharing::sealed::Sharing>::Waker>, BrokenBarrier>;
+
 impl<S: Sharing> Round<S> {
+    /// What an arrival finds. `None`: it has to wait.
+    fn arrive(&mut self, size: usize) -> Option<Arrival<S>> {
+        if self.is_broken {
+            return Some(Err(BrokenBarrier(())));
+        }
+        (self.waiting.len() + 1 == size).then(|| Ok(self.end(true)))
+    }
+
     /// Lets all go on that wait.
     fn end(&mut self, all: bool) -> Vec<S::Waker> {
         self.number += 1;

@@ -4,7 +4,7 @@
 use super::queue::{GetError, PutError};
 use super::sharing::{Local, Shared, Sharing, State, Waker};
 use super::wait::{Object, wait};
-use super::wait_list::WaitList;
+use super::wait_list::{WaitList, Waiter};
 use crate::hub::{self, Deadline};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -51,6 +51,13 @@ struct Handed<T> {
 struct Putter<T, S: Sharing> {
     waker: S::Waker,
     item: Option<T>,
+}
+
+impl<T, S: Sharing> Waiter for Putter<T, S> {
+    #[inline]
+    fn is_left_behind(&self) -> bool {
+        self.waker.is_left_behind()
+    }
 }
 
 impl<T> Channel<T, Local> {

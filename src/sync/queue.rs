@@ -5,7 +5,7 @@ use super::heap::Heap;
 use super::select::{Selectable, Wakers, Watchers, sealed};
 use super::sharing::{Local, Shared, Sharing, State, Waker, calling_user};
 use super::wait::{Object, wait};
-use super::wait_list::WaitList;
+use super::wait_list::{WaitList, Waiter};
 use crate::greenlet::dropping::drop_each;
 use crate::greenlet::scheduled::Payload;
 use crate::hub::Deadline;
@@ -277,6 +277,13 @@ struct Handed<T> {
 struct Putter<T, S: Sharing> {
     waker: S::Waker,
     item: Option<T>,
+}
+
+impl<T, S: Sharing> Waiter for Putter<T, S> {
+    #[inline]
+    fn is_left_behind(&self) -> bool {
+        self.waker.is_left_behind()
+    }
 }
 
 /// An item that was not taken from one that waited.
@@ -867,7 +874,7 @@ impl<T, S: Sharing, O: order::Order<T>> Items<T, S, O> {
 
     /// Where an item goes if it is kept. Until this has returned, nothing has changed.
     #[inline]
-    fn place(&self, item: &Option<T>) -> Option<usize> {
+    fn place(&mut self, item: &Option<T>) -> Option<usize> {
         let item = item.as_ref()?;
         Some(if self.getters.is_empty() { O::place(&self.items, item) } else { 0 })
     }
@@ -917,7 +924,7 @@ impl<T, S: Sharing, O: order::Order<T>> Items<T, S, O> {
     fn let_putter_in(&mut self) -> Woken<S::Waker> {
         let mut refused = Vec::new();
         let first = loop {
-            let Some(putter) = self.putters.first() else { break None };
+            let Some(putter) = self.putters.first_mut() else { break None };
             let item = putter.item.as_ref().expect(LEFT);
             // User code comes first: then the item is in, and its putter granted, or neither.
             match catch_unwind(AssertUnwindSafe(|| O::place(&self.items, item))) {

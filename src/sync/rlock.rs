@@ -34,7 +34,7 @@ pub struct RLock<S: Sharing = Local> {
 pub(super) type Owner = (ThreadId, u64);
 
 fn me() -> Owner {
-    (thread::current().id(), hub::current_task().id)
+    (thread::current().id(), hub::current_task_id())
 }
 
 /// The lock, held. Dropped, it is held once less.

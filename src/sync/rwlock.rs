@@ -3,7 +3,7 @@
 
 use super::sharing::{Local, Shared, Sharing, State, Waker};
 use super::wait::{Object, wait};
-use super::wait_list::WaitList;
+use super::wait_list::{WaitList, Waiter};
 use crate::hub::Deadline;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -48,6 +48,13 @@ struct Entry<S: Sharing> {
     role: Role,
 }
 
+impl<S: Sharing> Waiter for Entry<S> {
+    #[inline]
+    fn is_left_behind(&self) -> bool {
+        self.waker.is_left_behind()
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     Reader,
@@ -76,7 +83,7 @@ impl<S: Sharing> Gate<S> {
     /// Lets in those that wait, as far as that goes.
     fn advance(&mut self) -> Vec<S::Waker> {
         let mut wakers = Vec::new();
-        while let Some(role) = self.waiting.first().map(|entry| entry.role) {
+        while let Some(role) = self.waiting.first_mut().map(|entry| entry.role) {
             if self.let_in(role).is_none() {
                 break;
             }

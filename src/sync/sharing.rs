@@ -13,7 +13,9 @@
 //! refused by a panic, and a switch made by hand by an error, and no panic does any harm, since nothing has
 //! been changed by then.
 
+use super::wait_list::Waiter;
 use crate::greenlet::AnyWeakGreenlet;
+use crate::greenlet::scheduled::{LEFT_BEHIND, SUSPENDED};
 use crate::hub::{self, Registration, Unparker};
 use crate::sys::lock::{Lock, Locked};
 use std::cell::RefCell;
@@ -146,7 +148,7 @@ fn refuse_reentry() -> ! {
 }
 
 /// What wakes one that waits.
-pub trait Waker: Sized + Clone + Debug {
+pub trait Waker: Waiter + Sized + Clone + Debug {
     /// Keeps the one that waits awake-able, for as long as it waits.
     type Registration;
 
@@ -162,6 +164,14 @@ pub trait Waker: Sized + Clone + Debug {
 
 #[derive(Clone, Debug)]
 pub struct LocalWaker(AnyWeakGreenlet);
+
+impl Waiter for LocalWaker {
+    #[inline]
+    fn is_left_behind(&self) -> bool {
+        // One that has parked since goes on here: an inherited generator's.
+        self.0.mark() & (LEFT_BEHIND | SUSPENDED) == LEFT_BEHIND
+    }
+}
 
 impl Waker for LocalWaker {
     type Registration = ();
@@ -184,6 +194,13 @@ pub struct SharedRegistration(#[expect(dead_code, reason = "it is dropped")] Reg
 
 #[derive(Clone, Debug)]
 pub struct SharedWaker(Unparker);
+
+impl Waiter for SharedWaker {
+    #[inline]
+    fn is_left_behind(&self) -> bool {
+        self.0.is_left_behind()
+    }
+}
 
 impl Waker for SharedWaker {
     type Registration = SharedRegistration;

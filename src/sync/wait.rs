@@ -2,7 +2,7 @@
 //! How every operation here waits.
 
 use super::sharing::{Sharing, State, Waker};
-use super::wait_list::{Token, WaitList};
+use super::wait_list::{Token, WaitList, Waiter};
 use crate::hub::{self, Deadline, Wake};
 
 /// What is waited for, and where in its state the list is of those that wait for it.
@@ -19,7 +19,7 @@ pub(super) struct Object<'a, S: Sharing, T, W, G> {
 /// in between is missed. `enter` makes the entry of a waker. If something is raised in the current coroutine
 /// it leaves the list; if it has been granted something by then, that goes to `give_back`.
 #[inline(always)]
-pub(super) fn wait<S: Sharing, T, W, G>(
+pub(super) fn wait<S: Sharing, T, W: Waiter, G>(
     object: Object<'_, S, T, W, G>,
     deadline: Option<Deadline>,
     mut attempt: impl FnMut(&mut T) -> Option<G>,
@@ -50,14 +50,14 @@ pub(super) fn wait<S: Sharing, T, W, G>(
 type Registration<S> = <<S as super::sharing::sealed::Sharing>::Waker as Waker>::Registration;
 
 /// A place in a list, which is left when this is dropped.
-pub(super) struct Place<'a, S: Sharing, T, W, G, B: FnOnce(G)> {
+pub(super) struct Place<'a, S: Sharing, T, W: Waiter, G, B: FnOnce(G)> {
     object: Object<'a, S, T, W, G>,
     _registration: Registration<S>,
     token: Option<Token>,
     give_back: Option<B>,
 }
 
-impl<'a, S: Sharing, T, W, G, B: FnOnce(G)> Place<'a, S, T, W, G, B> {
+impl<'a, S: Sharing, T, W: Waiter, G, B: FnOnce(G)> Place<'a, S, T, W, G, B> {
     #[inline(always)]
     pub(super) fn new(
         object: Object<'a, S, T, W, G>,
@@ -99,7 +99,7 @@ impl<'a, S: Sharing, T, W, G, B: FnOnce(G)> Place<'a, S, T, W, G, B> {
     }
 }
 
-impl<S: Sharing, T, W, G, B: FnOnce(G)> Drop for Place<'_, S, T, W, G, B> {
+impl<S: Sharing, T, W: Waiter, G, B: FnOnce(G)> Drop for Place<'_, S, T, W, G, B> {
     #[inline]
     fn drop(&mut self) {
         let Some(token) = self.token.take() else { return };

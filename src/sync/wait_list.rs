@@ -11,6 +11,15 @@
 //! A grant is made under the same borrow or lock as the change of the object that it is about, and taken
 //! by the one that waits, or given back if that was killed meanwhile: so nothing is lost and nothing
 //! handed over twice, whoever is faster. Adding, granting and taking out are all O(1).
+//!
+//! In a forked child, entries of greenlets that do not go on there are skipped: they leave the queue, nothing
+//! is granted to them, and nothing of them is dropped before the list is.
+
+/// An entry of a list.
+pub trait Waiter {
+    /// Whether the process was forked since, and the waiting greenlet does not go on in this child.
+    fn is_left_behind(&self) -> bool;
+}
 
 /// Names one that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +46,8 @@ struct Node<W, G> {
 enum What<W, G> {
     Free,
     Waiting(W),
+    /// Not in the queue any more: see [`Waiter::is_left_behind`].
+    LeftBehind(W),
     Granted(G),
 }
 
@@ -46,28 +57,25 @@ impl<W, G> WaitList<W, G> {
     pub(crate) const fn new() -> Self {
         WaitList { nodes: Vec::new(), free: NONE, head: NONE, tail: NONE, waiting: 0 }
     }
+}
 
+impl<W: Waiter, G> WaitList<W, G> {
     /// Whether nobody waits.
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&mut self) -> bool {
+        self.skip_left_behind();
         self.head == NONE
     }
 
     /// How many wait.
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) fn len(&mut self) -> usize {
+        self.skip_left_behind();
         self.waiting as usize
     }
 
     /// The first that waits.
-    pub(crate) fn first(&self) -> Option<&W> {
-        match &self.nodes.get(self.head as usize)?.what {
-            What::Waiting(waker) => Some(waker),
-            _ => unreachable!("what is linked waits"),
-        }
-    }
-
-    /// The first that waits.
     pub(crate) fn first_mut(&mut self) -> Option<&mut W> {
+        self.skip_left_behind();
         match &mut self.nodes.get_mut(self.head as usize)?.what {
             What::Waiting(waker) => Some(waker),
             _ => unreachable!("what is linked waits"),
@@ -100,7 +108,7 @@ impl<W, G> WaitList<W, G> {
     /// grant if nobody waits.
     #[inline]
     pub(crate) fn grant(&mut self, grant: G) -> Result<W, G> {
-        if self.head == NONE {
+        if self.is_empty() {
             return Err(grant);
         }
         let head = self.head;
@@ -137,8 +145,40 @@ impl<W, G> WaitList<W, G> {
         node.after = std::mem::replace(&mut self.free, index);
         match std::mem::replace(&mut node.what, What::Free) {
             What::Granted(grant) => Ok(grant),
-            What::Waiting(waker) => Err(waker),
+            What::Waiting(waker) | What::LeftBehind(waker) => Err(waker),
             What::Free => unreachable!("a token is used once"),
+        }
+    }
+
+    /// To be called before the first in the queue is looked at. Those that were left behind came before all
+    /// that have come since.
+    #[inline]
+    fn skip_left_behind(&mut self) {
+        if self.head != NONE && self.is_left_behind(self.head) {
+            self.take_out_left_behind();
+        }
+    }
+
+    #[inline]
+    fn is_left_behind(&self, index: u32) -> bool {
+        matches!(&self.nodes[index as usize].what, What::Waiting(waiter) if waiter.is_left_behind())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_out_left_behind(&mut self) {
+        let mut index = self.head;
+        while index != NONE {
+            let after = self.nodes[index as usize].after;
+            if self.is_left_behind(index) {
+                self.unlink(index);
+                let what = &mut self.nodes[index as usize].what;
+                match std::mem::replace(what, What::Free) {
+                    What::Waiting(waiter) => *what = What::LeftBehind(waiter),
+                    _ => unreachable!("what is linked waits"),
+                }
+            }
+            index = after;
         }
     }
 
@@ -160,6 +200,26 @@ impl<W, G> WaitList<W, G> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// From 100 on they are left behind.
+    impl Waiter for u32 {
+        fn is_left_behind(&self) -> bool {
+            *self >= 100
+        }
+    }
+
+    #[test]
+    fn nothing_is_granted_to_those_that_were_left_behind() {
+        let mut list: WaitList<u32, char> = WaitList::new();
+        let [ghost, _, a, b] = [100, 101, 1, 2].map(|waiter| list.push(waiter));
+        assert_eq!(list.len(), 2);
+        assert_eq!((list.grant('x'), list.take(ghost)), (Ok(1), Err(100)));
+        assert_eq!((list.grant('y'), list.grant('z')), (Ok(2), Err('z')));
+        assert_eq!((list.take(a), list.take(b)), (Ok('x'), Ok('y')));
+        let _ghost = list.push(102);
+        assert!(list.is_empty());
+        assert!(list.first_mut().is_none());
+    }
 
     #[test]
     fn grants_come_in_order_and_once() {

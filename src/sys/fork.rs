@@ -121,7 +121,7 @@ fn through(hooks: &[Hook], last: Fork<'_>) -> io::Result<Side> {
 
 fn fork_now() -> io::Result<Side> {
     // Companions may be about to change these.
-    let (mut companions, _functions) = (COMPANIONS.lock(), exit::functions());
+    let (mut companions, _functions) = (COMPANIONS.lock(), exit::hold());
     let mut children = process::waited_for();
     // From here on none of them begins anything: it would need what is held by the hooks.
     if !others(&companions)?.is_empty() {

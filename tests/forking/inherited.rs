@@ -3,18 +3,22 @@
 use crate::tests;
 use std::cell::Cell;
 use std::io::{PipeWriter, Read, Write, pipe};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
-use switchgrass::coroutine::{Remote, join_all};
+use switchgrass::coroutine::{Remote, join_all, run_until_idle};
 use switchgrass::fs::File;
 use switchgrass::generator::Generator;
 use switchgrass::io::{PipeWriter as OwnWriter, pipe as own_pipe};
 use switchgrass::net::{TcpListener, TcpStream, ToSocketAddrs};
 use switchgrass::pool::unblock;
 use switchgrass::process::Process;
-use switchgrass::sync::{Event, Mutex, Queue, Shared};
-use switchgrass::{Greenlet, greenlet, sleep, spawn, timeout, yield_now};
+use switchgrass::sync::{
+    AsyncResult, Barrier, Channel, Condvar, Event, Mutex, PutError, Queue, RLock, RwLock,
+    Semaphore, Shared, Sharing,
+};
+use switchgrass::{Greenlet, GreenletExit, greenlet, sleep, spawn, timeout, yield_now};
 
 tests![
     nobody_else_runs_in_a_child,
@@ -37,6 +41,10 @@ tests![
     a_file_with_an_operation_that_was_cancelled,
     a_fork_while_the_stack_is_unwound,
     a_fork_in_a_trace_hook,
+    nothing_goes_to_those_that_wait_in_the_parent,
+    nothing_goes_to_those_that_wait_in_the_parent_for_shared_objects,
+    run_until_idle_in_a_child_of_one_that_waits_until_idle,
+    a_child_that_is_killed_says_so,
 ];
 
 /// Says in a pipe when it is dropped, or when it is asked to.
@@ -521,4 +529,161 @@ fn a_fork_in_a_trace_hook() {
     Greenlet::new(|()| ()).switch(());
     greenlet::set_trace(None);
     assert_eq!(code.get(), Some(4));
+}
+
+/// One of each kind that others can wait for.
+struct Objects<S: Sharing> {
+    mutex: Mutex<u32, S>,
+    free: Mutex<u32, S>,
+    relock: RLock<S>,
+    rwlock: RwLock<u32, S>,
+    semaphore: Semaphore<S>,
+    event: Event<S>,
+    result: AsyncResult<u32, S>,
+    barrier: Barrier<S>,
+    condvar: Condvar<S>,
+    empty: Queue<u32, S>,
+    full: Queue<u32, S>,
+    to_get: Channel<u32, S>,
+    to_put: Channel<u32, S>,
+}
+
+fn nothing_goes_to_those_that_wait_in_the_parent() {
+    nothing_goes_to_ghosts(Objects {
+        mutex: Mutex::new(1),
+        free: Mutex::new(1),
+        relock: RLock::new(),
+        rwlock: RwLock::new(1),
+        semaphore: Semaphore::new(0),
+        event: Event::new(),
+        result: AsyncResult::new(),
+        barrier: Barrier::new(3),
+        condvar: Condvar::new(),
+        empty: Queue::new(),
+        full: Queue::bounded(1),
+        to_get: Channel::new(),
+        to_put: Channel::new(),
+    });
+}
+
+fn nothing_goes_to_those_that_wait_in_the_parent_for_shared_objects() {
+    nothing_goes_to_ghosts(Objects {
+        mutex: Mutex::shared(1),
+        free: Mutex::shared(1),
+        relock: RLock::shared(),
+        rwlock: RwLock::shared(1),
+        semaphore: Semaphore::shared(0),
+        event: Event::shared(),
+        result: AsyncResult::shared(),
+        barrier: Barrier::shared(3),
+        condvar: Condvar::shared(),
+        empty: Queue::shared(),
+        full: Queue::shared_bounded(1),
+        to_get: Channel::shared(),
+        to_put: Channel::shared(),
+    });
+}
+
+/// A child uses what others of its parent wait for, who are not there: what it gives, it finds.
+fn nothing_goes_to_ghosts<S: Sharing>(objects: Objects<S>) {
+    let objects: &'static Objects<S> = Box::leak(Box::new(objects));
+    let o = objects;
+    o.full.put(1).unwrap();
+    let held = (o.mutex.lock().unwrap(), o.relock.lock(), o.rwlock.write().unwrap());
+    let waits: Vec<Box<dyn FnOnce()>> = vec![
+        Box::new(|| drop(o.mutex.lock().unwrap())),
+        Box::new(|| drop(o.relock.lock())),
+        Box::new(|| drop(o.rwlock.write().unwrap())),
+        Box::new(|| drop(o.rwlock.read().unwrap())),
+        Box::new(|| o.semaphore.acquire()),
+        Box::new(|| o.event.wait()),
+        Box::new(|| {
+            let _ = o.result.get();
+        }),
+        Box::new(|| {
+            let _ = o.barrier.wait();
+        }),
+        Box::new(|| drop(o.condvar.wait(o.free.lock().unwrap()))),
+        Box::new(|| {
+            let _ = o.empty.get();
+        }),
+        Box::new(|| o.full.put(2).unwrap()),
+        Box::new(|| {
+            let _ = o.to_get.get();
+        }),
+        Box::new(|| o.to_put.put(2).unwrap()),
+    ];
+    let others: Vec<_> = waits.into_iter().map(|wait| spawn(wait)).collect();
+    for _ in 0..3 {
+        yield_now();
+    }
+    let child = Process::spawn(move || {
+        drop(held);
+        assert_eq!(*o.mutex.try_lock().unwrap(), 1);
+        assert!(o.relock.try_lock().is_some());
+        assert_eq!(*o.rwlock.try_read().unwrap(), 1);
+        assert_eq!(*o.rwlock.try_write().unwrap(), 1);
+        assert_eq!(o.semaphore.waiting(), 0);
+        o.semaphore.release();
+        assert_eq!(o.semaphore.permits(), 1);
+        o.event.set();
+        o.event.wait();
+        o.result.set(3).unwrap();
+        assert_eq!(o.result.get(), 3);
+        assert!(o.barrier.wait_timeout(Duration::from_millis(1)).is_err(), "one of three");
+        o.condvar.notify_one();
+        o.empty.put(5).unwrap();
+        assert_eq!((o.empty.len(), o.empty.try_get()), (1, Ok(5)));
+        assert_eq!((o.full.try_get(), o.full.len()), (Ok(1), 0), "2 is not put here");
+        assert_eq!((o.to_get.getters(), o.to_put.putters()), (0, 0));
+        assert!(matches!(o.to_get.try_put(1), Err(PutError::Full(1))));
+        assert!(o.to_put.try_get().is_err());
+        // And those that come after them do not miss anything.
+        let later = spawn(|| (o.empty.get().unwrap(), o.to_get.get().unwrap()));
+        yield_now();
+        o.empty.put(6).unwrap();
+        yield_now();
+        o.to_get.put(7).unwrap();
+        assert_eq!(later.join().unwrap(), (6, 7));
+        let notified = spawn(|| drop(o.condvar.wait(o.free.lock().unwrap())));
+        yield_now();
+        o.condvar.notify_one();
+        notified.join().unwrap();
+    });
+    assert_eq!(child.unwrap().join().unwrap().code(), Some(0));
+    drop(others);
+}
+
+fn run_until_idle_in_a_child_of_one_that_waits_until_idle() {
+    let parent = spawn(|| {
+        let child = Process::spawn(|| {
+            let steps = Rc::new(Cell::new(0));
+            let count = Rc::clone(&steps);
+            drop(spawn(move || {
+                for _ in 0..10 {
+                    count.set(count.get() + 1);
+                    yield_now();
+                }
+            }));
+            run_until_idle();
+            steps.get()
+        });
+        assert_eq!(child.unwrap().join().unwrap().code(), Some(10));
+    });
+    run_until_idle();
+    parent.join().unwrap();
+}
+
+/// Also when main, which it has switched to by hand, has ended.
+fn a_child_that_is_killed_says_so() {
+    let (mut reader, writer) = pipe().unwrap();
+    let child = Process::spawn(move || -> i32 {
+        // SAFETY: both are open.
+        assert_eq!(unsafe { libc::dup2(writer.as_raw_fd(), 2) }, 2);
+        resume_unwind(Box::new(GreenletExit))
+    });
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    assert_eq!(child.unwrap().join().unwrap().code(), Some(1));
+    assert!(said.contains("the body of a child process was killed"), "{said:?}");
 }

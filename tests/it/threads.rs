@@ -2,11 +2,18 @@
 
 use crate::support::{Log, pause};
 use std::cell::RefCell;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Barrier, mpsc};
+use std::sync::{self, Arc, mpsc};
 use std::thread;
+use switchgrass::coroutine::run_until_idle;
+use switchgrass::net::{TcpListener, TcpStream};
+use switchgrass::sync::{Barrier, Event, PriorityQueue, RLock, Semaphore};
 use switchgrass::{
-    BuildError, Builder, Generator, Greenlet, Local, SwitchError, current, greenlet,
+    BuildError, Builder, Generator, Greenlet, Local, SwitchError, current, greenlet, spawn,
+    yield_now,
 };
 
 /// {test_threads}: ten threads run the simple test.
@@ -39,7 +46,7 @@ fn test_threads() {
 /// {test_thread_bug}: greenlets are suspended on two threads at the same time.
 #[test]
 fn test_thread_bug() {
-    let both_suspended = Arc::new(Barrier::new(2));
+    let both_suspended = Arc::new(sync::Barrier::new(2));
     let threads = [1_u32, 2].map(|number| {
         let both_suspended = Arc::clone(&both_suspended);
         thread::spawn(move || {
@@ -62,7 +69,7 @@ fn test_thread_bug() {
 /// `Greenlet`), so that all there is to show is that nobody disturbs anybody.
 #[test]
 fn test_switching_many_threads() {
-    let barrier = Arc::new(Barrier::new(32));
+    let barrier = Arc::new(sync::Barrier::new(32));
     let owners = (0..16_usize).map(|number| {
         let barrier = Arc::clone(&barrier);
         thread::spawn(move || {
@@ -334,4 +341,98 @@ fn everything_ends_with_its_thread() {
     thread.join().unwrap();
     let expected = ["inner guard", "outer guard", "main's local"].map(|what| (id, what));
     assert_eq!(receiver.try_iter().collect::<Vec<_>>(), expected);
+}
+
+/// Calls a function when it is dropped, and notes that it has returned.
+struct AtEnd<F: FnOnce()>(Option<F>, Arc<AtomicUsize>);
+
+impl<F: FnOnce()> Drop for AtEnd<F> {
+    fn drop(&mut self) {
+        self.0.take().unwrap()();
+        self.1.fetch_add(1, SeqCst);
+    }
+}
+
+/// Runs `body` on a thread, and what it returns in a destructor of a thread-local variable, after the library
+/// has ended its part of the thread.
+#[track_caller]
+fn after_the_library(body: impl FnOnce() -> Box<dyn FnOnce()> + Send + 'static) {
+    type Slot = RefCell<Option<AtEnd<Box<dyn FnOnce()>>>>;
+    thread_local! {
+        static SLOT: Slot = const { RefCell::new(None) };
+    }
+    let done = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&done);
+    let thread = thread::spawn(move || {
+        // Before the library is first used.
+        SLOT.set(None);
+        let f = body();
+        SLOT.set(Some(AtEnd(Some(f), count)));
+    });
+    thread.join().unwrap();
+    assert_eq!(done.load(SeqCst), 1);
+}
+
+/// They had caught what they were killed with, and are left where they wait.
+#[test]
+fn setting_an_event_after_the_end_of_the_thread_does_not_abort() {
+    after_the_library(|| {
+        let (event, semaphore) = (Rc::new(Event::new()), Rc::new(Semaphore::new(0)));
+        let (waits, acquires) = (Rc::clone(&event), Rc::clone(&semaphore));
+        drop(spawn(move || {
+            loop {
+                let _ = catch_unwind(AssertUnwindSafe(|| waits.wait()));
+            }
+        }));
+        drop(spawn(move || {
+            loop {
+                let _ = catch_unwind(AssertUnwindSafe(|| acquires.acquire()));
+            }
+        }));
+        yield_now();
+        Box::new(move || {
+            event.set();
+            semaphore.release();
+            assert!(event.is_set());
+        })
+    });
+}
+
+/// With greenlets, and no coroutines.
+#[test]
+fn a_priority_queue_after_the_end_of_the_thread_does_not_panic() {
+    after_the_library(|| {
+        Greenlet::<(), ()>::new(|()| ()).switch(());
+        Box::new(|| {
+            let queue = PriorityQueue::priority();
+            queue.try_put(2).unwrap();
+            queue.try_put(1).unwrap();
+            assert_eq!(queue.try_get().unwrap(), 1);
+        })
+    });
+}
+
+#[test]
+fn what_need_not_wait_after_the_end_of_the_thread_does_not_panic() {
+    after_the_library(|| {
+        yield_now();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut other, _) = listener.accept().unwrap();
+        Box::new(move || {
+            let lock = RLock::new();
+            let (outer, inner) = (lock.lock(), lock.lock());
+            assert_eq!(lock.depth(), 2);
+            drop((outer, inner));
+            assert!(lock.try_lock().is_some());
+            assert!(Barrier::new(1).wait().unwrap().is_leader());
+            assert!(Barrier::shared(1).wait().unwrap().is_leader());
+            yield_now();
+            run_until_idle();
+            assert_eq!(other.write(b"x").unwrap(), 1);
+            other.close();
+            stream.close();
+            listener.close();
+        })
+    });
 }

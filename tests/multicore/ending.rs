@@ -336,3 +336,57 @@ fn hubs_without_descriptors_are_an_error() {
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
 }
+
+/// Runs in a process of its own, for the next one.
+#[test]
+#[ignore = "it is run by another"]
+fn leaves_a_body_behind_that_exits() {
+    let hubs = hubs(2);
+    drop(hubs.spawn(|| -> () {
+        std::thread::sleep(ms(200));
+        std::process::exit(3);
+    }));
+}
+
+/// `main` has returned already, with 0.
+#[test]
+fn exit_in_a_body_after_main_has_returned_does_not_hang() {
+    let output = alone("leaves_a_body_behind_that_exits");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+/// Runs in a process of its own, for the next one.
+#[test]
+#[ignore = "it is run by another"]
+fn starts_hubs_in_a_thread_late() {
+    drop(switchgrass::thread::spawn(|| {
+        thread::sleep(ms(200));
+        let error = Hubs::new(1).unwrap_err();
+        std::io::stderr().write_all(format!("in a thread: {error}\n").as_bytes()).unwrap();
+    }));
+}
+
+/// Runs in a process of its own, for the next one.
+#[test]
+#[ignore = "it is run by another"]
+fn starts_hubs_in_a_body_late() {
+    let hubs = hubs(1);
+    drop(hubs.spawn(|| {
+        sleep(ms(200));
+        let error = Hubs::new(1).unwrap_err();
+        std::io::stderr().write_all(format!("in a body: {error}\n").as_bytes()).unwrap();
+    }));
+}
+
+/// The process waits for them, and nobody would close them: there are to be none.
+#[test]
+fn hubs_that_are_started_after_main_has_returned_are_refused() {
+    for (test, place) in
+        [("starts_hubs_in_a_thread_late", "thread"), ("starts_hubs_in_a_body_late", "body")]
+    {
+        let output = alone(test);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(&format!("in a {place}: the process is ending")), "{output:?}");
+    }
+}

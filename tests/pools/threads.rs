@@ -324,3 +324,83 @@ fn a_result_that_nobody_takes_is_dropped_before_the_end() {
     let Some(output) = output else { return };
     assert_order(&printed(&output, 0), &["result dropped"]);
 }
+
+/// `main` has returned, and a thread that is waited for calls `exit`: that ends the process, not hangs it.
+#[test]
+fn exit_in_a_thread_after_main_has_returned_does_not_hang() {
+    let output = in_child(|| {
+        drop(thread::spawn(|| {
+            block(WHILE);
+            println!("calls exit");
+            exit(3);
+        }));
+        drop(thread::spawn(|| {
+            block(WHILE * 2);
+            println!("the other ends");
+        }));
+    });
+    let Some(output) = output else { return };
+    assert_order(&printed(&output, 0), &["calls exit", "the other ends"]);
+}
+
+/// Two that call it at the same time: neither waits for the other.
+#[test]
+fn two_threads_that_call_exit_do_not_hang() {
+    let output = in_child(|| {
+        let barrier = Arc::new(std::sync::Barrier::new(2));
+        let both = [0, 1].map(|_| {
+            let barrier = Arc::clone(&barrier);
+            thread::spawn(move || -> () {
+                barrier.wait();
+                exit(6)
+            })
+        });
+        let _: [(); 2] = both.map(|handle| handle.join().unwrap());
+    });
+    let Some(output) = output else { return };
+    printed(&output, 6);
+}
+
+/// What runs at the end of a thread is waited for as well: the destructors of its coroutines.
+#[test]
+fn the_end_of_main_waits_for_the_coroutines_of_a_thread_to_be_unwound() {
+    struct Slow;
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            block(WHILE);
+            println!("coroutine unwound");
+        }
+    }
+    let output = in_child(|| {
+        drop(thread::spawn(|| {
+            drop(spawn(|| {
+                let _slow = Slow;
+                sleep(Duration::MAX);
+            }));
+            yield_now();
+        }));
+    });
+    let Some(output) = output else { return };
+    assert_order(&printed(&output, 0), &["coroutine unwound"]);
+}
+
+/// A destructor of a thread-local variable that calls `exit` waits for the other threads.
+#[test]
+fn exit_in_a_thread_local_destructor_waits() {
+    struct Exits;
+    impl Drop for Exits {
+        fn drop(&mut self) {
+            exit(2);
+        }
+    }
+    thread_local! {
+        static EXITS: Exits = const { Exits };
+    }
+    let output = in_child(|| {
+        drop(thread::spawn(say_after_a_while("the other ends")));
+        drop(thread::spawn(|| EXITS.with(|_| ())));
+        block(LONG);
+    });
+    let Some(output) = output else { return };
+    assert_order(&printed(&output, 2), &["the other ends"]);
+}

@@ -51,6 +51,7 @@ pub(crate) use self::scheduled::{
 };
 pub(crate) use self::scoped::scoped;
 pub(crate) use self::switch::Unwinding;
+pub(crate) use self::thread::has_ended;
 
 use self::handle::Hold;
 use self::thread::Here;

@@ -270,6 +270,11 @@ pub(super) fn set_ended() {
     HOT.with(|hot| hot.ended.set(true));
 }
 
+/// Whether the thread has ended its greenlets.
+pub(crate) fn has_ended() -> bool {
+    HOT.with(|hot| hot.ended.get())
+}
+
 /// The greenlet that runs, on a thread that has state.
 #[inline(always)]
 pub(super) fn current() -> Option<NonNull<Core>> {
