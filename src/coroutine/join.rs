@@ -237,8 +237,13 @@ impl Coroutine {
         if self.is_finished() {
             tell();
         } else {
-            self.add(Link::Tell(Box::new(tell)));
+            self.link_end(tell);
         }
+    }
+
+    /// As [`Coroutine::on_end`], for one that has not ended. The link can be taken off.
+    pub(crate) fn link_end(&self, tell: impl FnOnce() + 'static) -> LinkId {
+        self.add(Link::Tell(Box::new(tell)))
     }
 
     /// Says on standard error that it has ended by this panic, which somebody else keeps.

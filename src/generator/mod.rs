@@ -215,8 +215,7 @@ impl<Y, S> Generator<Y, S> {
     /// - When the body's greenlet is an ancestor of the current one: it would have to be its own
     ///   child.
     /// - When the body yielded in another greenlet, which has ended, or when the end of another greenlet
-    /// comes
-    ///   here instead of a value.
+    ///   comes here instead of a value.
     ///
     /// # Switching
     ///

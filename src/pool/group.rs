@@ -2,7 +2,7 @@
 //! Coroutines that are waited for, or ended, together.
 
 use super::each::{Imap, ImapUnordered, Spawner, map};
-use crate::coroutine::{self, Coroutine, JoinError, JoinHandle, Raised};
+use crate::coroutine::{self, Coroutine, JoinError, JoinHandle, LinkId, Raised};
 use crate::sync::Event;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +35,8 @@ pub struct Group {
 #[derive(Default)]
 struct Members {
     alive: RefCell<BTreeMap<u64, Coroutine>>,
+    /// By which the group is told of their ends.
+    links: RefCell<BTreeMap<u64, LinkId>>,
     /// Which of these were killed, not to be killed again.
     killed: RefCell<BTreeSet<u64>>,
     /// Set while there are none. Made by the first who waits.
@@ -52,7 +54,9 @@ impl Members {
         self.tell_killers();
     }
 
-    fn remove(&self, id: u64) {
+    /// Returns the link by which the group is told of the end of the one that is taken out.
+    fn remove(&self, id: u64) -> Option<LinkId> {
+        let link = self.links.borrow_mut().remove(&id);
         let removed = self.alive.borrow_mut().remove(&id);
         self.killed.borrow_mut().remove(&id);
         if self.has_been_asked.get() && self.alive.borrow().is_empty() {
@@ -60,6 +64,7 @@ impl Members {
         }
         self.tell_killers();
         drop(removed);
+        link
     }
 
     /// Takes those out that have ended, and whose links are still to run. Whether there are no others.
@@ -68,7 +73,7 @@ impl Members {
             let alive = self.alive.borrow();
             alive.values().filter(|member| member.is_finished()).map(Coroutine::id).collect()
         };
-        finished.into_iter().for_each(|id| self.remove(id));
+        finished.into_iter().for_each(|id| _ = self.remove(id));
         self.alive.borrow().is_empty()
     }
 
@@ -153,16 +158,19 @@ impl Group {
         }
         self.members.add(member);
         let (members, id) = (Rc::downgrade(&self.members), member.id());
-        member.on_end(move || {
+        let link = member.link_end(move || {
             if let Some(members) = members.upgrade() {
                 members.remove(id);
             }
         });
+        self.members.links.borrow_mut().insert(id, link);
     }
 
     /// Takes one out, which goes on.
     pub fn discard(&self, member: &Coroutine) {
-        self.members.remove(member.id());
+        if let Some(link) = self.members.remove(member.id()) {
+            member.unlink(link);
+        }
     }
 
     /// Whether it belongs to the group.
