@@ -307,12 +307,12 @@ fn exit_does_not_hang_with_idle_hubs() {
 fn has_few_descriptors() {
     // All that is made once.
     assert!(hubs(1).shutdown(None));
-    let used = std::fs::read_dir("/proc/self/fd").unwrap().count() - 1;
+    let used = descriptors();
     let mut ends = Vec::new();
     for room in 0..8 {
-        let limit = libc::rlimit { rlim_cur: (used + room) as _, rlim_max: 1024 };
-        // SAFETY: a valid limit.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+        set_most_descriptors(1024);
+        assert_eq!(descriptors(), used);
+        set_most_descriptors(used + room);
         match Hubs::new(2) {
             Ok(hubs) => {
                 let bodies = [0, 1].map(|hub| hubs.spawn_on(hub, move || hub));
@@ -327,6 +327,25 @@ fn has_few_descriptors() {
         }
     }
     assert_eq!((ends[0], ends[7]), (false, true), "{ends:?}");
+}
+
+/// How many descriptors there are, when the threads of hubs that were shut down have closed theirs.
+fn descriptors() -> usize {
+    let count = || std::fs::read_dir("/proc/self/fd").unwrap().count() - 1;
+    let (mut last, mut same) = (count(), 0);
+    while same < 10 {
+        thread::sleep(ms(10));
+        let now = count();
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+    }
+    last
+}
+
+fn set_most_descriptors(count: usize) {
+    let limit = libc::rlimit { rlim_cur: count as _, rlim_max: 1024 };
+    // SAFETY: a valid limit.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
 }
 
 /// They are not made, instead of never running what is spawned on them.
