@@ -17,6 +17,7 @@ use super::wait_list::Waiter;
 use crate::greenlet::AnyWeakGreenlet;
 use crate::greenlet::scheduled::{LEFT_BEHIND, SUSPENDED};
 use crate::hub::{self, Registration, Unparker};
+use crate::sys::fork;
 use crate::sys::lock::{Lock, Locked};
 use std::cell::RefCell;
 use std::fmt::Debug;
@@ -169,7 +170,7 @@ impl Waiter for LocalWaker {
     #[inline]
     fn is_left_behind(&self) -> bool {
         // One that has parked since goes on here: an inherited generator's.
-        self.0.mark() & (LEFT_BEHIND | SUSPENDED) == LEFT_BEHIND
+        fork::is_child() && self.0.mark() & (LEFT_BEHIND | SUSPENDED) == LEFT_BEHIND
     }
 }
 
@@ -198,7 +199,7 @@ pub struct SharedWaker(Unparker);
 impl Waiter for SharedWaker {
     #[inline]
     fn is_left_behind(&self) -> bool {
-        self.0.is_left_behind()
+        fork::is_child() && self.0.is_left_behind()
     }
 }
 

@@ -75,6 +75,13 @@ impl Generation {
     }
 }
 
+/// Whether this process was made by a fork that was counted, as each by [`fork`] is. One load, for what is
+/// done often.
+#[inline]
+pub(crate) fn is_child() -> bool {
+    GENERATION.load(Relaxed) != 0
+}
+
 /// Has forks counted from now on. If there is no memory for that, those of others are not.
 #[cold]
 fn count_forks() {
