@@ -29,6 +29,7 @@ fn give_back(all: Vec<JoinHandle<()>>) {
 }
 
 #[test]
+#[cfg_attr(feature = "sanitizer", ignore = "its runtime needs address space")]
 fn a_server_goes_on_when_there_was_no_stack_for_a_connection() {
     alone("few_stacks::a_server_goes_on_when_there_was_no_stack_for_a_connection", || {
         let server = StreamServer::new(
@@ -60,6 +61,7 @@ fn a_server_goes_on_when_there_was_no_stack_for_a_connection() {
 }
 
 #[test]
+#[cfg_attr(feature = "sanitizer", ignore = "its runtime needs address space")]
 fn a_datagram_server_goes_on_when_there_was_no_stack_for_a_datagram() {
     alone("few_stacks::a_datagram_server_goes_on_when_there_was_no_stack_for_a_datagram", || {
         let server =
@@ -85,6 +87,7 @@ fn a_datagram_server_goes_on_when_there_was_no_stack_for_a_datagram() {
 }
 
 #[test]
+#[cfg_attr(feature = "sanitizer", ignore = "its runtime needs address space")]
 fn a_server_that_has_no_stack_to_start_with_says_so() {
     alone("few_stacks::a_server_that_has_no_stack_to_start_with_says_so", || {
         let server =

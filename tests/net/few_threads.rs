@@ -21,6 +21,7 @@ fn without_threads<R>(f: impl FnOnce() -> R) -> R {
 }
 
 #[test]
+#[cfg_attr(feature = "sanitizer", ignore = "its runtime needs address space")]
 fn files_and_names_fail_without_a_thread_and_work_again() {
     alone("few_threads::files_and_names_fail_without_a_thread_and_work_again", || {
         // The hub has what it needs.
@@ -45,6 +46,7 @@ fn files_and_names_fail_without_a_thread_and_work_again() {
 
 /// An open file of which nothing is in the page cache, a folder that is half read.
 #[test]
+#[cfg_attr(feature = "sanitizer", ignore = "its runtime needs address space")]
 fn an_open_file_and_a_folder_fail_without_a_thread() {
     alone("few_threads::an_open_file_and_a_folder_fail_without_a_thread", || {
         let path = std::env::temp_dir().join(format!("switchgrass-threads-{}", std::process::id()));

@@ -45,6 +45,7 @@ fn burst() -> usize {
 }
 
 #[test]
+#[cfg_attr(feature = "sanitizer", ignore = "its runtime keeps memory")]
 fn an_idle_thread_gives_the_memory_of_a_burst_back() {
     alone("idle_memory::an_idle_thread_gives_the_memory_of_a_burst_back", || {
         spawn(|| ()).join().unwrap();
@@ -58,6 +59,7 @@ fn an_idle_thread_gives_the_memory_of_a_burst_back() {
 
 /// It is never idle for as long as two seconds, but what the burst has left is not used.
 #[test]
+#[cfg_attr(feature = "sanitizer", ignore = "its runtime keeps memory")]
 fn a_thread_that_wakes_now_and_then_gives_the_memory_of_a_burst_back() {
     alone("idle_memory::a_thread_that_wakes_now_and_then_gives_the_memory_of_a_burst_back", || {
         spawn(|| ()).join().unwrap();
