@@ -342,6 +342,12 @@ impl Source {
         }
     }
 
+    /// Whether a hang-up, an error or urgent data was seen.
+    #[inline]
+    pub(crate) fn is_exceptional(&self) -> bool {
+        self.inner.exceptional.get()
+    }
+
     /// Waits for an event, whatever was known. To be called after something that would block.
     #[track_caller]
     pub(crate) fn wait(

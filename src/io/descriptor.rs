@@ -2,6 +2,7 @@
 //! Something that does not block, and its place in the hub.
 
 use crate::hub::{Deadline, Direction, Source};
+use crate::sys::descriptor::{Kind, is_shut_down};
 use crate::{coroutine, sys};
 use std::cell::Cell;
 use std::fmt;
@@ -228,32 +229,54 @@ impl<T: AsFd> Descriptor<T> {
         self.attempt(Direction::Read, purpose, limit, || call(&self.inner))
     }
 
-    /// As `read`, of a stream, where to get less than `room` is to have got all there was.
+    /// As `read`, of up to `room` bytes of a stream of that kind.
     #[inline]
     #[track_caller]
     pub(crate) fn read_stream(
         &self,
+        kind: Kind,
         purpose: &'static str,
         room: usize,
         call: impl FnMut(&T) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let got = self.read(purpose, call)?;
-        if got > 0 && got < room {
+        if kind.short_read_drains() && got > 0 && got < room {
             self.source.is_drained();
         }
         Ok(got)
     }
 
-    /// As `read`, of a stream, where to get less than `room` says nothing.
+    /// As `read`, of a message from a socket of that kind. `end` is the result after the end.
     #[inline]
     #[track_caller]
-    pub(crate) fn read_some(
+    pub(crate) fn read_message<R>(
         &self,
+        kind: Kind,
         purpose: &'static str,
-        _room: usize,
-        call: impl FnMut(&T) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        self.read(purpose, call)
+        end: impl Fn() -> io::Result<R>,
+        mut call: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        let would_block = |result: &io::Result<R>| match result {
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            Ok(_) => false,
+        };
+        self.read(purpose, |inner| {
+            let result = call(inner);
+            if would_block(&result) && self.is_at_hidden_end(kind) {
+                // A message may have come before the end.
+                let again = call(inner);
+                return if would_block(&again) { end() } else { again };
+            }
+            result
+        })
+    }
+
+    #[cold]
+    fn is_at_hidden_end(&self, kind: Kind) -> bool {
+        kind.hides_end()
+            && self.mode.get() == Mode::Waits
+            && self.source.is_exceptional()
+            && is_shut_down(self.inner.as_fd().as_raw_fd())
     }
 
     /// Makes a call that writes, and waits as long as it would block.

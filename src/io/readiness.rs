@@ -85,7 +85,7 @@ impl Readiness {
     pub fn is_ready(&self) -> bool {
         let Some(source) = &self.source else { return true };
         // What others have done with it since the last event is not known otherwise.
-        let is_ready = is_ready(self.copy.as_fd(), self.direction == Direction::Read);
+        let is_ready = is_ready(self.copy.as_raw_fd(), self.direction == Direction::Read);
         if !is_ready {
             source.expect_event(self.direction);
         }

@@ -97,11 +97,14 @@ compile_error!(
 
 mod addresses;
 mod aside;
+mod attempts;
 mod descriptors;
 mod elsewhere;
 mod errno;
 mod gate;
 mod hooks;
+mod known;
+mod numbers;
 mod parking;
 mod patch;
 mod report;

@@ -22,7 +22,7 @@
 use super::gate::{self, Row};
 use super::hooks::{
     checked, children, connecting, copying, dns, epoll, files, futexes, joining, locks, mutexes,
-    opening, polling, selecting, semaphores, sleeping, sockets, streams,
+    opening, polling, receiving, selecting, semaphores, sending, sleeping, streams,
 };
 use super::{OnKill, What, errno};
 use libc::{
@@ -147,21 +147,21 @@ table! {
     Sleep   tasks   Deferred    fn sched_yield() -> c_int => sleeping::sched_yield;
 
     Sockets tasks   Fails       fn recv(fd: c_int, buffer: *mut c_void, length: size_t, flags: c_int)
-                        -> ssize_t => sockets::recv;
+                        -> ssize_t => receiving::recv;
     Sockets tasks   Fails       fn recvfrom(fd: c_int, buffer: *mut c_void, length: size_t, flags: c_int,
-                        address: *mut sockaddr, room: *mut socklen_t) -> ssize_t => sockets::recvfrom;
+                        address: *mut sockaddr, room: *mut socklen_t) -> ssize_t => receiving::recvfrom;
     Sockets tasks   Fails       fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int)
-                        -> ssize_t => sockets::recvmsg;
+                        -> ssize_t => receiving::recvmsg;
     Sockets tasks   Fails       fn recvmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int,
-                        time: *mut timespec) -> c_int => sockets::recvmmsg;
+                        time: *mut timespec) -> c_int => receiving::recvmmsg;
     Sockets tasks   Fails       fn send(fd: c_int, buffer: *const c_void, length: size_t, flags: c_int)
-                        -> ssize_t => sockets::send;
+                        -> ssize_t => sending::send;
     Sockets tasks   Fails       fn sendto(fd: c_int, buffer: *const c_void, length: size_t, flags: c_int,
-                        address: *const sockaddr, room: socklen_t) -> ssize_t => sockets::sendto;
+                        address: *const sockaddr, room: socklen_t) -> ssize_t => sending::sendto;
     Sockets tasks   Fails       fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int)
-                        -> ssize_t => sockets::sendmsg;
+                        -> ssize_t => sending::sendmsg;
     Sockets tasks   Fails       fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int)
-                        -> c_int => sockets::sendmmsg;
+                        -> c_int => sending::sendmmsg;
     Sockets tasks   Fails       fn accept(fd: c_int, address: *mut sockaddr, room: *mut socklen_t)
                         -> c_int => connecting::accept;
     Sockets tasks   Fails       fn accept4(fd: c_int, address: *mut sockaddr, room: *mut socklen_t,
@@ -266,7 +266,7 @@ table! {
     Sockets threads NeverWaits  fn ioctl(fd: c_int, request: c_ulong, argument: usize)
                         -> c_int => streams::ioctl;
     Sockets threads NeverWaits  fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void,
-                        length: socklen_t) -> c_int => sockets::setsockopt;
+                        length: socklen_t) -> c_int => sending::setsockopt;
 
     Sync    threads Deferred    fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize,
                         f: usize) -> c_long => futexes::syscall;

@@ -178,21 +178,23 @@ macro_rules! limits {
     };
 }
 
-/// `Read` and `Write`, for a stream and for a reference to one, by a method of [`Socket`] that reads.
+/// `Read` and `Write`, for a stream and for a reference to one, of that [`Kind`].
 macro_rules! stream {
-    ($type:ident, $std:ty, $by:ident, $read:literal, $write:literal) => {
+    ($type:ident, $std:ty, $kind:expr, $read:literal, $write:literal) => {
         /// Waits until there is something to be read. Killed in there, it has read nothing, and the stream is
         /// as it was.
         impl Read for &$type {
             #[inline]
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
                 let room = buffer.len();
-                self.socket.$by($read, room, |mut socket: &$std| socket.read(buffer))
+                self.socket.read_stream($kind, $read, room, |mut socket: &$std| socket.read(buffer))
             }
 
             fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
                 let room = buffers.iter().map(|buffer| buffer.len()).sum();
-                self.socket.$by($read, room, |mut socket: &$std| socket.read_vectored(buffers))
+                self.socket.read_stream($kind, $read, room, |mut socket: &$std| {
+                    socket.read_vectored(buffers)
+                })
             }
         }
 

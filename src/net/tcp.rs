@@ -5,6 +5,7 @@ use super::addr::{ToSocketAddrs, each};
 use super::socket::{Socket, as_std, common, halves, limits, stream};
 use crate::hub::Deadline;
 use crate::io::check_limit;
+use crate::sys::descriptor::Kind;
 use crate::sys::socket::{begin_to_connect, listen, listen_among_others};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{self, Shutdown, SocketAddr};
@@ -46,7 +47,7 @@ pub struct TcpStream {
 
 common!(TcpStream, net::TcpStream);
 limits!(TcpStream);
-stream!(TcpStream, net::TcpStream, read_stream, "TcpStream::read", "TcpStream::write");
+stream!(TcpStream, net::TcpStream, Kind::Tcp, "TcpStream::read", "TcpStream::write");
 halves!(TcpStream, TcpReadHalf, TcpWriteHalf);
 
 as_std! { TcpStream:

@@ -3,6 +3,7 @@
 
 use super::addr::{ToSocketAddrs, each};
 use super::socket::{Socket, as_std, common, limits};
+use crate::sys::descriptor::Kind;
 use std::io;
 use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -103,7 +104,8 @@ impl UdpSocket {
     ///
     /// No datagram is taken.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.read("UdpSocket::recv", |socket| socket.recv(buffer))
+        let purpose = "UdpSocket::recv";
+        self.socket.read_message(Kind::Datagram, purpose, || Ok(0), |socket| socket.recv(buffer))
     }
 
     /// As [`UdpSocket::recv`], and says from whom.
@@ -120,7 +122,9 @@ impl UdpSocket {
     ///
     /// No datagram is taken.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.socket.read("UdpSocket::recv_from", |socket| socket.recv_from(buffer))
+        let purpose = "UdpSocket::recv_from";
+        self.socket
+            .read_message(Kind::Datagram, purpose, no_sender, |socket| socket.recv_from(buffer))
     }
 
     pub(super) fn try_recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
@@ -141,7 +145,8 @@ impl UdpSocket {
     ///
     /// Nothing has happened.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.read("UdpSocket::peek", |socket| socket.peek(buffer))
+        let purpose = "UdpSocket::peek";
+        self.socket.read_message(Kind::Datagram, purpose, || Ok(0), |socket| socket.peek(buffer))
     }
 
     /// As [`UdpSocket::recv_from`], and leaves it where it is.
@@ -158,7 +163,9 @@ impl UdpSocket {
     ///
     /// Nothing has happened.
     pub fn peek_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.socket.read("UdpSocket::peek_from", |socket| socket.peek_from(buffer))
+        let purpose = "UdpSocket::peek_from";
+        self.socket
+            .read_message(Kind::Datagram, purpose, no_sender, |socket| socket.peek_from(buffer))
     }
 
     /// Sends a datagram to whom it is connected to.
@@ -195,4 +202,10 @@ impl UdpSocket {
         let address = each(address, |address| Ok(*address))?;
         self.socket.write("UdpSocket::send_to", |socket| socket.send_to(buffer, address))
     }
+}
+
+/// After the end there is no message, so that nobody has sent it. As std says.
+fn no_sender<R>() -> io::Result<R> {
+    let message = "reading was shut down, so there is no sender";
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }

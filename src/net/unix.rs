@@ -3,6 +3,7 @@
 
 use super::socket::{Socket, as_std, common, halves, limits, stream};
 use crate::io::Pauses;
+use crate::sys::descriptor::Kind;
 use crate::sys::socket::{connect_unix, listen};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
@@ -37,9 +38,7 @@ pub struct UnixStream {
 
 common!(UnixStream, net::UnixStream);
 limits!(UnixStream);
-// A read stops where a descriptor was sent along, though there may be more: to get less than there is room
-// for says nothing.
-stream!(UnixStream, net::UnixStream, read_some, "UnixStream::read", "UnixStream::write");
+stream!(UnixStream, net::UnixStream, Kind::Stream, "UnixStream::read", "UnixStream::write");
 halves!(UnixStream, UnixReadHalf, UnixWriteHalf);
 
 as_std! { UnixStream:
@@ -281,7 +280,9 @@ impl UnixDatagram {
     ///
     /// No datagram is taken.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.read("UnixDatagram::recv", |socket| socket.recv(buffer))
+        let end = || Ok(0);
+        let purpose = "UnixDatagram::recv";
+        self.socket.read_message(Kind::UnixDatagram, purpose, end, |socket| socket.recv(buffer))
     }
 
     /// As [`UnixDatagram::recv`], and says from whom.
@@ -298,7 +299,10 @@ impl UnixDatagram {
     ///
     /// No datagram is taken.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.socket.read("UnixDatagram::recv_from", |socket| socket.recv_from(buffer))
+        let end = || Ok((0, SocketAddr::from_pathname("")?));
+        let purpose = "UnixDatagram::recv_from";
+        self.socket
+            .read_message(Kind::UnixDatagram, purpose, end, |socket| socket.recv_from(buffer))
     }
 
     pub(super) fn try_recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {

@@ -8,6 +8,7 @@ mod files;
 mod mutexes;
 mod peers;
 mod polling;
+mod promises;
 mod reports;
 mod rows;
 mod runtimes;

@@ -1,7 +1,7 @@
 //! The variants that C calls when it is compiled with `_FORTIFY_SOURCE`: they are told of the room as well.
 //! It is for libc to end the program if that is too small.
 
-use super::{files, polling, sockets, streams};
+use super::{files, polling, receiving, streams};
 use crate::monkey::table;
 use libc::{
     c_int, c_void, nfds_t, off_t, off64_t, pollfd, sigset_t, size_t, sockaddr, socklen_t, ssize_t,
@@ -23,7 +23,7 @@ pub(in crate::monkey) unsafe fn recv(
         return unsafe { table::__recv_chk::original(fd, buffer, length, room, flags) };
     }
     // SAFETY: the caller's.
-    unsafe { sockets::recv(fd, buffer, length, flags) }
+    unsafe { receiving::recv(fd, buffer, length, flags) }
 }
 
 /// # Safety
@@ -45,7 +45,7 @@ pub(in crate::monkey) unsafe fn recvfrom(
         };
     }
     // SAFETY: the caller's.
-    unsafe { sockets::recvfrom(fd, buffer, length, flags, address, address_room) }
+    unsafe { receiving::recvfrom(fd, buffer, length, flags, address, address_room) }
 }
 
 /// # Safety

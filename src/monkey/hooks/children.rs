@@ -3,7 +3,7 @@
 
 use super::streams::forget_file;
 use crate::hub::{Direction, breathe_quietly};
-use crate::monkey::descriptors::{forget, look_up};
+use crate::monkey::descriptors::{forget, forget_last, look_up};
 use crate::monkey::elsewhere::{Lent, elsewhere, elsewhere_or_interrupted};
 use crate::monkey::gate::{is_cooperative, is_patched};
 use crate::monkey::{What, errno, table};
@@ -141,8 +141,7 @@ impl Process {
     fn of(pid: id_t) -> Option<Self> {
         // SAFETY: no memory is involved.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as c_int;
-        // Somebody may have closed the number behind our back.
-        forget(fd);
+        forget_last(fd);
         (fd >= 0).then_some(Process(fd))
     }
 

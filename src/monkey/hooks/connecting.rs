@@ -6,8 +6,10 @@
 //! not connected.
 
 use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly, park_quietly};
-use crate::monkey::descriptors::{Kind, Known, forget, look_up, option};
+use crate::monkey::descriptors::{forget_last, look_up};
+use crate::monkey::known::Known;
 use crate::monkey::{errno, table};
+use crate::sys::descriptor::{Kind, is_ready, option};
 use libc::{c_int, sockaddr, socklen_t};
 use std::time::Duration;
 
@@ -33,25 +35,26 @@ pub(in crate::monkey) unsafe fn accept4(
     flags: c_int,
 ) -> c_int {
     // SAFETY: the caller's.
-    let call = || unsafe { table::accept4::original(fd, address, room, flags) };
-    let done = look_up(fd).and_then(|known| {
-        breathe_quietly();
-        known.attempt(Direction::Read, "accept", || {
-            if known.is_nonblocking() || known.is_ready(Direction::Read) {
-                call() as isize
-            } else {
-                errno::fail_long(libc::EAGAIN)
-            }
-        })
+    let call = |fd| unsafe { table::accept4::original(fd, address, room, flags) };
+    let may_wait = flags & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) == 0;
+    // Of anything but a listener it fails at once.
+    let known = if may_wait { look_up(fd).filter(|known| known.is_listening()) } else { None };
+    let Some(known) = known else { return call(fd) };
+    breathe_quietly();
+    let outcome = known.attempts(Direction::Read, "accept").make(|fd| {
+        if known.is_nonblocking() || is_ready(fd, true) {
+            call(fd) as isize
+        } else {
+            errno::fail_long(libc::EAGAIN)
+        }
     });
-    match done {
+    match outcome.or_zero() {
         None => {
             table::accept4::ROW.count_blocked();
-            call()
+            call(fd)
         }
         Some(number) => {
-            // Somebody may have closed the number behind our back.
-            forget(number as c_int);
+            forget_last(number as c_int);
             number as c_int
         }
     }
@@ -68,7 +71,7 @@ pub(in crate::monkey) unsafe fn connect(
     // SAFETY: the caller's.
     let call = || unsafe { table::connect::original(fd, address, length) };
     let Some(known) = look_up(fd) else { return call() };
-    if known.kind() != Kind::Stream || known.is_nonblocking() {
+    if !is_connected_by_waiting(known.kind()) || known.is_nonblocking() {
         return call();
     }
     let deadline = known.deadline(Direction::Write);
@@ -97,6 +100,11 @@ pub(in crate::monkey) unsafe fn connect(
             _ => return result,
         }
     }
+}
+
+/// Whether a connection to the other end is made, rather than an address noted.
+fn is_connected_by_waiting(kind: Kind) -> bool {
+    matches!(kind, Kind::Tcp | Kind::Stream | Kind::SeqPacket)
 }
 
 /// Makes a call for as long as the descriptor does not block. It fails as the call does.

@@ -4,10 +4,11 @@
 use super::parts::Parts;
 use super::streams;
 use crate::hub::breathe_quietly;
-use crate::monkey::descriptors::{Kind, look_up};
+use crate::monkey::descriptors::look_up;
 use crate::monkey::elsewhere::{Lent, elsewhere};
 use crate::monkey::gate::is_patched;
-use crate::monkey::{What, table};
+use crate::monkey::{What, errno, table};
+use crate::sys::descriptor::Kind;
 use libc::{c_int, c_void, iovec, off_t, off64_t, size_t, ssize_t};
 
 /// The descriptor's own position.
@@ -107,7 +108,10 @@ unsafe fn all_or_the_end(
 ) -> ssize_t {
     let first = now(parts, count, offset);
     let Ok(mut done) = usize::try_from(first) else {
-        return elsewhere(parts, count, offset);
+        // What has failed otherwise has had its effect, and would not fail again in the same way.
+        let is_to_be_waited_for =
+            matches!(errno::get(), libc::EAGAIN | libc::EOPNOTSUPP | libc::ENOSYS);
+        return if is_to_be_waited_for { elsewhere(parts, count, offset) } else { first };
     };
     // SAFETY: the caller's.
     let length = unsafe { length(parts, count) }.unwrap_or(0);
@@ -250,9 +254,9 @@ macro_rules! with_flags {
                 // SAFETY: the caller's.
                 return unsafe { $by(fd, parts, count, offset as off64_t, flags) };
             }
-            if flags == 0 && offset == -1 {
+            if flags & libc::RWF_NOWAIT == 0 && offset == -1 {
                 // SAFETY: the caller's.
-                return unsafe { streams::$plain(fd, parts, count) };
+                return unsafe { streams::$plain(fd, parts, count, flags) };
             }
             // SAFETY: the caller's.
             unsafe { table::$name::original(fd, parts, count, offset, flags) }
@@ -261,10 +265,10 @@ macro_rules! with_flags {
 }
 
 with_flags! {
-    preadv2(off_t) => read_at, readv;
-    preadv64v2(off64_t) => read_at, readv;
-    pwritev2(off_t) => write_at, writev;
-    pwritev64v2(off64_t) => write_at, writev;
+    preadv2(off_t) => read_at, readv_with;
+    preadv64v2(off64_t) => read_at, readv_with;
+    pwritev2(off_t) => write_at, writev_with;
+    pwritev64v2(off64_t) => write_at, writev_with;
 }
 
 /// # Safety

@@ -1,7 +1,7 @@
 //! Opening. One end of a FIFO is opened when there is the other one: a thread waits for that. Whatever else
 //! has a path is opened at once.
 
-use crate::monkey::descriptors::forget;
+use crate::monkey::descriptors::forget_last;
 use crate::monkey::elsewhere::elsewhere_or_interrupted;
 use crate::monkey::{errno, table};
 use libc::{c_char, c_int, mode_t};
@@ -52,8 +52,7 @@ pub(in crate::monkey) unsafe fn openat(
         // SAFETY: the caller's.
         unsafe { table::openat64::original(folder, path, flags, mode) }
     };
-    // Somebody may have closed the number behind our back.
-    forget(opened);
+    forget_last(opened);
     opened
 }
 

@@ -1,17 +1,33 @@
-//! What is left of several buffers when some of it was written.
+//! What is left of several buffers when some of it was moved.
 
 use libc::{c_int, iovec};
 
+#[derive(Clone)]
 pub(super) struct Parts {
     all: Vec<iovec>,
     /// The first that has something left.
     next: usize,
 }
 
+/// Whether there are bytes in `count` parts, which is a count that the kernel takes. Otherwise a call with
+/// them returns or fails before it reaches what the descriptor refers to.
+///
+/// # Safety
+///
+/// Null, or as many parts.
+pub(super) unsafe fn has_bytes(parts: *const iovec, count: c_int) -> bool {
+    if parts.is_null() || !(1..=libc::UIO_MAXIOV).contains(&count) {
+        return false;
+    }
+    // SAFETY: the caller's.
+    let parts = unsafe { std::slice::from_raw_parts(parts, count as usize) };
+    parts.iter().any(|part| part.iov_len > 0)
+}
+
 impl Parts {
     /// # Safety
     ///
-    /// So many buffers, which are not looked into.
+    /// `count` buffers, which are not looked into.
     pub(super) unsafe fn of(parts: *const iovec, count: usize) -> Self {
         let all = match count {
             0 => Vec::new(),
@@ -21,7 +37,13 @@ impl Parts {
         Parts { all, next: 0 }
     }
 
-    /// So many bytes are done with.
+    /// The bytes that are left.
+    pub(super) fn length(&self) -> usize {
+        let left = self.all.iter().skip(self.next);
+        left.fold(0, |sum, part| sum.saturating_add(part.iov_len))
+    }
+
+    /// Skips `count` bytes, which were moved.
     pub(super) fn advance(&mut self, mut count: usize) {
         while let Some(part) = self.all.get_mut(self.next) {
             if part.iov_len > count {
@@ -34,7 +56,7 @@ impl Parts {
         }
     }
 
-    /// What is left, if anything is.
+    /// The buffers that are left, if any are.
     pub(super) fn rest(&self) -> Option<(*const iovec, c_int)> {
         let rest = &self.all[self.next.min(self.all.len())..];
         (!rest.is_empty()).then_some((rest.as_ptr(), rest.len() as c_int))

@@ -9,9 +9,11 @@ use super::sleeping::duration;
 use crate::hub::{
     Deadline, Direction, Interrupts, Wake, breathe_quietly, park_quietly, tell_interrupts,
 };
-use crate::monkey::descriptors::{Kind, Known, look_up};
+use crate::monkey::descriptors::look_up;
 use crate::monkey::elsewhere::{Lent, elsewhere};
+use crate::monkey::known::Known;
 use crate::monkey::{errno, table};
+use crate::sys::descriptor::Kind;
 use libc::{c_int, nfds_t, pollfd, sigset_t, timespec};
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -49,19 +51,20 @@ pub(super) fn wait_for_any(
         (watch.is_some() || known.kind() != Kind::File).then_some(watch)
     });
     let _watches: Vec<_> = watches.collect::<Option<_>>()?;
+    let mut is_over = false;
     loop {
+        // What another file has to say is not asked for.
+        if all.0.iter().any(|(known, _)| known.is_replaced()) {
+            return Some(errno::fail(libc::EBADF));
+        }
         // Also before the first time: an event that comes later wakes.
         let answer = ask();
-        if answer != 0 {
+        if answer != 0 || is_over {
             return Some(answer);
-        }
-        // Closed meanwhile, and the number is another's.
-        if !all.0.iter().all(|(known, _)| known.is_current()) {
-            return Some(errno::fail(libc::EBADF));
         }
         match park_quietly(purpose, deadline, Interrupts::Tell) {
             Wake::Unparked => {}
-            Wake::TimedOut => return Some(ask()),
+            Wake::TimedOut => is_over = true,
             Wake::Interrupted => {
                 tell_interrupts();
                 return Some(errno::fail(libc::ECANCELED));
@@ -186,14 +189,17 @@ unsafe fn poll_by(
     if now != 0 || limit.is_zero() {
         return Some(now);
     }
-    let questions = match count {
-        0 => &[],
+    let questions = (0..count as usize).map(|index| {
         // SAFETY: the caller's; the kernel has read them.
-        _ => unsafe { std::slice::from_raw_parts(all, count as usize) },
-    };
+        unsafe { all.add(index) }
+    });
     let mut watched = Watched::default();
-    for question in questions.iter().filter(|question| question.fd >= 0) {
-        watched.add(question.fd, question.events & libc::POLLOUT != 0)?;
+    for question in questions {
+        // SAFETY: as above.
+        let pollfd { fd, events, .. } = unsafe { *question };
+        if fd >= 0 {
+            watched.add(fd, events & libc::POLLOUT != 0)?;
+        }
     }
     wait_for_any(purpose, &watched, limit.deadline(), ask)
 }

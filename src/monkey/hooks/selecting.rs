@@ -1,12 +1,12 @@
 //! `select`. The sets are as long as the number of descriptors says, which may be more than an `fd_set` has
-//! room for: who has made them so knows.
+//! room for, or as the kernel has places for descriptors, if that is less.
 
 use super::polling::{Limit, Watched, changes_signals, wait_for_any};
 use crate::hub::breathe_quietly;
 use crate::monkey::elsewhere::{Lent, elsewhere};
 use crate::monkey::table;
 use crate::sys::clock;
-use libc::{c_int, c_ulong, fd_set, sigset_t, timespec, timeval};
+use libc::{c_int, c_ulong, fd_set, iovec, sigset_t, timespec, timeval};
 use std::ptr;
 use std::time::Duration;
 
@@ -24,13 +24,14 @@ const BITS: usize = c_ulong::BITS as usize;
 impl Sets {
     /// # Safety
     ///
-    /// Each is null, or has room for `count` bits, in whole words.
+    /// Each is null, or has as many bits as the kernel looks at: `count`, but no more than there can be
+    /// descriptors now.
     unsafe fn new(count: c_int, places: [*mut fd_set; 3]) -> Self {
         let words = (count.max(0) as usize).div_ceil(BITS);
         let questions = places.map(|place| match place.is_null() {
             true => Vec::new(),
             // SAFETY: the caller's.
-            false => unsafe { std::slice::from_raw_parts(place.cast::<c_ulong>(), words) }.to_vec(),
+            false => unsafe { copy_of(place.cast(), words) },
         });
         Sets { places, answers: questions.clone(), questions, count }
     }
@@ -60,14 +61,21 @@ impl Sets {
         answer
     }
 
+    /// Writes the words that have changed: those that the kernel has not looked at stay as they are.
+    ///
     /// # Safety
     ///
     /// As for [`Sets::new`].
     unsafe fn tell(&self) {
-        for (place, answer) in self.places.into_iter().zip(&self.answers) {
-            if !place.is_null() {
-                // SAFETY: the caller's; so many words were read from there.
-                unsafe { ptr::copy_nonoverlapping(answer.as_ptr(), place.cast(), answer.len()) };
+        for ((place, answers), questions) in
+            self.places.into_iter().zip(&self.answers).zip(&self.questions)
+        {
+            let words = answers.iter().zip(questions);
+            for (index, (answer, question)) in words.enumerate() {
+                if answer != question {
+                    // SAFETY: the caller's: the kernel has looked at this word.
+                    unsafe { place.cast::<c_ulong>().add(index).write(*answer) };
+                }
             }
         }
     }
@@ -86,7 +94,39 @@ impl Sets {
     }
 }
 
-/// `None` if there is nothing but to let it block.
+/// As many of `words` words as there are: the kernel looks at no more than it has places for descriptors, so
+/// that a set may be shorter than is said. What is read beyond what it looks at is not used.
+///
+/// # Safety
+///
+/// At least one word, and as many as the kernel looks at.
+unsafe fn copy_of(place: *const c_ulong, words: usize) -> Vec<c_ulong> {
+    const PAGE: usize = 4096;
+    let mut copy = vec![0; words];
+    let length = words * size_of::<c_ulong>();
+    if place.addr() % PAGE + length <= PAGE {
+        // SAFETY: the caller's word lies in the same page as all of it.
+        unsafe { ptr::copy_nonoverlapping(place, copy.as_mut_ptr(), words) };
+        return copy;
+    }
+    let to = iovec { iov_base: copy.as_mut_ptr().cast(), iov_len: length };
+    // Page by page, so that the kernel stops where nothing is mapped.
+    let mut from = Vec::new();
+    let (mut at, end) = (place.addr(), place.addr() + length);
+    while at < end {
+        let next = (at / PAGE + 1) * PAGE;
+        let part = place.with_addr(at).cast_mut().cast();
+        from.push(iovec { iov_base: part, iov_len: next.min(end) - at });
+        at = next;
+    }
+    // SAFETY: no preconditions but room for the copy: the kernel checks what it reads.
+    unsafe {
+        libc::process_vm_readv(libc::getpid(), &to, 1, from.as_ptr(), from.len() as c_ulong, 0)
+    };
+    copy
+}
+
+/// `None` if it has to block.
 ///
 /// # Safety
 ///

@@ -1,17 +1,22 @@
-//! What any descriptor can be asked for: reads, writes, copies, an end.
+//! Reads and writes of any descriptor.
 //!
-//! A socket goes the way of `sockets.rs`. A pipe is read and written by a call that does not block
-//! (`RWF_NOWAIT`), where the kernel has that; what else can be waited for is looked at first. A file goes
-//! the way of `files.rs`.
+//! A socket goes the way of `receiving.rs` and `sending.rs`, a file that of `files.rs`. A pipe is read and
+//! written by calls that do not block (`RWF_NOWAIT`), where the kernel has these; anything else that can be
+//! waited for is asked first whether it is ready.
 
-use super::parts::Parts;
-use super::{files, locks, sockets};
+use super::parts::{Parts, has_bytes};
+use super::receiving::{MOST, receive, receive_parts};
+use super::sending::{transmit, transmit_parts};
+use super::{files, locks};
 use crate::hub::{Direction, breathe_quietly};
-use crate::monkey::descriptors::{
-    Kind, Known, copied, forget, forget_range, kind, look_up, settings_changed,
-};
+use crate::monkey::aside::aside;
+use crate::monkey::attempts::Outcome;
+use crate::monkey::descriptors::{forget, forget_range, look_up};
 use crate::monkey::gate::{is_cooperative, is_patched};
+use crate::monkey::known::{Known, Nature};
+use crate::monkey::numbers::{copied, settings_changed};
 use crate::monkey::{What, errno, table};
+use crate::sys::descriptor::{Kind, is_ready};
 use libc::{FILE, c_int, c_uint, c_ulong, c_void, iovec, size_t, ssize_t};
 use std::ptr;
 use std::rc::Rc;
@@ -24,8 +29,8 @@ fn patched(fd: c_int) -> Option<Rc<Known>> {
     })
 }
 
-/// Never waited for: `println!` holds a borrow of std's while it writes, and whoever prints meanwhile would
-/// find it.
+/// Never waited for: `println!` holds a borrow of std's while it writes, and a sibling that prints meanwhile
+/// would find it.
 fn is_output(fd: c_int) -> bool {
     matches!(fd, libc::STDOUT_FILENO | libc::STDERR_FILENO)
 }
@@ -38,71 +43,149 @@ pub(in crate::monkey) unsafe fn read(fd: c_int, buffer: *mut c_void, length: siz
         // SAFETY: the caller's.
         return unsafe { table::read::original(fd, buffer, length) };
     };
-    let done = match known.kind() {
+    if known.kind() == Kind::File {
         // SAFETY: the caller's.
-        Kind::Stream | Kind::Datagram => unsafe { sockets::receive(&known, fd, buffer, length, 0) },
-        Kind::Pipe | Kind::Other => {
-            let part = iovec { iov_base: buffer, iov_len: length };
-            // SAFETY: the caller's.
-            read_parts(&known, &|| unsafe { read_now(&known, fd, &part, 1) })
-        }
+        return unsafe { files::read(fd, buffer, length) };
+    }
+    // A read of nothing never waits, as a receive of nothing does.
+    if length == 0 {
         // SAFETY: the caller's.
-        Kind::File => Some(unsafe { files::read(fd, buffer, length) }),
+        return unsafe { read_nothing(&known, fd) };
+    }
+    let done = if known.kind().is_socket() {
+        // SAFETY: the caller's.
+        unsafe { receive(&known, buffer, length, 0) }
+    } else {
+        let part = iovec { iov_base: buffer, iov_len: length };
+        // SAFETY: the caller's.
+        unsafe { read_parts(&known, &part, 1, 0) }
     };
     // SAFETY: the caller's.
     done.unwrap_or_else(|| unsafe { table::read::blocking(fd, buffer, length) })
+}
+
+/// A socket, a pipe and what has records of a known length return at once. Others, as inotify, say that the
+/// next record does not fit, when there is one.
+///
+/// # Safety
+///
+/// As libc's `read`.
+#[cold]
+unsafe fn read_nothing(known: &Known, fd: c_int) -> ssize_t {
+    // SAFETY: no bytes.
+    let call = |fd| unsafe { table::read::original(fd, ptr::null_mut(), 0) };
+    let may_wait =
+        known.kind() == Kind::Other && matches!(known.nature(), Nature::Terminal | Nature::Unknown);
+    if !may_wait || known.is_nonblocking() {
+        return call(fd);
+    }
+    let outcome = known.attempts(Direction::Read, "read").make(|fd| match is_ready(fd, true) {
+        true => call(fd),
+        false => errno::fail_long(libc::EAGAIN),
+    });
+    outcome.or_zero().unwrap_or_else(|| call(fd))
 }
 
 /// # Safety
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn readv(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
-    let Some(known) = patched(fd) else {
-        // SAFETY: the caller's.
-        return unsafe { table::readv::original(fd, parts, count) };
-    };
-    let done = match known.kind() {
-        // SAFETY: the caller's.
-        Kind::Stream | Kind::Datagram => unsafe {
-            sockets::receive_parts(&known, fd, parts, count)
-        },
-        Kind::Pipe | Kind::Other => {
-            // SAFETY: the caller's.
-            read_parts(&known, &|| unsafe { read_now(&known, fd, parts, count) })
-        }
-        // SAFETY: the caller's.
-        Kind::File => Some(unsafe { files::read_at(fd, parts, count, files::HERE, 0) }),
-    };
     // SAFETY: the caller's.
-    done.unwrap_or_else(|| unsafe { table::readv::blocking(fd, parts, count) })
+    unsafe { readv_with(fd, parts, count, 0) }
 }
 
-fn read_parts(known: &Known, call: &dyn Fn() -> isize) -> Option<ssize_t> {
+/// `preadv2` without a position.
+///
+/// # Safety
+///
+/// As libc's `preadv2`.
+pub(super) unsafe fn readv_with(
+    fd: c_int,
+    parts: *const iovec,
+    count: c_int,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: the caller's.
+    let original = || unsafe {
+        match flags {
+            0 => table::readv::original(fd, parts, count),
+            _ => table::preadv64v2::original(fd, parts, count, files::HERE, flags),
+        }
+    };
+    // SAFETY: the caller's.
+    let Some(known) = patched(fd).filter(|_| unsafe { has_bytes(parts, count) }) else {
+        return original();
+    };
+    if known.kind() == Kind::File {
+        // SAFETY: the caller's.
+        return unsafe { files::read_at(fd, parts, count, files::HERE, flags) };
+    }
+    let done = if known.kind().is_socket() && flags == 0 {
+        // SAFETY: the caller's.
+        unsafe { receive_parts(&known, parts, count) }
+    } else {
+        // SAFETY: the caller's.
+        unsafe { read_parts(&known, parts, count, flags) }
+    };
+    done.unwrap_or_else(|| {
+        table::readv::ROW.count_blocked();
+        original()
+    })
+}
+
+/// # Safety
+///
+/// As libc's `readv`.
+unsafe fn read_parts(
+    known: &Known,
+    parts: *const iovec,
+    count: c_int,
+    flags: c_int,
+) -> Option<ssize_t> {
     breathe_quietly();
-    known.attempt(Direction::Read, "read", call)
+    let mut attempts = known.attempts(Direction::Read, "read");
+    // SAFETY: the caller's.
+    attempts.make(|fd| unsafe { read_now(known, fd, parts, count, flags) }).or_zero()
 }
 
 /// Reads what there is.
 ///
 /// # Safety
 ///
-/// As libc's `readv`.
-unsafe fn read_now(known: &Known, fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
-    // SAFETY: the caller's. Without a position: the descriptor's own.
-    let got = unsafe { table::preadv2::original(fd, parts, count, -1, libc::RWF_NOWAIT) };
+/// As libc's `preadv2`.
+unsafe fn read_now(
+    known: &Known,
+    fd: c_int,
+    parts: *const iovec,
+    count: c_int,
+    flags: c_int,
+) -> ssize_t {
+    let call = |flags| {
+        // SAFETY: the caller's. Without a position: the descriptor's own.
+        unsafe { table::preadv2::original(fd, parts, count, -1, flags) }
+    };
+    let got = call(flags | libc::RWF_NOWAIT);
     if got >= 0 || !is_unknown(errno::get()) {
         return got;
     }
-    if known.is_nonblocking() || known.is_ready(Direction::Read) {
+    let fails_at_once = || match known.nature() {
         // SAFETY: the caller's.
-        return unsafe { table::readv::original(fd, parts, count) };
+        Nature::Records(length) => unsafe { Parts::of(parts, count as usize) }.length() < length,
+        _ => false,
+    };
+    if known.is_nonblocking() || known.is_ready(Direction::Read) || fails_at_once() {
+        return match flags {
+            // SAFETY: the caller's.
+            0 => unsafe { table::readv::original(fd, parts, count) },
+            _ => call(flags),
+        };
     }
     errno::fail_long(libc::EAGAIN)
 }
 
-/// Whether a call failed since this descriptor cannot be asked so.
+/// Whether a call failed since this descriptor, or this kernel, has none that does not block.
 fn is_unknown(errno: c_int) -> bool {
-    matches!(errno, libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::ESPIPE)
+    matches!(errno, libc::EOPNOTSUPP | libc::ENOSYS)
 }
 
 /// # Safety
@@ -113,42 +196,68 @@ pub(in crate::monkey) unsafe fn write(fd: c_int, buffer: *const c_void, length: 
         // SAFETY: the caller's.
         return unsafe { table::write::original(fd, buffer, length) };
     }
-    // SAFETY: the caller's.
-    match unsafe { write_at_once(fd, buffer, length) } {
-        Some(part @ 0..) if (part as size_t) < length => {
-            // SAFETY: the caller's: what is left of it.
-            let rest =
-                unsafe { write(fd, buffer.byte_add(part as size_t), length - part as size_t) };
-            return part + rest.max(0);
-        }
-        Some(done) => return done,
-        None => {}
+    if length == 0 {
+        // SAFETY: no bytes.
+        return unsafe { write_nothing(fd, buffer) };
     }
+    // SAFETY: the caller's.
+    let first = match unsafe { write_at_once(fd, buffer, length) } {
+        Some(part) if part < 0 || part as size_t >= length => return part,
+        Some(part) => part as size_t,
+        None => 0,
+    };
     let Some(known) = patched(fd) else {
         // SAFETY: the caller's.
         return unsafe { table::write::original(fd, buffer, length) };
     };
-    let done = match known.kind() {
-        Kind::Stream | Kind::Datagram => {
-            // SAFETY: the caller's; no address.
-            unsafe { sockets::transmit(&known, fd, buffer, length, 0, ptr::null(), 0) }
-        }
-        Kind::Pipe | Kind::Other => {
-            let part = iovec { iov_base: buffer.cast_mut(), iov_len: length };
-            // SAFETY: the caller's.
-            unsafe { write_parts(&known, fd, &part, 1) }
-        }
+    // SAFETY: the caller's: what is left of it.
+    let (rest, left) = unsafe { (buffer.byte_add(first), length - first) };
+    let done = if known.kind() == Kind::File {
         // SAFETY: the caller's.
-        Kind::File => Some(unsafe { files::write(fd, buffer, length) }),
+        Some(unsafe { files::write(fd, rest, left) })
+    } else if known.kind().is_socket() {
+        let flags = if first > 0 { libc::MSG_NOSIGNAL } else { 0 };
+        match known.kind().is_stream() || first == 0 {
+            // SAFETY: the caller's; no address.
+            true => unsafe { transmit(&known, rest, left, flags, ptr::null(), 0) },
+            false => return first as ssize_t,
+        }
+    } else {
+        let part = iovec { iov_base: rest.cast_mut(), iov_len: left.min(MOST) };
+        // SAFETY: the caller's.
+        unsafe { write_parts(&known, &part, 1, 0) }
     };
-    // SAFETY: the caller's.
-    done.unwrap_or_else(|| unsafe { table::write::blocking(fd, buffer, length) })
+    match done {
+        Some(more) if first == 0 => more,
+        Some(more @ 0..) => first as ssize_t + more,
+        Some(_) => {
+            known.defer_error(errno::get());
+            first as ssize_t
+        }
+        None if first > 0 => first as ssize_t,
+        // SAFETY: the caller's.
+        None => unsafe { table::write::blocking(fd, buffer, length) },
+    }
 }
 
-/// Writes what a pipe takes in one piece, or a part of it, if that can be done at once. `None` if it is to be
-/// found out how to wait for it.
+/// A socket is asked also to send nothing.
 ///
-/// Nothing of ours is touched: a signal handler, which may write, may have come in the middle of something.
+/// # Safety
+///
+/// As libc's `write`.
+#[cold]
+unsafe fn write_nothing(fd: c_int, buffer: *const c_void) -> ssize_t {
+    let socket = patched(fd).filter(|known| known.kind().is_socket());
+    // SAFETY: no bytes, no address.
+    let sent = socket.and_then(|known| unsafe { transmit(&known, buffer, 0, 0, ptr::null(), 0) });
+    // SAFETY: no bytes.
+    sent.unwrap_or_else(|| unsafe { table::write::original(fd, buffer, 0) })
+}
+
+/// Writes what a pipe takes in one piece, or a part of it, if that can be done at once. `None` if nothing was
+/// done, so that there is to be found out how to wait.
+///
+/// Nothing of this library is touched: a signal handler that writes may have come in the middle of something.
 ///
 /// # Safety
 ///
@@ -160,16 +269,21 @@ unsafe fn write_at_once(fd: c_int, buffer: *const c_void, length: size_t) -> Opt
     let part = iovec { iov_base: buffer.cast_mut(), iov_len: length };
     // SAFETY: the caller's. Without a position: the descriptor's own.
     let written = unsafe { table::pwritev2::original(fd, &part, 1, -1, libc::RWF_NOWAIT) };
-    // SAFETY: no memory is involved.
-    let flags = || unsafe { table::fcntl::original(fd, libc::F_GETFL, 0) };
-    if written > 0 || written == length as ssize_t {
-        return Some(written);
+    if written >= 0 {
+        return (written > 0).then_some(written);
     }
-    // A file is never asked not to block, whatever its flags say.
-    let would_block = errno::get() == libc::EAGAIN
-        && flags() & libc::O_NONBLOCK != 0
-        && kind(fd) != Some(Kind::File);
-    would_block.then(|| errno::fail_long(libc::EAGAIN))
+    match errno::get() {
+        libc::EAGAIN => {
+            // SAFETY: no memory is involved.
+            let flags = unsafe { table::fcntl::original(fd, libc::F_GETFL, 0) };
+            // A file is never asked not to block, whatever its flags say.
+            let is_final = flags & libc::O_NONBLOCK != 0 && Kind::of(fd) != Some(Kind::File);
+            is_final.then(|| errno::fail_long(libc::EAGAIN))
+        }
+        error if is_unknown(error) => None,
+        // It has had its effect: a second call would not fail in the same way.
+        _ => Some(-1),
+    }
 }
 
 /// # Safety
@@ -180,22 +294,46 @@ pub(in crate::monkey) unsafe fn writev(fd: c_int, parts: *const iovec, count: c_
         // SAFETY: the caller's.
         return unsafe { table::writev::original(fd, parts, count) };
     }
-    let Some(known) = patched(fd) else {
-        // SAFETY: the caller's.
-        return unsafe { table::writev::original(fd, parts, count) };
-    };
-    let done = match known.kind() {
-        // SAFETY: the caller's.
-        Kind::Stream | Kind::Datagram => unsafe {
-            sockets::transmit_parts(&known, fd, parts, count)
-        },
-        // SAFETY: the caller's.
-        Kind::Pipe | Kind::Other => unsafe { write_parts(&known, fd, parts, count) },
-        // SAFETY: the caller's.
-        Kind::File => Some(unsafe { files::write_at(fd, parts, count, files::HERE, 0) }),
+    // SAFETY: the caller's.
+    unsafe { writev_with(fd, parts, count, 0) }
+}
+
+/// `pwritev2` without a position.
+///
+/// # Safety
+///
+/// As libc's `pwritev2`.
+pub(super) unsafe fn writev_with(
+    fd: c_int,
+    parts: *const iovec,
+    count: c_int,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: the caller's.
+    let original = || unsafe {
+        match flags {
+            0 => table::writev::original(fd, parts, count),
+            _ => table::pwritev64v2::original(fd, parts, count, files::HERE, flags),
+        }
     };
     // SAFETY: the caller's.
-    done.unwrap_or_else(|| unsafe { table::writev::blocking(fd, parts, count) })
+    let Some(known) = patched(fd).filter(|_| unsafe { has_bytes(parts, count) }) else {
+        return original();
+    };
+    let done = if known.kind() == Kind::File {
+        // SAFETY: the caller's.
+        Some(unsafe { files::write_at(fd, parts, count, files::HERE, flags) })
+    } else if known.kind().is_socket() && flags == 0 {
+        // SAFETY: the caller's.
+        unsafe { transmit_parts(&known, parts, count) }
+    } else {
+        // SAFETY: the caller's.
+        unsafe { write_parts(&known, parts, count, flags) }
+    };
+    done.unwrap_or_else(|| {
+        table::writev::ROW.count_blocked();
+        original()
+    })
 }
 
 /// Writes all, as a pipe takes all where it blocks, unless something fails on the way.
@@ -205,27 +343,34 @@ pub(in crate::monkey) unsafe fn writev(fd: c_int, parts: *const iovec, count: c_
 /// As libc's `writev`.
 unsafe fn write_parts(
     known: &Known,
-    fd: c_int,
     parts: *const iovec,
     count: c_int,
+    flags: c_int,
 ) -> Option<ssize_t> {
     breathe_quietly();
-    let attempt = |parts: *const iovec, count: c_int| {
+    let mut attempts = known.attempts(Direction::Write, "write");
+    let mut attempt = |parts: *const iovec, count: c_int| {
         // SAFETY: the caller's parts, or what is left of them.
-        known.attempt(Direction::Write, "write", || unsafe { write_now(known, fd, parts, count) })
+        attempts.make(|fd| unsafe { write_now(known, fd, parts, count, flags) })
     };
-    let first = attempt(parts, count)?;
-    let Ok(mut written) = usize::try_from(first) else { return Some(first) };
+    let first = match attempt(parts, count) {
+        Outcome::Done(first @ 0..) => first as usize,
+        other => return other.or_zero(),
+    };
     if known.is_nonblocking() {
-        return Some(first);
+        return Some(first as ssize_t);
     }
     // SAFETY: the caller's; the kernel has read them just now.
     let mut parts = unsafe { Parts::of(parts, count as usize) };
-    parts.advance(written);
+    parts.advance(first);
+    let mut written = first;
     while let Some((rest, count)) = parts.rest() {
-        let Ok(more) = usize::try_from(attempt(rest, count)?) else { break };
-        parts.advance(more);
-        written += more;
+        let Outcome::Done(more @ 0..) = attempt(rest, count) else { break };
+        parts.advance(more as usize);
+        written += more as usize;
+        if more == 0 {
+            break;
+        }
     }
     Some(written as ssize_t)
 }
@@ -235,25 +380,111 @@ unsafe fn write_parts(
 /// # Safety
 ///
 /// As libc's `writev`.
-unsafe fn write_now(known: &Known, fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
+unsafe fn write_now(
+    known: &Known,
+    fd: c_int,
+    parts: *const iovec,
+    count: c_int,
+    flags: c_int,
+) -> ssize_t {
+    let now = flags | libc::RWF_NOWAIT;
     // SAFETY: the caller's. Without a position: the descriptor's own.
-    let written = unsafe { table::pwritev2::original(fd, parts, count, -1, libc::RWF_NOWAIT) };
+    let written = unsafe { table::pwritev2::original(fd, parts, count, -1, now) };
     if written >= 0 || !is_unknown(errno::get()) {
         return written;
     }
-    if known.is_nonblocking() || count <= 0 {
+    if known.is_nonblocking() || count == 0 {
         // SAFETY: the caller's.
         return unsafe { table::writev::original(fd, parts, count) };
     }
-    if !known.is_ready(Direction::Write) {
-        return errno::fail_long(libc::EAGAIN);
-    }
-    // There is room for so much at least, of the first that is not empty.
     // SAFETY: the caller's.
     let parts = unsafe { std::slice::from_raw_parts(parts, count as usize) };
-    let Some(part) = parts.iter().find(|part| part.iov_len > 0) else { return 0 };
-    // SAFETY: the caller's, or less of it.
-    unsafe { table::write::original(fd, part.iov_base, part.iov_len.min(libc::PIPE_BUF)) }
+    let Some(part) = parts.iter().find(|part| part.iov_len > 0) else {
+        // SAFETY: the caller's.
+        return unsafe { table::write::original(fd, ptr::null(), 0) };
+    };
+    match known.nature() {
+        // SAFETY: the caller's.
+        Nature::EventFd => unsafe { add_to_event(fd, part) },
+        // There is room for a byte, if it says that it is ready, and a longer write waits for the other end.
+        // SAFETY: the caller's.
+        Nature::Terminal => unsafe { write_to_terminal(known, fd, part) },
+        _ if !known.is_ready(Direction::Write) && !fails_at_once(known) => {
+            errno::fail_long(libc::EAGAIN)
+        }
+        // SAFETY: the caller's, or less of it.
+        _ => unsafe { table::write::original(fd, part.iov_base, part.iov_len.min(libc::PIPE_BUF)) },
+    }
+}
+
+/// Whether it cannot be written to, and so is never ready.
+fn fails_at_once(known: &Known) -> bool {
+    matches!(known.nature(), Nature::Records(_))
+}
+
+/// A write to an eventfd waits until the sum of what it has and what is added fits.
+///
+/// # Safety
+///
+/// A readable buffer.
+unsafe fn add_to_event(fd: c_int, part: &iovec) -> ssize_t {
+    if part.iov_len >= size_of::<u64>() {
+        // SAFETY: the caller's, and long enough.
+        let value = unsafe { part.iov_base.cast::<u64>().read_unaligned() };
+        if value < u64::MAX && count_of_event(fd).is_none_or(|count| u64::MAX - count <= value) {
+            return errno::fail_long(libc::EAGAIN);
+        }
+    }
+    // SAFETY: the caller's.
+    unsafe { table::write::original(fd, part.iov_base, part.iov_len) }
+}
+
+/// `None` if there is no telling.
+fn count_of_event(fd: c_int) -> Option<u64> {
+    let path = format!("/proc/self/fdinfo/{fd}\0");
+    let mut text = [0_u8; 512];
+    // SAFETY: a path that ends with a zero.
+    let file = unsafe {
+        libc::syscall(
+            libc::SYS_openat,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::O_RDONLY | libc::O_CLOEXEC,
+        )
+    } as c_int;
+    if file < 0 {
+        return None;
+    }
+    // SAFETY: room for as many bytes as is said.
+    let length = unsafe { table::read::original(file, text.as_mut_ptr().cast(), text.len()) };
+    // SAFETY: opened above.
+    unsafe { table::close::original(file) };
+    let text = std::str::from_utf8(text.get(..usize::try_from(length).ok()?)?).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("eventfd-count:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+/// A terminal that is ready takes one byte at least. More of it is written by a thread.
+///
+/// # Safety
+///
+/// As libc's `write`.
+unsafe fn write_to_terminal(known: &Known, fd: c_int, part: &iovec) -> ssize_t {
+    if part.iov_len == 1 {
+        return match known.is_ready(Direction::Write) {
+            // SAFETY: the caller's.
+            true => unsafe { table::write::original(fd, part.iov_base, 1) },
+            false => errno::fail_long(libc::EAGAIN),
+        };
+    }
+    let (buffer, length) = (part.iov_base.expose_provenance(), part.iov_len);
+    let written = aside("write", move || {
+        let buffer = ptr::with_exposed_provenance(buffer);
+        // SAFETY: the caller's, who is suspended until the call is over.
+        unsafe { table::write::original(fd, buffer, length) }
+    });
+    // SAFETY: the caller's.
+    written.unwrap_or_else(|| unsafe { table::write::blocking(fd, part.iov_base, length) })
 }
 
 /// # Safety

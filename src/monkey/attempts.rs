@@ -1,0 +1,185 @@
+#![forbid(unsafe_code)]
+//! A call of the blocking kind, made of attempts that cannot block.
+//!
+//! ```text
+//!   attempt ──► a result, an error ────────────────────────────────► the call's
+//!      ▲  └──► EAGAIN ──► O_NONBLOCK? ──yes──────────────────────► EAGAIN
+//!      │                      │ no
+//!      │                  at an end that is hidden? ──yes─────────► the end
+//!      │                      │ no
+//!      └──── an event ◄── wait ──► timeout: EAGAIN; kill: ECANCELED; closed: one more attempt, or EBADF
+//! ```
+//!
+//! Timeouts, and the turn among those that wait, belong to the call: what is moved in several parts has one
+//! of each. An attempt is made once for each effect: its error is the call's, and is not asked for again.
+
+use super::errno;
+use super::known::{Known, Refusal};
+use crate::hub::{Deadline, Direction, Interrupts, Wake, park_quietly, tell_interrupts};
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+/// One call of the program's, on one descriptor.
+pub(super) struct Attempts<'a> {
+    known: &'a Known,
+    direction: Direction,
+    purpose: &'static str,
+    /// Known from the first wait on.
+    deadline: Option<Option<Deadline>>,
+    has_waited: bool,
+    /// The next pause, if there is no event to wait for.
+    pause: Option<Duration>,
+}
+
+/// What has become of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// A result of C: if it is negative, errno says why.
+    Done(isize),
+    /// The end of a socket for messages, of which only a call that blocks is told.
+    HiddenEnd,
+    /// This descriptor cannot be waited for: the only way is to let the call block.
+    Blocks,
+}
+
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Self {
+        refusal.map_or(Outcome::Blocks, Outcome::fail)
+    }
+}
+
+impl Outcome {
+    /// The call fails with this error.
+    #[cold]
+    pub(super) fn fail(error: libc::c_int) -> Self {
+        Outcome::Done(errno::fail_long(error))
+    }
+
+    /// Where 0 is the result at a hidden end. `None` if the call has to block.
+    #[inline]
+    pub(super) fn or_zero(self) -> Option<isize> {
+        match self {
+            Outcome::Done(result) => Some(result),
+            Outcome::HiddenEnd => Some(0),
+            Outcome::Blocks => None,
+        }
+    }
+}
+
+impl Known {
+    /// Begins a call.
+    #[inline]
+    pub(super) fn attempts(&self, direction: Direction, purpose: &'static str) -> Attempts<'_> {
+        let (deadline, has_waited, pause) = (None, false, None);
+        Attempts { known: self, direction, purpose, deadline, has_waited, pause }
+    }
+}
+
+impl Attempts<'_> {
+    /// There is no event for what this call waits for: it is tried again after pauses.
+    pub(super) fn with_pauses(mut self) -> Self {
+        self.pause = Some(Duration::from_millis(1));
+        self
+    }
+
+    /// Makes `call` on the number that it is given, until it does not fail for having to wait.
+    #[inline]
+    pub(super) fn make(&mut self, mut call: impl FnMut(RawFd) -> isize) -> Outcome {
+        let known = self.known;
+        if let Some(error) = known.take_deferred_error() {
+            return Outcome::fail(error);
+        }
+        // Closed since it was looked up: others have run meanwhile. The number may be another's now.
+        let Some(mut fd) = known.number() else { return Outcome::fail(libc::EBADF) };
+        let must_wait = self.pause.is_none() && known.must_wait(self.direction);
+        if must_wait && !known.is_nonblocking() {
+            match self.wait_for_turn() {
+                Ok(next) => fd = next,
+                Err(refusal) => return refusal.into(),
+            }
+        }
+        loop {
+            let result = call(fd);
+            if result >= 0 || errno::get() != libc::EAGAIN {
+                return Outcome::Done(result);
+            }
+            match self.would_block(fd, &mut call) {
+                Ok(next) => fd = next,
+                Err(outcome) => return outcome,
+            }
+        }
+    }
+
+    #[cold]
+    fn would_block(
+        &mut self,
+        fd: RawFd,
+        call: &mut dyn FnMut(RawFd) -> isize,
+    ) -> Result<RawFd, Outcome> {
+        let known = self.known;
+        if !known.is_current() {
+            return Err(Outcome::fail(libc::EBADF));
+        }
+        if self.pause.is_some() {
+            // It is not noted: calls of other kinds have events to wait for.
+            return match known.is_nonblocking() {
+                true => Err(Outcome::fail(libc::EAGAIN)),
+                false => Ok(self.wait_for_turn()?),
+            };
+        }
+        // First, so that it is not noted that a call would block: there is no further event.
+        if known.is_at_hidden_end(self.direction) && !known.is_nonblocking() {
+            // A message may have come before the end.
+            let result = call(fd);
+            let is_end = result < 0 && errno::get() == libc::EAGAIN;
+            return Err(if is_end { Outcome::HiddenEnd } else { Outcome::Done(result) });
+        }
+        known.would_block(self.direction)?;
+        Ok(self.wait_for_turn()?)
+    }
+
+    /// Waits for an event, also if there may be something to be had already. Otherwise the error that the
+    /// call fails with.
+    pub(super) fn wait_for_more(&mut self) -> Result<RawFd, Refusal> {
+        self.known.would_block(self.direction)?;
+        self.wait_for_turn()
+    }
+
+    /// Returns the number by which to go on.
+    fn wait_for_turn(&mut self) -> Result<RawFd, Refusal> {
+        let (known, direction) = (self.known, self.direction);
+        let deadline = *self.deadline.get_or_insert_with(|| known.deadline(direction));
+        if self.pause.is_some() {
+            return self.wait_a_while(deadline);
+        }
+        match known.wait_for_turn(direction, self.has_waited, self.purpose, deadline) {
+            Ok(()) => {}
+            // There may be something that came before it was closed.
+            Err(Some(libc::EBADF)) if known.number_after_close().is_some() => {}
+            Err(refusal) => return Err(refusal),
+        }
+        self.has_waited = true;
+        known.number().ok_or(Some(libc::EBADF))
+    }
+
+    #[cold]
+    fn wait_a_while(&mut self, deadline: Option<Deadline>) -> Result<RawFd, Refusal> {
+        const LONGEST: Duration = Duration::from_millis(50);
+        let pause = self.pause.unwrap_or(LONGEST);
+        let end = Deadline::after(pause);
+        self.pause = Some((pause * 2).min(LONGEST));
+        loop {
+            let is_last = deadline.is_some() && deadline <= end;
+            let until = if is_last { deadline } else { end };
+            match park_quietly(self.purpose, until, Interrupts::Tell) {
+                Wake::Unparked => {}
+                Wake::TimedOut if is_last => return Err(Some(libc::EAGAIN)),
+                Wake::TimedOut => return self.known.number().ok_or(Some(libc::EBADF)),
+                Wake::Interrupted => {
+                    tell_interrupts();
+                    return Err(Some(libc::ECANCELED));
+                }
+            }
+        }
+    }
+}

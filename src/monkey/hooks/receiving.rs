@@ -1,0 +1,451 @@
+//! Receiving from sockets. Each attempt has `MSG_DONTWAIT`, a flag of the call: those of the descriptor are
+//! the program's.
+//!
+//! What the call of the kernel that blocks does more is done here, by the sources in net/ of Linux:
+//!
+//! - it waits for all of the buffer with `MSG_WAITALL`, or for `SO_RCVLOWAT` bytes, on a stream;
+//! - it stops nevertheless where an attempt stops: before urgent data, behind descriptors that were sent
+//!   along, at another writer's bytes;
+//! - with `MSG_ERRQUEUE` or `MSG_OOB` it never waits;
+//! - what came before an error counts, and the error is reported by the next call.
+
+use super::parts::Parts;
+use super::sleeping::duration;
+use crate::hub::{Direction, breathe_quietly};
+use crate::monkey::attempts::{Attempts, Outcome};
+use crate::monkey::descriptors::look_up;
+use crate::monkey::known::Known;
+use crate::monkey::{errno, table};
+use crate::sys::clock;
+use crate::sys::descriptor::Kind;
+use libc::{
+    c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec,
+};
+use std::ptr;
+use std::time::Duration;
+
+/// As much as the kernel moves in one call.
+pub(super) const MOST: usize = 0x7fff_f000;
+
+/// Whether a receive with these flags may wait.
+fn may_wait(known: &Known, flags: c_int) -> bool {
+    let never = match known.kind() {
+        // Unix sockets do not look at MSG_ERRQUEUE.
+        Kind::Tcp => libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE | libc::MSG_OOB,
+        Kind::Stream => libc::MSG_DONTWAIT | libc::MSG_OOB,
+        Kind::Datagram => libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE,
+        _ => libc::MSG_DONTWAIT,
+    };
+    flags & never == 0
+}
+
+/// What is known of a descriptor, if a call with these flags may wait. The descriptor is not looked up for
+/// one that says itself that it does not.
+fn waiting(fd: c_int, flags: c_int) -> Option<std::rc::Rc<Known>> {
+    if flags & libc::MSG_DONTWAIT != 0 {
+        return None;
+    }
+    look_up(fd).filter(|known| may_wait(known, flags))
+}
+
+/// The fewest bytes with which a call returns before an end or an error.
+fn goal(known: &Known, length: usize, flags: c_int) -> usize {
+    match known.kind().is_stream() {
+        true if flags & libc::MSG_WAITALL != 0 => length,
+        true => known.low_water().min(length),
+        false => 0,
+    }
+}
+
+/// Receives until there are `goal` bytes. `call` makes an attempt by a number, behind as many bytes as were
+/// received already, and says whether it stopped at descriptors that were sent along.
+#[inline]
+fn receive_to(
+    known: &Known,
+    purpose: &'static str,
+    goal: usize,
+    flags: c_int,
+    mut call: impl FnMut(c_int, usize) -> (isize, bool),
+) -> Outcome {
+    let mut attempts = known.attempts(Direction::Read, purpose);
+    if goal <= 1 {
+        return attempts.make(|fd| call(fd, 0).0);
+    }
+    receive_all(known, &mut attempts, goal, flags, &mut call)
+}
+
+#[cold]
+fn receive_all(
+    known: &Known,
+    attempts: &mut Attempts<'_>,
+    goal: usize,
+    flags: c_int,
+    call: &mut dyn FnMut(c_int, usize) -> (isize, bool),
+) -> Outcome {
+    let is_peek = flags & libc::MSG_PEEK != 0;
+    let mut got = 0;
+    loop {
+        let (mut is_seam, mut number) = (false, -1);
+        let outcome = attempts.make(|fd| {
+            number = fd;
+            if got > 0 && !is_peek && known.has_failed(fd) && queued(fd) == 0 {
+                return 0;
+            }
+            let queued = queued(fd);
+            let (part, has_rights) = call(fd, if is_peek { 0 } else { got });
+            let count = usize::try_from(part).unwrap_or(0);
+            let room = if is_peek { goal } else { goal - got };
+            is_seam = has_rights || (count < queued && count < room);
+            part
+        });
+        let part = match outcome {
+            Outcome::Done(part) => part,
+            _ if got > 0 => return Outcome::Done(got as isize),
+            other => return other,
+        };
+        let Ok(count) = usize::try_from(part) else {
+            if got == 0 {
+                return outcome;
+            }
+            known.defer_error(errno::get());
+            return Outcome::Done(got as isize);
+        };
+        let before = got;
+        got = if is_peek { count } else { got + count };
+        let is_end = count == 0 || (is_peek && got == before && known.is_exceptional());
+        if got >= goal || is_end || is_seam || is_at_mark(known, number) || known.is_nonblocking() {
+            return Outcome::Done(got as isize);
+        }
+        // What was looked at is there still, and would be found again.
+        if is_peek && (is_ended(known, number) || attempts.wait_for_more().is_err()) {
+            return Outcome::Done(got as isize);
+        }
+    }
+}
+
+/// How many bytes are queued up to the next mark. 0 if that is not known.
+fn queued(fd: c_int) -> usize {
+    ask(fd, libc::FIONREAD)
+}
+
+/// Whether urgent data comes next: a call that has something stops before it.
+fn is_at_mark(known: &Known, fd: c_int) -> bool {
+    const SIOCATMARK: libc::c_ulong = 0x8905;
+    known.kind() == Kind::Tcp && ask(fd, SIOCATMARK) != 0
+}
+
+fn ask(fd: c_int, question: libc::c_ulong) -> usize {
+    let mut answer: c_int = 0;
+    let place = &raw mut answer;
+    // SAFETY: a question that is answered by a number, and room for it.
+    let result = unsafe { table::ioctl::original(fd, question as _, place.expose_provenance()) };
+    if result == 0 { usize::try_from(answer).unwrap_or(0) } else { 0 }
+}
+
+fn is_ended(known: &Known, fd: c_int) -> bool {
+    known.is_exceptional() && crate::sys::descriptor::is_shut_down(fd)
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn recv(
+    fd: c_int,
+    buffer: *mut c_void,
+    length: size_t,
+    flags: c_int,
+) -> ssize_t {
+    let Some(known) = waiting(fd, flags) else {
+        // SAFETY: the caller's.
+        return unsafe { table::recv::original(fd, buffer, length, flags) };
+    };
+    // SAFETY: the caller's.
+    let done = unsafe { receive(&known, buffer, length, flags) };
+    // SAFETY: the caller's.
+    done.unwrap_or_else(|| unsafe { table::recv::blocking(fd, buffer, length, flags) })
+}
+
+/// As `recv`. `None` if it has to block.
+///
+/// # Safety
+///
+/// As libc's `recv`.
+pub(super) unsafe fn receive(
+    known: &Known,
+    buffer: *mut c_void,
+    length: size_t,
+    flags: c_int,
+) -> Option<ssize_t> {
+    breathe_quietly();
+    let length = length.min(MOST);
+    let goal = goal(known, length, flags);
+    let outcome = receive_to(known, "recv", goal, flags, |fd, got| {
+        let flags = flags | libc::MSG_DONTWAIT;
+        // SAFETY: the caller's; what was received lies before.
+        let part = unsafe { table::recv::original(fd, buffer.byte_add(got), length - got, flags) };
+        (part, false)
+    });
+    if let Outcome::Done(count @ 1..) = outcome
+        && flags == 0
+        && (count as usize) < length
+        && known.kind().short_read_drains()
+    {
+        known.mark_drained();
+    }
+    outcome.or_zero()
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn recvfrom(
+    fd: c_int,
+    buffer: *mut c_void,
+    length: size_t,
+    flags: c_int,
+    address: *mut sockaddr,
+    room: *mut socklen_t,
+) -> ssize_t {
+    if address.is_null() {
+        // SAFETY: the caller's.
+        return unsafe { recv(fd, buffer, length, flags) };
+    }
+    let Some(known) = waiting(fd, flags) else {
+        // SAFETY: the caller's.
+        return unsafe { table::recvfrom::original(fd, buffer, length, flags, address, room) };
+    };
+    breathe_quietly();
+    let most = length.min(MOST);
+    let goal = goal(&known, most, flags);
+    let outcome = receive_to(&known, "recvfrom", goal, flags, |fd, got| {
+        let flags = flags | libc::MSG_DONTWAIT;
+        // SAFETY: the caller's; what was received lies before.
+        let part = unsafe {
+            let place = buffer.byte_add(got);
+            table::recvfrom::original(fd, place, most - got, flags, address, room)
+        };
+        (part, false)
+    });
+    match outcome {
+        Outcome::Done(count) => count,
+        Outcome::HiddenEnd => {
+            // SAFETY: the caller's: an address was asked for, so there is a place for its length.
+            unsafe { room.write(0) };
+            0
+        }
+        // SAFETY: the caller's.
+        Outcome::Blocks => unsafe {
+            table::recvfrom::blocking(fd, buffer, length, flags, address, room)
+        },
+    }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
+    let Some(known) = waiting(fd, flags) else {
+        // SAFETY: the caller's.
+        return unsafe { table::recvmsg::original(fd, message, flags) };
+    };
+    // SAFETY: the caller's.
+    let done = unsafe { receive_message(&known, message, flags) };
+    // SAFETY: the caller's.
+    done.unwrap_or_else(|| unsafe { table::recvmsg::blocking(fd, message, flags) })
+}
+
+/// As `recvmsg`. `None` if it has to block.
+///
+/// # Safety
+///
+/// As libc's `recvmsg`.
+unsafe fn receive_message(known: &Known, message: *mut msghdr, flags: c_int) -> Option<ssize_t> {
+    breathe_quietly();
+    let may_take_parts =
+        known.kind().is_stream() && (flags & libc::MSG_WAITALL != 0 || known.low_water() > 1);
+    let outcome = if may_take_parts {
+        // SAFETY: the caller's.
+        unsafe { receive_message_to(known, message, flags) }
+    } else {
+        known.attempts(Direction::Read, "recvmsg").make(|fd| {
+            // SAFETY: the caller's.
+            unsafe { table::recvmsg::original(fd, message, flags | libc::MSG_DONTWAIT) }
+        })
+    };
+    if outcome == Outcome::HiddenEnd {
+        // SAFETY: the caller's; the kernel has read it in an attempt.
+        unsafe {
+            (*message).msg_namelen = 0;
+            (*message).msg_controllen = 0;
+            (*message).msg_flags = 0;
+        }
+    }
+    outcome.or_zero()
+}
+
+/// As `receive_message`, of more than one attempt's bytes.
+///
+/// # Safety
+///
+/// As libc's `recvmsg`.
+#[cold]
+unsafe fn receive_message_to(known: &Known, message: *mut msghdr, flags: c_int) -> Outcome {
+    // The kernel reads the message first, and says what is wrong with it.
+    // SAFETY: the caller's; nothing is taken out of the queue.
+    let checked = unsafe {
+        let peek = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        let mut copy = match message.is_null() {
+            true => return Outcome::fail(libc::EFAULT),
+            false => *message,
+        };
+        // Neither addresses nor control data are written.
+        (copy.msg_name, copy.msg_namelen) = (ptr::null_mut(), 0);
+        (copy.msg_control, copy.msg_controllen) = (ptr::null_mut(), 0);
+        match known.number() {
+            Some(fd) => table::recvmsg::original(fd, &mut copy, peek),
+            None => return Outcome::fail(libc::EBADF),
+        }
+    };
+    if checked < 0 && errno::get() != libc::EAGAIN {
+        return Outcome::Done(checked);
+    }
+    // SAFETY: the caller's; the kernel has read the parts.
+    let (asked, all) = unsafe { (*message, Parts::of((*message).msg_iov, (*message).msg_iovlen)) };
+    let goal = goal(known, all.length().min(MOST), flags);
+    receive_to(known, "recvmsg", goal, flags, |fd, got| {
+        let mut left = all.clone();
+        left.advance(got);
+        let Some((parts, count)) = left.rest() else { return (0, true) };
+        let mut part = msghdr { msg_iov: parts.cast_mut(), msg_iovlen: count as _, ..asked };
+        // SAFETY: the caller's message, with what is left of its parts.
+        let result = unsafe { table::recvmsg::original(fd, &mut part, flags | libc::MSG_DONTWAIT) };
+        if result >= 0 {
+            // SAFETY: the caller's.
+            unsafe {
+                (*message).msg_namelen = part.msg_namelen;
+                (*message).msg_controllen = part.msg_controllen;
+                (*message).msg_flags = part.msg_flags;
+            }
+        }
+        // SAFETY: the kernel has filled it in.
+        (result, result >= 0 && unsafe { has_rights(&part) })
+    })
+}
+
+/// Whether descriptors came with a message.
+///
+/// # Safety
+///
+/// A message that was received.
+unsafe fn has_rights(message: &msghdr) -> bool {
+    // SAFETY: the caller's: its control data is whole.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(message) };
+    while let Some(header) = {
+        // SAFETY: null, or a header in the control data.
+        unsafe { next.as_ref() }
+    } {
+        if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
+            return true;
+        }
+        // SAFETY: a header of this message.
+        next = unsafe { libc::CMSG_NXTHDR(message, next) };
+    }
+    false
+}
+
+/// `readv` of a socket. `None` if it has to block.
+///
+/// # Safety
+///
+/// As libc's `readv`.
+pub(super) unsafe fn receive_parts(
+    known: &Known,
+    parts: *const iovec,
+    count: c_int,
+) -> Option<ssize_t> {
+    let mut message = of_parts(parts, count);
+    // SAFETY: a message of the caller's parts.
+    unsafe { receive_message(known, &mut message, 0) }
+}
+
+/// A message of nothing but these parts.
+pub(super) fn of_parts(parts: *const iovec, count: c_int) -> msghdr {
+    // SAFETY: all-zero is a message of nothing.
+    let mut message: msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = parts.cast_mut();
+    message.msg_iovlen = count as _;
+    message
+}
+
+/// # Safety
+///
+/// As libc's. The time is looked at after each message, as Linux does, and what is left of it written back.
+pub(in crate::monkey) unsafe fn recvmmsg(
+    fd: c_int,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    time: *mut timespec,
+) -> c_int {
+    // SAFETY: the caller's.
+    let timeout = unsafe { time.as_ref() }.map(duration);
+    let known = if count > 0 && timeout != Some(None) { waiting(fd, flags) } else { None };
+    let Some(known) = known else {
+        // SAFETY: the caller's.
+        return unsafe { table::recvmmsg::original(fd, messages, count, flags, time) };
+    };
+    let timeout = timeout.flatten();
+    breathe_quietly();
+    let begin = clock::now();
+    let mut attempts = known.attempts(Direction::Read, "recvmmsg");
+    let (mut got, mut left) = (0, timeout);
+    loop {
+        let outcome = attempts.make(|fd| {
+            let flags = flags | libc::MSG_DONTWAIT;
+            // SAFETY: the caller's; what was received lies before.
+            let part = unsafe {
+                let rest = messages.add(got as usize);
+                table::recvmmsg::original(fd, rest, count - got, flags, ptr::null_mut())
+            };
+            part as isize
+        });
+        match outcome {
+            Outcome::Blocks if got == 0 => {
+                // SAFETY: the caller's.
+                return unsafe { table::recvmmsg::blocking(fd, messages, count, flags, time) };
+            }
+            Outcome::Blocks => break,
+            Outcome::Done(part @ 0..) => got += part as c_uint,
+            Outcome::Done(part) if got == 0 => return part as c_int,
+            Outcome::Done(_) => {
+                known.defer_error(errno::get());
+                break;
+            }
+            Outcome::HiddenEnd => {
+                // As the kernel does: each of the messages is empty.
+                for number in got..count {
+                    // SAFETY: the caller's: as many messages as is said.
+                    unsafe {
+                        let message = messages.add(number as usize);
+                        (*message).msg_len = 0;
+                        (*message).msg_hdr.msg_namelen = 0;
+                        (*message).msg_hdr.msg_controllen = 0;
+                        (*message).msg_hdr.msg_flags = 0;
+                    }
+                }
+                got = count;
+            }
+        }
+        left = timeout.map(|time| time.saturating_sub(Duration::from_nanos(clock::now() - begin)));
+        let is_enough = got >= count || flags & libc::MSG_WAITFORONE != 0;
+        if is_enough || left.is_some_and(|left| left.is_zero()) || known.is_nonblocking() {
+            break;
+        }
+    }
+    if let Some(left) = left {
+        let left = timespec { tv_sec: left.as_secs() as _, tv_nsec: left.subsec_nanos().into() };
+        // SAFETY: the caller's; not null.
+        unsafe { time.write(left) };
+    }
+    got as c_int
+}

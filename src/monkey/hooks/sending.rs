@@ -1,0 +1,269 @@
+//! Sending to sockets, by attempts with `MSG_DONTWAIT`.
+//!
+//! What the call of the kernel that blocks does more is done here: it sends all of a stream's bytes, unless
+//! something fails on the way. What was sent before that counts, and the failure is the next call's, with its
+//! `SIGPIPE`.
+
+use super::parts::Parts;
+use super::receiving::{MOST, of_parts};
+use crate::hub::{Direction, breathe_quietly};
+use crate::monkey::attempts::{Attempts, Outcome};
+use crate::monkey::descriptors::look_up;
+use crate::monkey::known::{Known, low_water_changed};
+use crate::monkey::numbers::settings_changed;
+use crate::monkey::{errno, table};
+use crate::sys::descriptor::Kind;
+use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t};
+use std::ptr;
+use std::rc::Rc;
+
+/// What is known of a descriptor, if a call with these flags may wait.
+fn waiting(fd: c_int, flags: c_int) -> Option<Rc<Known>> {
+    (flags & libc::MSG_DONTWAIT == 0).then(|| look_up(fd)).flatten()
+}
+
+fn attempts<'a>(known: &'a Known, purpose: &'static str, has_address: bool) -> Attempts<'a> {
+    let attempts = known.attempts(Direction::Write, purpose);
+    // The kernel says when there is room only of a socket that this one is connected to.
+    match has_address && known.kind() == Kind::UnixDatagram {
+        true => attempts.with_pauses(),
+        false => attempts,
+    }
+}
+
+/// Sends until nothing is `left` of a stream's bytes. `call` makes an attempt with flags, by a number.
+#[inline]
+fn transmit_all(
+    known: &Known,
+    mut attempts: Attempts<'_>,
+    flags: c_int,
+    mut call: impl FnMut(c_int, c_int) -> isize,
+    mut left: impl FnMut(usize) -> usize,
+) -> Outcome {
+    let mut flags = flags | libc::MSG_DONTWAIT;
+    let mut sent = 0;
+    loop {
+        let outcome = attempts.make(|fd| match sent > 0 && known.has_failed(fd) {
+            true => 0,
+            false => call(fd, flags),
+        });
+        let Outcome::Done(part) = outcome else {
+            return if sent > 0 { Outcome::Done(sent as isize) } else { outcome };
+        };
+        let Ok(count) = usize::try_from(part) else {
+            let error = errno::get();
+            // A connection is being made, with nothing sent yet.
+            if error == libc::EINPROGRESS && flags & libc::MSG_FASTOPEN != 0 {
+                flags &= !libc::MSG_FASTOPEN;
+                match attempts.wait_for_more() {
+                    Ok(_) => continue,
+                    // As the kernel says when a timeout has passed.
+                    Err(Some(libc::EAGAIN)) => return Outcome::fail(libc::EINPROGRESS),
+                    Err(refusal) => return refusal.into(),
+                }
+            }
+            if sent == 0 {
+                return outcome;
+            }
+            known.defer_error(error);
+            return Outcome::Done(sent as isize);
+        };
+        sent += count;
+        let has_failed = count == 0;
+        if has_failed || !known.kind().is_stream() || left(count) == 0 || known.is_nonblocking() {
+            return Outcome::Done(sent as isize);
+        }
+        // What fails from now on is the next call's failure, with its signal.
+        flags |= libc::MSG_NOSIGNAL;
+    }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn send(
+    fd: c_int,
+    buffer: *const c_void,
+    length: size_t,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: the caller's.
+    unsafe { sendto(fd, buffer, length, flags, ptr::null(), 0) }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn sendto(
+    fd: c_int,
+    buffer: *const c_void,
+    length: size_t,
+    flags: c_int,
+    address: *const sockaddr,
+    room: socklen_t,
+) -> ssize_t {
+    let Some(known) = waiting(fd, flags) else {
+        // SAFETY: the caller's.
+        return unsafe { table::sendto::original(fd, buffer, length, flags, address, room) };
+    };
+    // SAFETY: the caller's.
+    let done = unsafe { transmit(&known, buffer, length, flags, address, room) };
+    // SAFETY: the caller's.
+    done.unwrap_or_else(|| unsafe {
+        table::sendto::blocking(fd, buffer, length, flags, address, room)
+    })
+}
+
+/// As `sendto`. `None` if it has to block.
+///
+/// # Safety
+///
+/// As libc's `sendto`.
+pub(super) unsafe fn transmit(
+    known: &Known,
+    buffer: *const c_void,
+    length: size_t,
+    flags: c_int,
+    address: *const sockaddr,
+    room: socklen_t,
+) -> Option<ssize_t> {
+    breathe_quietly();
+    let length = length.min(MOST);
+    let sent = std::cell::Cell::new(0);
+    let call = |fd, flags: c_int| {
+        let with_address = flags & libc::MSG_FASTOPEN != 0 || known.kind() != Kind::Tcp;
+        let (address, room) = if with_address { (address, room) } else { (ptr::null(), 0) };
+        // SAFETY: the caller's; what was sent lies before.
+        unsafe {
+            let rest = buffer.byte_add(sent.get());
+            table::sendto::original(fd, rest, length - sent.get(), flags, address, room)
+        }
+    };
+    let left = |count| {
+        sent.set(sent.get() + count);
+        length - sent.get()
+    };
+    let attempts = attempts(known, "send", !address.is_null());
+    transmit_all(known, attempts, flags, call, left).or_zero()
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn sendmsg(
+    fd: c_int,
+    message: *const msghdr,
+    flags: c_int,
+) -> ssize_t {
+    let Some(known) = waiting(fd, flags) else {
+        // SAFETY: the caller's.
+        return unsafe { table::sendmsg::original(fd, message, flags) };
+    };
+    // SAFETY: the caller's.
+    let done = unsafe { transmit_message(&known, message, flags) };
+    // SAFETY: the caller's.
+    done.unwrap_or_else(|| unsafe { table::sendmsg::blocking(fd, message, flags) })
+}
+
+/// As `sendmsg`. `None` if it has to block.
+///
+/// # Safety
+///
+/// As libc's `sendmsg`.
+unsafe fn transmit_message(known: &Known, message: *const msghdr, flags: c_int) -> Option<ssize_t> {
+    breathe_quietly();
+    // Only what addresses a Unix datagram is looked at before the kernel has said that the message is one.
+    let is_addressed = known.kind() == Kind::UnixDatagram
+        // SAFETY: the caller's, or null.
+        && unsafe { message.as_ref() }.is_some_and(|message| !message.msg_name.is_null());
+    let rest = std::cell::RefCell::new(None::<Parts>);
+    let call = |fd, flags| {
+        let rest = rest.borrow();
+        // What goes along with the first byte has gone.
+        let part = rest.as_ref().and_then(Parts::rest).map(|(parts, count)| of_parts(parts, count));
+        let message = part.as_ref().map_or(message, ptr::from_ref);
+        // SAFETY: the caller's message, or what is left of it.
+        unsafe { table::sendmsg::original(fd, message, flags) }
+    };
+    let left = |count| {
+        let mut rest = rest.borrow_mut();
+        let parts = rest.get_or_insert_with(|| {
+            // SAFETY: the caller's; the kernel has read it just now.
+            unsafe { Parts::of((*message).msg_iov, (*message).msg_iovlen) }
+        });
+        parts.advance(count);
+        parts.length()
+    };
+    let attempts = attempts(known, "sendmsg", is_addressed);
+    transmit_all(known, attempts, flags, call, left).or_zero()
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn sendmmsg(
+    fd: c_int,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+) -> c_int {
+    let Some(known) = waiting(fd, flags).filter(|known| known.kind().is_socket() && count > 0)
+    else {
+        // SAFETY: the caller's.
+        return unsafe { table::sendmmsg::original(fd, messages, count, flags) };
+    };
+    // As many as the kernel takes.
+    let count = count.min(libc::UIO_MAXIOV as c_uint);
+    for number in 0..count {
+        // SAFETY: the caller's.
+        let message = unsafe { messages.add(number as usize) };
+        // SAFETY: the caller's.
+        let sent = unsafe { transmit_message(&known, &raw const (*message).msg_hdr, flags) };
+        match sent {
+            // SAFETY: the caller's.
+            Some(sent @ 0..) => unsafe { (*message).msg_len = sent as c_uint },
+            _ if number > 0 => return number as c_int,
+            Some(error) => return error as c_int,
+            // SAFETY: the caller's.
+            None => return unsafe { table::sendmmsg::blocking(fd, messages, count, flags) },
+        }
+    }
+    count as c_int
+}
+
+/// `writev` to a socket. `None` if it has to block.
+///
+/// # Safety
+///
+/// As libc's `writev`.
+pub(super) unsafe fn transmit_parts(
+    known: &Known,
+    parts: *const iovec,
+    count: c_int,
+) -> Option<ssize_t> {
+    // SAFETY: a message of the caller's parts.
+    unsafe { transmit_message(known, &of_parts(parts, count), 0) }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn setsockopt(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    length: socklen_t,
+) -> c_int {
+    // SAFETY: the caller's.
+    let result = unsafe { table::setsockopt::original(fd, level, name, value, length) };
+    if level == libc::SOL_SOCKET {
+        if name == libc::SO_RCVLOWAT {
+            low_water_changed();
+        }
+        if matches!(name, libc::SO_RCVTIMEO | libc::SO_SNDTIMEO | libc::SO_RCVLOWAT) {
+            settings_changed(fd);
+        }
+    }
+    result
+}

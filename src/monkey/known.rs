@@ -1,0 +1,351 @@
+//! One descriptor of the program, as a thread knows it: its kind, its settings, its place in the hub.
+
+use super::errno;
+use super::numbers::{number, settings_version};
+use super::table::fcntl;
+use crate::hub::{Deadline, Direction, Ended, Interrupts, Source, park_quietly, tell_interrupts};
+use crate::sys::descriptor::{Kind, has_failed, is_ready, is_shut_down, option};
+use libc::c_int;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Some descriptor has a low-water mark (`SO_RCVLOWAT`): they are looked up from then on.
+static HAS_LOW_WATER: AtomicBool = AtomicBool::new(false);
+
+pub(super) struct Known {
+    fd: RawFd,
+    generation: u32,
+    kind: Kind,
+    /// `None` inside: it cannot be waited for.
+    source: OnceCell<Option<Registered>>,
+    is_nonblocking: Setting<bool>,
+    read_timeout: Setting<Option<Duration>>,
+    write_timeout: Setting<Option<Duration>>,
+    low_water: Setting<usize>,
+    /// A listening socket stays one.
+    is_listening: Cell<bool>,
+    /// What a character device or an anonymous file is, once that was needed.
+    nature: OnceCell<Nature>,
+    /// An error that came after a part of a call had succeeded: the kernel reports it by the next call.
+    deferred_error: Cell<c_int>,
+    /// The open file, after the number was closed while coroutines waited for it.
+    after_close: RefCell<Option<Arc<OwnedFd>>>,
+}
+
+struct Registered {
+    source: Source,
+    /// What is registered, if the hub has the descriptor itself already.
+    _copy: Option<OwnedFd>,
+}
+
+/// A setting of the program's, and the version of the settings for which it was looked up.
+struct Setting<T>(Cell<(Option<(u32, u32)>, T)>);
+
+impl<T: Copy> Setting<T> {
+    const fn new(unknown: T) -> Self {
+        Setting(Cell::new((None, unknown)))
+    }
+
+    fn get(&self, fd: RawFd, look_up: impl FnOnce() -> T) -> T {
+        let version = Some(settings_version(fd));
+        let (known, value) = self.0.get();
+        if known == version {
+            return value;
+        }
+        let value = look_up();
+        self.0.set((version, value));
+        value
+    }
+}
+
+/// What `Kind::Other` is, as far as its calls differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Nature {
+    EventFd,
+    /// Fails at once if there is less room than this.
+    Records(usize),
+    Terminal,
+    Unknown,
+}
+
+/// Why a call is not made again: the error it fails with. `None` if this descriptor cannot be waited for.
+pub(super) type Refusal = Option<c_int>;
+
+/// The program has changed a low-water mark.
+pub(super) fn low_water_changed() {
+    HAS_LOW_WATER.store(true, Relaxed);
+}
+
+impl Known {
+    pub(super) fn new(fd: RawFd, generation: u32, kind: Kind) -> Self {
+        Known {
+            fd,
+            generation,
+            kind,
+            source: OnceCell::new(),
+            is_nonblocking: Setting::new(false),
+            read_timeout: Setting::new(None),
+            write_timeout: Setting::new(None),
+            low_water: Setting::new(1),
+            is_listening: Cell::new(false),
+            nature: OnceCell::new(),
+            deferred_error: Cell::new(0),
+            after_close: RefCell::new(None),
+        }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(super) fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Whether the number still means this.
+    #[inline]
+    pub(super) fn is_current(&self) -> bool {
+        number(self.fd).is_some_and(|number| number.generation() == self.generation)
+    }
+
+    /// Whether the number is that of another file by now.
+    pub(super) fn is_replaced(&self) -> bool {
+        // SAFETY: no memory is involved.
+        !self.is_current() && unsafe { fcntl::original(self.fd, libc::F_GETFD, 0) } >= 0
+    }
+
+    /// The number by which to make a call: its own, or after a close that of the file that was kept.
+    #[inline]
+    pub(super) fn number(&self) -> Option<RawFd> {
+        if self.is_current() { Some(self.fd) } else { self.number_after_close() }
+    }
+
+    #[cold]
+    pub(super) fn number_after_close(&self) -> Option<RawFd> {
+        self.after_close.borrow().as_ref().map(|file| file.as_raw_fd())
+    }
+
+    /// The number means something else from now on. Calls that are under way get what came before from
+    /// `file`.
+    pub(super) fn forget(&self, file: Option<Arc<OwnedFd>>) {
+        *self.after_close.borrow_mut() = file;
+        if let Some(Some(registered)) = self.source.get() {
+            registered.source.close();
+            registered.source.leave();
+        }
+    }
+
+    /// Whether the program has set `O_NONBLOCK`, so that `EAGAIN` is what it wants to see.
+    pub(super) fn is_nonblocking(&self) -> bool {
+        self.is_nonblocking.get(self.fd, || {
+            // SAFETY: no memory is involved.
+            let flags = unsafe { fcntl::original(self.fd, libc::F_GETFL, 0) };
+            flags >= 0 && flags & libc::O_NONBLOCK != 0
+        })
+    }
+
+    /// When a call that begins to wait now has waited long enough, by `SO_RCVTIMEO` or `SO_SNDTIMEO`.
+    pub(super) fn deadline(&self, direction: Direction) -> Option<Deadline> {
+        if !self.kind.is_socket() {
+            return None;
+        }
+        let timeout = match direction {
+            Direction::Read => {
+                self.read_timeout.get(self.fd, || timeout(self.fd, libc::SO_RCVTIMEO))
+            }
+            Direction::Write => {
+                self.write_timeout.get(self.fd, || timeout(self.fd, libc::SO_SNDTIMEO))
+            }
+        };
+        timeout.and_then(Deadline::after)
+    }
+
+    /// The fewest bytes with which a receive that blocks returns.
+    #[inline]
+    pub(super) fn low_water(&self) -> usize {
+        if !HAS_LOW_WATER.load(Relaxed) {
+            return 1;
+        }
+        self.low_water.get(self.fd, || {
+            let bytes = option(self.fd, libc::SO_RCVLOWAT).unwrap_or(1);
+            usize::try_from(bytes).map_or(1, |bytes| bytes.max(1))
+        })
+    }
+
+    /// Whether it is a socket that listens.
+    pub(super) fn is_listening(&self) -> bool {
+        if !self.is_listening.get() {
+            self.is_listening.set(option(self.fd, libc::SO_ACCEPTCONN) == Some(1));
+        }
+        self.is_listening.get()
+    }
+
+    pub(super) fn nature(&self) -> Nature {
+        *self.nature.get_or_init(|| Nature::of(self.fd))
+    }
+
+    /// The next call reports `error`, as the kernel's next call would.
+    pub(super) fn defer_error(&self, error: c_int) {
+        // These were not taken from the socket: the next call finds them by itself, or they were this call's.
+        let is_kept = matches!(
+            error,
+            libc::EPIPE | libc::EAGAIN | libc::EINTR | libc::ECANCELED | libc::EBADF
+        );
+        if !is_kept && self.kind.is_socket() {
+            self.deferred_error.set(error);
+        }
+    }
+
+    #[inline]
+    pub(super) fn take_deferred_error(&self) -> Option<c_int> {
+        match self.deferred_error.get() {
+            0 => None,
+            error => {
+                self.deferred_error.set(0);
+                Some(error)
+            }
+        }
+    }
+
+    /// Registered when it is first waited for. `None` if it cannot be.
+    fn registered(&self) -> Option<&Source> {
+        let registered = self.source.get_or_init(|| {
+            match Source::new(self.fd) {
+                Ok(source) => return Some(Registered { source, _copy: None }),
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+                Err(_) => return None,
+            }
+            // The hub has it already, as one of its own. A copy can be registered beside it.
+            // SAFETY: no memory is involved.
+            let copy = unsafe { fcntl::original(self.fd, libc::F_DUPFD_CLOEXEC, 0) };
+            if copy < 0 {
+                return None;
+            }
+            let source = Source::new(copy).ok()?;
+            // SAFETY: a new descriptor, owned by nobody else.
+            Some(Registered { source, _copy: Some(unsafe { OwnedFd::from_raw_fd(copy) }) })
+        });
+        registered.as_ref().map(|registered| &registered.source)
+    }
+
+    /// Whether a new call has to wait: it is known that it would block, or others wait.
+    #[inline]
+    pub(super) fn must_wait(&self, direction: Direction) -> bool {
+        let registered = self.source.get().and_then(Option::as_ref);
+        registered.is_some_and(|registered| registered.source.must_wait(direction))
+    }
+
+    /// A call would have blocked: from now on it is to be waited for. Else the error that the call fails
+    /// with.
+    pub(super) fn would_block(&self, direction: Direction) -> Result<(), Refusal> {
+        if self.is_nonblocking() {
+            return Err(Some(libc::EAGAIN));
+        }
+        self.registered().ok_or(None)?.expect_event(direction);
+        Ok(())
+    }
+
+    /// A read has emptied the queue: there is nothing more, until an event says so.
+    #[inline]
+    pub(super) fn mark_drained(&self) {
+        if let Some(Some(registered)) = self.source.get() {
+            registered.source.is_drained();
+        }
+    }
+
+    /// Whether a hang-up, an error or urgent data was seen.
+    pub(super) fn is_exceptional(&self) -> bool {
+        matches!(self.source.get(), Some(Some(registered)) if registered.source.is_exceptional())
+    }
+
+    /// Whether it has failed since a part of a call succeeded: then the part is the result, and the error the
+    /// next call's.
+    pub(super) fn has_failed(&self, fd: RawFd) -> bool {
+        self.kind.is_socket() && self.is_exceptional() && has_failed(fd)
+    }
+
+    /// Whether it is at an end that a call which does not block never reports.
+    pub(super) fn is_at_hidden_end(&self, direction: Direction) -> bool {
+        direction == Direction::Read
+            && self.kind.hides_end()
+            && self.is_exceptional()
+            && self.number().is_some_and(is_shut_down)
+    }
+
+    /// Waits for an event.
+    pub(super) fn wait(
+        &self,
+        direction: Direction,
+        purpose: &'static str,
+        deadline: Option<Deadline>,
+    ) -> Result<(), Refusal> {
+        self.wait_for_turn(direction, false, purpose, deadline)
+    }
+
+    /// Waits for an event, behind those that wait already, unless it does so again.
+    pub(super) fn wait_for_turn(
+        &self,
+        direction: Direction,
+        is_again: bool,
+        purpose: &'static str,
+        deadline: Option<Deadline>,
+    ) -> Result<(), Refusal> {
+        let source = self.registered().ok_or(None)?;
+        let park = || park_quietly(purpose, deadline, Interrupts::Tell);
+        match source.wait_by(direction, is_again, park) {
+            Ended::Event => Ok(()),
+            Ended::TimedOut => Err(Some(libc::EAGAIN)),
+            Ended::Closed => Err(Some(libc::EBADF)),
+            Ended::Interrupted => {
+                tell_interrupts();
+                Err(Some(libc::ECANCELED))
+            }
+        }
+    }
+
+    /// Has the current greenlet woken by every event, until what this returns is dropped.
+    pub(super) fn watch(&self, direction: Direction) -> Option<impl Sized + '_> {
+        Some(self.registered()?.watch(direction))
+    }
+
+    /// Whether it is ready at this moment, as the kernel says.
+    pub(super) fn is_ready(&self, direction: Direction) -> bool {
+        self.number().is_none_or(|fd| is_ready(fd, direction == Direction::Read))
+    }
+}
+
+fn timeout(fd: RawFd, name: c_int) -> Option<Duration> {
+    let mut time = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let mut length = size_of::<libc::timeval>() as libc::socklen_t;
+    let place = (&raw mut time).cast();
+    // SAFETY: room for the answer, of the size that is given.
+    let result = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, place, &mut length) };
+    let timeout = Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000);
+    (result == 0 && !timeout.is_zero()).then_some(timeout)
+}
+
+impl Nature {
+    /// By the name that `/proc` has for it.
+    fn of(fd: RawFd) -> Self {
+        let before = errno::get();
+        // SAFETY: no memory is involved.
+        let is_terminal = unsafe { libc::isatty(fd) } == 1;
+        let mut name = [0_u8; 32];
+        let path = format!("/proc/self/fd/{fd}\0");
+        // SAFETY: a path that ends with a zero, and room for as many bytes as is said.
+        let length =
+            unsafe { libc::readlink(path.as_ptr().cast(), name.as_mut_ptr().cast(), name.len()) };
+        errno::set(before);
+        let name = &name[..usize::try_from(length).unwrap_or(0)];
+        match name {
+            _ if is_terminal => Nature::Terminal,
+            b"anon_inode:[eventfd]" => Nature::EventFd,
+            b"anon_inode:[timerfd]" => Nature::Records(size_of::<u64>()),
+            b"anon_inode:[signalfd]" => Nature::Records(size_of::<libc::signalfd_siginfo>()),
+            _ => Nature::Unknown,
+        }
+    }
+}

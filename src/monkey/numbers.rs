@@ -1,0 +1,106 @@
+//! What all threads know of a descriptor's number: a word each.
+
+use std::os::fd::RawFd;
+use std::ptr;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::sync::atomic::{AtomicPtr, AtomicU32};
+
+const CHUNK: usize = 4096;
+const CHUNKS: usize = 1024;
+
+/// Numbers from here on are never known.
+pub(super) const END: u32 = (CHUNK * CHUNKS) as u32;
+
+type Chunk = [Number; CHUNK];
+
+pub(super) struct Number {
+    /// [`WATCHED`] and [`COPIED`]; the other bits count how often it was closed since.
+    pub(super) state: AtomicU32,
+    /// Counted up when the program changes a setting.
+    settings: AtomicU32,
+}
+
+static NUMBERS: [AtomicPtr<Chunk>; CHUNKS] = [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS];
+
+/// A thread knows it.
+pub(super) const WATCHED: u32 = 0b01;
+/// There is, or was, another number for the same open file: they share their settings.
+pub(super) const COPIED: u32 = 0b10;
+const GENERATION: u32 = !(WATCHED | COPIED);
+
+/// Counted up when a setting changes of a descriptor that has copies.
+static SETTINGS: AtomicU32 = AtomicU32::new(0);
+
+impl Number {
+    const fn new() -> Self {
+        Number { state: AtomicU32::new(0), settings: AtomicU32::new(0) }
+    }
+
+    /// How often it was closed.
+    pub(super) fn generation(&self) -> u32 {
+        self.state.load(Relaxed) & GENERATION
+    }
+
+    /// The number is watched from now on. Returns its generation.
+    pub(super) fn watch(&self) -> u32 {
+        self.state.fetch_or(WATCHED, SeqCst) & GENERATION
+    }
+
+    /// The number is closed. Returns the generation that ends.
+    pub(super) fn end_generation(&self) -> u32 {
+        let generation = self.state.load(SeqCst) & GENERATION;
+        self.state.store(generation.wrapping_add(!GENERATION + 1), SeqCst);
+        generation
+    }
+}
+
+pub(super) fn number(fd: RawFd) -> Option<&'static Number> {
+    let number = usize::try_from(fd).ok()?;
+    let place = NUMBERS.get(number / CHUNK)?;
+    // SAFETY: made below, and never freed.
+    let chunk = unsafe { place.load(Acquire).as_ref() };
+    chunk.map(|chunk| &chunk[number % CHUNK])
+}
+
+pub(super) fn number_made(fd: RawFd) -> Option<&'static Number> {
+    let place = NUMBERS.get(usize::try_from(fd).ok()? / CHUNK)?;
+    if place.load(Acquire).is_null() {
+        let made = Box::into_raw(Box::new([const { Number::new() }; CHUNK]));
+        if place.compare_exchange(ptr::null_mut(), made, SeqCst, Acquire).is_err() {
+            // SAFETY: made above, and not shared with another thread.
+            drop(unsafe { Box::from_raw(made) });
+        }
+    }
+    number(fd)
+}
+
+/// The first number after `fd` that may be known, where none of `fd`'s chunk is.
+pub(super) fn next_chunk(fd: u32) -> u32 {
+    (fd / CHUNK as u32 + 1) * CHUNK as u32
+}
+
+/// Changes whenever a setting of the descriptor may have changed.
+#[inline]
+pub(super) fn settings_version(fd: RawFd) -> (u32, u32) {
+    let own = number(fd).map_or(0, |number| number.settings.load(Relaxed));
+    (own, SETTINGS.load(Relaxed))
+}
+
+/// The program has changed a setting.
+pub(super) fn settings_changed(fd: RawFd) {
+    if let Some(number) = number(fd) {
+        number.settings.fetch_add(1, SeqCst);
+        if number.state.load(SeqCst) & COPIED != 0 {
+            SETTINGS.fetch_add(1, SeqCst);
+        }
+    }
+}
+
+/// One number is now a copy of the other.
+pub(super) fn copied(from: RawFd, to: RawFd) {
+    for fd in [from, to] {
+        if let Some(number) = number_made(fd) {
+            number.state.fetch_or(COPIED, SeqCst);
+        }
+    }
+}
