@@ -449,6 +449,14 @@ impl Source {
         self.side(direction).is(BLOCKED | FIRST | OTHERS)
     }
 
+    /// Has all that wait try again, though there was no event.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn rouse(&self) {
+        for side in [&self.inner.read, &self.inner.write] {
+            with(|hub| hub.unblock(side));
+        }
+    }
+
     /// Says that nothing is known, so that [`Source::wait`] waits for the next event.
     pub(crate) fn expect_event(&self, direction: Direction) {
         self.side(direction).set(BLOCKED);

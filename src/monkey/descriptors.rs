@@ -176,6 +176,27 @@ fn forget_known(fd: RawFd, number: &Number, is_open: bool) {
     }
 }
 
+/// The program has done something to a descriptor of which calls that wait for it get no event.
+pub(super) fn rouse(fd: RawFd) {
+    let Some(number) = noted(fd) else { return };
+    let generation = number.generation();
+    let all = watchers().get(&fd).cloned().unwrap_or_default();
+    for hub in all {
+        if hub.is_here() {
+            rouse_here(fd, generation);
+        } else {
+            hub.call(move || rouse_here(fd, generation));
+        }
+    }
+}
+
+fn rouse_here(fd: RawFd, generation: u32) {
+    let known = KNOWN.with(|known| known.try_borrow().ok()?.get(fd as usize).cloned().flatten());
+    if let Some(known) = known.filter(|known| known.generation() == generation) {
+        known.rouse();
+    }
+}
+
 /// Another number for the open file, among those that programs do not count on getting.
 fn copy(fd: RawFd) -> Option<Arc<OwnedFd>> {
     const FIRST: usize = 3;

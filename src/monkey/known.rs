@@ -21,6 +21,8 @@ pub(super) struct Known {
     kind: Kind,
     /// `None` inside: it cannot be waited for.
     source: OnceCell<Option<Registered>>,
+    /// The kernel has no events for it: it is always ready.
+    is_always_ready: Cell<bool>,
     is_nonblocking: Setting<bool>,
     read_timeout: Setting<Option<Duration>>,
     write_timeout: Setting<Option<Duration>>,
@@ -86,6 +88,7 @@ impl Known {
             generation,
             kind,
             source: OnceCell::new(),
+            is_always_ready: Cell::new(false),
             is_nonblocking: Setting::new(false),
             read_timeout: Setting::new(None),
             write_timeout: Setting::new(None),
@@ -216,7 +219,10 @@ impl Known {
             match Source::new(self.fd) {
                 Ok(source) => return Some(Registered { source, _copy: None }),
                 Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
-                Err(_) => return None,
+                Err(error) => {
+                    self.is_always_ready.set(error.raw_os_error() == Some(libc::EPERM));
+                    return None;
+                }
             }
             // The hub has it already, as one of its own. A copy can be registered beside it.
             // SAFETY: no memory is involved.
@@ -309,6 +315,18 @@ impl Known {
     /// Has the current greenlet woken by every event, until what this returns is dropped.
     pub(super) fn watch(&self, direction: Direction) -> Option<impl Sized + '_> {
         Some(self.registered()?.watch(direction))
+    }
+
+    /// Whether there never are events, since it is always ready. Known after [`Known::watch`].
+    pub(super) fn is_always_ready(&self) -> bool {
+        self.is_always_ready.get()
+    }
+
+    /// Something has happened of which there is no event: each waiting call is to try again.
+    pub(super) fn rouse(&self) {
+        if let Some(Some(registered)) = self.source.get() {
+            registered.source.rouse();
+        }
     }
 
     /// Whether it is ready at this moment, as the kernel says.

@@ -265,6 +265,7 @@ table! {
                         -> c_int => streams::fcntl;
     Sockets threads NeverWaits  fn ioctl(fd: c_int, request: c_ulong, argument: usize)
                         -> c_int => streams::ioctl;
+    Sockets threads NeverWaits  fn shutdown(fd: c_int, how: c_int) -> c_int => connecting::shutdown;
     Sockets threads NeverWaits  fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void,
                         length: socklen_t) -> c_int => sending::setsockopt;
 

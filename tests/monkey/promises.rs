@@ -567,33 +567,27 @@ fn a_full_eventfd_is_waited_for() {
     );
 }
 
+/// Begins something beside the caller, as the caller is run, and lets it run for a while. Returns how to wait for
+/// its result.
+fn begin<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> Box<dyn FnOnce() -> R> {
+    let joining: Box<dyn FnOnce() -> R> = if IS_PLAIN.get() {
+        let thread = thread::spawn(f);
+        Box::new(move || thread.join().unwrap())
+    } else {
+        let coroutine = spawn(f);
+        Box::new(move || coroutine.join().unwrap())
+    };
+    thread::sleep(Duration::from_millis(20));
+    joining
+}
+
 /// One coroutine, or thread, reads, and another ends what it reads from.
 fn closes_behind(end: fn(&mut TcpStream, TcpStream)) -> Result<Vec<u8>, i32> {
     let (here, mut there) = tcp_pair();
     let fd = here.as_raw_fd();
-    let inside = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let is_inside = inside.clone();
-    let begin = move || {
-        is_inside.store(true, std::sync::atomic::Ordering::SeqCst);
-        recv(fd, 16, 0)
-    };
-    let wait = || {
-        while !inside.load(std::sync::atomic::Ordering::SeqCst) {
-            thread::sleep(Duration::from_millis(1));
-        }
-        thread::sleep(Duration::from_millis(20));
-    };
-    if IS_PLAIN.get() {
-        let reader = thread::spawn(begin);
-        wait();
-        end(&mut there, here);
-        reader.join().unwrap()
-    } else {
-        let reader = spawn(begin);
-        wait();
-        end(&mut there, here);
-        reader.join().unwrap()
-    }
+    let reading = begin(move || recv(fd, 16, 0));
+    end(&mut there, here);
+    reading()
 }
 
 #[test]
@@ -738,5 +732,76 @@ fn datagrams_before_an_error_are_received_and_the_error_is_next() {
             (first, second)
         },
         (Err(libc::ECONNREFUSED), Err(libc::EAGAIN)),
+    );
+}
+
+/// A writer that waits for room.
+#[test]
+fn shutdown() {
+    same(
+        || {
+            let (here, _there) = UnixStream::pair().unwrap();
+            let bytes = vec![0_u8; 1 << 20];
+            let fd = here.as_raw_fd();
+            let later = later(move || {
+                // SAFETY: no memory is involved.
+                assert_eq!(unsafe { libc::shutdown(fd, libc::SHUT_WR) }, 0);
+            });
+            // SAFETY: as many bytes as is said.
+            let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), 0) };
+            later.join().unwrap();
+            (1..1 << 20).contains(&sent)
+        },
+        true,
+    );
+}
+
+#[test]
+fn empty_datagrams_are_written() {
+    same(
+        || {
+            let (here, there) = udp_pair();
+            // SAFETY: no bytes.
+            let sent = long(unsafe { libc::write(here.as_raw_fd(), ptr::null(), 0) });
+            (sent, there.recv(&mut [0; 4]).unwrap())
+        },
+        (Ok(0), 0),
+    );
+}
+
+#[test]
+fn a_call_that_fails_at_once_does_not_wait_behind_others() {
+    same(
+        || {
+            let (here, there) = UnixDatagram::pair().unwrap();
+            let fd = here.as_raw_fd();
+            let reading = begin(move || recv(fd, 4, 0));
+            let urgent = recv(fd, 4, libc::MSG_OOB);
+            let nothing = {
+                // SAFETY: no bytes.
+                let read = unsafe { libc::read(fd, ptr::null_mut(), 0) };
+                long(read)
+            };
+            there.send(b"x").unwrap();
+            (urgent, nothing, reading())
+        },
+        (Err(libc::EOPNOTSUPP), Ok(0), Ok(b"x".to_vec())),
+    );
+}
+
+#[test]
+fn a_poll_that_asks_for_nothing_holds_nobody_up() {
+    same(
+        || {
+            let zero = std::fs::File::open("/dev/zero").unwrap();
+            let mut question = libc::pollfd { fd: zero.as_raw_fd(), events: 0, revents: 0 };
+            let beside = begin(|| thread::sleep(Duration::from_millis(1)));
+            let start = Instant::now();
+            // SAFETY: one question.
+            let answer = unsafe { libc::poll(&mut question, 1, 50) };
+            beside();
+            (answer, start.elapsed() >= Duration::from_millis(50))
+        },
+        (0, true),
     );
 }

@@ -298,7 +298,7 @@ fn setsockopt() {
 
 /// No row of the table: whoever waits has an event.
 #[test]
-fn shutdown_wakes_who_reads() {
+fn shutdown_wakes_readers() {
     patched(|| {
         let (here, _there) = tcp_pair();
         let mut reader = here.try_clone().unwrap();

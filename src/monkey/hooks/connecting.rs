@@ -6,7 +6,7 @@
 //! not connected.
 
 use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly, park_quietly};
-use crate::monkey::descriptors::{forget_last, look_up};
+use crate::monkey::descriptors::{forget_last, look_up, rouse};
 use crate::monkey::known::Known;
 use crate::monkey::{errno, table};
 use crate::sys::descriptor::{Kind, is_ready, option};
@@ -142,4 +142,18 @@ fn wait_until_connected(known: &Known, fd: c_int, deadline: Option<Deadline>) ->
             Err(refusal) => return errno::fail(refusal.unwrap_or(libc::EINPROGRESS)),
         }
     }
+}
+
+/// The kernel wakes calls on the same socket, and reports nothing of that to epoll.
+///
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
+    // SAFETY: no memory is involved.
+    let result = unsafe { table::shutdown::original(fd, how) };
+    let number = errno::get();
+    rouse(fd);
+    errno::set(number);
+    result
 }

@@ -190,7 +190,7 @@ macro_rules! at {
             length: size_t,
             offset: $offset,
         ) -> ssize_t {
-            if offset < 0 || !is_ours(fd) {
+            if offset < 0 || length == 0 || !is_ours(fd) {
                 // SAFETY: the caller's.
                 return unsafe { table::$name::original(fd, buffer, length, offset) };
             }

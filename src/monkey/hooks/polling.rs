@@ -13,7 +13,6 @@ use crate::monkey::descriptors::look_up;
 use crate::monkey::elsewhere::{Lent, elsewhere};
 use crate::monkey::known::Known;
 use crate::monkey::{errno, table};
-use crate::sys::descriptor::Kind;
 use libc::{c_int, nfds_t, pollfd, sigset_t, timespec};
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -47,8 +46,8 @@ pub(super) fn wait_for_any(
 ) -> Option<c_int> {
     let watches = all.0.iter().filter_map(|(known, direction)| {
         let watch = known.watch(*direction);
-        // What has no events is always ready, and was asked for nothing that it can be.
-        (watch.is_some() || known.kind() != Kind::File).then_some(watch)
+        // It was asked for nothing that it can be.
+        (watch.is_some() || !known.is_always_ready()).then_some(watch)
     });
     let _watches: Vec<_> = watches.collect::<Option<_>>()?;
     let mut is_over = false;

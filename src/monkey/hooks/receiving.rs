@@ -34,6 +34,7 @@ fn may_wait(known: &Known, flags: c_int) -> bool {
         Kind::Tcp => libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE | libc::MSG_OOB,
         Kind::Stream => libc::MSG_DONTWAIT | libc::MSG_OOB,
         Kind::Datagram => libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE,
+        Kind::UnixDatagram | Kind::SeqPacket => libc::MSG_DONTWAIT | libc::MSG_OOB,
         _ => libc::MSG_DONTWAIT,
     };
     flags & never == 0
@@ -277,7 +278,7 @@ unsafe fn receive_message(known: &Known, message: *mut msghdr, flags: c_int) -> 
         unsafe {
             (*message).msg_namelen = 0;
             (*message).msg_controllen = 0;
-            (*message).msg_flags = 0;
+            (*message).msg_flags = flags & libc::MSG_CMSG_CLOEXEC;
         }
     }
     outcome.or_zero()
@@ -312,6 +313,12 @@ unsafe fn receive_message_to(known: &Known, message: *mut msghdr, flags: c_int) 
     // SAFETY: the caller's; the kernel has read the parts.
     let (asked, all) = unsafe { (*message, Parts::of((*message).msg_iov, (*message).msg_iovlen)) };
     let goal = goal(known, all.length().min(MOST), flags);
+    if goal <= 1 {
+        return known.attempts(Direction::Read, "recvmsg").make(|fd| {
+            // SAFETY: the caller's.
+            unsafe { table::recvmsg::original(fd, message, flags | libc::MSG_DONTWAIT) }
+        });
+    }
     receive_to(known, "recvmsg", goal, flags, |fd, got| {
         let mut left = all.clone();
         left.advance(got);
@@ -399,13 +406,14 @@ pub(in crate::monkey) unsafe fn recvmmsg(
     let begin = clock::now();
     let mut attempts = known.attempts(Direction::Read, "recvmmsg");
     let (mut got, mut left) = (0, timeout);
+    let most = |got| if timeout.is_some() { 1 } else { count - got };
     loop {
         let outcome = attempts.make(|fd| {
             let flags = flags | libc::MSG_DONTWAIT;
             // SAFETY: the caller's; what was received lies before.
             let part = unsafe {
                 let rest = messages.add(got as usize);
-                table::recvmmsg::original(fd, rest, count - got, flags, ptr::null_mut())
+                table::recvmmsg::original(fd, rest, most(got), flags, ptr::null_mut())
             };
             part as isize
         });
@@ -423,17 +431,18 @@ pub(in crate::monkey) unsafe fn recvmmsg(
             }
             Outcome::HiddenEnd => {
                 // As the kernel does: each of the messages is empty.
-                for number in got..count {
+                let end = got + most(got);
+                for number in got..end {
                     // SAFETY: the caller's: as many messages as is said.
                     unsafe {
                         let message = messages.add(number as usize);
                         (*message).msg_len = 0;
                         (*message).msg_hdr.msg_namelen = 0;
                         (*message).msg_hdr.msg_controllen = 0;
-                        (*message).msg_hdr.msg_flags = 0;
+                        (*message).msg_hdr.msg_flags = flags & libc::MSG_CMSG_CLOEXEC;
                     }
                 }
-                got = count;
+                got = end;
             }
         }
         left = timeout.map(|time| time.saturating_sub(Duration::from_nanos(clock::now() - begin)));

@@ -20,6 +20,7 @@ use crate::sys::descriptor::{Kind, is_ready};
 use libc::{FILE, c_int, c_uint, c_ulong, c_void, iovec, size_t, ssize_t};
 use std::ptr;
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 /// What is known of a descriptor, if its calls are patched: those of a file are so for themselves.
 fn patched(fd: c_int) -> Option<Rc<Known>> {
@@ -428,7 +429,8 @@ fn fails_at_once(known: &Known) -> bool {
 ///
 /// A readable buffer.
 unsafe fn add_to_event(fd: c_int, part: &iovec) -> ssize_t {
-    if part.iov_len >= size_of::<u64>() {
+    const VALUE: usize = size_of::<u64>();
+    if part.iov_len == VALUE || (part.iov_len > VALUE && takes_more_than_a_value()) {
         // SAFETY: the caller's, and long enough.
         let value = unsafe { part.iov_base.cast::<u64>().read_unaligned() };
         if value < u64::MAX && count_of_event(fd).is_none_or(|count| u64::MAX - count <= value) {
@@ -437,6 +439,22 @@ unsafe fn add_to_event(fd: c_int, part: &iovec) -> ssize_t {
     }
     // SAFETY: the caller's.
     unsafe { table::write::original(fd, part.iov_base, part.iov_len) }
+}
+
+/// Whether this kernel ignores what is behind a value, as it did before Linux 6.10 or so. Later ones refuse
+/// it.
+fn takes_more_than_a_value() -> bool {
+    static TAKES: OnceLock<bool> = OnceLock::new();
+    *TAKES.get_or_init(|| {
+        let values = [0_u64; 2];
+        // SAFETY: a new eventfd, which is closed again, and as many bytes as is said.
+        unsafe {
+            let fd = libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
+            let written = table::write::original(fd, values.as_ptr().cast(), size_of_val(&values));
+            table::close::original(fd);
+            written > 0
+        }
+    })
 }
 
 /// `None` if there is no telling.
