@@ -35,7 +35,8 @@ fn may_wait(known: &Known, flags: c_int) -> bool {
         Kind::Stream => libc::MSG_DONTWAIT | libc::MSG_OOB,
         Kind::Datagram => libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE,
         Kind::UnixDatagram | Kind::SeqPacket => libc::MSG_DONTWAIT | libc::MSG_OOB,
-        _ => libc::MSG_DONTWAIT,
+        // It is no socket, which is said at once.
+        Kind::Pipe | Kind::File | Kind::Other => return false,
     };
     flags & never == 0
 }

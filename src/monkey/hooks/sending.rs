@@ -19,7 +19,8 @@ use std::rc::Rc;
 
 /// What is known of a descriptor, if a call with these flags may wait.
 fn waiting(fd: c_int, flags: c_int) -> Option<Rc<Known>> {
-    (flags & libc::MSG_DONTWAIT == 0).then(|| look_up(fd)).flatten()
+    let known = (flags & libc::MSG_DONTWAIT == 0).then(|| look_up(fd)).flatten();
+    known.filter(|known| known.kind().is_socket())
 }
 
 fn attempts<'a>(known: &'a Known, purpose: &'static str, has_address: bool) -> Attempts<'a> {
@@ -207,8 +208,7 @@ pub(in crate::monkey) unsafe fn sendmmsg(
     count: c_uint,
     flags: c_int,
 ) -> c_int {
-    let Some(known) = waiting(fd, flags).filter(|known| known.kind().is_socket() && count > 0)
-    else {
+    let Some(known) = waiting(fd, flags).filter(|_| count > 0) else {
         // SAFETY: the caller's.
         return unsafe { table::sendmmsg::original(fd, messages, count, flags) };
     };
