@@ -8,6 +8,7 @@
 use crate::greenlet::dropping::drop_reporting;
 use crate::sync::{Event, Shared};
 use crate::sys::exit::{at_exit, is_held_or_gone, thread_id};
+use crate::sys::lineage::Generation;
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
@@ -232,7 +233,7 @@ impl<T> fmt::Debug for JoinHandle<T> {
 }
 
 /// The threads that the process waits for at its end.
-static RUNNING: Mutex<Running> = Mutex::new(Running { count: 0, begun: Vec::new() });
+static RUNNING: Mutex<Running> = Mutex::new(Running { count: 0, begun: Vec::new(), made_in: None });
 static LESS: Condvar = Condvar::new();
 
 struct Running {
@@ -240,11 +241,18 @@ struct Running {
     count: usize,
     /// The numbers of those that have.
     begun: Vec<u32>,
+    /// The process that they are threads of: in a child they are not there.
+    made_in: Option<Generation>,
 }
 
 impl Running {
     fn lock() -> MutexGuard<'static, Self> {
-        RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = Some(Generation::current());
+        if running.made_in != here {
+            *running = Running { count: 0, begun: Vec::new(), made_in: here };
+        }
+        running
     }
 
     /// Whether one goes on that is not this thread.
@@ -285,7 +293,8 @@ impl WaitedFor {
 impl Drop for WaitedFor {
     fn drop(&mut self) {
         let mut running = Running::lock();
-        running.count -= 1;
+        // None: it was counted in a parent.
+        running.count = running.count.saturating_sub(1);
         if let Some(at) = running.begun.iter().position(|id| Some(*id) == self.begun) {
             running.begun.swap_remove(at);
         }

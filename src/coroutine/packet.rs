@@ -5,7 +5,7 @@ use super::error::JoinError;
 use crate::greenlet::dropping::{drop_reporting, report, run_reporting};
 use crate::greenlet::scheduled::{Owner, Payload, describe, drop_current_locals};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
-use crate::hub::{self, LimitPassed, Task, TaskRef};
+use crate::hub::{self, CopyEnd, LimitPassed, Task, TaskRef};
 use crate::sys::stderr;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -109,8 +109,14 @@ impl<T: 'static> Packet<T> {
     pub(super) fn run(self: Rc<Self>, body: impl FnOnce() -> T) {
         hub::begin();
         match catch_unwind(AssertUnwindSafe(body)) {
-            Ok(value) => self.value.set(Some(value)),
-            Err(payload) => self.head.fail(payload),
+            Ok(value) => {
+                hub::end_copy(CopyEnd::Returned);
+                self.value.set(Some(value));
+            }
+            Err(payload) => {
+                self.head.fail(payload);
+                hub::end_copy(CopyEnd::Failed);
+            }
         }
         drop_current_locals();
         if std::mem::needs_drop::<T>() && !self.is_wanted.get() {

@@ -11,7 +11,7 @@
 //!
 //! Nothing that was inherited is dropped, so that no destructor runs in both processes.
 
-use super::here::here;
+use super::here::{here, keep};
 use super::park::{HUB, INTERRUPTED, STATE};
 use super::run::ALARM;
 use super::state::Hub;
@@ -46,6 +46,7 @@ pub(crate) fn fork() -> io::Result<Side> {
         let inbox = hub.inbox.hold();
         let side = fork();
         if matches!(side, Ok(Side::Child)) {
+            keep(hub);
             forget(inbox.clear());
         }
         side

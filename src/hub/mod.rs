@@ -50,7 +50,7 @@ pub(crate) use deadlock::is_message as is_deadlock;
 pub(crate) use farewell::tell_of_kill;
 pub(crate) use feed::{Feed, feed};
 pub(crate) use fork::fork;
-pub(crate) use here::has_ended;
+pub(crate) use here::{CopyEnd, end_copy, has_ended};
 pub(crate) use idle::run_until_idle;
 #[cfg(feature = "monkey")]
 pub(crate) use io::Ended;

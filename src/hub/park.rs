@@ -17,7 +17,7 @@
 use super::deadline::Deadline;
 use super::deadlock::Deadlock;
 use super::farewell::tell_of_kill;
-use super::here::{here, try_with, unless_ended};
+use super::here::{CopyEnd, end_copy, here, try_with, unless_ended};
 #[cfg(feature = "monkey")]
 use super::state::raise_later;
 use super::state::{Fire, Hub, Why};
@@ -98,7 +98,9 @@ pub(crate) fn yield_now() {
 /// Yields if the current coroutine has used up its share of time: for a loop that may never wait.
 #[track_caller]
 pub(crate) fn breathe() {
-    here().breathe();
+    if let Some(hub) = unless_ended() {
+        hub.breathe();
+    }
 }
 
 /// Waits are refused until this is dropped.
@@ -287,8 +289,11 @@ impl Hub {
     fn leave(&self, mut next: Option<AnyWeakGreenlet>) {
         loop {
             match next.take().unwrap_or_else(|| self.next()).pass() {
+                Ok(()) => return,
                 // A child that was made by hand may have ended, and its end come here.
-                Ok(()) | Err(SwitchError::Exited(_) | SwitchError::WrongResult(_)) => return,
+                Err(SwitchError::Exited(_) | SwitchError::WrongResult(_)) => {
+                    return end_copy(CopyEnd::Hub);
+                }
                 Err(error) => self.look_at_refusal(error),
             }
         }
@@ -313,7 +318,10 @@ impl Hub {
         loop {
             match next.take().unwrap_or_else(|| self.next()).pass_quietly() {
                 Ok(Came::Turn) => return,
-                Ok(Came::Failure(payload)) => return raise_later([payload]),
+                Ok(Came::Failure(payload)) => {
+                    end_copy(CopyEnd::Hub);
+                    return raise_later([payload]);
+                }
                 Err(error) => self.look_at_refusal(error),
             }
         }

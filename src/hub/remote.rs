@@ -5,8 +5,9 @@ use super::here::{try_with, with};
 use super::inbox::{Inbox, Message};
 use super::slots::SlotKey;
 use super::state::{Hub, current_greenlet};
-use crate::sys::fork::Generation;
+use crate::sys::lineage::{self, Generation};
 use std::fmt;
+use std::mem::forget;
 use std::sync::Arc;
 
 /// The current greenlet, registered to be woken by any thread for as long as this lives. While somebody is
@@ -50,7 +51,7 @@ impl Unparker {
         self.generation != Generation::current() && !self.is_registered_here()
     }
 
-    /// A fork that this library knows nothing of copies the hub of the calling thread as it is.
+    /// A child of `fork.rs` keeps the hub of the thread that was forked, and what it was registered for.
     #[cold]
     fn is_registered_here(&self) -> bool {
         let is_here = |hub: &Hub| {
@@ -68,7 +69,8 @@ impl Unparker {
             }
             is_here
         });
-        if is_here != Some(true) {
+        // In a copy of the process nobody waits, and the alarm is the parent's.
+        if is_here != Some(true) && lineage::owns() {
             self.inbox.push(Message::Unpark(self.key));
         }
     }
@@ -105,12 +107,22 @@ impl RemoteHub {
 
     /// Has the hub look around soon: what was done before this, it will see then.
     pub(crate) fn nudge(&self) {
-        self.inbox.nudge();
+        if lineage::owns() {
+            self.inbox.nudge();
+        }
     }
 
     /// Has `f` run in the hub's greenlet. It must not wait.
     pub(crate) fn call(&self, f: impl FnOnce() + Send + 'static) {
-        self.inbox.push(Message::Call(Box::new(f)));
+        push(&self.inbox, f);
+    }
+}
+
+/// Unless the hub is that of another process.
+fn push(inbox: &Inbox, f: impl FnOnce() + Send + 'static) {
+    match lineage::owns() {
+        true => inbox.push(Message::Call(Box::new(f))),
+        false => forget(f),
     }
 }
 
@@ -132,7 +144,7 @@ impl QuietHub {
 
     /// Has `f` run in the hub's greenlet. It must not wait.
     pub(crate) fn call(&self, f: impl FnOnce() + Send + 'static) {
-        self.0.push(Message::Call(Box::new(f)));
+        push(&self.0, f);
     }
 }
 

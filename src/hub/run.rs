@@ -3,7 +3,7 @@
 
 use super::deadlock::{self, Deadlock};
 use super::farewell::tell_of_kill;
-use super::here::with;
+use super::here::{CopyEnd, end_copy, with};
 use super::inbox::Message;
 use super::limit::LimitPassed;
 use super::park::{INTERRUPTED, PARKED, QUEUED, ROOT, STATE};
@@ -30,6 +30,7 @@ impl Hub {
         self.context.close_to_others();
         // It may be resumed to end in the middle of each of these.
         while !self.is_stopping() {
+            end_copy(CopyEnd::Hub);
             match self.why.replace(Why::End) {
                 Why::End | Why::Stop => {}
                 Why::Call => {
@@ -67,6 +68,7 @@ impl Hub {
         if let Err(payload) = result {
             report("a callback in the hub", payload);
         }
+        end_copy(CopyEnd::Hub);
     }
 
     /// Has something raised in a task: at once (which is when the hub's greenlet has let go of the thread),

@@ -2,7 +2,7 @@
 //! Making coroutines.
 
 use super::deadline::Deadline;
-use super::here::with;
+use super::here::{try_with, with};
 use super::park::{PARKED, QUEUED, ROOT, STATE};
 use super::state::Fire;
 use super::task::{Task, TaskRef};
@@ -54,7 +54,7 @@ pub(crate) fn spawn(
 /// It never begins: so nobody waits for its start any more.
 pub(crate) fn forget_start(task: &Task) {
     if let Some(key) = task.start.take() {
-        let fire = with(|hub| hub.timers.borrow_mut().remove(key));
+        let fire = try_with(|hub| hub.timers.borrow_mut().remove(key));
         drop(fire);
     }
 }

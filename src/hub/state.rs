@@ -3,7 +3,7 @@
 
 use super::deadline::Deadline;
 use super::deadlock;
-use super::here::{has_ended, here, with};
+use super::here::{has_ended, here, is_copied, unless_ended, with};
 use super::inbox::Inbox;
 use super::io::Sources;
 use super::limit::LimitPassed;
@@ -19,6 +19,7 @@ use crate::sys::clock;
 use crate::sys::poll::{Epoll, Signal};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
+use std::mem::forget;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -230,8 +231,10 @@ pub(crate) fn at_end(f: fn()) {
 #[inline]
 #[track_caller]
 pub(crate) fn current_greenlet() -> AnyWeakGreenlet {
-    // Main may be parked when there is a hub.
-    here();
+    // Main may be parked when there is a hub. In a copy of the process nothing is, and it may be asked for.
+    if unless_ended().is_none() && !is_copied() {
+        here();
+    }
     scheduled::running().clone()
 }
 
@@ -242,16 +245,24 @@ pub(crate) fn current_task() -> TaskRef {
 
 /// Its number. Where the hub has ended only main is left.
 pub(crate) fn current_task_id() -> u64 {
-    if has_ended() { 0 } else { current_task().id }
+    if has_ended() && !is_copied() { 0 } else { current_task().id }
 }
 
-/// Has `f` run in the hub's greenlet, at the end of the queue of those that are ready. It must not wait.
+/// Has `f` run in the hub's greenlet, at the end of the queue of those that are ready. It must not wait. In a
+/// copy of the process it never is, and is not dropped either.
 pub(crate) fn call(f: impl FnOnce() + 'static) {
+    if is_copied() {
+        return forget(f);
+    }
     with(|hub| hub.call(Call::Run(Box::new(f))));
 }
 
 /// Has `payload` raised in a task, when the hub comes to it: at the end of the queue of those that are ready.
+/// In a copy of the process that task is not there.
 pub(crate) fn interrupt(task: TaskRef, payload: Payload) {
+    if is_copied() {
+        return;
+    }
     with(|hub| {
         let id = hub.next_id();
         hub.call(Call::Interrupt(task, Interrupt::new(id, 0, payload)));

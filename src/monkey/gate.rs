@@ -3,6 +3,7 @@
 
 use super::{OnKill, What};
 use crate::hub::{Place, place};
+use crate::sys::lineage;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// A bit for each kind of call that is patched.
@@ -49,6 +50,13 @@ pub(super) fn patch(what: u32) {
 #[inline(always)]
 pub(super) fn is_patched(what: What) -> bool {
     PATCHED.load(Relaxed) & what.bit() != 0
+}
+
+/// Whether a call changes what all threads know. Not in a child that this library has not made: what is known
+/// there is its parent's, and a child of `vfork` has it in its own hands. Such a child's calls are libc's.
+#[inline(always)]
+pub(super) fn is_to_be_seen(row: &Row) -> bool {
+    row.is_patched() && lineage::owns()
 }
 
 /// Whether a call is made by a coroutine, or by main beside coroutines, and is patched. In a hub's own

@@ -85,7 +85,8 @@
 //! - `descriptors.rs` is what is known of the program's descriptors, `errno.rs` how calls of C fail;
 //! - `addresses.rs` is who waits at an address, as by futex, and `parking.rs` who waits in `thread::park`;
 //! - `elsewhere.rs` has a call that cannot but block made by another thread, and `aside.rs` one that may
-//!   take for ever.
+//!   take for ever;
+//! - `vforks.rs` notes who makes a child that has this process's memory.
 //!
 //! Nothing imports this module.
 
@@ -110,6 +111,8 @@ mod patch;
 mod report;
 mod summary;
 mod table;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod vforks;
 
 pub use patch::{Patch, What, is_patched, patch_all};
 pub use report::{OnKill, Symbol, self_check};

@@ -145,6 +145,7 @@ impl Patch {
     /// Never switches.
     pub fn apply(self) {
         fork::around_fork(around_fork);
+        fork::own_unless_copied();
         gate::patch(self.0);
     }
 }

@@ -39,7 +39,7 @@ macro_rules! is_ours {
         gate::is_cooperative(&ROW)
     };
     (threads) => {
-        ROW.is_patched()
+        gate::is_to_be_seen(&ROW)
     };
 }
 
@@ -380,7 +380,7 @@ fails! {
 static RESOLVE: extern "C" fn() = resolve_all;
 
 /// The definition of a symbol that the program would have without us.
-fn next_definition(symbol: &'static str) -> Option<*mut c_void> {
+pub(super) fn next_definition(symbol: &'static str) -> Option<*mut c_void> {
     // SAFETY: a string that ends with a zero.
     let address = unsafe { libc::dlsym(libc::RTLD_NEXT, symbol.as_ptr().cast()) };
     if !address.is_null() {

@@ -16,6 +16,25 @@
 //! `ended.rs` is how the end of either is waited for: by a descriptor that the kernel makes readable,
 //! registered with the hub as any other. So no handler of `SIGCHLD` is needed, none is disturbed, and those
 //! that end at the same moment are told apart.
+//!
+//! # Forks by something else
+//!
+//! A child that is forked without [`Process::spawn`] has a copy of the coroutines, too: one by `libc::fork`
+//! or a system call, by a library of C, by `vfork`, or the one of [`std::process::Command`] in which its
+//! `pre_exec` closures run. They stay its parent's: in the child none of them runs, nothing of what they wait
+//! for is taken, and none is unwound at its end. There
+//!
+//! - calls that are patched (`monkey`) block, as the kernel's do;
+//! - what need not wait works: a lock that is free, a read that finds something, a generator;
+//! - what would wait in this library, spawn, or register a descriptor panics, and so does [`Process::spawn`].
+//!   In a child of `vfork`, where a panic would unwind its parent's frames, it ends the process with 127;
+//! - a coroutine whose body returns ends the process with 0, as the last thread of a process does, and one
+//!   that panics with 1;
+//! - functions of [`signal::on`](crate::signal::on()) are not called: a signal does what it did before them;
+//! - `exit` waits for no thread, hub, or process of the parent.
+//!
+//! A child that is forked on a thread without coroutines, as one that becomes a daemon, can have its own: it
+//! then begins as a child of [`Process::spawn`] does.
 
 mod child;
 mod command;

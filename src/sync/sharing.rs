@@ -17,8 +17,8 @@ use super::wait_list::Waiter;
 use crate::greenlet::AnyWeakGreenlet;
 use crate::greenlet::scheduled::{LEFT_BEHIND, SUSPENDED};
 use crate::hub::{self, Registration, Unparker};
-use crate::sys::fork;
 use crate::sys::lock::{Lock, Locked};
+use crate::sys::{fork, lineage};
 use std::cell::RefCell;
 use std::fmt::Debug;
 use std::ops::Deref;
@@ -169,8 +169,10 @@ pub struct LocalWaker(AnyWeakGreenlet);
 impl Waiter for LocalWaker {
     #[inline]
     fn is_left_behind(&self) -> bool {
-        // One that has parked since goes on here: an inherited generator's.
-        fork::is_child() && self.0.mark() & (LEFT_BEHIND | SUSPENDED) == LEFT_BEHIND
+        // One that has parked since goes on here: an inherited generator's. In a copy of the process that
+        // this library has not made nobody does.
+        let mark = || self.0.mark() & (LEFT_BEHIND | SUSPENDED);
+        fork::is_child() && (mark() == LEFT_BEHIND || !lineage::owns())
     }
 }
 

@@ -1,12 +1,15 @@
 //! The end of the process.
 
+use super::lineage::Generation;
 use super::lock::{Lock, Locked};
 use std::{fs, io, ptr};
 
 static AT_EXIT: Lock<AtExit> = Lock::new(AtExit { functions: Vec::new(), is_ending: false });
 
 pub(super) struct AtExit {
-    functions: Vec<fn()>,
+    /// Each with the process that has said so: a child that was made by another fork than this library's
+    /// does nothing of it.
+    functions: Vec<(fn(), Generation)>,
     /// The first of them has been called, or is about to be.
     is_ending: bool,
 }
@@ -19,15 +22,17 @@ pub(crate) fn at_exit(f: fn()) -> bool {
     extern "C" fn call() {
         run();
     }
-    let mut at_exit = AT_EXIT.lock();
-    if at_exit.functions.iter().any(|known| ptr::fn_addr_eq(*known, f)) {
+    let (mut at_exit, here) = (AT_EXIT.lock(), Generation::current());
+    let is_this =
+        |(known, made_in): &(fn(), Generation)| *made_in == here && ptr::fn_addr_eq(*known, f);
+    if at_exit.functions.iter().any(is_this) {
         return true;
     }
     if at_exit.functions.is_empty() {
         // SAFETY: a function that lives as long as the process.
         unsafe { libc::atexit(call) };
     }
-    at_exit.functions.push(f);
+    at_exit.functions.push((f, here));
     !at_exit.is_ending
 }
 
@@ -64,13 +69,23 @@ pub(super) fn hold() -> Locked<'static, AtExit> {
     AT_EXIT.lock()
 }
 
+impl AtExit {
+    /// In a child of this library's: what its parent was to do, it does as well.
+    pub(super) fn take_over(&mut self) {
+        let here = Generation::current();
+        self.functions.iter_mut().for_each(|(_, made_in)| *made_in = here);
+    }
+}
+
 /// Calls what is to be called at the end.
 pub(super) fn run() {
     loop {
         let mut at_exit = AT_EXIT.lock();
         at_exit.is_ending = true;
-        let Some(f) = at_exit.functions.pop() else { return };
+        let Some((f, made_in)) = at_exit.functions.pop() else { return };
         drop(at_exit);
-        f();
+        if made_in == Generation::current() {
+            f();
+        }
     }
 }

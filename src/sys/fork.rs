@@ -11,6 +11,8 @@
 //! The C library does the same for its allocator and its own state. Of other threads nothing is known: see
 //! [`other_threads`].
 
+use super::lineage;
+pub(crate) use super::lineage::{Generation, is_child};
 use super::lock::Lock;
 use super::{exit, process, signal};
 use std::ffi::CString;
@@ -20,8 +22,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
 /// Who has returned from [`fork`].
@@ -48,52 +50,54 @@ pub(crate) fn around_fork(hook: Hook) {
     }
 }
 
-/// How many forks lie between the first process and this one.
-static GENERATION: AtomicU32 = AtomicU32::new(0);
+/// One at a time.
+static OWNING: Lock<()> = Lock::new(());
 
-/// Whether forks that others make, by libc's `fork`, are counted as well.
-static ARE_COUNTED: AtomicBool = AtomicBool::new(false);
-
-/// The process that something was made in, told apart from all that it descends from and all that descend
-/// from it. Not by its number, which another has later, and which takes a system call to ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Generation(u32);
-
-impl Generation {
-    /// This one.
-    #[inline]
-    pub(crate) fn current() -> Self {
-        if !ARE_COUNTED.load(Acquire) {
-            count_forks();
+/// Makes this process an owner (see `lineage.rs`), if it is not: it is about to have hubs.
+///
+/// A copy of an owner that nobody has made by [`fork`] begins anew, as a child of ours does: what its parent
+/// has in pools, tables and lists is not there. `false` if that cannot be: the thread that was forked may
+/// have its parent's hub still, and this is another.
+///
+/// # Errors
+///
+/// If there are no descriptors left.
+pub(crate) fn own() -> io::Result<bool> {
+    let _one_at_a_time = OWNING.lock();
+    if lineage::is_copy() {
+        if !lineage::has_left() && !process::is_main_thread() {
+            return Ok(false);
         }
-        Generation(GENERATION.load(Relaxed))
+        begin_anew()?;
     }
+    lineage::set_owner();
+    Ok(true)
+}
 
-    #[cfg(feature = "process")]
-    pub(crate) fn bits(self) -> u32 {
-        self.0
+/// Makes this process an owner, unless it is a copy of one.
+#[cfg(feature = "monkey")]
+pub(crate) fn own_unless_copied() {
+    let _one_at_a_time = OWNING.lock();
+    if !lineage::is_copy() {
+        lineage::set_owner();
     }
 }
 
-/// Whether this process was made by a fork that was counted, as each by [`fork`] is. One load, for what is
-/// done often.
-#[inline]
-pub(crate) fn is_child() -> bool {
-    GENERATION.load(Relaxed) != 0
+/// As in a child of [`fork`], after the fact.
+fn begin_anew() -> io::Result<()> {
+    let hooks = HOOKS.lock();
+    let mut pretend = || {
+        forget_threads_and_children(&mut COMPANIONS.lock(), &mut process::waited_for());
+        exit::hold().take_over();
+        Ok(Side::Child)
+    };
+    signal::around_fork(&mut || through(&hooks, &mut pretend)).map(drop)
 }
 
-/// Has forks counted from now on. If there is no memory for that, those of others are not.
-#[cold]
-fn count_forks() {
-    extern "C" fn in_child() {
-        GENERATION.fetch_add(1, Relaxed);
-    }
-    // Two threads may both register it, and a fork then counts twice, which is as good. A lock could be held
-    // by a thread that there is no more in the child.
-    // SAFETY: a function that is always there, and may be called in a child of a process with threads.
-    if unsafe { libc::pthread_atfork(None, None, Some(in_child)) } == 0 {
-        ARE_COUNTED.store(true, Release);
-    }
+/// They are the parent's.
+fn forget_threads_and_children(companions: &mut Vec<Arc<Known>>, children: &mut Vec<u32>) {
+    companions.clear();
+    children.clear();
 }
 
 /// Makes the copy. What was written to stdout before is not in it: it is flushed first.
@@ -128,7 +132,7 @@ fn through(hooks: &[Hook], last: Fork<'_>) -> io::Result<Side> {
 
 fn fork_now() -> io::Result<Side> {
     // Companions may be about to change these.
-    let (mut companions, _functions) = (COMPANIONS.lock(), exit::hold());
+    let (mut companions, mut functions) = (COMPANIONS.lock(), exit::hold());
     let mut children = process::waited_for();
     // From here on none of them begins anything: it would need what is held by the hooks.
     if !others(&companions)?.is_empty() {
@@ -138,12 +142,9 @@ fn fork_now() -> io::Result<Side> {
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
-            companions.clear();
-            // They are its parent's.
-            children.clear();
-            if !ARE_COUNTED.load(Acquire) {
-                GENERATION.fetch_add(1, Relaxed);
-            }
+            forget_threads_and_children(&mut companions, &mut children);
+            lineage::begin();
+            functions.take_over();
             Ok(Side::Child)
         }
         pid => Ok(Side::Parent(pid as u32)),

@@ -11,6 +11,7 @@ pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod library;
+pub(crate) mod lineage;
 #[cfg(feature = "process")]
 pub(crate) mod living;
 pub(crate) mod lock;

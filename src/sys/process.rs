@@ -24,6 +24,18 @@ pub(crate) fn is_main_thread() -> bool {
     unsafe { libc::gettid() == libc::getpid() }
 }
 
+/// Ends the process at once: nothing is flushed, and no function is called that was registered for its end.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// Ends the process as the end of its last thread does, by libc's `exit`.
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: the process has one thread, so nobody else calls it.
+    unsafe { libc::exit(code) }
+}
+
 /// Sends a signal to a child by its number. Only for a child that was not waited for, where the kernel has no
 /// descriptors of processes: the number of a process that has been reaped may be in use again.
 pub(crate) fn send_signal(pid: u32, signal: libc::c_int) -> io::Result<()> {

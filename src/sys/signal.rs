@@ -11,13 +11,14 @@
 //! Not `signalfd`: it wants the signal blocked, in every thread there is, and children inherit that.
 
 use super::fork::{Fork, Generation, Side};
+use super::lineage;
 use super::lock::Lock;
 use super::poll;
 use std::io;
 use std::mem;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 /// One more than the highest number of a signal.
 const NUMBERS: usize = 65;
@@ -34,6 +35,9 @@ static USES: Lock<[Use; NUMBERS]> = Lock::new([Use { users: 0, is_there: false }
 
 /// Written to whenever one has come.
 static NEWS: poll::Signal = poll::Signal::new();
+
+/// The process that they are counted in.
+static COUNTED_IN: AtomicU32 = AtomicU32::new(0);
 
 #[derive(Clone, Copy)]
 struct Use {
@@ -64,6 +68,7 @@ impl Installed {
         let Some(index) = index else { return Err(io::Error::from_raw_os_error(libc::EINVAL)) };
         NEWS.fd()?;
         let mut uses = USES.lock();
+        lineage::tell_now(&COUNTED_IN);
         let current = exchange(signal, None)?;
         let may_pass_on = uses[index].is_there && is_handler(&current);
         if !is_ours(&current) && !may_pass_on {
@@ -164,20 +169,39 @@ unsafe extern "C" fn on_signal(
     if let (Some(count), Some(previous)) =
         (DELIVERED.get(signal as usize), PREVIOUS.get(signal as usize))
     {
-        count.fetch_add(1, Ordering::Release);
-        NEWS.raise();
+        let is_counted = lineage::is_now(&COUNTED_IN);
+        if is_counted {
+            count.fetch_add(1, Ordering::Release);
+            NEWS.raise();
+        }
         // SAFETY: never freed. The arguments are handed on as they came.
         unsafe {
             match previous.load(Ordering::Acquire).as_ref() {
                 Some(previous) if is_handler(previous) => {
                     call_handler(previous, signal, info, context);
                 }
+                _ if !is_counted => send_again(signal),
                 _ => {}
             }
         }
     }
     // SAFETY: as above.
     unsafe { *libc::__errno_location() = errno };
+}
+
+/// In a child that was forked with our handler, by something else than this library: nobody hears of the
+/// signal here, so that it does what it did before, which is as a rule to end the process. It comes again
+/// when the handler, in which it is blocked, has returned.
+///
+/// Not where another handler was put over ours and has passed it on: that one has seen to it.
+fn send_again(signal: libc::c_int) {
+    if bring_back(signal) {
+        // SAFETY: no memory is involved. By number: libc may remember the numbers of the parent.
+        unsafe {
+            let process = libc::syscall(libc::SYS_getpid);
+            libc::syscall(libc::SYS_tgkill, process, libc::syscall(libc::SYS_gettid), signal);
+        }
+    }
 }
 
 /// Calls the handler that an action names.

@@ -279,6 +279,9 @@ fn a_server_without_descriptors_says_so_and_goes_on() {
 }
 
 fn ctrl_c_is_for_its_processes() {
+    // A shell without job control has what it runs in the background ignore it, and that is inherited.
+    // SAFETY: no handler is involved.
+    assert_ne!(unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) }, libc::SIG_ERR);
     let server = ForkServer::start().unwrap();
     let child = server.spawn(|()| sleep(LONG), &()).unwrap();
     // SAFETY: no memory is involved.

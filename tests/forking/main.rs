@@ -2,6 +2,7 @@
 //! threads is not forked: so each test here is the main thread of a process of its own.
 
 mod children;
+mod copies;
 #[cfg(feature = "process")]
 mod fork_server;
 mod inherited;
@@ -36,6 +37,7 @@ pub(crate) use tests;
 fn all() -> impl Iterator<Item = Test> {
     let all = [
         children::TESTS,
+        copies::TESTS,
         inherited::TESTS,
         #[cfg(feature = "process")]
         fork_server::TESTS,

@@ -5,6 +5,7 @@ mod children;
 mod descriptors;
 mod dns;
 mod files;
+mod forks;
 mod mutexes;
 mod peers;
 mod polling;
