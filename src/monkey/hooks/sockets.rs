@@ -1,6 +1,7 @@
 //! Sockets. Each call is made so that it cannot block, by a flag of its own: the descriptor's are the
 //! program's. A kill or a limit has a call that waits fail with `ECANCELED`; what it has sent by then counts.
 
+use super::lingering;
 use super::parts::Parts;
 use super::sleeping::duration;
 use crate::hub::{Direction, breathe_quietly};
@@ -414,6 +415,10 @@ pub(in crate::monkey) unsafe fn setsockopt(
 ) -> c_int {
     // SAFETY: the caller's.
     let result = unsafe { table::setsockopt::original(fd, level, name, value, length) };
+    if result == 0 {
+        // SAFETY: the caller's; it has succeeded.
+        unsafe { lingering::option_set(level, name, value, length) };
+    }
     if level == libc::SOL_SOCKET && matches!(name, libc::SO_RCVTIMEO | libc::SO_SNDTIMEO) {
         settings_changed(fd);
     }

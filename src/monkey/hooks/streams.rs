@@ -5,7 +5,7 @@
 //! the way of `files.rs`.
 
 use super::parts::Parts;
-use super::{files, locks, sockets};
+use super::{files, lingering, locks, sockets};
 use crate::hub::{Direction, breathe_quietly};
 use crate::monkey::descriptors::{
     Kind, Known, copied, forget, forget_range, kind, look_up, settings_changed,
@@ -260,6 +260,7 @@ unsafe fn write_now(known: &Known, fd: c_int, parts: *const iovec, count: c_int)
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn close(fd: c_int) -> c_int {
+    let _held = lingering::hold(&table::close::ROW, fd);
     forget(fd);
     // SAFETY: the caller's.
     unsafe { table::close::original(fd) }
@@ -270,6 +271,9 @@ pub(in crate::monkey) unsafe fn close(fd: c_int) -> c_int {
 /// As libc's.
 pub(in crate::monkey) unsafe fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
     if flags & libc::CLOSE_RANGE_CLOEXEC as c_int == 0 && first <= last {
+        if lingering::may_linger() && is_cooperative(&table::close_range::ROW) {
+            table::close_range::ROW.count_blocked();
+        }
         forget_range(first, last);
     }
     // SAFETY: the caller's.
@@ -280,6 +284,9 @@ pub(in crate::monkey) unsafe fn close_range(first: c_uint, last: c_uint, flags: 
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn closefrom(first: c_int) {
+    if lingering::may_linger() && is_cooperative(&table::closefrom::ROW) {
+        table::closefrom::ROW.count_blocked();
+    }
     forget_range(first.max(0) as c_uint, c_uint::MAX);
     // SAFETY: the caller's.
     unsafe { table::closefrom::original(first) }
@@ -289,6 +296,10 @@ pub(in crate::monkey) unsafe fn closefrom(first: c_int) {
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn fclose(file: *mut FILE) -> c_int {
+    let _held = lingering::may_linger().then(|| {
+        // SAFETY: the caller's.
+        lingering::hold(&table::fclose::ROW, unsafe { libc::fileno(file) })
+    });
     // SAFETY: the caller's.
     unsafe { forget_file(file) };
     // SAFETY: the caller's.
@@ -323,6 +334,7 @@ pub(in crate::monkey) unsafe fn dup(fd: c_int) -> c_int {
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn dup2(from: c_int, to: c_int) -> c_int {
+    let _held = (from != to).then(|| lingering::hold(&table::dup2::ROW, to));
     if from != to {
         forget(to);
     }
@@ -338,6 +350,7 @@ pub(in crate::monkey) unsafe fn dup2(from: c_int, to: c_int) -> c_int {
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn dup3(from: c_int, to: c_int, flags: c_int) -> c_int {
+    let _held = (from != to).then(|| lingering::hold(&table::dup3::ROW, to));
     if from != to {
         forget(to);
     }
