@@ -1,10 +1,11 @@
-//! A call that cannot but block, made by another thread.
+//! A call that blocks and ends by itself, made by a pool of threads: files, and look-ups of names.
 //!
-//! The threads are this module's own, so that a look-up that is stuck keeps nobody's job waiting: there is
-//! one for each call under way, up to [`MOST`], and those that are idle for some seconds end. They have no
-//! hub, so that what they call is libc's. They take no signals: those are for the program's own threads.
+//! The pool has one thread per call under way, up to [`MOST`], and those that are idle for some seconds end.
+//! A call that waits for a peer must not be made here (see `aside.rs`): enough of them would keep all others
+//! waiting. The threads have no hub, so that what they call is libc's. They take no signals: those are for the
+//! program's own threads.
 
-use super::errno;
+use super::{errno, table};
 use crate::hub::{Interrupts, Registration, Unparker, Wake, park_quietly, tell_interrupts};
 use crate::pool::ThreadPool;
 use libc::c_int;
@@ -15,7 +16,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-/// So many calls are under way at once. Those that are too many wait for one of them to be done.
+/// Calls under way at once. Further ones wait for one of them to end, as each does: by a disk, or by the
+/// time limit of a resolver.
 const MOST: usize = 512;
 
 static THREADS: LazyLock<ThreadPool> = LazyLock::new(|| ThreadPool::new(MOST));
@@ -80,14 +82,17 @@ impl<F: FnOnce() -> R, R> Call<F, R> {
     }
 
     /// What it has brought, once it is over.
-    fn take(&self) -> R {
+    fn take(&self, purpose: &'static str) -> R {
         match self.state() {
             State::Made(result, number) => {
                 errno::set(number);
                 result
             }
             // No thread could be made for it.
-            State::ToBeMade(f) => f(),
+            State::ToBeMade(f) => {
+                table::count_blocked(purpose);
+                f()
+            }
             State::Taken => unreachable!("a call is made once and taken once"),
         }
     }
@@ -121,7 +126,7 @@ pub(super) fn elsewhere<'a, R: Send + 'a>(
     }
     // The last switch is behind us.
     drop(registration);
-    call.take()
+    call.take(purpose)
 }
 
 /// As [`elsewhere`]. `None` if a kill or a limit has come first: the call goes on, and what it brings is
@@ -142,7 +147,7 @@ pub(super) fn elsewhere_or_interrupted<R: Send + 'static>(
         }
     }
     drop(registration);
-    Some(call.take())
+    Some(call.take(purpose))
 }
 
 /// # Safety

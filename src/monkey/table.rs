@@ -22,14 +22,15 @@
 use super::gate::{self, Row};
 use super::hooks::{
     checked, children, connecting, copying, dns, epoll, files, futexes, joining, locks, mutexes,
-    opening, polling, selecting, semaphores, sleeping, sockets, streams, terminals,
+    opening, polling, queues, selecting, semaphore_sets, semaphores, sleeping, sockets, streams,
+    terminals,
 };
 use super::{OnKill, What, errno};
 use libc::{
     FILE, addrinfo, c_char, c_int, c_long, c_uint, c_ulong, c_void, clockid_t, epoll_event, fd_set,
-    hostent, id_t, idtype_t, iovec, mmsghdr, mode_t, msghdr, nfds_t, off_t, off64_t, pid_t, pollfd,
-    pthread_cond_t, pthread_mutex_t, pthread_t, rusage, sem_t, siginfo_t, sigset_t, size_t,
-    sockaddr, socklen_t, ssize_t, termios, timespec, timeval,
+    hostent, id_t, idtype_t, iovec, mmsghdr, mode_t, mqd_t, msghdr, nfds_t, off_t, off64_t, pid_t,
+    pollfd, pthread_cond_t, pthread_mutex_t, pthread_t, rusage, sem_t, sembuf, siginfo_t, sigset_t,
+    size_t, sockaddr, socklen_t, ssize_t, termios, timespec, timeval,
 };
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
@@ -229,6 +230,20 @@ table! {
     Files   tasks   Deferred    fn lockf64(fd: c_int, command: c_int, length: off64_t)
                         -> c_int => locks::lockf64;
 
+    // Queues of messages.
+    Sockets tasks   Fails       fn mq_receive(queue: mqd_t, buffer: *mut c_char, room: size_t,
+                        priority: *mut c_uint) -> ssize_t => queues::mq_receive;
+    Sockets tasks   Fails       fn mq_timedreceive(queue: mqd_t, buffer: *mut c_char, room: size_t,
+                        priority: *mut c_uint, until: *const timespec) -> ssize_t => queues::mq_timedreceive;
+    Sockets tasks   Fails       fn mq_send(queue: mqd_t, message: *const c_char, length: size_t,
+                        priority: c_uint) -> c_int => queues::mq_send;
+    Sockets tasks   Fails       fn mq_timedsend(queue: mqd_t, message: *const c_char, length: size_t,
+                        priority: c_uint, until: *const timespec) -> c_int => queues::mq_timedsend;
+    Sockets tasks   Fails       fn msgrcv(queue: c_int, place: *mut c_void, room: size_t, kind: c_long,
+                        flags: c_int) -> ssize_t => queues::msgrcv;
+    Sockets tasks   Fails       fn msgsnd(queue: c_int, message: *const c_void, length: size_t, flags: c_int)
+                        -> c_int => queues::msgsnd;
+
     Sockets|Files tasks Fails   fn sendfile(to: c_int, from: c_int, offset: *mut off_t, count: size_t)
                         -> ssize_t => copying::sendfile;
     Sockets|Files tasks Fails   fn sendfile64(to: c_int, from: c_int, offset: *mut off64_t, count: size_t)
@@ -309,6 +324,10 @@ table! {
                         -> c_int => mutexes::pthread_cond_signal;
     Sync    threads NeverWaits  fn pthread_cond_broadcast(condition: *mut pthread_cond_t)
                         -> c_int => mutexes::pthread_cond_broadcast;
+    Sync    tasks   Fails       fn semop(set: c_int, all: *mut sembuf, count: size_t)
+                        -> c_int => semaphore_sets::semop;
+    Sync    tasks   Fails       fn semtimedop(set: c_int, all: *mut sembuf, count: size_t,
+                        time: *const timespec) -> c_int => semaphore_sets::semtimedop;
     Sync    tasks   Deferred    fn sem_wait(semaphore: *mut sem_t) -> c_int => semaphores::sem_wait;
     Sync    tasks   Deferred    fn sem_timedwait(semaphore: *mut sem_t, until: *const timespec)
                         -> c_int => semaphores::sem_timedwait;
@@ -367,6 +386,13 @@ table! {
                         -> c_int => terminals::tcsetattr;
 }
 
+/// A call that is waited for under this name is made by the thread of a hub after all.
+#[cold]
+pub(super) fn count_blocked(symbol: &str) {
+    let row = rows().map(|(row, _)| row).find(|row| row.symbol == symbol);
+    row.into_iter().for_each(Row::count_blocked);
+}
+
 /// What libc has only had for some years. The others are always there.
 const YOUNG: &[&str] = &[
     "close_range\0",
@@ -374,6 +400,11 @@ const YOUNG: &[&str] = &[
     "copy_file_range\0",
     "epoll_pwait2\0",
     "fcntl64\0",
+    // In a library of its own until glibc 2.34.
+    "mq_receive\0",
+    "mq_send\0",
+    "mq_timedreceive\0",
+    "mq_timedsend\0",
     "preadv2\0",
     "preadv64v2\0",
     "pwritev2\0",

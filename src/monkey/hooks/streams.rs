@@ -5,7 +5,7 @@
 //! the way of `files.rs`.
 
 use super::parts::Parts;
-use super::{files, lingering, locks, sockets};
+use super::{files, lingering, locks, output, sockets};
 use crate::hub::{Direction, breathe_quietly};
 use crate::monkey::descriptors::{
     Kind, Known, copied, forget, forget_range, kind, look_up, settings_changed,
@@ -111,7 +111,7 @@ fn is_unknown(errno: c_int) -> bool {
 pub(in crate::monkey) unsafe fn write(fd: c_int, buffer: *const c_void, length: size_t) -> ssize_t {
     if is_output(fd) {
         // SAFETY: the caller's.
-        return unsafe { table::write::original(fd, buffer, length) };
+        return unsafe { output::write(fd, buffer, length) };
     }
     // SAFETY: the caller's.
     match unsafe { write_at_once(fd, buffer, length) } {
@@ -178,7 +178,7 @@ unsafe fn write_at_once(fd: c_int, buffer: *const c_void, length: size_t) -> Opt
 pub(in crate::monkey) unsafe fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
     if is_output(fd) {
         // SAFETY: the caller's.
-        return unsafe { table::writev::original(fd, parts, count) };
+        return unsafe { output::writev(fd, parts, count) };
     }
     let Some(known) = patched(fd) else {
         // SAFETY: the caller's.
@@ -261,6 +261,7 @@ unsafe fn write_now(known: &Known, fd: c_int, parts: *const iovec, count: c_int)
 /// As libc's.
 pub(in crate::monkey) unsafe fn close(fd: c_int) -> c_int {
     let _held = lingering::hold(&table::close::ROW, fd);
+    output::forget(fd);
     forget(fd);
     // SAFETY: the caller's.
     unsafe { table::close::original(fd) }
@@ -336,6 +337,7 @@ pub(in crate::monkey) unsafe fn dup(fd: c_int) -> c_int {
 pub(in crate::monkey) unsafe fn dup2(from: c_int, to: c_int) -> c_int {
     let _held = (from != to).then(|| lingering::hold(&table::dup2::ROW, to));
     if from != to {
+        output::forget(to);
         forget(to);
     }
     // SAFETY: the caller's.
@@ -352,6 +354,7 @@ pub(in crate::monkey) unsafe fn dup2(from: c_int, to: c_int) -> c_int {
 pub(in crate::monkey) unsafe fn dup3(from: c_int, to: c_int, flags: c_int) -> c_int {
     let _held = (from != to).then(|| lingering::hold(&table::dup3::ROW, to));
     if from != to {
+        output::forget(to);
         forget(to);
     }
     // SAFETY: the caller's.
