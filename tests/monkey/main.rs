@@ -2,9 +2,11 @@
 //! patched for the whole process: it starts this executable again with its own name as the filter.
 
 mod children;
+mod copies;
 mod descriptors;
 mod dns;
 mod files;
+mod lingering;
 mod mutexes;
 mod peers;
 mod polling;
@@ -15,6 +17,7 @@ mod sleeping;
 mod sockets;
 mod sync;
 mod threads;
+mod waits;
 
 use std::cell::Cell;
 use std::env;
