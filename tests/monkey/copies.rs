@@ -180,7 +180,7 @@ fn relay<A: Read + AsRawFd + Send + 'static, B: Write + AsRawFd + Send + 'static
         }
     });
     let taking = thread::spawn(move || {
-        let mut all = Vec::new();
+        let mut all = Vec::<u8>::new();
         let mut part = vec![0; 70_000];
         loop {
             thread::sleep(Duration::from_millis(1));
@@ -349,7 +349,8 @@ fn what_sendfile_refuses() {
         all.push(sendfile(&here, &write_only, None, 10));
         all.push(sendfile(&here, &folder, None, 10));
         all.push(sendfile(&here, &file, Some(&mut -1), 10));
-        all.push(sendfile(&here, &file, Some(&mut i64::MAX), 10));
+        let mut last = i64::MAX;
+        all.push(sendfile(&here, &file, Some(&mut last), 10));
         all.push(sendfile(&reader, &file, None, 10));
         all.push(sendfile(&12_345, &file, None, 10));
         // SAFETY: from where it stands.
@@ -379,7 +380,7 @@ fn sendfile_to_a_slow_client() {
         let (mut file, _path) = file_of(SIZE);
         let (here, mut there) = tcp();
         let reading = thread::spawn(move || {
-            let (mut all, mut part) = (Vec::new(), vec![0; 200_000]);
+            let (mut all, mut part) = (Vec::<u8>::new(), vec![0; 200_000]);
             while all.len() < SIZE {
                 thread::sleep(Duration::from_millis(1));
                 let count = there.read(&mut part).unwrap();
