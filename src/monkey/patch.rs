@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! What is to be patched.
 
+use super::hooks::stdio;
 use super::{addresses, descriptors, gate, parking};
 use crate::sys::fork::{self, Fork, Side};
 use std::io;
@@ -154,6 +155,7 @@ fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
     let side = descriptors::around_fork(&mut || addresses::around_fork(fork));
     if matches!(side, Ok(Side::Child)) {
         parking::begin_anew();
+        stdio::begin_anew();
     }
     side
 }

@@ -22,8 +22,8 @@
 use super::gate::{self, Row};
 use super::hooks::{
     checked, children, connecting, copying, dns, epoll, files, futexes, joining, locks, mutexes,
-    opening, polling, queues, selecting, semaphore_sets, semaphores, sleeping, sockets, streams,
-    terminals,
+    opening, polling, queues, selecting, semaphore_sets, semaphores, sleeping, sockets, stdio,
+    streams, terminals,
 };
 use super::{OnKill, What, errno};
 use libc::{
@@ -230,6 +230,23 @@ table! {
     Files   tasks   Deferred    fn lockf64(fd: c_int, command: c_int, length: off64_t)
                         -> c_int => locks::lockf64;
 
+    // Streams of C's that read from what can be waited for.
+    Sockets tasks   Fails       fn fgetc(file: *mut FILE) -> c_int => stdio::fgetc;
+    Sockets tasks   Fails       fn getc(file: *mut FILE) -> c_int => stdio::getc;
+    Sockets tasks   Fails       fn getchar() -> c_int => stdio::getchar;
+    Sockets tasks   Fails       fn fgets(place: *mut c_char, room: c_int, file: *mut FILE)
+                        -> *mut c_char => stdio::fgets;
+    Sockets tasks   Fails       fn __fgets_chk(place: *mut c_char, known: size_t, room: c_int,
+                        file: *mut FILE) -> *mut c_char => stdio::__fgets_chk;
+    Sockets tasks   Fails       fn fread(place: *mut c_void, size: size_t, count: size_t, file: *mut FILE)
+                        -> size_t => stdio::fread;
+    Sockets tasks   Fails       fn __fread_chk(place: *mut c_void, known: size_t, size: size_t,
+                        count: size_t, file: *mut FILE) -> size_t => stdio::__fread_chk;
+    Sockets tasks   Fails       fn getline(line: *mut *mut c_char, room: *mut size_t, file: *mut FILE)
+                        -> ssize_t => stdio::getline;
+    Sockets tasks   Fails       fn getdelim(line: *mut *mut c_char, room: *mut size_t, end: c_int,
+                        file: *mut FILE) -> ssize_t => stdio::getdelim;
+
     // Queues of messages.
     Sockets tasks   Fails       fn mq_receive(queue: mqd_t, buffer: *mut c_char, room: size_t,
                         priority: *mut c_uint) -> ssize_t => queues::mq_receive;
@@ -432,6 +449,8 @@ fails! {
     c_long => -1;
     *mut hostent => std::ptr::null_mut();
     *mut FILE => std::ptr::null_mut();
+    *mut c_char => std::ptr::null_mut();
+    size_t => 0;
 }
 
 #[used]

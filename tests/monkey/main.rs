@@ -15,6 +15,7 @@ mod rows;
 mod runtimes;
 mod sleeping;
 mod sockets;
+mod stdio;
 mod sync;
 mod threads;
 mod waits;

@@ -25,6 +25,7 @@ pub(super) mod semaphore_sets;
 pub(super) mod semaphores;
 pub(super) mod sleeping;
 pub(super) mod sockets;
+pub(super) mod stdio;
 pub(super) mod streams;
 pub(super) mod terminals;
 mod waiting;
