@@ -256,6 +256,7 @@ table! {
                         priority: c_uint) -> c_int => queues::mq_send;
     Sockets tasks   Fails       fn mq_timedsend(queue: mqd_t, message: *const c_char, length: size_t,
                         priority: c_uint, until: *const timespec) -> c_int => queues::mq_timedsend;
+    Sockets threads NeverWaits  fn mq_close(queue: mqd_t) -> c_int => queues::mq_close;
     Sockets tasks   Fails       fn msgrcv(queue: c_int, place: *mut c_void, room: size_t, kind: c_long,
                         flags: c_int) -> ssize_t => queues::msgrcv;
     Sockets tasks   Fails       fn msgsnd(queue: c_int, message: *const c_void, length: size_t, flags: c_int)
@@ -418,6 +419,7 @@ const YOUNG: &[&str] = &[
     "epoll_pwait2\0",
     "fcntl64\0",
     // In a library of its own until glibc 2.34.
+    "mq_close\0",
     "mq_receive\0",
     "mq_send\0",
     "mq_timedreceive\0",

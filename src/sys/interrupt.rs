@@ -37,10 +37,13 @@ impl Target {
         }
     }
 
-    /// Ends the call that the thread waits in, if it has entered.
+    /// Ends the call that the thread waits in, if it has entered. Not if the program handles the signal by now:
+    /// then the call goes on.
     pub(crate) fn interrupt(&self) {
         let thread = self.0.lock();
-        if let (Some(thread), Some(signal)) = (*thread, signal()) {
+        if let (Some(thread), Some(signal)) = (*thread, signal())
+            && handler(signal) == Some(do_nothing as extern "C" fn(libc::c_int) as usize)
+        {
             // SAFETY: no memory is involved. The thread has not left, so it is one of this process.
             unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, signal) };
         }
@@ -53,20 +56,23 @@ pub(crate) fn signal() -> Option<libc::c_int> {
     *SIGNAL.get_or_init(|| (libc::SIGRTMIN()..=libc::SIGRTMAX()).rev().find(|one| claim(*one)))
 }
 
-/// Makes a signal one that ends calls, if the program does not handle it.
-fn claim(signal: libc::c_int) -> bool {
+/// What handles a signal. `None`: there is no such signal.
+fn handler(signal: libc::c_int) -> Option<libc::sighandler_t> {
     let mut current = MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: room for the answer; nothing is changed.
-    if unsafe { libc::sigaction(signal, ptr::null(), current.as_mut_ptr()) } != 0 {
-        return false;
-    }
+    let result = unsafe { libc::sigaction(signal, ptr::null(), current.as_mut_ptr()) };
     // SAFETY: it was answered.
-    if unsafe { current.assume_init() }.sa_sigaction != libc::SIG_DFL {
+    (result == 0).then(|| unsafe { current.assume_init() }.sa_sigaction)
+}
+
+/// Makes a signal one that ends calls, if the program does not handle it.
+fn claim(signal: libc::c_int) -> bool {
+    if handler(signal) != Some(libc::SIG_DFL) {
         return false;
     }
     // SAFETY: all-zero is an action without flags, and with an empty mask.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
-    action.sa_sigaction = do_nothing as extern "C" fn(libc::c_int) as *const () as usize;
+    action.sa_sigaction = do_nothing as extern "C" fn(libc::c_int) as usize;
     // SAFETY: a handler that does nothing.
     unsafe { libc::sigaction(signal, &action, ptr::null_mut()) == 0 }
 }

@@ -613,6 +613,29 @@ fn queues_that_do_not_block() {
     });
 }
 
+/// One that waits for a queue learns that it is closed, and the number is another's afterwards.
+#[test]
+fn mq_close() {
+    patched(|| {
+        let queue = Queue::new(0);
+        let fd = queue.0;
+        let waiting = spawn(move || {
+            let mut buffer = [0 as c_char; 16];
+            // SAFETY: room for a message.
+            (unsafe { libc::mq_receive(fd, buffer.as_mut_ptr(), 16, null_mut()) }, number())
+        });
+        yield_now();
+        drop(queue);
+        let (mut here, mut there) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(here.as_raw_fd() == fd || there.as_raw_fd() == fd);
+        assert_eq!(waiting.join().unwrap(), (-1, Some(libc::EBADF)));
+        let reading = spawn(move || here.read(&mut [0; 8]).unwrap());
+        yield_now();
+        there.write_all(b"hello").unwrap();
+        assert_eq!(reading.join().unwrap(), 5);
+    });
+}
+
 fn message_queue() -> c_int {
     // SAFETY: no memory is involved.
     unsafe { libc::msgget(libc::IPC_PRIVATE, 0o600) }

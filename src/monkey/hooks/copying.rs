@@ -429,7 +429,7 @@ unsafe fn read_and_send(
     'all: while sent < count {
         let room = (count - sent).min(buffer.capacity());
         let part = iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: room };
-        let position = begin.checked_add(sent as off64_t)?;
+        let position = begin.saturating_add(sent as off64_t);
         // SAFETY: a buffer with so much room.
         let got = unsafe { files::read_at(from, &part, 1, position, 0) };
         let Ok(got) = usize::try_from(got) else {
@@ -462,7 +462,7 @@ unsafe fn read_and_send(
         }
     }
     drop(buffer);
-    let end = begin + sent as off64_t;
+    let end = begin.saturating_add(sent as off64_t);
     if sent > 0 {
         // SAFETY: the caller's: there is an offset.
         match unsafe { offset.as_mut() } {

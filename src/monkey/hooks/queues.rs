@@ -5,7 +5,7 @@ use super::sleeping::duration;
 use super::waiting::until_ready;
 use crate::hub::{Deadline, Direction, breathe_quietly};
 use crate::monkey::aside::aside_or_interrupted;
-use crate::monkey::descriptors::look_up;
+use crate::monkey::descriptors::{forget, look_up};
 use crate::monkey::elsewhere::Lent;
 use crate::monkey::{errno, table};
 use libc::{c_char, c_int, c_long, c_uint, c_void, mqd_t, size_t, ssize_t, timespec};
@@ -119,6 +119,15 @@ pub(in crate::monkey) unsafe fn mq_send(
 ) -> c_int {
     // SAFETY: the caller's.
     unsafe { mq_timedsend(queue, message, length, priority, ptr::null()) }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn mq_close(queue: mqd_t) -> c_int {
+    forget(queue);
+    // SAFETY: the caller's.
+    unsafe { table::mq_close::original(queue) }
 }
 
 /// # Safety
