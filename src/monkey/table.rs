@@ -22,8 +22,8 @@
 use super::gate::{self, Row};
 use super::hooks::{
     checked, children, connecting, copying, dns, epoll, files, futexes, joining, locks, mutexes,
-    opening, polling, queues, selecting, semaphore_sets, semaphores, sleeping, sockets, stdio,
-    streams, terminals,
+    opening, polling, queues, selecting, semaphore_sets, semaphores, sending, sleeping, sockets,
+    stdio, streams, terminals,
 };
 use super::{OnKill, What, errno};
 use libc::{
@@ -263,9 +263,9 @@ table! {
                         -> c_int => queues::msgsnd;
 
     Sockets|Files tasks Fails   fn sendfile(to: c_int, from: c_int, offset: *mut off_t, count: size_t)
-                        -> ssize_t => copying::sendfile;
+                        -> ssize_t => sending::sendfile;
     Sockets|Files tasks Fails   fn sendfile64(to: c_int, from: c_int, offset: *mut off64_t, count: size_t)
-                        -> ssize_t => copying::sendfile64;
+                        -> ssize_t => sending::sendfile64;
     Sockets|Files tasks Fails   fn splice(from: c_int, from_offset: *mut off64_t, to: c_int,
                         to_offset: *mut off64_t, length: size_t, flags: c_uint) -> ssize_t => copying::splice;
     Sockets tasks   Fails       fn tee(from: c_int, to: c_int, length: size_t, flags: c_uint)
@@ -274,7 +274,7 @@ table! {
                         -> ssize_t => copying::vmsplice;
     Files   tasks   Deferred    fn copy_file_range(from: c_int, from_offset: *mut off64_t, to: c_int,
                         to_offset: *mut off64_t, length: size_t, flags: c_uint)
-                        -> ssize_t => copying::copy_file_range;
+                        -> ssize_t => sending::copy_file_range;
 
     // Only of a FIFO does it wait.
     Sockets tasks   Fails       fn open(path: *const c_char, flags: c_int, mode: mode_t)

@@ -23,6 +23,7 @@ pub(super) mod queues;
 pub(super) mod selecting;
 pub(super) mod semaphore_sets;
 pub(super) mod semaphores;
+pub(super) mod sending;
 pub(super) mod sleeping;
 pub(super) mod sockets;
 pub(super) mod stdio;

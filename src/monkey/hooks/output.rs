@@ -66,13 +66,9 @@ pub(super) unsafe fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssi
             // SAFETY: the caller's; the kernel has read them.
             let mut left = unsafe { Parts::of(parts, count as usize) };
             left.advance(done);
-            match left.rest() {
-                // SAFETY: what is left of the caller's.
-                Some((parts, count)) => {
-                    together(done, unsafe { table::writev::original(fd, parts, count) })
-                }
-                None => done as ssize_t,
-            }
+            let Some((parts, count)) = left.rest() else { return done as ssize_t };
+            // SAFETY: what is left of the caller's.
+            together(done, unsafe { table::writev::original(fd, parts, count) })
         }
     }
 }

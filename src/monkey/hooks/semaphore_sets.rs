@@ -39,11 +39,11 @@ pub(in crate::monkey) unsafe fn semtimedop(
 ) -> c_int {
     // SAFETY: the caller's. It is for the kernel to refuse what is no time.
     let refused = unsafe { time.as_ref() }.filter(|time| super::sleeping::duration(time).is_none());
-    // SAFETY: the caller's.
-    if refused.is_none()
-        && let Some(done) = unsafe { at_once(set, all, count) }
-    {
-        return done;
+    if refused.is_none() {
+        // SAFETY: the caller's.
+        if let Some(done) = unsafe { at_once(set, all, count) } {
+            return done;
+        }
     }
     // SAFETY: the caller's, who is suspended until the call is over.
     let lent = unsafe { Lent::new((all, time)) };
