@@ -182,6 +182,40 @@ fn getchar() {
     });
 }
 
+/// Of a file, and to its end.
+#[test]
+fn streams_of_files() {
+    patched(|| {
+        let call = || {
+            let path = CString::new(file!()).unwrap();
+            // SAFETY: a path and a mode.
+            let open = || unsafe { libc::fopen(path.as_ptr(), c"r".as_ptr()) };
+            let (first, second, third) = (open(), open(), open());
+            // SAFETY: an open stream, and so much room.
+            let line = || by_fgets(|place, room| unsafe { libc::fgets(place, room, first) });
+            let by_line: Vec<u8> = std::iter::from_fn(line).flatten().collect();
+            // SAFETY: an open stream, and places.
+            let line = || by_getline(|line, room| unsafe { c::getline(line, room, second) });
+            let by_getline: Vec<u8> = std::iter::from_fn(line).flatten().collect();
+            let mut all = vec![0_u8; 1 << 20];
+            // SAFETY: an open stream, and so much room.
+            let count = unsafe {
+                libc::fgetc(third);
+                libc::fread(all.as_mut_ptr().cast(), 1, all.len(), third)
+            };
+            for file in [first, second, third] {
+                // SAFETY: an open stream.
+                assert_eq!(unsafe { libc::fclose(file) }, 0);
+            }
+            all.truncate(count);
+            (by_line == by_getline && by_line[1..] == all, count)
+        };
+        let (is_right, count) = thread::spawn(call).join().unwrap();
+        assert!(is_right && count > 1000);
+        assert_eq!(spawn(call).join().unwrap(), (true, count));
+    });
+}
+
 /// What a shell says comes line by line, and in halves.
 #[test]
 fn popen() {

@@ -44,6 +44,9 @@ pub(in crate::monkey) fn begin_anew() {
     READ.with(|all| all.borrow_mut().clear());
 }
 
+/// As many bytes as there are: a file is never waited for here.
+const ALL: usize = usize::MAX;
+
 /// A stream that is read by one call, until this is dropped.
 struct Turn {
     file: *mut FILE,
@@ -86,7 +89,7 @@ impl Turn {
     }
 
     /// Waits until a byte can be taken, or the end or an error be found. How many bytes can be taken without
-    /// waiting again. `None`: the wait was cut short, and the stream has failed.
+    /// waiting again: [`ALL`] of what is not waited for. `None`: the wait was cut short, and the stream has failed.
     fn wait(&self) -> Option<usize> {
         let available = self.available();
         if available > 0 || self.flags() & HAS_ENDED != 0 {
@@ -98,7 +101,7 @@ impl Turn {
         let known = look_up(fd).filter(|known| known.kind() != Kind::File);
         let Some(known) = known.filter(|known| !known.is_nonblocking()) else {
             errno::set(before);
-            return Some(1);
+            return Some(ALL);
         };
         let waited = known.attempt(Direction::Read, self.row.symbol, || {
             match known.is_ready(Direction::Read) {
@@ -183,6 +186,7 @@ pub(in crate::monkey) unsafe fn fgets(
     let (mut done, most) = (0, room as usize - 1);
     while done < most {
         let Some(part) = turn.wait() else { return ptr::null_mut() };
+        let is_last = part == ALL;
         let part = part.min(most - done) as c_int;
         // SAFETY: the caller's; so much is left of it.
         let rest = unsafe { place.add(done) };
@@ -191,6 +195,9 @@ pub(in crate::monkey) unsafe fn fgets(
             // What was read before the end counts.
             let is_line = done > 0 && turn.flags() & HAS_FAILED == 0;
             return if is_line { place } else { ptr::null_mut() };
+        }
+        if is_last {
+            break;
         }
         // SAFETY: a string was written there. A zero that was read ends the line for what follows, as it may
         // be none: it is taken as it stands.
@@ -253,10 +260,10 @@ pub(in crate::monkey) unsafe fn fread(
         // SAFETY: the caller's; so much is left of it.
         let got =
             unsafe { table::fread::original(place.byte_add(done), 1, part.min(all - done), file) };
-        if got == 0 {
+        done += got;
+        if got == 0 || part == ALL {
             break;
         }
-        done += got;
     }
     done / size
 }
@@ -309,6 +316,10 @@ pub(in crate::monkey) unsafe fn getdelim(
     let mut done = 0;
     loop {
         let byte = match turn.wait() {
+            // SAFETY: the caller's.
+            Some(ALL) if done == 0 => unsafe {
+                return table::getdelim::original(line, room, end, file);
+            },
             // SAFETY: the caller's.
             Some(_) => unsafe { table::fgetc::original(file) },
             None => return -1,
