@@ -1,10 +1,12 @@
-//! A call that blocks and ends by itself, made by a pool of threads: one for files, one for look-ups of names.
+//! A call that blocks and ends by itself, made by a pool of threads: one for files, one for look-ups of
+//! names.
 //!
-//! A pool has one thread per call under way, and those that are idle for some seconds end. That for files has a
-//! bound ([`MOST`]), as more threads do not make a disk faster. A look-up waits for a server, up to the time limit
-//! of the resolver, so that pool has none, and files wait for no look-up. A call that waits for a peer without a
-//! limit must not be made here (see `aside.rs`). The threads have no hub, so that what they call is libc's. They
-//! take no signals: those are for the program's own threads.
+//! A pool has one thread per call under way, and those that are idle for some seconds end. That for
+//! files has a bound ([`MOST`]), as more threads do not make a disk faster. A look-up waits for a
+//! server, up to the time limit of the resolver, so that pool has none, and files wait for no look-up. A
+//! call that waits for a peer without a limit must not be made here (see `aside.rs`). The threads have
+//! no hub, so that what they call is libc's. They take no signals: those are for the program's own
+//! threads.
 
 use super::{errno, table};
 use crate::hub::{Interrupts, Registration, Unparker, Wake, park_quietly, tell_interrupts};
@@ -147,8 +149,8 @@ fn wait<'a, R: Send + 'a>(
     call.take(purpose)
 }
 
-/// As [`look_up_elsewhere`]. `None` if a kill or a limit has come first: the call goes on, and what it brings is
-/// dropped.
+/// As [`look_up_elsewhere`]. `None` if a kill or a limit has come first: the call goes on, and what it
+/// brings is dropped.
 pub(super) fn look_up_or_interrupted<R: Send + 'static>(
     purpose: &'static str,
     f: impl FnOnce() -> R + Send + 'static,

@@ -37,8 +37,8 @@ impl Target {
         }
     }
 
-    /// Ends the call that the thread waits in, if it has entered. Not if the program handles the signal by now:
-    /// then the call goes on.
+    /// Ends the call that the thread waits in, if it has entered. Not if the program handles the signal
+    /// by now: then the call goes on.
     pub(crate) fn interrupt(&self) {
         let thread = self.0.lock();
         if let (Some(thread), Some(signal)) = (*thread, signal())

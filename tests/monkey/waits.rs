@@ -197,7 +197,7 @@ fn two_thousand_tee() {
 #[test]
 fn two_thousand_send_files_to_slow_clients() {
     patched(|| {
-        const SIZE: usize = 16 << 20;
+        const SIZE: usize = 1 << 20;
         let (file, _path) = file_of(&[]);
         file.set_len(SIZE as u64).unwrap();
         let fd = file.as_raw_fd();
@@ -206,7 +206,19 @@ fn two_thousand_send_files_to_slow_clients() {
         let results = many_wait(
             || {
                 let client = TcpStream::connect(address).unwrap();
-                (client, listener.accept().unwrap().0)
+                let server = listener.accept().unwrap().0;
+                let small: c_int = 1 << 14;
+                let ends = [(&client, libc::SO_RCVBUF), (&server, libc::SO_SNDBUF)];
+                for (end, option) in ends {
+                    // SAFETY: an option of this type.
+                    let set = unsafe {
+                        let size = size_of::<c_int>() as libc::socklen_t;
+                        let value = (&raw const small).cast();
+                        libc::setsockopt(end.as_raw_fd(), libc::SOL_SOCKET, option, value, size)
+                    };
+                    assert_eq!(set, 0);
+                }
+                (client, server)
             },
             move |(_client, server)| {
                 let mut offset = 0;

@@ -1,5 +1,5 @@
-//! Copies that the kernel makes from one descriptor to another, by way of a pipe. `sendfile` does the same to a
-//! pipe, and else see `sending.rs`.
+//! Copies that the kernel makes from one descriptor to another, by way of a pipe. `sendfile` does the
+//! same to a pipe, and else see `sending.rs`.
 //!
 //! Whatever depends on a peer is waited for by readiness, and the call is then made so that it does not wait
 //! at that end; a regular file at the other end is left to the pool, as all files are:

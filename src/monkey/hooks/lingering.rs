@@ -1,5 +1,5 @@
-//! The end of sockets that linger: with `SO_LINGER` and a time, `close` waits until the peer has taken what was
-//! sent. A thread of its own waits for that.
+//! The end of sockets that linger: with `SO_LINGER` and a time, `close` waits until the peer has taken
+//! what was sent. A thread of its own waits for that.
 //!
 //! ```text
 //!   held: a copy of the descriptor ──► the program's number is closed at once: it is not the last one
@@ -49,7 +49,8 @@ pub(super) fn may_linger() -> bool {
     ANY.load(Relaxed)
 }
 
-/// To be called before a call that closes a number. `None` if that does not wait, or has to hold up the thread.
+/// To be called before a call that closes a number. `None` if that does not wait, or has to hold up the
+/// thread.
 #[inline]
 pub(super) fn hold(row: &Row, fd: c_int) -> Option<Held> {
     if may_linger() { hold_lingering(row, fd) } else { None }

@@ -1,5 +1,6 @@
-//! Locks of files. Each is tried first; a thread of its own waits for one that is held, since a lock belongs to
-//! a description or to the process, and not to the thread that takes it. The wait is not cut short by a kill.
+//! Locks of files. Each is tried first; a thread of its own waits for one that is held, since a lock
+//! belongs to a description or to the process, and not to the thread that takes it. The wait is not cut
+//! short by a kill.
 
 use crate::monkey::aside::aside;
 use crate::monkey::elsewhere::Lent;

@@ -10,8 +10,8 @@ use libc::{FILE, c_char, c_int, mode_t};
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 
-/// The symbols that open a path: those of glibc's that are for large files are the same, and so are those that
-/// check at compile time that no mode is needed.
+/// The symbols that open a path: those of glibc's that are for large files are the same, and so are
+/// those that check at compile time that no mode is needed.
 macro_rules! opens {
     ($($name:ident($($folder:ident)?; $($mode:ident)?);)*) => {$(
         /// # Safety

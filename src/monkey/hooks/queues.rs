@@ -1,5 +1,5 @@
-//! Queues of messages. One of POSIX is a descriptor, and is waited for as such: an attempt is a call whose time
-//! is over. One of System V is none, and a thread of its own waits for it.
+//! Queues of messages. One of POSIX is a descriptor, and is waited for as such: an attempt is a call
+//! whose time is over. One of System V is none, and a thread of its own waits for it.
 
 use super::sleeping::duration;
 use super::waiting::until_ready;
@@ -14,8 +14,9 @@ use std::ptr;
 /// A moment that is long over.
 const PAST: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
 
-/// Makes `attempt`, which fails with `ETIMEDOUT` if it would wait, until the clock says `until`. A queue that the
-/// program has set not to block says so by `EAGAIN`. `None` if there is nothing but to let it block.
+/// Makes `attempt`, which fails with `ETIMEDOUT` if it would wait, until the clock says `until`. A queue
+/// that the program has set not to block says so by `EAGAIN`. `None` if there is nothing but to let it
+/// block.
 ///
 /// # Safety
 ///

@@ -1,6 +1,6 @@
-//! Copies that the kernel makes from a file. To a pipe it is a `splice`, to a file the pool makes the call, and
-//! to a stream the file is read here and sent as the stream takes it: the kernel has no call that does not wait
-//! for one that blocks.
+//! Copies that the kernel makes from a file. To a pipe it is a `splice`, to a file the pool makes the
+//! call, and to a stream the file is read here and sent as the stream takes it: the kernel has no call
+//! that does not wait for one that blocks.
 
 use super::copying::Splice;
 use super::files;

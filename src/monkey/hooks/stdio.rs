@@ -1,6 +1,6 @@
-//! Streams of C's that are read: `popen`'s, or standard input. libc reads them inside of itself, where nothing
-//! here sees it. So a call is taken apart, such that each part takes what the stream's buffer has, or fills the
-//! buffer once, after its descriptor was waited for:
+//! Streams of C's that are read: `popen`'s, or standard input. libc reads them inside of itself, where
+//! nothing here sees it. So a call is taken apart, such that each part takes what the stream's buffer
+//! has, or fills the buffer once, after its descriptor was waited for:
 //!
 //! ```text
 //!   fgets ──► the buffer is empty? ──► wait until there is something to read ──► libc's, of one byte
@@ -8,8 +8,9 @@
 //!     └────────────── not yet a line, not the end
 //! ```
 //!
-//! Coroutines of one thread that read one stream take turns by whole calls, as threads do. The lock of the stream
-//! is libc's and is held for each part only: another thread that reads the same stream may come in between.
+//! Coroutines of one thread that read one stream take turns by whole calls, as threads do. The lock of
+//! the stream is libc's and is held for each part only: another thread that reads the same stream may
+//! come in between.
 
 use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly, park_quietly};
 use crate::monkey::descriptors::{Kind, look_up};
@@ -33,8 +34,8 @@ const HAS_ENDED: c_int = 0x10;
 const HAS_FAILED: c_int = 0x20;
 
 thread_local! {
-    /// The streams that coroutines of this thread are reading from, by address. Without a destructor, as calls
-    /// may be made until the thread is gone.
+    /// The streams that coroutines of this thread are reading from, by address. Without a destructor, as
+    /// calls may be made until the thread is gone.
     static READ: ManuallyDrop<RefCell<Vec<usize>>> =
         const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
@@ -88,8 +89,9 @@ impl Turn {
         end.addr().saturating_sub(next.addr())
     }
 
-    /// Waits until a byte can be taken, or the end or an error be found. How many bytes can be taken without
-    /// waiting again: [`ALL`] of what is not waited for. `None`: the wait was cut short, and the stream has failed.
+    /// Waits until a byte can be taken, or the end or an error be found. How many bytes can be taken
+    /// without waiting again: [`ALL`] of what is not waited for. `None`: the wait was cut short, and the
+    /// stream has failed.
     fn wait(&self) -> Option<usize> {
         let available = self.available();
         if available > 0 || self.flags() & HAS_ENDED != 0 {

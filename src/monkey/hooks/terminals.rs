@@ -1,5 +1,6 @@
-//! Terminals: waiting until what was written has been sent. The kernel tells of that in no other way, so a thread
-//! of its own waits. What the terminal's other end takes, or a line that is stopped, decides how long.
+//! Terminals: waiting until what was written has been sent. The kernel tells of that in no other way, so
+//! a thread of its own waits. What the terminal's other end takes, or a line that is stopped, decides
+//! how long.
 
 use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::elsewhere::Lent;
