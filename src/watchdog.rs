@@ -157,7 +157,8 @@ impl Incident {
     }
 
     /// Where it is: addresses of code, the innermost first. `addr2line` knows what they mean, if it is
-    /// told what this prints: the file that the code is from, and where in it.
+    /// told what this prints: the file that the code is from, and where in it. Functions that are exported,
+    /// such as the one of libc's that blocks, are printed by name.
     ///
     /// In the middle of a switch between two coroutines only the innermost is known, or none. There are none
     /// where libc has no `backtrace`, or under `--cfg switchgrass_no_unwind_tables`.
@@ -174,7 +175,12 @@ impl fmt::Display for Incident {
         }
         for frame in &self.frames {
             match library::of(ptr::without_provenance(*frame)) {
-                Some(library) => write!(f, "\n  {}+{:#x}", library.path, frame - library.base)?,
+                Some(library) => {
+                    write!(f, "\n  {}+{:#x}", library.path, frame - library.base)?;
+                    if let Some(symbol) = library.symbol {
+                        write!(f, " ({symbol})")?;
+                    }
+                }
                 None => write!(f, "\n  {frame:#x}")?,
             }
         }

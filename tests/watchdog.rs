@@ -84,7 +84,12 @@ fn main_and_a_callback_are_told_of_too() {
 fn one_that_blocks_is_told_of() {
     let (watchdog, incidents) = watch();
     let blocks = spawn(move || incidents.recv_timeout(LONG).unwrap());
-    assert!(blocks.join().unwrap().coroutine().starts_with("coroutine #"));
+    let incident = blocks.join().unwrap();
+    assert!(incident.coroutine().starts_with("coroutine #"));
+    // And by the name of what it has called: std waits by this function.
+    if cfg!(target_env = "gnu") && !incident.frames().is_empty() {
+        assert!(incident.to_string().contains("(syscall)"), "{incident}");
+    }
     drop(watchdog);
 }
 

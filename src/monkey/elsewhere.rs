@@ -1,10 +1,14 @@
-//! A call that cannot but block, made by another thread.
+//! A call that blocks and ends by itself, made by a pool of threads: one for files, one for look-ups of
+//! names.
 //!
-//! The threads are this module's own, so that a look-up that is stuck keeps nobody's job waiting: there is
-//! one for each call under way, up to [`MOST`], and those that are idle for some seconds end. They have no
-//! hub, so that what they call is libc's. They take no signals: those are for the program's own threads.
+//! A pool has one thread per call under way, and those that are idle for some seconds end. That for
+//! files has a bound ([`MOST`]), as more threads do not make a disk faster. A look-up waits for a
+//! server, up to the time limit of the resolver, so that pool has none, and files wait for no look-up. A
+//! call that waits for a peer without a limit must not be made here (see `aside.rs`). The threads have
+//! no hub, so that what they call is libc's. They take no signals: those are for the program's own
+//! threads.
 
-use super::errno;
+use super::{errno, table};
 use crate::hub::{Interrupts, Registration, Unparker, Wake, park_quietly, tell_interrupts};
 use crate::pool::ThreadPool;
 use libc::c_int;
@@ -15,10 +19,12 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-/// So many calls are under way at once. Those that are too many wait for one of them to be done.
+/// Calls for files under way at once. Further ones wait for one of them to end.
 const MOST: usize = 512;
 
-static THREADS: LazyLock<ThreadPool> = LazyLock::new(|| ThreadPool::new(MOST));
+static FILES: LazyLock<ThreadPool> = LazyLock::new(|| ThreadPool::new(MOST));
+
+static NAMES: LazyLock<ThreadPool> = LazyLock::new(|| ThreadPool::new(usize::MAX));
 
 thread_local! {
     static TAKES_SIGNALS: Cell<bool> = const { Cell::new(true) };
@@ -80,14 +86,17 @@ impl<F: FnOnce() -> R, R> Call<F, R> {
     }
 
     /// What it has brought, once it is over.
-    fn take(&self) -> R {
+    fn take(&self, purpose: &'static str) -> R {
         match self.state() {
             State::Made(result, number) => {
                 errno::set(number);
                 result
             }
             // No thread could be made for it.
-            State::ToBeMade(f) => f(),
+            State::ToBeMade(f) => {
+                table::count_blocked(purpose);
+                f()
+            }
             State::Taken => unreachable!("a call is made once and taken once"),
         }
     }
@@ -106,33 +115,49 @@ impl<F: FnOnce() -> R, R> Drop for Finish<F, R> {
     }
 }
 
-/// Makes a call on another thread. The coroutine waits for it, whatever is to be raised meanwhile. Errno is
-/// as the call leaves it.
+/// Makes a call for a file on another thread. The coroutine waits for it, whatever is to be raised meanwhile.
+/// Errno is as the call leaves it.
 pub(super) fn elsewhere<'a, R: Send + 'a>(
+    purpose: &'static str,
+    f: impl FnOnce() -> R + Send + 'a,
+) -> R {
+    wait(&FILES, purpose, f)
+}
+
+/// As [`elsewhere`], for a look-up of a name.
+pub(super) fn look_up_elsewhere<'a, R: Send + 'a>(
+    purpose: &'static str,
+    f: impl FnOnce() -> R + Send + 'a,
+) -> R {
+    wait(&NAMES, purpose, f)
+}
+
+fn wait<'a, R: Send + 'a>(
+    pool: &'static ThreadPool,
     purpose: &'static str,
     f: impl FnOnce() -> R + Send + 'a,
 ) -> R {
     let registration = Registration::new();
     // SAFETY: this function does not end before the call is over: nothing unwinds below, and a greenlet that
     // never comes back from a wait in which nothing is raised keeps its stack for ever.
-    let call = unsafe { begin(f, registration.unparker()) };
+    let call = unsafe { begin(pool, f, registration.unparker()) };
     while !call.is_over.load(Acquire) {
         park_quietly(purpose, None, Interrupts::Defer);
     }
     // The last switch is behind us.
     drop(registration);
-    call.take()
+    call.take(purpose)
 }
 
-/// As [`elsewhere`]. `None` if a kill or a limit has come first: the call goes on, and what it brings is
-/// dropped.
-pub(super) fn elsewhere_or_interrupted<R: Send + 'static>(
+/// As [`look_up_elsewhere`]. `None` if a kill or a limit has come first: the call goes on, and what it
+/// brings is dropped.
+pub(super) fn look_up_or_interrupted<R: Send + 'static>(
     purpose: &'static str,
     f: impl FnOnce() -> R + Send + 'static,
 ) -> Option<R> {
     let registration = Registration::new();
     // SAFETY: nothing is borrowed.
-    let call = unsafe { begin(f, registration.unparker()) };
+    let call = unsafe { begin(&NAMES, f, registration.unparker()) };
     while !call.is_over.load(Acquire) {
         if park_quietly(purpose, None, Interrupts::Tell) == Wake::Interrupted
             && !call.is_over.load(Acquire)
@@ -142,13 +167,13 @@ pub(super) fn elsewhere_or_interrupted<R: Send + 'static>(
         }
     }
     drop(registration);
-    Some(call.take())
+    Some(call.take(purpose))
 }
 
 /// # Safety
 ///
 /// What the call borrows lives until it is over.
-unsafe fn begin<'a, F, R>(f: F, waiter: Unparker) -> Arc<Call<F, R>>
+unsafe fn begin<'a, F, R>(pool: &'static ThreadPool, f: F, waiter: Unparker) -> Arc<Call<F, R>>
 where
     F: FnOnce() -> R + Send + 'a,
     R: Send + 'a,
@@ -166,7 +191,7 @@ where
         transmute::<Box<dyn FnOnce() + Send + 'a>, Box<dyn FnOnce() + Send + 'static>>(job)
     };
     // If no thread can be made, and there is none, it panics, and the job is dropped: so it is over.
-    let _ = catch_unwind(AssertUnwindSafe(|| THREADS.run(job, |_| ())));
+    let _ = catch_unwind(AssertUnwindSafe(|| pool.run(job, |_| ())));
     call
 }
 

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! What is to be patched.
 
+use super::hooks::stdio;
 use super::{addresses, descriptors, gate, parking};
 use crate::sys::fork::{self, Fork, Side};
 use std::io;
@@ -9,14 +10,18 @@ use std::io;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum What {
-    /// Sockets and pipes: `std::net`, `std::os::unix::net`, `std::io::pipe`.
+    /// Sockets and pipes: `std::net`, `std::os::unix::net`, `std::io::pipe`. Also of C: FIFOs, terminals,
+    /// `sendfile` and `splice`, queues of messages, and reading streams such as `popen`'s. What is written by
+    /// `fwrite` and its like, and what is read by `scanf`, holds up the thread where it waits: libc does that
+    /// inside of itself.
     Sockets,
     /// `thread::sleep` and `thread::yield_now`.
     Sleep,
     /// What waits for other threads and coroutines: `std::sync`, `thread::park`, `JoinHandle::join`.
     ///
     /// A kill, or a limit, does not end such a wait: it is raised where the coroutine next waits in a call
-    /// of this library. Also of C: mutexes, condition variables, semaphores, `pthread_join`. What is left
+    /// of this library. Also of C: mutexes, condition variables, semaphores (those of System V fail instead),
+    /// `pthread_join`. What is left
     /// out, and why:
     ///
     /// - `std::sync::mpsc` between coroutines of *one* thread, and `crossbeam-channel` likewise: a sender
@@ -37,7 +42,7 @@ pub enum What {
     /// Regular files: what has to be fetched from the disk is read by a thread. [`What::Sync`] is patched
     /// with it: std reads files while it holds locks of its own.
     Files,
-    /// Children: `Child::wait`, `Command::output`.
+    /// Children: `Child::wait`, `Command::output`, `system`, `pclose`.
     Process,
     /// Waiting for several descriptors: `poll`, `select`, `epoll_wait`.
     Poll,
@@ -155,6 +160,7 @@ fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
     let side = descriptors::around_fork(&mut || addresses::around_fork(fork));
     if matches!(side, Ok(Side::Child)) {
         parking::begin_anew();
+        stdio::begin_anew();
     }
     side
 }

@@ -22,14 +22,15 @@
 use super::gate::{self, Row};
 use super::hooks::{
     checked, children, connecting, copying, dns, epoll, files, futexes, joining, locks, mutexes,
-    opening, polling, receiving, selecting, semaphores, sending, sleeping, streams,
+    opening, polling, queues, receiving, selecting, semaphore_sets, semaphores, sending,
+    sending_files, sleeping, stdio, streams, terminals,
 };
 use super::{OnKill, What, errno};
 use libc::{
     FILE, addrinfo, c_char, c_int, c_long, c_uint, c_ulong, c_void, clockid_t, epoll_event, fd_set,
-    hostent, id_t, idtype_t, iovec, mmsghdr, mode_t, msghdr, nfds_t, off_t, off64_t, pid_t, pollfd,
-    pthread_cond_t, pthread_mutex_t, pthread_t, rusage, sem_t, siginfo_t, sigset_t, size_t,
-    sockaddr, socklen_t, ssize_t, timespec, timeval,
+    hostent, id_t, idtype_t, iovec, mmsghdr, mode_t, mqd_t, msghdr, nfds_t, off_t, off64_t, pid_t,
+    pollfd, pthread_cond_t, pthread_mutex_t, pthread_t, rusage, sem_t, sembuf, siginfo_t, sigset_t,
+    size_t, sockaddr, socklen_t, ssize_t, termios, timespec, timeval,
 };
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
@@ -224,40 +225,94 @@ table! {
     Files   tasks   Deferred    fn fsync(fd: c_int) -> c_int => files::fsync;
     Files   tasks   Deferred    fn fdatasync(fd: c_int) -> c_int => files::fdatasync;
     Files   tasks   Deferred    fn flock(fd: c_int, operation: c_int) -> c_int => locks::flock;
+    Files   tasks   Deferred    fn lockf(fd: c_int, command: c_int, length: off_t)
+                        -> c_int => locks::lockf;
+    Files   tasks   Deferred    fn lockf64(fd: c_int, command: c_int, length: off64_t)
+                        -> c_int => locks::lockf64;
 
-    Sockets|Files tasks Deferred fn sendfile(to: c_int, from: c_int, offset: *mut off_t, count: size_t)
-                        -> ssize_t => copying::sendfile;
-    Sockets|Files tasks Deferred fn sendfile64(to: c_int, from: c_int, offset: *mut off64_t, count: size_t)
-                        -> ssize_t => copying::sendfile64;
-    Sockets|Files tasks Deferred fn splice(from: c_int, from_offset: *mut off64_t, to: c_int,
+    // Streams of C's that read from what can be waited for.
+    Sockets tasks   Fails       fn fgetc(file: *mut FILE) -> c_int => stdio::fgetc;
+    Sockets tasks   Fails       fn getc(file: *mut FILE) -> c_int => stdio::getc;
+    Sockets tasks   Fails       fn getchar() -> c_int => stdio::getchar;
+    Sockets tasks   Fails       fn fgets(place: *mut c_char, room: c_int, file: *mut FILE)
+                        -> *mut c_char => stdio::fgets;
+    Sockets tasks   Fails       fn __fgets_chk(place: *mut c_char, known: size_t, room: c_int,
+                        file: *mut FILE) -> *mut c_char => stdio::__fgets_chk;
+    Sockets tasks   Fails       fn fread(place: *mut c_void, size: size_t, count: size_t, file: *mut FILE)
+                        -> size_t => stdio::fread;
+    Sockets tasks   Fails       fn __fread_chk(place: *mut c_void, known: size_t, size: size_t,
+                        count: size_t, file: *mut FILE) -> size_t => stdio::__fread_chk;
+    Sockets tasks   Fails       fn getline(line: *mut *mut c_char, room: *mut size_t, file: *mut FILE)
+                        -> ssize_t => stdio::getline;
+    Sockets tasks   Fails       fn getdelim(line: *mut *mut c_char, room: *mut size_t, end: c_int,
+                        file: *mut FILE) -> ssize_t => stdio::getdelim;
+
+    // Queues of messages.
+    Sockets tasks   Fails       fn mq_receive(queue: mqd_t, buffer: *mut c_char, room: size_t,
+                        priority: *mut c_uint) -> ssize_t => queues::mq_receive;
+    Sockets tasks   Fails       fn mq_timedreceive(queue: mqd_t, buffer: *mut c_char, room: size_t,
+                        priority: *mut c_uint, until: *const timespec) -> ssize_t => queues::mq_timedreceive;
+    Sockets tasks   Fails       fn mq_send(queue: mqd_t, message: *const c_char, length: size_t,
+                        priority: c_uint) -> c_int => queues::mq_send;
+    Sockets tasks   Fails       fn mq_timedsend(queue: mqd_t, message: *const c_char, length: size_t,
+                        priority: c_uint, until: *const timespec) -> c_int => queues::mq_timedsend;
+    Sockets threads NeverWaits  fn mq_close(queue: mqd_t) -> c_int => queues::mq_close;
+    Sockets tasks   Fails       fn msgrcv(queue: c_int, place: *mut c_void, room: size_t, kind: c_long,
+                        flags: c_int) -> ssize_t => queues::msgrcv;
+    Sockets tasks   Fails       fn msgsnd(queue: c_int, message: *const c_void, length: size_t, flags: c_int)
+                        -> c_int => queues::msgsnd;
+
+    Sockets|Files tasks Fails   fn sendfile(to: c_int, from: c_int, offset: *mut off_t, count: size_t)
+                        -> ssize_t => sending_files::sendfile;
+    Sockets|Files tasks Fails   fn sendfile64(to: c_int, from: c_int, offset: *mut off64_t, count: size_t)
+                        -> ssize_t => sending_files::sendfile64;
+    Sockets|Files tasks Fails   fn splice(from: c_int, from_offset: *mut off64_t, to: c_int,
                         to_offset: *mut off64_t, length: size_t, flags: c_uint) -> ssize_t => copying::splice;
-    Sockets tasks   Deferred    fn tee(from: c_int, to: c_int, length: size_t, flags: c_uint)
+    Sockets tasks   Fails       fn tee(from: c_int, to: c_int, length: size_t, flags: c_uint)
                         -> ssize_t => copying::tee;
+    Sockets tasks   Fails       fn vmsplice(fd: c_int, parts: *const iovec, count: size_t, flags: c_uint)
+                        -> ssize_t => copying::vmsplice;
     Files   tasks   Deferred    fn copy_file_range(from: c_int, from_offset: *mut off64_t, to: c_int,
                         to_offset: *mut off64_t, length: size_t, flags: c_uint)
-                        -> ssize_t => copying::copy_file_range;
+                        -> ssize_t => sending_files::copy_file_range;
 
     // Only of a FIFO does it wait.
     Sockets tasks   Fails       fn open(path: *const c_char, flags: c_int, mode: mode_t)
                         -> c_int => opening::open;
     Sockets tasks   Fails       fn open64(path: *const c_char, flags: c_int, mode: mode_t)
-                        -> c_int => opening::open;
+                        -> c_int => opening::open64;
     Sockets tasks   Fails       fn openat(folder: c_int, path: *const c_char, flags: c_int, mode: mode_t)
                         -> c_int => opening::openat;
     Sockets tasks   Fails       fn openat64(folder: c_int, path: *const c_char, flags: c_int, mode: mode_t)
-                        -> c_int => opening::openat;
+                        -> c_int => opening::openat64;
     Sockets tasks   Fails       fn creat(path: *const c_char, mode: mode_t) -> c_int => opening::creat;
-    Sockets tasks   Fails       fn creat64(path: *const c_char, mode: mode_t) -> c_int => opening::creat;
+    Sockets tasks   Fails       fn creat64(path: *const c_char, mode: mode_t) -> c_int => opening::creat64;
+    Sockets tasks   Fails       fn __open_2(path: *const c_char, flags: c_int) -> c_int => opening::__open_2;
+    Sockets tasks   Fails       fn __open64_2(path: *const c_char, flags: c_int)
+                        -> c_int => opening::__open64_2;
+    Sockets tasks   Fails       fn __openat_2(folder: c_int, path: *const c_char, flags: c_int)
+                        -> c_int => opening::__openat_2;
+    Sockets tasks   Fails       fn __openat64_2(folder: c_int, path: *const c_char, flags: c_int)
+                        -> c_int => opening::__openat64_2;
+    Sockets tasks   Fails       fn fopen(path: *const c_char, mode: *const c_char)
+                        -> *mut FILE => opening::fopen;
+    Sockets tasks   Fails       fn fopen64(path: *const c_char, mode: *const c_char)
+                        -> *mut FILE => opening::fopen64;
+    Sockets threads Fails       fn freopen(path: *const c_char, mode: *const c_char, file: *mut FILE)
+                        -> *mut FILE => opening::freopen;
+    Sockets threads Fails       fn freopen64(path: *const c_char, mode: *const c_char, file: *mut FILE)
+                        -> *mut FILE => opening::freopen64;
 
-    Sockets|Files threads NeverWaits fn close(fd: c_int) -> c_int => streams::close;
-    Sockets|Files threads NeverWaits fn close_range(first: c_uint, last: c_uint, flags: c_int)
+    // Of sockets that linger.
+    Sockets|Files threads Deferred fn close(fd: c_int) -> c_int => streams::close;
+    Sockets|Files threads Deferred fn close_range(first: c_uint, last: c_uint, flags: c_int)
                         -> c_int => streams::close_range;
-    Sockets|Files threads NeverWaits fn closefrom(first: c_int) -> () => streams::closefrom;
-    Sockets|Files threads NeverWaits fn fclose(file: *mut FILE) -> c_int => streams::fclose;
+    Sockets|Files threads Deferred fn closefrom(first: c_int) -> () => streams::closefrom;
+    Sockets|Files threads Deferred fn fclose(file: *mut FILE) -> c_int => streams::fclose;
     Sockets|Files|Process threads Deferred fn pclose(file: *mut FILE) -> c_int => children::pclose;
     Sockets|Files threads NeverWaits fn dup(fd: c_int) -> c_int => streams::dup;
-    Sockets|Files threads NeverWaits fn dup2(from: c_int, to: c_int) -> c_int => streams::dup2;
-    Sockets|Files threads NeverWaits fn dup3(from: c_int, to: c_int, flags: c_int) -> c_int => streams::dup3;
+    Sockets|Files threads Deferred fn dup2(from: c_int, to: c_int) -> c_int => streams::dup2;
+    Sockets|Files threads Deferred fn dup3(from: c_int, to: c_int, flags: c_int) -> c_int => streams::dup3;
     // Those of its commands that wait for a lock.
     Sockets|Files threads Deferred fn fcntl(fd: c_int, command: c_int, argument: usize)
                         -> c_int => streams::fcntl;
@@ -288,11 +343,14 @@ table! {
                         -> c_int => mutexes::pthread_cond_signal;
     Sync    threads NeverWaits  fn pthread_cond_broadcast(condition: *mut pthread_cond_t)
                         -> c_int => mutexes::pthread_cond_broadcast;
+    Sync    tasks   Fails       fn semop(set: c_int, all: *mut sembuf, count: size_t)
+                        -> c_int => semaphore_sets::semop;
+    Sync    tasks   Fails       fn semtimedop(set: c_int, all: *mut sembuf, count: size_t,
+                        time: *const timespec) -> c_int => semaphore_sets::semtimedop;
     Sync    tasks   Deferred    fn sem_wait(semaphore: *mut sem_t) -> c_int => semaphores::sem_wait;
     Sync    tasks   Deferred    fn sem_timedwait(semaphore: *mut sem_t, until: *const timespec)
                         -> c_int => semaphores::sem_timedwait;
 
-    // With a mask of signals that is not the thread's: deferred.
     Poll    tasks   Fails       fn poll(all: *mut pollfd, count: nfds_t, millis: c_int)
                         -> c_int => polling::poll;
     Poll    tasks   Fails       fn ppoll(all: *mut pollfd, count: nfds_t, time: *const timespec,
@@ -338,6 +396,20 @@ table! {
                         -> pid_t => children::wait4;
     Process tasks   Fails       fn waitid(kind: idtype_t, id: id_t, about: *mut siginfo_t, options: c_int)
                         -> c_int => children::waitid;
+    Process tasks   Deferred    fn system(command: *const c_char) -> c_int => children::system;
+
+    // Until a terminal has sent all there is.
+    Sockets tasks   Fails       fn tcdrain(fd: c_int) -> c_int => terminals::tcdrain;
+    Sockets tasks   Fails       fn tcsendbreak(fd: c_int, duration: c_int) -> c_int => terminals::tcsendbreak;
+    Sockets tasks   Fails       fn tcsetattr(fd: c_int, when: c_int, to: *const termios)
+                        -> c_int => terminals::tcsetattr;
+}
+
+/// A call that is waited for under this name is made by the thread of a hub after all.
+#[cold]
+pub(super) fn count_blocked(symbol: &str) {
+    let row = rows().map(|(row, _)| row).find(|row| row.symbol == symbol);
+    row.into_iter().for_each(Row::count_blocked);
 }
 
 /// What libc has only had for some years. The others are always there.
@@ -347,6 +419,12 @@ const YOUNG: &[&str] = &[
     "copy_file_range\0",
     "epoll_pwait2\0",
     "fcntl64\0",
+    // In a library of its own until glibc 2.34.
+    "mq_close\0",
+    "mq_receive\0",
+    "mq_send\0",
+    "mq_timedreceive\0",
+    "mq_timedsend\0",
     "preadv2\0",
     "preadv64v2\0",
     "pwritev2\0",
@@ -373,6 +451,9 @@ fails! {
     ssize_t => -1;
     c_long => -1;
     *mut hostent => std::ptr::null_mut();
+    *mut FILE => std::ptr::null_mut();
+    *mut c_char => std::ptr::null_mut();
+    size_t => 0;
 }
 
 #[used]

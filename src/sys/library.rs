@@ -1,6 +1,6 @@
-//! Which library an address belongs to.
+//! Which library an address belongs to, and which function.
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, c_char, c_void};
 use std::mem::MaybeUninit;
 
 /// What a piece of code was loaded from.
@@ -10,6 +10,8 @@ pub(crate) struct Library {
     pub(crate) path: String,
     /// Where its first byte lies.
     pub(crate) base: usize,
+    /// The function or variable, if it is one that others can link to.
+    pub(crate) symbol: Option<String>,
 }
 
 /// What the code or data at an address was loaded from. `None` if that is not known.
@@ -19,15 +21,14 @@ pub(crate) fn of(address: *const c_void) -> Option<Library> {
     if unsafe { libc::dladdr(address, info.as_mut_ptr()) } == 0 {
         return None;
     }
-    // SAFETY: it was answered. The name is the loader's, ends with a zero, and is copied at once.
-    unsafe {
-        let info = info.assume_init();
-        if info.dli_fname.is_null() {
-            return None;
-        }
-        let path = CStr::from_ptr(info.dli_fname).to_string_lossy().into_owned();
-        Some(Library { path, base: info.dli_fbase.addr() })
-    }
+    // SAFETY: it was answered.
+    let info = unsafe { info.assume_init() };
+    let text = |name: *const c_char| {
+        // SAFETY: the name is the loader's, ends with a zero, and is copied at once.
+        (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
+    };
+    let path = text(info.dli_fname)?;
+    Some(Library { path, base: info.dli_fbase.addr(), symbol: text(info.dli_sname) })
 }
 
 /// Whether an address is in the code of the program itself, and not of a library.
@@ -71,6 +72,7 @@ mod tests {
         let here = super::of(of_this_program_and_of_libc as fn() as *const _).expect("it is code");
         let libc = super::of(libc::getpid as *const _).expect("it is code");
         assert!(libc.path.contains("libc.so"), "{libc:?}");
+        assert!(libc.symbol.as_ref().is_some_and(|name| name.contains("getpid")), "{libc:?}");
         assert_ne!(here, libc);
         assert_eq!(super::of(std::ptr::null()), None);
     }

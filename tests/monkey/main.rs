@@ -2,10 +2,12 @@
 //! patched for the whole process: it starts this executable again with its own name as the filter.
 
 mod children;
+mod copies;
 mod descriptors;
 mod dns;
 mod files;
 mod forks;
+mod lingering;
 mod mutexes;
 mod peers;
 mod polling;
@@ -15,8 +17,10 @@ mod rows;
 mod runtimes;
 mod sleeping;
 mod sockets;
+mod stdio;
 mod sync;
 mod threads;
+mod waits;
 
 use std::cell::Cell;
 use std::env;

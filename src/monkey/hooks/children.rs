@@ -4,10 +4,11 @@
 use super::streams::forget_file;
 use crate::hub::{Direction, breathe_quietly};
 use crate::monkey::descriptors::{forget, forget_last, look_up};
-use crate::monkey::elsewhere::{Lent, elsewhere, elsewhere_or_interrupted};
+use crate::monkey::aside::{aside, aside_or_interrupted};
+use crate::monkey::elsewhere::Lent;
 use crate::monkey::gate::{is_cooperative, is_patched};
 use crate::monkey::{What, errno, table};
-use libc::{FILE, c_int, id_t, idtype_t, pid_t, rusage, siginfo_t};
+use libc::{FILE, c_char, c_int, id_t, idtype_t, pid_t, rusage, siginfo_t, sigset_t};
 use std::mem::MaybeUninit;
 use std::ptr;
 
@@ -115,13 +116,19 @@ fn wait_for(kind: idtype_t, id: id_t, options: c_int, mut ask: impl FnMut() -> p
     }
     let options = (options & !libc::WNOHANG) | libc::WNOWAIT;
     loop {
-        let waited = elsewhere_or_interrupted("wait", move || {
+        let wait = move || {
             let mut about = MaybeUninit::<siginfo_t>::uninit();
             // SAFETY: room for the answer.
             unsafe { table::waitid::original(kind, id, about.as_mut_ptr(), options) }
+        };
+        let waited = aside_or_interrupted("wait", wait).unwrap_or_else(|| {
+            table::waitid::ROW.count_blocked();
+            wait()
         });
-        let Some(waited) = waited else { return errno::fail(libc::ECANCELED) };
         let error = errno::get();
+        if waited != 0 && error == libc::ECANCELED {
+            return -1;
+        }
         let answer = ask();
         if answer != 0 {
             return answer;
@@ -184,7 +191,30 @@ pub(in crate::monkey) unsafe fn pclose(file: *mut FILE) -> c_int {
         return unsafe { table::pclose::original(file) };
     }
     // SAFETY: the caller's, who is suspended until the call is over.
-    let file = unsafe { Lent::new(file) };
+    let lent = unsafe { Lent::new(file) };
     // SAFETY: the caller's.
-    elsewhere("pclose", move || unsafe { table::pclose::original(file.get()) })
+    let closed = aside("pclose", move || unsafe { table::pclose::original(lent.get()) });
+    // SAFETY: the caller's.
+    closed.unwrap_or_else(|| unsafe { table::pclose::blocking(file) })
+}
+
+/// By a thread that blocks the signals that the caller does, since its child blocks them as well.
+///
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn system(command: *const c_char) -> c_int {
+    let mut mask = MaybeUninit::<sigset_t>::uninit();
+    // SAFETY: room for the answer; nothing is changed.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), mask.as_mut_ptr()) };
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let lent = unsafe { Lent::new(command) };
+    let status = aside("system", move || {
+        // SAFETY: it was answered.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask.as_ptr(), ptr::null_mut()) };
+        // SAFETY: the caller's.
+        unsafe { table::system::original(lent.get()) }
+    });
+    // SAFETY: the caller's.
+    status.unwrap_or_else(|| unsafe { table::system::blocking(command) })
 }

@@ -5,9 +5,11 @@
 //! `connect` has the socket not block for as long as the call takes to begin: nobody else uses one that is
 //! not connected.
 
-use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly, park_quietly};
 use crate::monkey::descriptors::{forget_last, look_up, rouse};
 use crate::monkey::known::Known;
+use crate::hub::{
+    Deadline, Direction, Interrupts, Wake, breathe_quietly, park_quietly, tell_interrupts,
+};
 use crate::monkey::{errno, table};
 use crate::sys::descriptor::{Kind, is_ready, option};
 use libc::{c_int, sockaddr, socklen_t};
@@ -74,28 +76,32 @@ pub(in crate::monkey) unsafe fn connect(
     if !is_connected_by_waiting(known.kind()) || known.is_nonblocking() {
         return call();
     }
+    breathe_quietly();
     let deadline = known.deadline(Direction::Write);
     let mut pause = Duration::from_micros(100);
     loop {
+        // Closed while others ran, and perhaps another's by now.
+        if !known.is_current() {
+            return errno::fail(libc::EBADF);
+        }
         let result = without_blocking(fd, call);
         match errno::get() {
             _ if result == 0 => return 0,
-            libc::EINPROGRESS => return wait_until_connected(&known, fd, deadline),
+            // Also of one that was begun before: the kernel's call waits for that, too.
+            begun @ (libc::EINPROGRESS | libc::EALREADY) => {
+                return wait_until_connected(&known, fd, call, deadline, begun);
+            }
             // The queue of a Unix socket is full: nothing tells when there is room.
-            libc::EAGAIN => {
-                use crate::hub::Wake::*;
-                match park_quietly("connect", Deadline::after(pause), Interrupts::Tell) {
-                    Interrupted => {
-                        crate::hub::tell_interrupts();
-                        return errno::fail(libc::ECANCELED);
-                    }
-                    Unparked | TimedOut => pause = (pause * 2).min(Duration::from_millis(10)),
-                }
-                if deadline
-                    .is_some_and(|deadline| Deadline::after(Duration::ZERO) >= Some(deadline))
-                {
+            libc::EAGAIN if option(fd, libc::SO_DOMAIN) == Some(libc::AF_UNIX) => {
+                if deadline.is_some_and(Deadline::has_passed) {
                     return errno::fail(libc::EAGAIN);
                 }
+                let next = Deadline::after(pause).into_iter().chain(deadline).min();
+                if park_quietly("connect", next, Interrupts::Tell) == Wake::Interrupted {
+                    tell_interrupts();
+                    return errno::fail(libc::ECANCELED);
+                }
+                pause = (pause * 2).min(Duration::from_millis(10));
             }
             _ => return result,
         }
@@ -123,23 +129,81 @@ fn without_blocking(fd: c_int, call: impl Fn() -> c_int) -> c_int {
     result
 }
 
-fn wait_until_connected(known: &Known, fd: c_int, deadline: Option<Deadline>) -> c_int {
+/// What is known of a connection that was begun.
+enum Progress {
+    UnderWay,
+    /// It has succeeded, and the next call of `connect` says so.
+    Established,
+    /// It has failed, and the next call of `connect` says why. If another was told already, a new one begins.
+    Failed,
+    /// It has succeeded or failed, and the socket's pending error says which.
+    Over,
+}
+
+impl Progress {
+    fn of(known: &Known, fd: c_int) -> Self {
+        // The first byte of what is known of a TCP connection.
+        let mut state = 0_u8;
+        let mut length = 1;
+        let place = (&raw mut state).cast();
+        // SAFETY: room for the answer, of the size that is said.
+        let result =
+            unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, place, &mut length) };
+        match state {
+            // An event may be left over from before.
+            SYN_SENT | SYN_RECV if result == 0 => Progress::UnderWay,
+            CLOSE if result == 0 => Progress::Failed,
+            _ if result == 0 => Progress::Established,
+            _ if known.is_ready(Direction::Write) => Progress::Over,
+            _ => Progress::UnderWay,
+        }
+    }
+}
+
+/// States of TCP.
+const SYN_SENT: u8 = 2;
+const SYN_RECV: u8 = 3;
+const CLOSE: u8 = 7;
+
+fn wait_until_connected(
+    known: &Known,
+    fd: c_int,
+    call: impl Fn() -> c_int,
+    deadline: Option<Deadline>,
+    begun: c_int,
+) -> c_int {
     loop {
         let waited = known
             .would_block(Direction::Write)
             .and_then(|()| known.wait(Direction::Write, "connect", deadline));
         match waited {
-            // An event may be left over from before.
-            Ok(()) if !known.is_ready(Direction::Write) => {}
-            Ok(()) => {
-                return match option(fd, libc::SO_ERROR) {
-                    Some(0) => 0,
-                    error => errno::fail(error.unwrap_or(libc::EBADF)),
-                };
-            }
+            Ok(()) => {}
             // As the kernel says when a limit has passed.
-            Err(Some(libc::EAGAIN)) => return errno::fail(libc::EINPROGRESS),
-            Err(refusal) => return errno::fail(refusal.unwrap_or(libc::EINPROGRESS)),
+            Err(Some(libc::EAGAIN)) => return errno::fail(begun),
+            Err(Some(error)) => return errno::fail(error),
+            // The kernel's call waits for a connection that was begun.
+            Err(None) => {
+                table::connect::ROW.count_blocked();
+                return call();
+            }
+        }
+        // The kernel's call makes the last step itself, so that it knows that the caller was told: a further
+        // attempt is a new one.
+        let result = match Progress::of(known, fd) {
+            Progress::UnderWay => continue,
+            Progress::Established => call(),
+            Progress::Failed => without_blocking(fd, &call),
+            Progress::Over => match option(fd, libc::SO_ERROR) {
+                Some(0) => 0,
+                error => errno::fail(error.unwrap_or(libc::EBADF)),
+            },
+        };
+        match errno::get() {
+            _ if result == 0 => return 0,
+            // Another that has waited for the same connection was told first.
+            libc::EISCONN => return 0,
+            libc::EINPROGRESS | libc::EALREADY => {}
+            _ => return result,
         }
     }
 }

@@ -1,42 +1,247 @@
-//! Copies that the kernel makes from one descriptor to another. There is no way to have one of these not
-//! block at either end, so a thread makes them.
+//! Copies that the kernel makes from one descriptor to another, by way of a pipe. `sendfile` does the
+//! same to a pipe, and else see `sending.rs`.
+//!
+//! Whatever depends on a peer is waited for by readiness, and the call is then made so that it does not wait
+//! at that end; a regular file at the other end is left to the pool, as all files are:
+//!
+//! ```text
+//!             from a pipe                   a socket        a file              anything else
+//!   to
+//!   a pipe    SPLICE_F_NONBLOCK             readiness       room, then pool     a thread
+//!   a socket  readiness, page by page       -               -                   -
+//!   a file    data, then pool               -               -                   -
+//!   any other a thread                      -               -                   -
+//! ```
 
+use super::waiting::{unless_blocked, until_ready};
+use crate::hub::{Direction, breathe_quietly};
+use crate::monkey::aside::aside_or_interrupted;
+use crate::monkey::descriptors::look_up;
+use crate::monkey::known::Known;
+use crate::sys::descriptor::{Kind, option};
 use crate::monkey::elsewhere::{Lent, elsewhere};
-use crate::monkey::table;
-use libc::{c_int, c_uint, off_t, off64_t, size_t, ssize_t};
+use crate::monkey::{errno, table};
+use libc::{c_int, c_uint, iovec, off64_t, size_t, ssize_t};
+use std::ptr;
 
-/// # Safety
-///
-/// As libc's.
-pub(in crate::monkey) unsafe fn sendfile(
-    to: c_int,
-    from: c_int,
-    offset: *mut off_t,
-    count: size_t,
-) -> ssize_t {
-    // SAFETY: the caller's, who is suspended until the call is over.
-    let offset = unsafe { Lent::new(offset) };
-    // SAFETY: the caller's.
-    elsewhere("sendfile", move || unsafe {
-        table::sendfile::original(to, from, offset.get(), count)
-    })
+/// A socket that is writable takes so much without waiting.
+const PAGE: usize = 4096;
+
+/// A call of `splice`, and what it is between.
+pub(super) struct Splice<'a> {
+    pub(super) from: (c_int, &'a Known, *mut off64_t),
+    pub(super) to: (c_int, &'a Known, *mut off64_t),
+    pub(super) length: size_t,
+    pub(super) flags: c_uint,
 }
 
-/// # Safety
-///
-/// As libc's.
-pub(in crate::monkey) unsafe fn sendfile64(
-    to: c_int,
-    from: c_int,
-    offset: *mut off64_t,
-    count: size_t,
-) -> ssize_t {
-    // SAFETY: the caller's, who is suspended until the call is over.
-    let offset = unsafe { Lent::new(offset) };
-    // SAFETY: the caller's.
-    elsewhere("sendfile64", move || unsafe {
-        table::sendfile64::original(to, from, offset.get(), count)
-    })
+impl Splice<'_> {
+    /// Moves up to `length` bytes, and does not wait for a pipe.
+    ///
+    /// # Safety
+    ///
+    /// Of each offset: it is null, or there is one.
+    unsafe fn now(&self, length: size_t) -> ssize_t {
+        let flags = self.flags | libc::SPLICE_F_NONBLOCK;
+        // SAFETY: the caller's.
+        unsafe {
+            table::splice::original(self.from.0, self.from.2, self.to.0, self.to.2, length, flags)
+        }
+    }
+
+    /// As the kernel does it, by a thread of its own. `None`: there can be no more threads.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Splice::now`].
+    unsafe fn aside(&self) -> Option<ssize_t> {
+        let (from, to, length, flags) = (self.from.0, self.to.0, self.length, self.flags);
+        // SAFETY: the caller's, who is suspended until the call is over.
+        let lent = unsafe { Lent::new((self.from.2, self.to.2)) };
+        aside_or_interrupted("splice", move || {
+            let (from_offset, to_offset) = lent.get();
+            // SAFETY: the caller's.
+            unsafe { table::splice::original(from, from_offset, to, to_offset, length, flags) }
+        })
+    }
+
+    /// Whether the kernel refuses the call before it waits: a pipe or a socket has no offset, and an end must
+    /// be open in its direction.
+    fn is_refused(&self) -> bool {
+        let has_offset =
+            |known: &Known, offset: *mut off64_t| !offset.is_null() && known.kind() != Kind::File;
+        has_offset(self.from.1, self.from.2)
+            || has_offset(self.to.1, self.to.2)
+            || mode(self.from.0) & libc::O_ACCMODE == libc::O_WRONLY
+            || mode(self.to.0) & libc::O_ACCMODE == libc::O_RDONLY
+            || mode(self.to.0) & libc::O_APPEND != 0
+    }
+
+    /// Whether the call waits for its pipes.
+    fn waits(&self) -> bool {
+        let is_pipe = |known: &Known| known.kind() == Kind::Pipe;
+        let is_nonblocking = |known: &Known| is_pipe(known) && known.is_nonblocking();
+        self.flags & libc::SPLICE_F_NONBLOCK == 0
+            && !is_nonblocking(self.from.1)
+            && !is_nonblocking(self.to.1)
+    }
+
+    /// `None` if it is to be made by a thread of its own.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Splice::now`].
+    pub(super) unsafe fn make(&self) -> Option<ssize_t> {
+        let (input, output) = (self.from.1, self.to.1);
+        match (input.kind(), output.kind()) {
+            (Kind::Pipe, Kind::Pipe) => {
+                let ends = [(input, Direction::Read), (output, Direction::Write)];
+                // SAFETY: the caller's.
+                let now = || unsafe { self.now(self.length) };
+                if !self.waits() {
+                    return Some(now());
+                }
+                until_ready("splice", &ends, None, || unless_blocked(now()))
+            }
+            // SAFETY: the caller's.
+            (Kind::Pipe, Kind::Tcp | Kind::Stream) => unsafe { self.to_a_socket() },
+            // SAFETY: the caller's.
+            (input, Kind::Pipe) if input.is_socket() => unsafe { self.of_a_socket() },
+            // SAFETY: the caller's.
+            (Kind::Pipe, Kind::File) => unsafe { self.beside_a_file(input, Direction::Read) },
+            // SAFETY: the caller's.
+            (Kind::File, Kind::Pipe) => unsafe { self.beside_a_file(output, Direction::Write) },
+            (Kind::Pipe, _) | (_, Kind::Pipe) => None,
+            // SAFETY: the caller's. One of them has to be a pipe.
+            _ => Some(unsafe { self.now(self.length) }),
+        }
+    }
+
+    /// The other end is a file: once the pipe is ready, the call is made by the pool.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Splice::now`].
+    unsafe fn beside_a_file(&self, pipe: &Known, direction: Direction) -> Option<ssize_t> {
+        // SAFETY: the caller's, who is suspended until the call is over.
+        let lent = unsafe { Lent::new(ptr::from_ref(self)) };
+        // SAFETY: the caller's; it lives on.
+        let by_the_pool = || {
+            elsewhere("splice", move || {
+                let this = lent.get();
+                // SAFETY: the caller's; nothing of it is looked at but what the call is made of.
+                unsafe { (*this).now((*this).length) }
+            })
+        };
+        if !self.waits() || self.is_refused() {
+            return Some(by_the_pool());
+        }
+        until_ready("splice", &[(pipe, direction)], None, || {
+            loop {
+                if !pipe.is_ready(direction) {
+                    return None;
+                }
+                // Another may have been faster: then this looks again.
+                if let Some(done) = unless_blocked(by_the_pool()) {
+                    return Some(done);
+                }
+            }
+        })
+    }
+
+    /// Whether a socket is of a family of which it is known when its calls wait.
+    fn is_known(socket: c_int) -> bool {
+        matches!(
+            option(socket, libc::SO_DOMAIN),
+            Some(libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX)
+        )
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Splice::now`].
+    unsafe fn of_a_socket(&self) -> Option<ssize_t> {
+        let (socket, pipe) = (self.from.1, self.to.1);
+        // SAFETY: the caller's.
+        let now = || unsafe { self.now(self.length) };
+        // A Unix socket is not waited for by a call that does not wait for its pipe.
+        let is_unix = || option(self.from.0, libc::SO_DOMAIN) == Some(libc::AF_UNIX);
+        let for_pipe = self.waits();
+        let for_socket =
+            !socket.is_nonblocking() && (self.flags & libc::SPLICE_F_NONBLOCK == 0 || !is_unix());
+        if self.is_refused() || !(for_pipe || for_socket) {
+            return Some(now());
+        }
+        let is_ready = || {
+            (!for_pipe || pipe.is_ready(Direction::Write))
+                && (!for_socket || socket.is_ready(Direction::Read))
+        };
+        let ends = [(socket, Direction::Read), (pipe, Direction::Write)];
+        until_ready("splice", &ends, socket.deadline(Direction::Read), || {
+            if !for_pipe && !pipe.is_ready(Direction::Write) {
+                return Some(now());
+            }
+            if !is_ready() {
+                return None;
+            }
+            let done = now();
+            let must_wait = done < 0 && errno::get() == libc::EAGAIN && !is_ready();
+            (!must_wait).then_some(done)
+        })
+    }
+
+    /// As the kernel does: until the pipe is empty, if anything was moved.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Splice::now`].
+    unsafe fn to_a_socket(&self) -> Option<ssize_t> {
+        let (pipe, socket) = (self.from.1, self.to.1);
+        if self.is_refused() || socket.is_nonblocking() && !self.waits() {
+            // SAFETY: the caller's.
+            return Some(unsafe { self.now(self.length) });
+        }
+        if !Self::is_known(self.to.0) {
+            return None;
+        }
+        let mut moved = 0;
+        let ends = [(pipe, Direction::Read), (socket, Direction::Write)];
+        let done = until_ready("splice", &ends, socket.deadline(Direction::Write), || {
+            loop {
+                if !pipe.is_ready(Direction::Read) {
+                    return match moved {
+                        0 if self.waits() => None,
+                        0 => Some(errno::fail_long(libc::EAGAIN)),
+                        _ => Some(moved as ssize_t),
+                    };
+                }
+                let part = match socket.is_nonblocking() {
+                    true => self.length - moved,
+                    false if socket.is_ready(Direction::Write) => PAGE.min(self.length - moved),
+                    false => return None,
+                };
+                // SAFETY: the caller's.
+                let Ok(part) = usize::try_from(unsafe { self.now(part) }) else {
+                    if errno::get() == libc::EAGAIN && !socket.is_nonblocking() {
+                        // Another was faster: the pipe is looked at again.
+                        continue;
+                    }
+                    return Some(-1);
+                };
+                moved += part;
+                if part == 0 || moved >= self.length || socket.is_nonblocking() {
+                    return Some(moved as ssize_t);
+                }
+            }
+        })?;
+        Some(if moved > 0 { moved as ssize_t } else { done })
+    }
+}
+
+/// The flags of a descriptor.
+fn mode(fd: c_int) -> c_int {
+    // SAFETY: no memory is involved.
+    unsafe { table::fcntl::original(fd, libc::F_GETFL, 0) }
 }
 
 /// # Safety
@@ -50,15 +255,26 @@ pub(in crate::monkey) unsafe fn splice(
     length: size_t,
     flags: c_uint,
 ) -> ssize_t {
-    // SAFETY: the caller's, who is suspended until the call is over.
-    let from_offset = unsafe { Lent::new(from_offset) };
-    // SAFETY: the caller's, who is suspended until the call is over.
-    let to_offset = unsafe { Lent::new(to_offset) };
+    breathe_quietly();
+    // What the kernel refuses, or what has nothing to do.
+    let (Some(input), Some(output), true) =
+        (look_up(from), look_up(to), length > 0 && flags & !ALL_FLAGS == 0)
+    else {
+        // SAFETY: the caller's.
+        return unsafe { table::splice::original(from, from_offset, to, to_offset, length, flags) };
+    };
+    let call =
+        Splice { from: (from, &input, from_offset), to: (to, &output, to_offset), length, flags };
     // SAFETY: the caller's.
-    elsewhere("splice", move || unsafe {
-        table::splice::original(from, from_offset.get(), to, to_offset.get(), length, flags)
+    let done = unsafe { call.make() };
+    // SAFETY: the caller's.
+    done.or_else(|| unsafe { call.aside() }).unwrap_or_else(|| unsafe {
+        table::splice::blocking(from, from_offset, to, to_offset, length, flags)
     })
 }
+
+const ALL_FLAGS: c_uint =
+    libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MORE | libc::SPLICE_F_GIFT;
 
 /// # Safety
 ///
@@ -69,34 +285,47 @@ pub(in crate::monkey) unsafe fn tee(
     length: size_t,
     flags: c_uint,
 ) -> ssize_t {
-    // SAFETY: the caller's.
-    elsewhere("tee", move || unsafe { table::tee::original(from, to, length, flags) })
+    breathe_quietly();
+    let (Some(input), Some(output)) = (look_up(from), look_up(to)) else {
+        // SAFETY: no memory is involved.
+        return unsafe { table::tee::original(from, to, length, flags) };
+    };
+    let may_wait =
+        flags & libc::SPLICE_F_NONBLOCK == 0 && !input.is_nonblocking() && !output.is_nonblocking();
+    // SAFETY: no memory is involved. What are no pipes is refused.
+    let now = || unsafe { table::tee::original(from, to, length, flags | libc::SPLICE_F_NONBLOCK) };
+    if !may_wait {
+        return now();
+    }
+    let ends = [(&*input, Direction::Read), (&*output, Direction::Write)];
+    until_ready("tee", &ends, None, || unless_blocked(now()))
+        // SAFETY: no memory is involved.
+        .unwrap_or_else(|| unsafe { table::tee::blocking(from, to, length, flags) })
 }
 
 /// # Safety
 ///
 /// As libc's.
-pub(in crate::monkey) unsafe fn copy_file_range(
-    from: c_int,
-    from_offset: *mut off64_t,
-    to: c_int,
-    to_offset: *mut off64_t,
-    length: size_t,
+pub(in crate::monkey) unsafe fn vmsplice(
+    fd: c_int,
+    parts: *const iovec,
+    count: size_t,
     flags: c_uint,
 ) -> ssize_t {
-    // SAFETY: the caller's, who is suspended until the call is over.
-    let from_offset = unsafe { Lent::new(from_offset) };
-    // SAFETY: the caller's, who is suspended until the call is over.
-    let to_offset = unsafe { Lent::new(to_offset) };
+    breathe_quietly();
     // SAFETY: the caller's.
-    elsewhere("copy_file_range", move || unsafe {
-        table::copy_file_range::original(
-            from,
-            from_offset.get(),
-            to,
-            to_offset.get(),
-            length,
-            flags,
-        )
-    })
+    let with = |flags| unsafe { table::vmsplice::original(fd, parts, count, flags) };
+    let known = look_up(fd).filter(|known| known.kind() == Kind::Pipe);
+    let Some(known) = known.filter(|_| flags & libc::SPLICE_F_NONBLOCK == 0) else {
+        return with(flags);
+    };
+    let direction = match mode(fd) & libc::O_ACCMODE {
+        libc::O_RDONLY => Direction::Read,
+        _ => Direction::Write,
+    };
+    // It is the flag alone that decides, and not the descriptor's.
+    let attempt = || unless_blocked(with(flags | libc::SPLICE_F_NONBLOCK));
+    until_ready("vmsplice", &[(&known, direction)], None, attempt)
+        // SAFETY: the caller's.
+        .unwrap_or_else(|| unsafe { table::vmsplice::blocking(fd, parts, count, flags) })
 }

@@ -5,7 +5,7 @@
 //! that is one a thread, and it is written when the one who has asked goes on: nobody else's answer comes
 //! between.
 
-use crate::monkey::elsewhere::{Lent, elsewhere, elsewhere_or_interrupted};
+use crate::monkey::elsewhere::{Lent, look_up_elsewhere, look_up_or_interrupted};
 use crate::monkey::{errno, table};
 use libc::{addrinfo, c_char, c_int, c_void, hostent, size_t, sockaddr, socklen_t};
 use std::cell::RefCell;
@@ -68,7 +68,7 @@ pub(in crate::monkey) unsafe fn getaddrinfo(
     // The others of the fields are to be zero.
     let hints =
         hints.map(|hints| (hints.ai_flags, hints.ai_family, hints.ai_socktype, hints.ai_protocol));
-    let answer = elsewhere_or_interrupted("getaddrinfo", move || {
+    let answer = look_up_or_interrupted("getaddrinfo", move || {
         let hints = hints.map(|(flags, family, kind, protocol)| {
             // SAFETY: all-zero is one that asks for nothing.
             let mut hints: addrinfo = unsafe { zeroed() };
@@ -133,7 +133,7 @@ pub(in crate::monkey) unsafe fn getnameinfo(
     {
         return call();
     }
-    elsewhere("getnameinfo", call)
+    look_up_elsewhere("getnameinfo", call)
 }
 
 /// An answer, and what it points into.
@@ -177,7 +177,7 @@ fn look_up_host(
     purpose: &'static str,
     call: impl FnOnce() -> Result<Box<Host>, c_int> + Send + 'static,
 ) -> *mut hostent {
-    let answer = elsewhere_or_interrupted(purpose, call);
+    let answer = look_up_or_interrupted(purpose, call);
     let mut number = errno::get();
     let (answer, error) = match answer {
         None => {
@@ -275,7 +275,7 @@ pub(in crate::monkey) unsafe fn gethostbyname_r(
 ) -> c_int {
     // SAFETY: the caller's, who is suspended until the call is over.
     let lent = unsafe { Lent::new((name, place, buffer, result, error)) };
-    elsewhere("gethostbyname_r", move || {
+    look_up_elsewhere("gethostbyname_r", move || {
         let (name, place, buffer, result, error) = lent.get();
         // SAFETY: the caller's.
         unsafe { table::gethostbyname_r::original(name, place, buffer, room, result, error) }
@@ -296,7 +296,7 @@ pub(in crate::monkey) unsafe fn gethostbyname2_r(
 ) -> c_int {
     // SAFETY: the caller's, who is suspended until the call is over.
     let lent = unsafe { Lent::new((name, place, buffer, result, error)) };
-    elsewhere("gethostbyname2_r", move || {
+    look_up_elsewhere("gethostbyname2_r", move || {
         let (name, place, buffer, result, error) = lent.get();
         // SAFETY: the caller's.
         unsafe {
@@ -321,7 +321,7 @@ pub(in crate::monkey) unsafe fn gethostbyaddr_r(
 ) -> c_int {
     // SAFETY: the caller's, who is suspended until the call is over.
     let lent = unsafe { Lent::new((address, place, buffer, result, error)) };
-    elsewhere("gethostbyaddr_r", move || {
+    look_up_elsewhere("gethostbyaddr_r", move || {
         let (address, place, buffer, result, error) = lent.get();
         // SAFETY: the caller's.
         unsafe {

@@ -1,9 +1,10 @@
 //! An epoll of the program's: it is a descriptor that can be waited for like any other, and is then asked
 //! what it has at this moment.
 
-use super::polling::{Limit, Watched, changes_signals, wait_for_any};
+use super::polling::{Limit, Watched, changes_signals, interruptible, wait_for_any};
 use crate::hub::breathe_quietly;
-use crate::monkey::elsewhere::{Lent, elsewhere};
+use crate::monkey::aside::aside_or_interrupted;
+use crate::monkey::elsewhere::Lent;
 use crate::monkey::table;
 use libc::{c_int, epoll_event, sigset_t, timespec};
 
@@ -62,12 +63,14 @@ pub(in crate::monkey) unsafe fn epoll_pwait(
         return unsafe { epoll_wait(fd, events, room, millis) };
     }
     // SAFETY: the caller's, who is suspended until the call is over.
-    let lent = unsafe { Lent::new((events, mask)) };
-    elsewhere("epoll_pwait", move || {
-        let (events, mask) = lent.get();
-        // SAFETY: the caller's.
-        unsafe { table::epoll_pwait::original(fd, events, room, millis, mask) }
-    })
+    let lent = unsafe { Lent::new(events) };
+    // SAFETY: the caller's; it is a set.
+    let mask = unsafe { interruptible(mask) };
+    // SAFETY: the caller's.
+    let call = move || unsafe { table::epoll_pwait::original(fd, lent.get(), room, millis, &mask) };
+    // SAFETY: the caller's.
+    aside_or_interrupted("epoll_pwait", call)
+        .unwrap_or_else(|| unsafe { table::epoll_pwait::blocking(fd, events, room, millis, &mask) })
 }
 
 /// # Safety
@@ -83,11 +86,17 @@ pub(in crate::monkey) unsafe fn epoll_pwait2(
     // SAFETY: the caller's.
     if unsafe { changes_signals(mask) } {
         // SAFETY: the caller's, who is suspended until the call is over.
-        let lent = unsafe { Lent::new((events, time, mask)) };
-        return elsewhere("epoll_pwait2", move || {
-            let (events, time, mask) = lent.get();
+        let lent = unsafe { Lent::new((events, time)) };
+        // SAFETY: the caller's; it is a set.
+        let mask = unsafe { interruptible(mask) };
+        let done = aside_or_interrupted("epoll_pwait2", move || {
+            let (events, time) = lent.get();
             // SAFETY: the caller's.
-            unsafe { table::epoll_pwait2::original(fd, events, room, time, mask) }
+            unsafe { table::epoll_pwait2::original(fd, events, room, time, &mask) }
+        });
+        // SAFETY: the caller's.
+        return done.unwrap_or_else(|| unsafe {
+            table::epoll_pwait2::blocking(fd, events, room, time, &mask)
         });
     }
     // SAFETY: the caller's.

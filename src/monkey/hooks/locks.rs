@@ -1,10 +1,11 @@
-//! Locks of files. Tried first; who has to wait for one waits by a thread: a lock belongs to a description
-//! or to the process, and so to whoever asks for it in either's name. The wait is not cut short: a lock
-//! that came afterwards would be nobody's.
+//! Locks of files. Each is tried first; a thread of its own waits for one that is held, since a lock
+//! belongs to a description or to the process, and not to the thread that takes it. The wait is not cut
+//! short by a kill.
 
-use crate::monkey::elsewhere::{Lent, elsewhere};
+use crate::monkey::aside::aside;
+use crate::monkey::elsewhere::Lent;
 use crate::monkey::{errno, table};
-use libc::c_int;
+use libc::{c_int, off_t, off64_t};
 
 /// # Safety
 ///
@@ -17,7 +18,45 @@ pub(in crate::monkey) unsafe fn flock(fd: c_int, operation: c_int) -> c_int {
         return tried;
     }
     // SAFETY: no memory is involved.
-    elsewhere("flock", move || unsafe { table::flock::original(fd, operation) })
+    let locked = aside("flock", move || unsafe { table::flock::original(fd, operation) });
+    // SAFETY: no memory is involved.
+    locked.unwrap_or_else(|| unsafe { table::flock::blocking(fd, operation) })
+}
+
+/// The calls that lock from where the descriptor stands.
+macro_rules! lockf {
+    ($($name:ident($length:ty);)*) => {$(
+        /// # Safety
+        ///
+        /// As libc's.
+        pub(in crate::monkey) unsafe fn $name(fd: c_int, command: c_int, length: $length) -> c_int {
+            if command != libc::F_LOCK {
+                // SAFETY: no memory is involved.
+                return unsafe { table::$name::original(fd, command, length) };
+            }
+            // SAFETY: no memory is involved.
+            let tried = unsafe { table::$name::original(fd, libc::F_TLOCK, length) };
+            if !is_held(tried) {
+                return tried;
+            }
+            // SAFETY: no memory is involved.
+            let lock = move || unsafe { table::$name::original(fd, command, length) };
+            aside(stringify!($name), lock).unwrap_or_else(|| {
+                table::$name::ROW.count_blocked();
+                lock()
+            })
+        }
+    )*};
+}
+
+lockf! {
+    lockf(off_t);
+    lockf64(off64_t);
+}
+
+/// Whether an attempt has found that another has the lock.
+fn is_held(tried: c_int) -> bool {
+    tried != 0 && matches!(errno::get(), libc::EAGAIN | libc::EACCES)
 }
 
 /// The command that does the same and does not wait.
@@ -37,11 +76,13 @@ pub(super) fn without_waiting(command: c_int) -> Option<c_int> {
 pub(super) unsafe fn lock(fd: c_int, waiting: c_int, trying: c_int, lock: usize) -> c_int {
     // SAFETY: the caller's: both take the same.
     let tried = unsafe { table::fcntl::original(fd, trying, lock) };
-    if tried == 0 || !matches!(errno::get(), libc::EAGAIN | libc::EACCES) {
+    if !is_held(tried) {
         return tried;
     }
     // SAFETY: the caller's, who is suspended until the call is over.
-    let lock = unsafe { Lent::new(lock) };
+    let lent = unsafe { Lent::new(lock) };
     // SAFETY: the caller's.
-    elsewhere("fcntl", move || unsafe { table::fcntl::original(fd, waiting, lock.get()) })
+    let locked = aside("fcntl", move || unsafe { table::fcntl::original(fd, waiting, lent.get()) });
+    // SAFETY: the caller's.
+    locked.unwrap_or_else(|| unsafe { table::fcntl::blocking(fd, waiting, lock) })
 }

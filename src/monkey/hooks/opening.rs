@@ -1,53 +1,99 @@
-//! Opening. One end of a FIFO is opened when there is the other one: a thread waits for that. Whatever else
-//! has a path is opened at once.
+//! Opening. One end of a FIFO is opened when there is the other one: a thread of its own waits for that.
+//! Everything else that has a path is opened at once.
 
+use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::descriptors::forget_last;
-use crate::monkey::elsewhere::elsewhere_or_interrupted;
+use crate::monkey::elsewhere::Lent;
+use crate::monkey::gate::is_cooperative;
 use crate::monkey::{errno, table};
-use libc::{c_char, c_int, mode_t};
+use libc::{FILE, c_char, c_int, mode_t};
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 
-/// # Safety
-///
-/// As libc's.
-pub(in crate::monkey) unsafe fn open(path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
-    // SAFETY: the caller's.
-    unsafe { openat(libc::AT_FDCWD, path, flags, mode) }
+/// The symbols that open a path: those of glibc's that are for large files are the same, and so are
+/// those that check at compile time that no mode is needed.
+macro_rules! opens {
+    ($($name:ident($($folder:ident)?; $($mode:ident)?);)*) => {$(
+        /// # Safety
+        ///
+        /// As libc's.
+        pub(in crate::monkey) unsafe fn $name(
+            $($folder: c_int,)?
+            path: *const c_char,
+            flags: c_int,
+            $($mode: mode_t,)?
+        ) -> c_int {
+            let (folder, mode) = (libc::AT_FDCWD, 0);
+            $(let folder = { let _ = folder; $folder };)?
+            $(let mode = { let _ : mode_t = mode; $mode };)?
+            // SAFETY: the caller's.
+            unsafe {
+                by(folder, path, flags, mode, || {
+                    table::$name::ROW.count_blocked();
+                })
+            }
+        }
+    )*};
 }
+
+opens! {
+    open(; mode);
+    open64(; mode);
+    openat(folder; mode);
+    openat64(folder; mode);
+    __open_2(;);
+    __open64_2(;);
+    __openat_2(folder;);
+    __openat64_2(folder;);
+}
+
+const CREATES: c_int = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
 
 /// # Safety
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn creat(path: *const c_char, mode: mode_t) -> c_int {
+    let count = || table::creat::ROW.count_blocked();
     // SAFETY: the caller's.
-    unsafe { open(path, libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC, mode) }
+    unsafe { by(libc::AT_FDCWD, path, CREATES, mode, count) }
 }
 
 /// # Safety
 ///
 /// As libc's.
-pub(in crate::monkey) unsafe fn openat(
+pub(in crate::monkey) unsafe fn creat64(path: *const c_char, mode: mode_t) -> c_int {
+    let count = || table::creat64::ROW.count_blocked();
+    // SAFETY: the caller's.
+    unsafe { by(libc::AT_FDCWD, path, CREATES, mode, count) }
+}
+
+/// As `openat`. `count_blocked` is called if the thread is going to be held up.
+///
+/// # Safety
+///
+/// As libc's `openat`.
+unsafe fn by(
     folder: c_int,
     path: *const c_char,
     flags: c_int,
     mode: mode_t,
+    count_blocked: impl FnOnce(),
 ) -> c_int {
     let waits = flags & (libc::O_NONBLOCK | libc::O_PATH) == 0
         && flags & libc::O_ACCMODE != libc::O_RDWR
         // SAFETY: the caller's.
         && unsafe { is_fifo(folder, path) };
     let opened = if waits {
-        // SAFETY: the caller's.
+        // SAFETY: the caller's; it is a path, since the kernel has looked at it.
         let path: CString = unsafe { CStr::from_ptr(path) }.into();
-        let opened = elsewhere_or_interrupted("open", move || {
+        let copy = path.clone();
+        // SAFETY: a path that lives on.
+        let open = move || unsafe { table::openat64::original(folder, path.as_ptr(), flags, mode) };
+        aside_or_interrupted("open", open).unwrap_or_else(|| {
+            count_blocked();
             // SAFETY: a path that lives on.
-            Opened(unsafe { table::openat64::original(folder, path.as_ptr(), flags, mode) })
-        });
-        match opened {
-            None => return errno::fail(libc::ECANCELED),
-            Some(opened) => opened.keep(),
-        }
+            unsafe { table::openat64::original(folder, copy.as_ptr(), flags, mode) }
+        })
     } else {
         // SAFETY: the caller's.
         unsafe { table::openat64::original(folder, path, flags, mode) }
@@ -72,22 +118,62 @@ unsafe fn is_fifo(folder: c_int, path: *const c_char) -> bool {
     answer == 0 && unsafe { status.assume_init() }.st_mode & libc::S_IFMT == libc::S_IFIFO
 }
 
-/// A new descriptor, or -1. Closed if nobody takes it.
-struct Opened(c_int);
-
-impl Opened {
-    fn keep(mut self) -> c_int {
-        std::mem::replace(&mut self.0, -1)
-    }
+/// Whether opening a stream of C's may wait: of a FIFO, in any mode but those that read and write.
+///
+/// # Safety
+///
+/// A path and a mode, or null.
+unsafe fn stream_waits(path: *const c_char, mode: *const c_char) -> bool {
+    // SAFETY: the caller's.
+    !mode.is_null()
+        && !unsafe { CStr::from_ptr(mode) }.to_bytes().contains(&b'+')
+        // SAFETY: the caller's.
+        && unsafe { is_fifo(libc::AT_FDCWD, path) }
 }
 
-impl Drop for Opened {
-    fn drop(&mut self) {
-        if self.0 >= 0 {
-            let before = errno::get();
-            // SAFETY: nobody else has it.
-            unsafe { table::close::original(self.0) };
-            errno::set(before);
+/// Opens a stream of C's, which waits as the opening of its descriptor does.
+macro_rules! streams {
+    ($($name:ident($($file:ident)?);)*) => {$(
+        /// # Safety
+        ///
+        /// As libc's.
+        pub(in crate::monkey) unsafe fn $name(
+            path: *const c_char,
+            mode: *const c_char,
+            $($file: *mut FILE,)?
+        ) -> *mut FILE {
+            // SAFETY: the caller's.
+            $(unsafe { super::streams::forget_file($file) };)?
+            // SAFETY: the caller's.
+            if !unsafe { stream_waits(path, mode) } || !is_cooperative(&table::$name::ROW) {
+                // SAFETY: the caller's.
+                let opened = unsafe { table::$name::original(path, mode, $($file)?) };
+                if !opened.is_null() {
+                    // SAFETY: it was opened just now.
+                    unsafe { super::streams::forget_file(opened) };
+                }
+                return opened;
+            }
+            // SAFETY: the caller's, who is suspended until the call is over.
+            let lent = unsafe { Lent::new((path, mode, $($file)?)) };
+            let opened = aside_or_interrupted(stringify!($name), move || {
+                #[allow(unused_parens, reason = "of one that takes two arguments")]
+                let (path, mode, $($file)?) = lent.get();
+                // SAFETY: the caller's. A stream of C's is not bound to the thread that opens it.
+                unsafe { Lent::new(table::$name::original(path, mode, $($file)?)) }
+            });
+            match opened {
+                Some(opened) => opened.get(),
+                // SAFETY: the caller's.
+                None => unsafe { table::$name::blocking(path, mode, $($file)?) },
+            }
         }
-    }
+    )*};
+}
+
+streams! {
+    fopen();
+    fopen64();
+    freopen(file);
+    freopen64(file);
 }

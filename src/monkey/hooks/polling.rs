@@ -10,9 +10,11 @@ use crate::hub::{
     Deadline, Direction, Interrupts, Wake, breathe_quietly, park_quietly, tell_interrupts,
 };
 use crate::monkey::descriptors::look_up;
-use crate::monkey::elsewhere::{Lent, elsewhere};
 use crate::monkey::known::Known;
+use crate::monkey::aside::aside_or_interrupted;
+use crate::monkey::elsewhere::Lent;
 use crate::monkey::{errno, table};
+use crate::sys::interrupt;
 use libc::{c_int, nfds_t, pollfd, sigset_t, timespec};
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -132,6 +134,21 @@ pub(super) unsafe fn changes_signals(mask: *const sigset_t) -> bool {
     (1..=libc::SIGRTMAX()).any(differs)
 }
 
+/// A copy of a mask, for a call that another thread makes: the signal that ends the call is let through.
+///
+/// # Safety
+///
+/// A set of signals.
+pub(super) unsafe fn interruptible(mask: *const sigset_t) -> sigset_t {
+    // SAFETY: the caller's.
+    let mut mask = unsafe { mask.read() };
+    if let Some(signal) = interrupt::signal() {
+        // SAFETY: a set, and a signal.
+        unsafe { libc::sigdelset(&mut mask, signal) };
+    }
+    mask
+}
+
 /// # Safety
 ///
 /// As libc's.
@@ -155,12 +172,16 @@ pub(in crate::monkey) unsafe fn ppoll(
     // SAFETY: the caller's.
     if unsafe { changes_signals(mask) } {
         // SAFETY: the caller's, who is suspended until the call is over.
-        let lent = unsafe { Lent::new((all, time, mask)) };
-        return elsewhere("ppoll", move || {
-            let (all, time, mask) = lent.get();
+        let lent = unsafe { Lent::new((all, time)) };
+        // SAFETY: the caller's; it is a set.
+        let mask = unsafe { interruptible(mask) };
+        let done = aside_or_interrupted("ppoll", move || {
+            let (all, time) = lent.get();
             // SAFETY: the caller's.
-            unsafe { table::ppoll::original(all, count, time, mask) }
+            unsafe { table::ppoll::original(all, count, time, &mask) }
         });
+        // SAFETY: the caller's.
+        return done.unwrap_or_else(|| unsafe { table::ppoll::blocking(all, count, time, &mask) });
     }
     // SAFETY: the caller's.
     let done = unsafe { Limit::of_time(time) }

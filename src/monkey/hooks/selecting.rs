@@ -1,9 +1,10 @@
 //! `select`. The sets are as long as the number of descriptors says, which may be more than an `fd_set` has
 //! room for, or as the kernel has places for descriptors, if that is less.
 
-use super::polling::{Limit, Watched, changes_signals, wait_for_any};
+use super::polling::{Limit, Watched, changes_signals, interruptible, wait_for_any};
 use crate::hub::breathe_quietly;
-use crate::monkey::elsewhere::{Lent, elsewhere};
+use crate::monkey::aside::aside_or_interrupted;
+use crate::monkey::elsewhere::Lent;
 use crate::monkey::table;
 use crate::sys::clock;
 use libc::{c_int, c_ulong, fd_set, iovec, sigset_t, timespec, timeval};
@@ -206,11 +207,17 @@ pub(in crate::monkey) unsafe fn pselect(
     // SAFETY: the caller's.
     if unsafe { changes_signals(mask) } {
         // SAFETY: the caller's, who is suspended until the call is over.
-        let lent = unsafe { Lent::new((read, write, except, time, mask)) };
-        return elsewhere("pselect", move || {
-            let (read, write, except, time, mask) = lent.get();
+        let lent = unsafe { Lent::new((read, write, except, time)) };
+        // SAFETY: the caller's; it is a set.
+        let mask = unsafe { interruptible(mask) };
+        let done = aside_or_interrupted("pselect", move || {
+            let (read, write, except, time) = lent.get();
             // SAFETY: the caller's.
-            unsafe { table::pselect::original(count, read, write, except, time, mask) }
+            unsafe { table::pselect::original(count, read, write, except, time, &mask) }
+        });
+        // SAFETY: the caller's.
+        return done.unwrap_or_else(|| unsafe {
+            table::pselect::blocking(count, read, write, except, time, &mask)
         });
     }
     // SAFETY: the caller's.

@@ -4,6 +4,7 @@
 //! something fails on the way. What was sent before that counts, and the failure is the next call's, with its
 //! `SIGPIPE`.
 
+use super::lingering;
 use super::parts::Parts;
 use super::receiving::{MOST, of_parts};
 use crate::hub::{Direction, breathe_quietly};
@@ -257,6 +258,10 @@ pub(in crate::monkey) unsafe fn setsockopt(
 ) -> c_int {
     // SAFETY: the caller's.
     let result = unsafe { table::setsockopt::original(fd, level, name, value, length) };
+    if result == 0 {
+        // SAFETY: the caller's; it has succeeded.
+        unsafe { lingering::option_set(level, name, value, length) };
+    }
     if level == libc::SOL_SOCKET {
         if name == libc::SO_RCVLOWAT {
             low_water_changed();

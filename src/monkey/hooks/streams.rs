@@ -7,7 +7,7 @@
 use super::parts::{Parts, has_bytes};
 use super::receiving::{MOST, receive, receive_parts};
 use super::sending::{transmit, transmit_parts};
-use super::{files, locks};
+use super::{files, lingering, locks, output};
 use crate::hub::{Direction, breathe_quietly};
 use crate::monkey::aside::aside;
 use crate::monkey::attempts::Outcome;
@@ -195,7 +195,7 @@ fn is_unknown(errno: c_int) -> bool {
 pub(in crate::monkey) unsafe fn write(fd: c_int, buffer: *const c_void, length: size_t) -> ssize_t {
     if is_output(fd) {
         // SAFETY: the caller's.
-        return unsafe { table::write::original(fd, buffer, length) };
+        return unsafe { output::write(fd, buffer, length) };
     }
     if length == 0 {
         // SAFETY: no bytes.
@@ -293,7 +293,7 @@ unsafe fn write_at_once(fd: c_int, buffer: *const c_void, length: size_t) -> Opt
 pub(in crate::monkey) unsafe fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
     if is_output(fd) {
         // SAFETY: the caller's.
-        return unsafe { table::writev::original(fd, parts, count) };
+        return unsafe { output::writev(fd, parts, count) };
     }
     // SAFETY: the caller's.
     unsafe { writev_with(fd, parts, count, 0) }
@@ -509,6 +509,8 @@ unsafe fn write_to_terminal(known: &Known, fd: c_int, part: &iovec) -> ssize_t {
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn close(fd: c_int) -> c_int {
+    let _held = lingering::hold(&table::close::ROW, fd);
+    output::forget(fd);
     forget(fd);
     // SAFETY: the caller's.
     unsafe { table::close::original(fd) }
@@ -519,6 +521,9 @@ pub(in crate::monkey) unsafe fn close(fd: c_int) -> c_int {
 /// As libc's.
 pub(in crate::monkey) unsafe fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
     if flags & libc::CLOSE_RANGE_CLOEXEC as c_int == 0 && first <= last {
+        if lingering::may_linger() && is_cooperative(&table::close_range::ROW) {
+            table::close_range::ROW.count_blocked();
+        }
         forget_range(first, last);
     }
     // SAFETY: the caller's.
@@ -529,6 +534,9 @@ pub(in crate::monkey) unsafe fn close_range(first: c_uint, last: c_uint, flags: 
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn closefrom(first: c_int) {
+    if lingering::may_linger() && is_cooperative(&table::closefrom::ROW) {
+        table::closefrom::ROW.count_blocked();
+    }
     forget_range(first.max(0) as c_uint, c_uint::MAX);
     // SAFETY: the caller's.
     unsafe { table::closefrom::original(first) }
@@ -538,6 +546,10 @@ pub(in crate::monkey) unsafe fn closefrom(first: c_int) {
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn fclose(file: *mut FILE) -> c_int {
+    let _held = lingering::may_linger().then(|| {
+        // SAFETY: the caller's.
+        lingering::hold(&table::fclose::ROW, unsafe { libc::fileno(file) })
+    });
     // SAFETY: the caller's.
     unsafe { forget_file(file) };
     // SAFETY: the caller's.
@@ -572,7 +584,9 @@ pub(in crate::monkey) unsafe fn dup(fd: c_int) -> c_int {
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn dup2(from: c_int, to: c_int) -> c_int {
+    let _held = (from != to).then(|| lingering::hold(&table::dup2::ROW, to));
     if from != to {
+        output::forget(to);
         forget(to);
     }
     // SAFETY: the caller's.
@@ -587,7 +601,9 @@ pub(in crate::monkey) unsafe fn dup2(from: c_int, to: c_int) -> c_int {
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn dup3(from: c_int, to: c_int, flags: c_int) -> c_int {
+    let _held = (from != to).then(|| lingering::hold(&table::dup3::ROW, to));
     if from != to {
+        output::forget(to);
         forget(to);
     }
     // SAFETY: the caller's.

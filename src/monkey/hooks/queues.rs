@@ -1,0 +1,182 @@
+//! Queues of messages. One of POSIX is a descriptor, and is waited for as such: an attempt is a call
+//! whose time is over. One of System V is none, and a thread of its own waits for it.
+
+use super::sleeping::duration;
+use super::waiting::until_ready;
+use crate::hub::{Deadline, Direction, breathe_quietly};
+use crate::monkey::aside::aside_or_interrupted;
+use crate::monkey::descriptors::{forget, look_up};
+use crate::monkey::elsewhere::Lent;
+use crate::monkey::{errno, table};
+use libc::{c_char, c_int, c_long, c_uint, c_void, mqd_t, size_t, ssize_t, timespec};
+use std::ptr;
+
+/// A moment that is long over.
+const PAST: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
+
+/// Makes `attempt`, which fails with `ETIMEDOUT` if it would wait, until the clock says `until`. A queue
+/// that the program has set not to block says so by `EAGAIN`. `None` if there is nothing but to let it
+/// block.
+///
+/// # Safety
+///
+/// A time, or null.
+unsafe fn by_turns(
+    purpose: &'static str,
+    queue: mqd_t,
+    direction: Direction,
+    until: *const timespec,
+    attempt: impl Fn() -> isize,
+) -> Option<isize> {
+    breathe_quietly();
+    // SAFETY: the caller's.
+    let deadline = match unsafe { until.as_ref() } {
+        None => None,
+        Some(until) => {
+            let mut now = PAST;
+            // SAFETY: a place for the answer.
+            unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut now) };
+            // It is for the kernel to refuse one that is no time.
+            let until = duration(until)?;
+            Deadline::after(until.saturating_sub(duration(&now).unwrap_or_default()))
+        }
+    };
+    let known = look_up(queue)?;
+    let mut would_wait = false;
+    let done = until_ready(purpose, &[(&known, direction)], deadline, || {
+        let result = attempt();
+        would_wait = result < 0 && errno::get() == libc::ETIMEDOUT;
+        (!would_wait).then_some(result)
+    })?;
+    if done < 0 && would_wait && errno::get() == libc::EAGAIN {
+        errno::set(libc::ETIMEDOUT);
+    }
+    Some(done)
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn mq_timedreceive(
+    queue: mqd_t,
+    buffer: *mut c_char,
+    room: size_t,
+    priority: *mut c_uint,
+    until: *const timespec,
+) -> ssize_t {
+    // SAFETY: the caller's.
+    let attempt =
+        || unsafe { table::mq_timedreceive::original(queue, buffer, room, priority, &PAST) };
+    // SAFETY: the caller's.
+    unsafe { by_turns("mq_receive", queue, Direction::Read, until, attempt) }.unwrap_or_else(|| {
+        // SAFETY: the caller's.
+        unsafe { table::mq_timedreceive::blocking(queue, buffer, room, priority, until) }
+    })
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn mq_receive(
+    queue: mqd_t,
+    buffer: *mut c_char,
+    room: size_t,
+    priority: *mut c_uint,
+) -> ssize_t {
+    // SAFETY: the caller's.
+    unsafe { mq_timedreceive(queue, buffer, room, priority, ptr::null()) }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn mq_timedsend(
+    queue: mqd_t,
+    message: *const c_char,
+    length: size_t,
+    priority: c_uint,
+    until: *const timespec,
+) -> c_int {
+    // SAFETY: the caller's.
+    let attempt = || unsafe {
+        table::mq_timedsend::original(queue, message, length, priority, &PAST) as isize
+    };
+    // SAFETY: the caller's.
+    let sent = unsafe { by_turns("mq_send", queue, Direction::Write, until, attempt) };
+    sent.map(|sent| sent as c_int).unwrap_or_else(|| {
+        // SAFETY: the caller's.
+        unsafe { table::mq_timedsend::blocking(queue, message, length, priority, until) }
+    })
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn mq_send(
+    queue: mqd_t,
+    message: *const c_char,
+    length: size_t,
+    priority: c_uint,
+) -> c_int {
+    // SAFETY: the caller's.
+    unsafe { mq_timedsend(queue, message, length, priority, ptr::null()) }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn mq_close(queue: mqd_t) -> c_int {
+    forget(queue);
+    // SAFETY: the caller's.
+    unsafe { table::mq_close::original(queue) }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn msgrcv(
+    queue: c_int,
+    place: *mut c_void,
+    room: size_t,
+    kind: c_long,
+    flags: c_int,
+) -> ssize_t {
+    breathe_quietly();
+    // SAFETY: the caller's.
+    let now =
+        unsafe { table::msgrcv::original(queue, place, room, kind, flags | libc::IPC_NOWAIT) };
+    if now >= 0 || flags & libc::IPC_NOWAIT != 0 || errno::get() != libc::ENOMSG {
+        return now;
+    }
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let lent = unsafe { Lent::new(place) };
+    // SAFETY: the caller's.
+    let call = move || unsafe { table::msgrcv::original(queue, lent.get(), room, kind, flags) };
+    // SAFETY: the caller's.
+    aside_or_interrupted("msgrcv", call)
+        .unwrap_or_else(|| unsafe { table::msgrcv::blocking(queue, place, room, kind, flags) })
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn msgsnd(
+    queue: c_int,
+    message: *const c_void,
+    length: size_t,
+    flags: c_int,
+) -> c_int {
+    breathe_quietly();
+    // SAFETY: the caller's.
+    let now = unsafe { table::msgsnd::original(queue, message, length, flags | libc::IPC_NOWAIT) };
+    if now >= 0 || flags & libc::IPC_NOWAIT != 0 || errno::get() != libc::EAGAIN {
+        return now;
+    }
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let lent = unsafe { Lent::new(message) };
+    // SAFETY: the caller's.
+    let call = move || unsafe { table::msgsnd::original(queue, lent.get(), length, flags) };
+    // SAFETY: the caller's.
+    aside_or_interrupted("msgsnd", call)
+        .unwrap_or_else(|| unsafe { table::msgsnd::blocking(queue, message, length, flags) })
+}

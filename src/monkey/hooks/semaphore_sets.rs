@@ -1,0 +1,76 @@
+//! Semaphores of System V. What can be done at once is; a thread of its own waits for the rest. What is to be
+//! undone belongs to the process, since its threads share that list.
+
+use crate::hub::breathe_quietly;
+use crate::monkey::aside::aside_or_interrupted;
+use crate::monkey::elsewhere::Lent;
+use crate::monkey::{errno, table};
+use libc::{c_int, sembuf, size_t, timespec};
+use std::ptr;
+
+/// As many operations as the kernel takes in one call by default.
+const MOST: usize = 500;
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn semop(set: c_int, all: *mut sembuf, count: size_t) -> c_int {
+    // SAFETY: the caller's.
+    if let Some(done) = unsafe { at_once(set, all, count) } {
+        return done;
+    }
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let lent = unsafe { Lent::new(all) };
+    // SAFETY: the caller's.
+    let call = move || unsafe { table::semop::original(set, lent.get(), count) };
+    // SAFETY: the caller's.
+    aside_or_interrupted("semop", call)
+        .unwrap_or_else(|| unsafe { table::semop::blocking(set, all, count) })
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn semtimedop(
+    set: c_int,
+    all: *mut sembuf,
+    count: size_t,
+    time: *const timespec,
+) -> c_int {
+    // SAFETY: the caller's. It is for the kernel to refuse what is no time.
+    let refused = unsafe { time.as_ref() }.filter(|time| super::sleeping::duration(time).is_none());
+    if refused.is_none() {
+        // SAFETY: the caller's.
+        if let Some(done) = unsafe { at_once(set, all, count) } {
+            return done;
+        }
+    }
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let lent = unsafe { Lent::new((all, time)) };
+    let call = move || {
+        let (all, time) = lent.get();
+        // SAFETY: the caller's.
+        unsafe { table::semtimedop::original(set, all, count, time) }
+    };
+    // SAFETY: the caller's.
+    aside_or_interrupted("semtimedop", call)
+        .unwrap_or_else(|| unsafe { table::semtimedop::blocking(set, all, count, time) })
+}
+
+/// `None` if it has to wait, or if that is for the kernel to say.
+///
+/// # Safety
+///
+/// As libc's `semop`.
+unsafe fn at_once(set: c_int, all: *const sembuf, count: size_t) -> Option<c_int> {
+    breathe_quietly();
+    if count > MOST || all.is_null() {
+        return None;
+    }
+    // SAFETY: the caller's.
+    let mut all = unsafe { std::slice::from_raw_parts(all, count) }.to_vec();
+    all.iter_mut().for_each(|one| one.sem_flg |= libc::IPC_NOWAIT as i16);
+    // SAFETY: so many operations.
+    let done = unsafe { table::semtimedop::original(set, all.as_mut_ptr(), count, ptr::null()) };
+    (done >= 0 || errno::get() != libc::EAGAIN).then_some(done)
+}

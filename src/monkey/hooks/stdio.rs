@@ -1,0 +1,355 @@
+//! Streams of C's that are read: `popen`'s, or standard input. libc reads them inside of itself, where
+//! nothing here sees it. So a call is taken apart, such that each part takes what the stream's buffer
+//! has, or fills the buffer once, after its descriptor was waited for:
+//!
+//! ```text
+//!   fgets ──► the buffer is empty? ──► wait until there is something to read ──► libc's, of one byte
+//!     ▲       it has n bytes?      ────────────────────────────────────────────► libc's, of up to n
+//!     └────────────── not yet a line, not the end
+//! ```
+//!
+//! Coroutines of one thread that read one stream take turns by whole calls, as threads do. The lock of
+//! the stream is libc's and is held for each part only: another thread that reads the same stream may
+//! come in between.
+
+use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly, park_quietly};
+use crate::monkey::descriptors::look_up;
+use crate::sys::descriptor::{Kind, is_ready};
+use crate::monkey::gate::{Row, is_patched};
+use crate::monkey::{What, errno, table};
+use libc::{FILE, c_char, c_int, c_void, size_t, ssize_t};
+use std::cell::RefCell;
+use std::mem::ManuallyDrop;
+use std::ptr;
+use std::time::Duration;
+
+/// How a stream of glibc's begins: part of its ABI, since `getc` was a macro.
+#[repr(C)]
+struct Stream {
+    flags: c_int,
+    read_next: *mut c_char,
+    read_end: *mut c_char,
+}
+
+const HAS_ENDED: c_int = 0x10;
+const HAS_FAILED: c_int = 0x20;
+
+thread_local! {
+    /// The streams that coroutines of this thread are reading from, by address. Without a destructor, as
+    /// calls may be made until the thread is gone.
+    static READ: ManuallyDrop<RefCell<Vec<usize>>> =
+        const { ManuallyDrop::new(RefCell::new(Vec::new())) };
+}
+
+/// In a child: nobody else reads.
+pub(in crate::monkey) fn begin_anew() {
+    READ.with(|all| all.borrow_mut().clear());
+}
+
+/// As many bytes as there are: a file is never waited for here.
+const ALL: usize = usize::MAX;
+
+/// A stream that is read by one call, until this is dropped.
+struct Turn {
+    file: *mut FILE,
+    row: &'static Row,
+}
+
+impl Turn {
+    fn take(row: &'static Row, file: *mut FILE) -> Self {
+        breathe_quietly();
+        loop {
+            let is_free = READ.with(|all| {
+                let mut all = all.borrow_mut();
+                let is_free = !all.contains(&file.addr());
+                if is_free {
+                    all.push(file.addr());
+                }
+                is_free
+            });
+            if is_free {
+                return Turn { file, row };
+            }
+            park_quietly(row.symbol, Deadline::after(Duration::from_millis(1)), Interrupts::Defer);
+        }
+    }
+
+    fn stream(&self) -> *mut Stream {
+        self.file.cast()
+    }
+
+    fn flags(&self) -> c_int {
+        // SAFETY: the caller's stream, which is one of glibc's.
+        unsafe { (*self.stream()).flags }
+    }
+
+    /// How many bytes can be had without a call of the system's.
+    fn available(&self) -> usize {
+        // SAFETY: the caller's stream, which is one of glibc's.
+        let (next, end) = unsafe { ((*self.stream()).read_next, (*self.stream()).read_end) };
+        end.addr().saturating_sub(next.addr())
+    }
+
+    /// Waits until a byte can be taken, or the end or an error be found. How many bytes can be taken
+    /// without waiting again: [`ALL`] of what is not waited for. `None`: the wait was cut short, and the
+    /// stream has failed.
+    fn wait(&self) -> Option<usize> {
+        let available = self.available();
+        if available > 0 || self.flags() & HAS_ENDED != 0 {
+            return Some(available.max(1));
+        }
+        let before = errno::get();
+        // SAFETY: the caller's stream.
+        let fd = unsafe { libc::fileno(self.file) };
+        let known = look_up(fd).filter(|known| known.kind() != Kind::File);
+        let Some(known) = known.filter(|known| !known.is_nonblocking()) else {
+            errno::set(before);
+            return Some(ALL);
+        };
+        let mut attempts = known.attempts(Direction::Read, self.row.symbol);
+        let waited = attempts.make(|fd| match is_ready(fd, true) {
+            true => 0,
+            false => errno::fail_long(libc::EAGAIN),
+        });
+        match waited.or_zero() {
+            Some(0) => errno::set(before),
+            None => {
+                self.row.count_blocked();
+                errno::set(before);
+            }
+            Some(_) => {
+                // SAFETY: the caller's stream, which is one of glibc's.
+                unsafe { (*self.stream()).flags |= HAS_FAILED };
+                return None;
+            }
+        }
+        Some(1)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        READ.with(|all| all.borrow_mut().retain(|file| *file != self.file.addr()));
+    }
+}
+
+/// Whether a stream may be taken apart.
+fn is_ours(file: *mut FILE) -> bool {
+    cfg!(target_env = "gnu") && is_patched(What::Sockets) && !file.is_null()
+}
+
+/// The calls that read one byte.
+macro_rules! bytes {
+    ($($name:ident;)*) => {$(
+        /// # Safety
+        ///
+        /// As libc's.
+        pub(in crate::monkey) unsafe fn $name(file: *mut FILE) -> c_int {
+            if is_ours(file) && Turn::take(&table::$name::ROW, file).wait().is_none() {
+                return libc::EOF;
+            }
+            // SAFETY: the caller's.
+            unsafe { table::$name::original(file) }
+        }
+    )*};
+}
+
+bytes! {
+    fgetc;
+    getc;
+}
+
+unsafe extern "C" {
+    /// Standard input.
+    static stdin: *mut FILE;
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn getchar() -> c_int {
+    // SAFETY: libc's own stream.
+    unsafe { getc(stdin) }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn fgets(
+    place: *mut c_char,
+    room: c_int,
+    file: *mut FILE,
+) -> *mut c_char {
+    if !is_ours(file) || room <= 1 || place.is_null() {
+        // SAFETY: the caller's.
+        return unsafe { table::fgets::original(place, room, file) };
+    }
+    let turn = Turn::take(&table::fgets::ROW, file);
+    let (mut done, most) = (0, room as usize - 1);
+    while done < most {
+        let Some(part) = turn.wait() else { return ptr::null_mut() };
+        let is_last = part == ALL;
+        let part = part.min(most - done) as c_int;
+        // SAFETY: the caller's; so much is left of it.
+        let rest = unsafe { place.add(done) };
+        // SAFETY: as above, with a zero at the end.
+        if unsafe { table::fgets::original(rest, part + 1, file) }.is_null() {
+            // What was read before the end counts.
+            let is_line = done > 0 && turn.flags() & HAS_FAILED == 0;
+            return if is_line { place } else { ptr::null_mut() };
+        }
+        if is_last {
+            break;
+        }
+        // SAFETY: a string was written there. A zero that was read ends the line for what follows, as it may
+        // be none: it is taken as it stands.
+        done += unsafe { length(rest, part as usize) };
+        // SAFETY: something was read.
+        if unsafe { *place.add(done - 1) } == b'\n' as c_char {
+            break;
+        }
+    }
+    place
+}
+
+/// How many bytes a part has brought: all that were asked for, unless a line has ended before.
+///
+/// # Safety
+///
+/// `fgets` has read a part of `most` bytes to there.
+unsafe fn length(part: *const c_char, most: usize) -> usize {
+    // SAFETY: the caller's; there is a zero at the end.
+    let bytes = unsafe { std::slice::from_raw_parts(part.cast::<u8>(), most + 1) };
+    let line = bytes[..most].iter().position(|byte| *byte == b'\n');
+    line.map_or(most, |at| at + 1)
+}
+
+/// # Safety
+///
+/// As glibc's: the room is known to the compiler.
+pub(in crate::monkey) unsafe fn __fgets_chk(
+    place: *mut c_char,
+    known: size_t,
+    room: c_int,
+    file: *mut FILE,
+) -> *mut c_char {
+    if usize::try_from(room).is_ok_and(|room| room > known) {
+        // SAFETY: the caller's. It ends the process.
+        return unsafe { table::__fgets_chk::original(place, known, room, file) };
+    }
+    // SAFETY: the caller's.
+    unsafe { fgets(place, room, file) }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn fread(
+    place: *mut c_void,
+    size: size_t,
+    count: size_t,
+    file: *mut FILE,
+) -> size_t {
+    let all = size.checked_mul(count).filter(|all| *all > 0 && is_ours(file));
+    let Some(all) = all else {
+        // SAFETY: the caller's.
+        return unsafe { table::fread::original(place, size, count, file) };
+    };
+    let turn = Turn::take(&table::fread::ROW, file);
+    let mut done = 0;
+    while done < all {
+        let Some(part) = turn.wait() else { break };
+        // SAFETY: the caller's; so much is left of it.
+        let got =
+            unsafe { table::fread::original(place.byte_add(done), 1, part.min(all - done), file) };
+        done += got;
+        if got == 0 || part == ALL {
+            break;
+        }
+    }
+    done / size
+}
+
+/// # Safety
+///
+/// As glibc's: the room is known to the compiler.
+pub(in crate::monkey) unsafe fn __fread_chk(
+    place: *mut c_void,
+    known: size_t,
+    size: size_t,
+    count: size_t,
+    file: *mut FILE,
+) -> size_t {
+    if size.checked_mul(count).is_none_or(|all| all > known) {
+        // SAFETY: the caller's. It ends the process.
+        return unsafe { table::__fread_chk::original(place, known, size, count, file) };
+    }
+    // SAFETY: the caller's.
+    unsafe { fread(place, size, count, file) }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn getline(
+    line: *mut *mut c_char,
+    room: *mut size_t,
+    file: *mut FILE,
+) -> ssize_t {
+    // SAFETY: the caller's.
+    unsafe { getdelim(line, room, b'\n'.into(), file) }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn getdelim(
+    line: *mut *mut c_char,
+    room: *mut size_t,
+    end: c_int,
+    file: *mut FILE,
+) -> ssize_t {
+    if !is_ours(file) || line.is_null() || room.is_null() {
+        // SAFETY: the caller's.
+        return unsafe { table::getdelim::original(line, room, end, file) };
+    }
+    const LEAST: usize = 120;
+    let turn = Turn::take(&table::getdelim::ROW, file);
+    let mut done = 0;
+    loop {
+        let byte = match turn.wait() {
+            // SAFETY: the caller's.
+            Some(ALL) if done == 0 => unsafe {
+                return table::getdelim::original(line, room, end, file);
+            },
+            // SAFETY: the caller's.
+            Some(_) => unsafe { table::fgetc::original(file) },
+            None => return -1,
+        };
+        // SAFETY: the caller's: a place that `malloc` has made, and its size.
+        let (place, size) = unsafe { (&mut *line, &mut *room) };
+        if place.is_null() || *size < done + 2 {
+            let more = if place.is_null() { LEAST } else { (*size * 2).max(LEAST) };
+            let old = if place.is_null() { ptr::null_mut() } else { *place };
+            // SAFETY: as above.
+            let new = unsafe { libc::realloc(old.cast(), more) };
+            if new.is_null() {
+                return errno::fail_long(libc::ENOMEM);
+            }
+            (*place, *size) = (new.cast(), more);
+        }
+        if byte == libc::EOF {
+            // What was read before the end counts.
+            return if done > 0 && turn.flags() & HAS_FAILED == 0 { done as ssize_t } else { -1 };
+        }
+        // SAFETY: there is room for both.
+        unsafe {
+            *place.add(done) = byte as c_char;
+            *place.add(done + 1) = 0;
+        }
+        done += 1;
+        if byte == end {
+            return done as ssize_t;
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Waiting for descriptors in calls that are made again and again: each is watched, and every event of one of
+//! them has the call tried once more. There are no turns, as those that wait for one descriptor may need
+//! different other ones.
+
+use crate::hub::{Deadline, Direction, Interrupts, Wake, park_quietly, tell_interrupts};
+use crate::monkey::known::Known;
+use crate::monkey::errno;
+
+/// Calls `attempt` until it returns a result, and waits in between for an event of any of `ends`. The call
+/// fails with `EAGAIN` when `deadline` has passed, with `EBADF` if one of them was closed meanwhile, and with
+/// `ECANCELED` if a kill or a limit came. `None` if one of them cannot be waited for.
+///
+/// An attempt that returns `None` must not have switched since it has looked: an event would be lost.
+pub(super) fn until_ready(
+    purpose: &'static str,
+    ends: &[(&Known, Direction)],
+    deadline: Option<Deadline>,
+    mut attempt: impl FnMut() -> Option<isize>,
+) -> Option<isize> {
+    if let Some(done) = attempt() {
+        return Some(done);
+    }
+    let watches = ends.iter().map(|(known, direction)| known.watch(*direction));
+    let _watches: Vec<_> = watches.collect::<Option<_>>()?;
+    loop {
+        if !ends.iter().all(|(known, _)| known.is_current()) {
+            return Some(errno::fail_long(libc::EBADF));
+        }
+        // Also before the first wait: an event that comes later wakes.
+        if let Some(done) = attempt() {
+            return Some(done);
+        }
+        match park_quietly(purpose, deadline, Interrupts::Tell) {
+            Wake::Unparked => {}
+            Wake::TimedOut => {
+                let last = ends.iter().all(|(known, _)| known.is_current()).then(&mut attempt);
+                return Some(last.flatten().unwrap_or_else(|| errno::fail_long(libc::EAGAIN)));
+            }
+            Wake::Interrupted => {
+                tell_interrupts();
+                return Some(errno::fail_long(libc::ECANCELED));
+            }
+        }
+    }
+}
+
+/// `None` if a call failed since it would have had to wait.
+pub(super) fn unless_blocked(result: isize) -> Option<isize> {
+    (result >= 0 || errno::get() != libc::EAGAIN).then_some(result)
+}
