@@ -1,0 +1,112 @@
+//! What is meant to differ between a call on a plain thread and one in a coroutine. The module's
+//! documentation has the same list.
+//!
+//! One more difference is intended, and `worker.rs` leaves it out of scripts: a descriptor that is closed or
+//! replaced while a call waits for it. On a thread the call goes on, in a coroutine it fails with EBADF.
+
+use crate::fixtures::PIPE;
+use crate::params::Param;
+use crate::script::{Script, Step};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+/// Something that differs, and is meant to.
+struct Difference {
+    name: &'static str,
+    reason: &'static str,
+    /// Whether the first two lines that differ do so for this reason.
+    excuses: fn(&Script, plain: &str, coroutines: &str) -> bool,
+}
+
+const DIFFERENCES: &[Difference] = &[
+    Difference {
+        name: "the end of a terminal",
+        reason: "a read that waits while the other side is closed fails with EIO on a thread; a read that \
+                 starts later returns 0. A coroutine's call is made again, so it returns 0",
+        excuses: |script, plain, coroutines| {
+            script.has("pty")
+                && is_same_step(plain, coroutines)
+                && plain.contains(": EIO")
+                && coroutines.contains(": 0")
+        },
+    },
+    Difference {
+        name: "no SIGPIPE after one's own shutdown",
+        reason: "a send on a Unix stream that waits while its own side is shut down fails with EPIPE and no \
+                 SIGPIPE on a thread; a send that starts later raises it. A coroutine's call is made again",
+        excuses: |script, plain, coroutines| {
+            script.has("unix_stream")
+                && script.steps.iter().any(|step| step.call.name == "shutdown")
+                && coroutines.starts_with("  signal13:")
+                && !plain.starts_with("  signal13:")
+        },
+    },
+    Difference {
+        name: "peeks",
+        reason: "of two calls that wait for a datagram the kernel wakes one; if that one only peeks, the other \
+                 keeps waiting although there is a datagram. A coroutine is woken",
+        excuses: |script, plain, coroutines| {
+            let peeks = |step: &Step| {
+                let mut pairs = step.call.params.iter().zip(&step.arguments);
+                pairs.any(|(param, value)| {
+                    matches!(param, Param::Flags(_)) && *value & libc::MSG_PEEK as i64 != 0
+                })
+            };
+            let mut calls = script.steps.iter().filter(|step| step.call.name.contains("recv"));
+            calls.any(peeks) && coroutines.contains("> ") && !plain.contains("> ")
+        },
+    },
+    Difference {
+        name: "large writes to pipes",
+        reason: "writes of more than PIPE_BUF bytes to a pipe are not atomic: a concurrent reader may see \
+                 them in other pieces",
+        excuses: |script, plain, coroutines| {
+            let is_large = |argument: &i64| *argument > libc::PIPE_BUF as i64;
+            let mut steps = script.steps.iter();
+            script.fixtures.iter().any(|fixture| fixture.family & PIPE != 0)
+                && steps.any(|step| step.arguments.iter().any(is_large))
+                && is_same_step(plain, coroutines)
+                && [plain, coroutines].iter().all(|line| says_count(line))
+        },
+    },
+];
+
+/// Whether both lines are about the same step or slot.
+fn is_same_step(one: &str, other: &str) -> bool {
+    let subject = |line: &str| line.rsplit_once(": ").map(|(subject, _)| subject.to_owned());
+    subject(one).is_some() && subject(one) == subject(other)
+}
+
+/// Whether a line says that bytes were moved, or what is there.
+fn says_count(line: &str) -> bool {
+    let said = line.rsplit_once(": ").map_or("", |(_, said)| said);
+    said.starts_with(|first: char| first.is_ascii_digit())
+}
+
+/// How often each difference was excused.
+static EXCUSED: Mutex<BTreeMap<&str, u64>> = Mutex::new(BTreeMap::new());
+
+/// Prints what was excused.
+pub(crate) fn report() {
+    for this in DIFFERENCES {
+        let excused = EXCUSED.lock().expect("no panics");
+        if let Some(count) = excused.get(this.name) {
+            println!("excused {count} times: {}: {}", this.name, this.reason);
+        }
+    }
+}
+
+/// Whether two traces are the same, up to what is meant to differ. What comes after that is not looked at.
+pub(crate) fn are_same(script: &Script, plain: &[String], coroutines: &[String]) -> bool {
+    let same = plain.iter().zip(coroutines).take_while(|(one, other)| one == other).count();
+    let (one, other) = (plain.get(same), coroutines.get(same));
+    if one.is_none() && other.is_none() {
+        return true;
+    }
+    let [one, other] = [one, other].map(|line| line.map_or("", String::as_str));
+    let excuse = DIFFERENCES.iter().find(|this| (this.excuses)(script, one, other));
+    if let Some(excuse) = excuse {
+        *EXCUSED.lock().expect("no panics").entry(excuse.name).or_default() += 1;
+    }
+    excuse.is_some()
+}
