@@ -102,6 +102,8 @@ mod elsewhere;
 mod errno;
 mod gate;
 mod hooks;
+mod initialisers;
+mod owners;
 mod parking;
 mod patch;
 mod report;

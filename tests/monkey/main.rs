@@ -1,16 +1,20 @@
 //! Unmodified blocking code, made cooperative. Each test runs in a process of its own, since what is patched is
 //! patched for the whole process: it starts this executable again with its own name as the filter.
 
+mod c11;
 mod children;
 mod descriptors;
 mod dns;
 mod files;
 mod mutexes;
+mod owners;
 mod peers;
 mod polling;
 mod reports;
 mod rows;
 mod runtimes;
+mod rwlocks;
+mod scripts;
 mod sleeping;
 mod sockets;
 mod sync;

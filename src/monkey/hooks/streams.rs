@@ -11,7 +11,7 @@ use crate::monkey::descriptors::{
     Kind, Known, copied, forget, forget_range, kind, look_up, settings_changed,
 };
 use crate::monkey::gate::{is_cooperative, is_patched};
-use crate::monkey::{What, errno, table};
+use crate::monkey::{What, errno, owners, table};
 use libc::{FILE, c_int, c_uint, c_ulong, c_void, iovec, size_t, ssize_t};
 use std::ptr;
 use std::rc::Rc;
@@ -302,6 +302,7 @@ pub(in crate::monkey) unsafe fn fclose(file: *mut FILE) -> c_int {
 /// An open file.
 pub(super) unsafe fn forget_file(file: *mut FILE) {
     let before = errno::get();
+    owners::forget(file.addr());
     // SAFETY: the caller's.
     forget(unsafe { libc::fileno(file) });
     errno::set(before);
