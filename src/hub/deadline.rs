@@ -21,6 +21,12 @@ impl Deadline {
         clock::now() >= self.0
     }
 
+    /// What is left until then.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn left(self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(clock::now()))
+    }
+
     /// At `moment`. `None` if that is beyond what the clock can say.
     pub(crate) fn at(moment: Instant) -> Option<Self> {
         /// One moment on both clocks: so that the same moment is the same deadline, whoever asks when.

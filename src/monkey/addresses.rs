@@ -70,6 +70,15 @@ struct Ticket {
     unparker: Unparker,
 }
 
+impl Ticket {
+    fn is_in(self: &Arc<Self>, entry: &Entry) -> bool {
+        match &entry.who {
+            Who::Task(ticket) => Arc::ptr_eq(ticket, self),
+            Who::Bell(_) => false,
+        }
+    }
+}
+
 /// The current coroutine, which is about to wait.
 pub(super) struct Waiting {
     address: usize,
@@ -172,6 +181,14 @@ impl Waiting {
         is_enqueued.then_some(Waiting { address, ticket, _registration: registration })
     }
 
+    /// Takes it out again, without a wait. A wake-up that it has got by then goes to the next.
+    pub(super) fn leave(self) {
+        let is_mine = |entry: &Entry| self.ticket.is_in(entry);
+        if remove(bucket(self.address), is_mine) == 0 {
+            wake(self.address, u32::MAX, 1);
+        }
+    }
+
     /// Waits. Whether it was woken; otherwise the deadline has passed. What is to be raised is deferred:
     /// std's locks would be left as they are not to be.
     pub(super) fn wait(self, purpose: &'static str, deadline: Option<Deadline>) -> bool {
@@ -180,10 +197,7 @@ impl Waiting {
                 return true;
             }
             if park_quietly(purpose, deadline, Interrupts::Defer) == Wake::TimedOut {
-                let is_mine = |entry: &Entry| match &entry.who {
-                    Who::Task(ticket) => Arc::ptr_eq(ticket, &self.ticket),
-                    Who::Bell(_) => false,
-                };
+                let is_mine = |entry: &Entry| self.ticket.is_in(entry);
                 return remove(bucket(self.address), is_mine) == 0;
             }
         }

@@ -22,10 +22,23 @@ use std::time::Duration;
 /// Between two signals to a thread whose call is to end.
 const PAUSE: Duration = Duration::from_millis(1);
 
-struct Wait<R> {
-    /// With the errno that was there after the call.
-    result: Lock<Option<(R, c_int)>>,
+/// A call that another thread makes for the current coroutine.
+pub(super) struct Aside<R> {
+    purpose: &'static str,
+    interrupts: Interrupts,
+    shared: Arc<Shared<R>>,
+    _registration: Registration,
+}
+
+struct Shared<R> {
+    progress: Lock<Progress<R>>,
     target: Target,
+}
+
+struct Progress<R> {
+    is_prepared: bool,
+    /// With the errno that was there after the call.
+    result: Option<(R, c_int)>,
 }
 
 /// Makes `call` on another thread, and waits for its result, also in a coroutine that is killed. Errno is as
@@ -34,7 +47,7 @@ pub(super) fn aside<R: Send + 'static>(
     purpose: &'static str,
     call: impl FnOnce() -> R + Send + 'static,
 ) -> Option<R> {
-    make(purpose, Interrupts::Defer, call)
+    Aside::begin(purpose, || (), |()| call()).map(Aside::wait)
 }
 
 /// Like [`aside`], for a call that a signal ends: in a coroutine that is killed, or whose time is over, it
@@ -43,50 +56,79 @@ pub(super) fn aside_or_interrupted<R: Send + 'static>(
     purpose: &'static str,
     call: impl FnOnce() -> R + Send + 'static,
 ) -> Option<R> {
-    make(purpose, Interrupts::Tell, call)
+    Aside::begin_with(purpose, Interrupts::Tell, || (), |()| call()).map(Aside::wait)
 }
 
-fn make<R: Send + 'static>(
-    purpose: &'static str,
-    interrupts: Interrupts,
-    call: impl FnOnce() -> R + Send + 'static,
-) -> Option<R> {
-    const STACK: usize = 64 << 10;
-    let registration = Registration::new();
-    let unparker = registration.unparker();
-    let wait = Arc::new(Wait { result: Lock::new(None), target: Target::default() });
-    let there = Arc::clone(&wait);
-    let body = move || {
-        take_no_signals();
-        if interrupts == Interrupts::Tell {
-            there.target.enter();
-        }
-        errno::set(0);
-        let result = call();
-        let number = errno::get();
-        there.target.leave();
-        *there.result.lock() = Some((result, number));
-        unparker.unpark();
-    };
-    thread::Builder::new().name(purpose.into()).stack_size(STACK).spawn(body).ok()?;
-    let mut is_cut_short = false;
-    loop {
-        let done = wait.result.lock().take();
-        if let Some((result, number)) = done {
-            drop(registration);
-            if is_cut_short && number == libc::EINTR {
-                tell_interrupts();
-                errno::set(libc::ECANCELED);
-            } else {
-                errno::set(number);
+impl<R: Send + 'static> Aside<R> {
+    /// Has `prepare` and then `call`, with its result, run on another thread.
+    pub(super) fn begin<P>(
+        purpose: &'static str,
+        prepare: impl FnOnce() -> P + Send + 'static,
+        call: impl FnOnce(P) -> R + Send + 'static,
+    ) -> Option<Self> {
+        Self::begin_with(purpose, Interrupts::Defer, prepare, call)
+    }
+
+    fn begin_with<P>(
+        purpose: &'static str,
+        interrupts: Interrupts,
+        prepare: impl FnOnce() -> P + Send + 'static,
+        call: impl FnOnce(P) -> R + Send + 'static,
+    ) -> Option<Self> {
+        const STACK: usize = 64 << 10;
+        let registration = Registration::new();
+        let unparker = registration.unparker();
+        let progress = Lock::new(Progress { is_prepared: false, result: None });
+        let shared = Arc::new(Shared { progress, target: Target::default() });
+        let there = Arc::clone(&shared);
+        let body = move || {
+            take_no_signals();
+            let prepared = prepare();
+            there.progress.lock().is_prepared = true;
+            unparker.unpark();
+            if interrupts == Interrupts::Tell {
+                there.target.enter();
             }
-            return Some(result);
+            errno::set(0);
+            let result = call(prepared);
+            let number = errno::get();
+            there.target.leave();
+            there.progress.lock().result = Some((result, number));
+            unparker.unpark();
+        };
+        thread::Builder::new().name(purpose.into()).stack_size(STACK).spawn(body).ok()?;
+        Some(Aside { purpose, interrupts, shared, _registration: registration })
+    }
+
+    /// Waits until the other thread has prepared the call, and begins to make it.
+    pub(super) fn wait_prepared(&self) {
+        while !self.shared.progress.lock().is_prepared {
+            park_quietly(self.purpose, None, Interrupts::Defer);
         }
-        if is_cut_short {
-            wait.target.interrupt();
-            park_quietly(purpose, Deadline::after(PAUSE), Interrupts::Defer);
-        } else {
-            is_cut_short = park_quietly(purpose, None, interrupts) == Wake::Interrupted;
+    }
+
+    /// Waits for the result of the call.
+    pub(super) fn wait(self) -> R {
+        let mut is_cut_short = false;
+        loop {
+            let done = self.shared.progress.lock().result.take();
+            if let Some((result, number)) = done {
+                drop(self);
+                if is_cut_short && number == libc::EINTR {
+                    tell_interrupts();
+                    errno::set(libc::ECANCELED);
+                } else {
+                    errno::set(number);
+                }
+                return result;
+            }
+            if is_cut_short {
+                self.shared.target.interrupt();
+                park_quietly(self.purpose, Deadline::after(PAUSE), Interrupts::Defer);
+            } else {
+                is_cut_short =
+                    park_quietly(self.purpose, None, self.interrupts) == Wake::Interrupted;
+            }
         }
     }
 }

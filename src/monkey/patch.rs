@@ -2,7 +2,7 @@
 //! What is to be patched.
 
 use super::hooks::stdio;
-use super::{addresses, descriptors, gate, parking};
+use super::{addresses, descriptors, gate, owners, parking};
 use crate::sys::fork::{self, Fork, Side};
 use std::io;
 
@@ -20,22 +20,38 @@ pub enum What {
     /// What waits for other threads and coroutines: `std::sync`, `thread::park`, `JoinHandle::join`.
     ///
     /// A kill, or a limit, does not end such a wait: it is raised where the coroutine next waits in a call
-    /// of this library. Also of C: mutexes, condition variables, semaphores (those of System V fail instead),
-    /// `pthread_join`. What is left
-    /// out, and why:
+    /// of this library. Also of C: mutexes of all kinds, condition variables, semaphores (those of System V fail instead), locks of readers
+    /// and writers, spin locks, barriers, `pthread_once`, `pthread_join` and its kin, `flockfile`, and what
+    /// C11 calls these. Where libc asks which thread is the owner, each coroutine is one: a recursive mutex
+    /// keeps siblings out, and one that is robust, held by a coroutine that has ended, gives EOWNERDEAD to
+    /// the next.
+    ///
+    /// What differs from threads, and why:
+    ///
+    /// - A plain mutex or spin lock that another *thread* holds keeps the hub's thread for up to a tenth of a
+    ///   second, before siblings run: an allocator may be what waits. If it takes more than a millisecond,
+    ///   it is counted.
+    /// - Whatever another *process* does about a lock in shared memory is noticed up to a tenth of a second
+    ///   later. Semaphores, barriers and condition variables are exempt: a thread waits for them.
+    /// - A mutex that inherits a priority hands it on to nobody while coroutines wait, and writers are not
+    ///   preferred to readers on behalf of a coroutine that waits to write.
+    /// - `printf`, `fread` and others lock a file of C inside of libc, which takes all coroutines of a
+    ///   thread for one: they are let into a file that a sibling has locked by `flockfile`.
+    /// - Two threads whose coroutines join the other's thread wait indefinitely: libc says EDEADLK to
+    ///   threads.
+    /// - In a callback of the hub, which cannot wait, to lock what a coroutine holds fails with EDEADLK.
+    ///
+    /// What is left out, and why:
     ///
     /// - `std::sync::mpsc` between coroutines of *one* thread, and `crossbeam-channel` likewise: a sender
     ///   wakes receivers of other threads only, and passes over those of its own. Use [`sync`](crate::sync).
     ///   Between threads it is cooperative.
     /// - `parking_lot`: who waits is kept in a variable of the thread's, which is one for all its
-    ///   coroutines. Its waits hold up the thread.
-    /// - Mutexes of C that are recursive, check for errors, inherit a priority, are robust, or are shared by
-    ///   processes: they belong to a thread, or are known to the kernel alone. And condition variables that
-    ///   are shared so.
-    /// - `pthread_rwlock_*`: it does not know its readers, so that nobody can tell whether a sibling is one.
-    /// - `pthread_barrier_wait`, `pthread_cond_clockwait`, `pthread_mutex_clocklock`, `sem_clockwait`: they
-    ///   hold up the thread.
-    /// - A global allocator that waits by `std::sync::Mutex`: the hub allocates in the middle of things.
+    ///   coroutines. Its waits hold up the thread, and are counted.
+    /// - Futexes that inherit a priority, or wait at several addresses, by `syscall`: the kernel alone knows
+    ///   them. They are counted.
+    /// - A global allocator that waits by `std::sync::Mutex`, or by a lock of C that has an owner or
+    ///   readers: the hub allocates in the middle of things.
     Sync,
     /// Look-ups of names.
     Dns,
@@ -161,6 +177,7 @@ fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
     if matches!(side, Ok(Side::Child)) {
         parking::begin_anew();
         stdio::begin_anew();
+        owners::begin_anew();
     }
     side
 }

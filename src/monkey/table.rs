@@ -21,16 +21,18 @@
 
 use super::gate::{self, Row};
 use super::hooks::{
-    checked, children, connecting, copying, dns, epoll, files, futexes, joining, locks, mutexes,
-    opening, polling, queues, receiving, selecting, semaphore_sets, semaphores, sending,
-    sending_files, sleeping, stdio, streams, terminals,
+    barriers, c11, checked, children, conditions, connecting, copying, dns, epoll, file_locks,
+    files, futexes, joining, locks, mutexes, opening, polling, queues, receiving, rwlocks,
+    selecting, semaphore_sets, semaphores, sending, sending_files, sleeping, spinlocks, stdio,
+    streams, terminals,
 };
-use super::{OnKill, What, errno};
+use super::{OnKill, What, errno, initialisers};
 use libc::{
     FILE, addrinfo, c_char, c_int, c_long, c_uint, c_ulong, c_void, clockid_t, epoll_event, fd_set,
     hostent, id_t, idtype_t, iovec, mmsghdr, mode_t, mqd_t, msghdr, nfds_t, off_t, off64_t, pid_t,
-    pollfd, pthread_cond_t, pthread_mutex_t, pthread_t, rusage, sem_t, sembuf, siginfo_t, sigset_t,
-    size_t, sockaddr, socklen_t, ssize_t, termios, timespec, timeval,
+    pollfd, pthread_barrier_t, pthread_cond_t, pthread_mutex_t, pthread_rwlock_t,
+    pthread_spinlock_t, pthread_t, rusage, sem_t, sembuf, siginfo_t, sigset_t, size_t, sockaddr,
+    socklen_t, ssize_t, termios, timespec, timeval,
 };
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
@@ -128,11 +130,13 @@ macro_rules! table {
         /// All rows, and where the function of each is.
         pub(super) fn rows() -> impl Iterator<Item = (&'static Row, *const c_void)> {
             type Ours = fn() -> *const c_void;
-            [$((&$symbol::ROW, $symbol::ours as Ours)),*].into_iter().map(|(row, ours)| (row, ours()))
+            let rows = [$((&$symbol::ROW, $symbol::ours as Ours)),*].into_iter();
+            rows.map(|(row, ours)| (row, ours())).chain(initialisers::rows())
         }
 
         extern "C" fn resolve_all() {
             $($symbol::resolve();)*
+            initialisers::resolve_all();
         }
     };
 }
@@ -328,28 +332,97 @@ table! {
                         f: usize) -> c_long => futexes::syscall;
     Sync    tasks   Deferred    fn pthread_join(of: pthread_t, result: *mut *mut c_void)
                         -> c_int => joining::pthread_join;
-    Sync    tasks   Deferred    fn pthread_mutex_lock(mutex: *mut pthread_mutex_t)
+    Sync    tasks   Deferred    fn pthread_timedjoin_np(of: pthread_t, result: *mut *mut c_void,
+                        until: *const timespec) -> c_int => joining::pthread_timedjoin_np;
+    Sync    tasks   Deferred    fn pthread_clockjoin_np(of: pthread_t, result: *mut *mut c_void,
+                        clock: clockid_t, until: *const timespec) -> c_int => joining::pthread_clockjoin_np;
+
+    // What is held by a coroutine is not the thread's, so that the hub's greenlet has to be told apart, too.
+    Sync    threads Deferred    fn pthread_mutex_lock(mutex: *mut pthread_mutex_t)
                         -> c_int => mutexes::pthread_mutex_lock;
-    Sync    tasks   Deferred    fn pthread_mutex_timedlock(mutex: *mut pthread_mutex_t,
+    Sync    threads Deferred    fn pthread_mutex_timedlock(mutex: *mut pthread_mutex_t,
                         until: *const timespec) -> c_int => mutexes::pthread_mutex_timedlock;
+    Sync    threads Deferred    fn pthread_mutex_clocklock(mutex: *mut pthread_mutex_t, clock: clockid_t,
+                        until: *const timespec) -> c_int => mutexes::pthread_mutex_clocklock;
+    Sync    threads NeverWaits  fn pthread_mutex_trylock(mutex: *mut pthread_mutex_t)
+                        -> c_int => mutexes::pthread_mutex_trylock;
     Sync    threads NeverWaits  fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t)
                         -> c_int => mutexes::pthread_mutex_unlock;
-    Sync    tasks   Deferred    fn pthread_cond_wait(condition: *mut pthread_cond_t,
-                        mutex: *mut pthread_mutex_t) -> c_int => mutexes::pthread_cond_wait;
-    Sync    tasks   Deferred    fn pthread_cond_timedwait(condition: *mut pthread_cond_t,
+    Sync    threads NeverWaits  fn pthread_mutex_destroy(mutex: *mut pthread_mutex_t)
+                        -> c_int => mutexes::pthread_mutex_destroy;
+    Sync    threads Deferred    fn pthread_cond_wait(condition: *mut pthread_cond_t,
+                        mutex: *mut pthread_mutex_t) -> c_int => conditions::pthread_cond_wait;
+    Sync    threads Deferred    fn pthread_cond_timedwait(condition: *mut pthread_cond_t,
                         mutex: *mut pthread_mutex_t, until: *const timespec)
-                        -> c_int => mutexes::pthread_cond_timedwait;
+                        -> c_int => conditions::pthread_cond_timedwait;
+    Sync    threads Deferred    fn pthread_cond_clockwait(condition: *mut pthread_cond_t,
+                        mutex: *mut pthread_mutex_t, clock: clockid_t, until: *const timespec)
+                        -> c_int => conditions::pthread_cond_clockwait;
     Sync    threads NeverWaits  fn pthread_cond_signal(condition: *mut pthread_cond_t)
-                        -> c_int => mutexes::pthread_cond_signal;
+                        -> c_int => conditions::pthread_cond_signal;
     Sync    threads NeverWaits  fn pthread_cond_broadcast(condition: *mut pthread_cond_t)
-                        -> c_int => mutexes::pthread_cond_broadcast;
+                        -> c_int => conditions::pthread_cond_broadcast;
     Sync    tasks   Fails       fn semop(set: c_int, all: *mut sembuf, count: size_t)
                         -> c_int => semaphore_sets::semop;
     Sync    tasks   Fails       fn semtimedop(set: c_int, all: *mut sembuf, count: size_t,
                         time: *const timespec) -> c_int => semaphore_sets::semtimedop;
+    Sync    threads Deferred    fn pthread_rwlock_rdlock(at: *mut pthread_rwlock_t)
+                        -> c_int => rwlocks::pthread_rwlock_rdlock;
+    Sync    threads Deferred    fn pthread_rwlock_timedrdlock(at: *mut pthread_rwlock_t,
+                        until: *const timespec) -> c_int => rwlocks::pthread_rwlock_timedrdlock;
+    Sync    threads Deferred    fn pthread_rwlock_clockrdlock(at: *mut pthread_rwlock_t, clock: clockid_t,
+                        until: *const timespec) -> c_int => rwlocks::pthread_rwlock_clockrdlock;
+    Sync    threads NeverWaits  fn pthread_rwlock_tryrdlock(at: *mut pthread_rwlock_t)
+                        -> c_int => rwlocks::pthread_rwlock_tryrdlock;
+    Sync    threads Deferred    fn pthread_rwlock_wrlock(at: *mut pthread_rwlock_t)
+                        -> c_int => rwlocks::pthread_rwlock_wrlock;
+    Sync    threads Deferred    fn pthread_rwlock_timedwrlock(at: *mut pthread_rwlock_t,
+                        until: *const timespec) -> c_int => rwlocks::pthread_rwlock_timedwrlock;
+    Sync    threads Deferred    fn pthread_rwlock_clockwrlock(at: *mut pthread_rwlock_t, clock: clockid_t,
+                        until: *const timespec) -> c_int => rwlocks::pthread_rwlock_clockwrlock;
+    Sync    threads NeverWaits  fn pthread_rwlock_trywrlock(at: *mut pthread_rwlock_t)
+                        -> c_int => rwlocks::pthread_rwlock_trywrlock;
+    Sync    threads NeverWaits  fn pthread_rwlock_unlock(at: *mut pthread_rwlock_t)
+                        -> c_int => rwlocks::pthread_rwlock_unlock;
+    Sync    threads NeverWaits  fn pthread_rwlock_destroy(at: *mut pthread_rwlock_t)
+                        -> c_int => rwlocks::pthread_rwlock_destroy;
+    Sync    threads Deferred    fn pthread_spin_lock(lock: *mut pthread_spinlock_t)
+                        -> c_int => spinlocks::pthread_spin_lock;
+    Sync    threads NeverWaits  fn pthread_spin_trylock(lock: *mut pthread_spinlock_t)
+                        -> c_int => spinlocks::pthread_spin_trylock;
+    Sync    threads NeverWaits  fn pthread_spin_unlock(lock: *mut pthread_spinlock_t)
+                        -> c_int => spinlocks::pthread_spin_unlock;
+    Sync    threads NeverWaits  fn pthread_spin_destroy(lock: *mut pthread_spinlock_t)
+                        -> c_int => spinlocks::pthread_spin_destroy;
+    Sync    tasks   Deferred    fn pthread_barrier_wait(barrier: *mut pthread_barrier_t)
+                        -> c_int => barriers::pthread_barrier_wait;
     Sync    tasks   Deferred    fn sem_wait(semaphore: *mut sem_t) -> c_int => semaphores::sem_wait;
     Sync    tasks   Deferred    fn sem_timedwait(semaphore: *mut sem_t, until: *const timespec)
                         -> c_int => semaphores::sem_timedwait;
+    Sync    tasks   Deferred    fn sem_clockwait(semaphore: *mut sem_t, clock: clockid_t,
+                        until: *const timespec) -> c_int => semaphores::sem_clockwait;
+    Sync    threads Deferred    fn flockfile(file: *mut FILE) -> () => file_locks::flockfile;
+    Sync    threads NeverWaits  fn ftrylockfile(file: *mut FILE) -> c_int => file_locks::ftrylockfile;
+    Sync    threads NeverWaits  fn funlockfile(file: *mut FILE) -> () => file_locks::funlockfile;
+
+    // Those of C11, which call the others inside of libc. Their types are those of POSIX by other names.
+    Sync    threads Deferred    fn mtx_lock(mutex: *mut pthread_mutex_t) -> c_int => c11::mtx_lock;
+    Sync    threads Deferred    fn mtx_timedlock(mutex: *mut pthread_mutex_t, until: *const timespec)
+                        -> c_int => c11::mtx_timedlock;
+    Sync    threads NeverWaits  fn mtx_trylock(mutex: *mut pthread_mutex_t) -> c_int => c11::mtx_trylock;
+    Sync    threads NeverWaits  fn mtx_unlock(mutex: *mut pthread_mutex_t) -> c_int => c11::mtx_unlock;
+    Sync    threads NeverWaits  fn mtx_destroy(mutex: *mut pthread_mutex_t) -> () => c11::mtx_destroy;
+    Sync    threads Deferred    fn cnd_wait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t)
+                        -> c_int => c11::cnd_wait;
+    Sync    threads Deferred    fn cnd_timedwait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t,
+                        until: *const timespec) -> c_int => c11::cnd_timedwait;
+    Sync    threads NeverWaits  fn cnd_signal(condition: *mut pthread_cond_t) -> c_int => c11::cnd_signal;
+    Sync    threads NeverWaits  fn cnd_broadcast(condition: *mut pthread_cond_t)
+                        -> c_int => c11::cnd_broadcast;
+    Sync    tasks   Deferred    fn thrd_join(of: pthread_t, status: *mut c_int) -> c_int => c11::thrd_join;
+    Sleep   tasks   ReturnsEarly fn thrd_sleep(time: *const timespec, left: *mut timespec)
+                        -> c_int => c11::thrd_sleep;
+    Sleep   tasks   Deferred    fn thrd_yield() -> () => c11::thrd_yield;
 
     Poll    tasks   Fails       fn poll(all: *mut pollfd, count: nfds_t, millis: c_int)
                         -> c_int => polling::poll;
@@ -414,8 +487,13 @@ pub(super) fn count_blocked(symbol: &str) {
 
 /// What libc has only had for some years. The others are always there.
 const YOUNG: &[&str] = &[
+    "call_once\0",
     "close_range\0",
     "closefrom\0",
+    "cnd_broadcast\0",
+    "cnd_signal\0",
+    "cnd_timedwait\0",
+    "cnd_wait\0",
     "copy_file_range\0",
     "epoll_pwait2\0",
     "fcntl64\0",
@@ -425,10 +503,25 @@ const YOUNG: &[&str] = &[
     "mq_send\0",
     "mq_timedreceive\0",
     "mq_timedsend\0",
+    "mtx_destroy\0",
+    "mtx_lock\0",
+    "mtx_timedlock\0",
+    "mtx_trylock\0",
+    "mtx_unlock\0",
     "preadv2\0",
     "preadv64v2\0",
+    "pthread_clockjoin_np\0",
+    "pthread_cond_clockwait\0",
+    "pthread_mutex_clocklock\0",
+    "pthread_rwlock_clockrdlock\0",
+    "pthread_rwlock_clockwrlock\0",
+    "pthread_timedjoin_np\0",
     "pwritev2\0",
     "pwritev64v2\0",
+    "sem_clockwait\0",
+    "thrd_join\0",
+    "thrd_sleep\0",
+    "thrd_yield\0",
 ];
 
 /// What is returned by a call that fails.

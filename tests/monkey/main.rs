@@ -1,6 +1,7 @@
 //! Unmodified blocking code, made cooperative. Each test runs in a process of its own, since what is patched is
 //! patched for the whole process: it starts this executable again with its own name as the filter.
 
+mod c11;
 mod children;
 mod copies;
 mod descriptors;
@@ -9,12 +10,15 @@ mod files;
 mod forks;
 mod lingering;
 mod mutexes;
+mod owners;
 mod peers;
 mod polling;
 mod promises;
 mod reports;
 mod rows;
 mod runtimes;
+mod rwlocks;
+mod scripts;
 mod sleeping;
 mod sockets;
 mod stdio;

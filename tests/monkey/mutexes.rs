@@ -1,5 +1,6 @@
 //! Mutexes, condition variables and semaphores of C.
 
+use crate::scripts::{after, c, does, script, waits};
 use crate::{BLOCK, patched, row};
 use libc::{pthread_cond_t, pthread_mutex_t, timespec};
 use std::cell::{Cell, UnsafeCell};
@@ -7,9 +8,11 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 use switchgrass::coroutine::join_all;
+use switchgrass::monkey::blocked_calls;
 use switchgrass::{spawn, yield_now};
 
 const SHORT: Duration = Duration::from_millis(5);
@@ -82,14 +85,6 @@ impl Monitor {
         // SAFETY: the caller has the mutex.
         unsafe { *self.count.get() = count };
     }
-}
-
-fn after(clock: libc::clockid_t, limit: Duration) -> timespec {
-    let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a place for the answer.
-    unsafe { libc::clock_gettime(clock, &mut now) };
-    let then = Duration::new(now.tv_sec as u64, now.tv_nsec as u32) + limit;
-    timespec { tv_sec: then.as_secs() as _, tv_nsec: then.subsec_nanos().into() }
 }
 
 /// By one coroutine after the other, each of which sleeps with it.
@@ -362,5 +357,254 @@ fn sem_timedwait() {
         // SAFETY: a semaphore.
         let result = unsafe { libc::sem_timedwait(semaphore, &until) };
         (result, std::io::Error::last_os_error().raw_os_error())
+    });
+}
+
+#[test]
+fn sem_clockwait() {
+    row(|| {
+        let clock = libc::CLOCK_MONOTONIC;
+        let semaphore = ptr::with_exposed_provenance_mut(semaphore());
+        let error = || std::io::Error::last_os_error().raw_os_error();
+        let mut until = after(clock, BLOCK);
+        // SAFETY: a semaphore.
+        let late = (unsafe { c::sem_clockwait(semaphore, clock, &until) }, error());
+        // SAFETY: a semaphore.
+        let by_none = (unsafe { c::sem_clockwait(semaphore, 77, &until) }, error());
+        // SAFETY: a semaphore.
+        assert_eq!(unsafe { libc::sem_post(semaphore) }, 0);
+        until.tv_nsec = -1;
+        // SAFETY: a semaphore.
+        let never = (unsafe { c::sem_clockwait(semaphore, clock, &until) }, error());
+        // SAFETY: a semaphore.
+        (late, by_none, never, unsafe { c::sem_clockwait(semaphore, clock, &after(clock, BLOCK)) })
+    });
+}
+
+/// One of those who arrive is told so, in coroutines of one thread, and of two.
+#[test]
+fn pthread_barrier_wait() {
+    patched(|| {
+        let barrier = Box::into_raw(Box::new(MaybeUninit::<libc::pthread_barrier_t>::uninit()));
+        // SAFETY: room for it.
+        assert_eq!(unsafe { libc::pthread_barrier_init(barrier.cast(), ptr::null(), 10) }, 0);
+        let barrier = barrier.expose_provenance();
+        let arrive = move || {
+            let barrier = ptr::with_exposed_provenance_mut(barrier);
+            // SAFETY: a barrier.
+            (0..3).map(|_| unsafe { libc::pthread_barrier_wait(barrier) }).collect::<Vec<_>>()
+        };
+        let all = move || {
+            let tasks = (0..5).map(|_| spawn(arrive)).collect::<Vec<_>>();
+            join_all(tasks).into_iter().map(|task| task.unwrap()).collect::<Vec<_>>()
+        };
+        let others = thread::spawn(all);
+        let mut results = all();
+        results.extend(others.join().unwrap());
+        for round in 0..3 {
+            let serial = results.iter().filter(|all| all[round] != 0);
+            let serial: Vec<_> = serial.map(|all| all[round]).collect();
+            assert_eq!(serial, [libc::PTHREAD_BARRIER_SERIAL_THREAD]);
+        }
+        assert_eq!(blocked_calls(), []);
+    });
+}
+
+type Join<'a> = &'a dyn Fn(libc::pthread_t, *mut *mut libc::c_void, Duration) -> i32;
+
+/// Joins a thread in vain, and then not in vain.
+fn join(join: Join<'_>) -> (i32, i32, usize, i32) {
+    extern "C" fn body(argument: *mut libc::c_void) -> *mut libc::c_void {
+        wait(argument.expose_provenance());
+        ptr::without_provenance_mut(7)
+    }
+    let (semaphore, mut thread) = (semaphore(), MaybeUninit::uninit());
+    let mut result = ptr::null_mut();
+    let argument = ptr::with_exposed_provenance_mut(semaphore);
+    // SAFETY: room for it.
+    let error = unsafe { libc::pthread_create(thread.as_mut_ptr(), ptr::null(), body, argument) };
+    assert_eq!(error, 0);
+    // SAFETY: it was made.
+    let thread = unsafe { thread.assume_init() };
+    let late = join(thread, &mut result, BLOCK);
+    post(semaphore);
+    let in_time = join(thread, &mut result, 100 * BLOCK);
+    // SAFETY: no preconditions.
+    let own = join(unsafe { libc::pthread_self() }, &mut result, BLOCK);
+    (late, in_time, result.addr(), own)
+}
+
+#[test]
+fn pthread_timedjoin_np() {
+    row(|| {
+        // SAFETY: a thread that is not joined, and a place for what it returns.
+        join(&|of, result, limit| unsafe {
+            c::pthread_timedjoin_np(of, result, &after(libc::CLOCK_REALTIME, limit))
+        })
+    });
+}
+
+#[test]
+fn pthread_clockjoin_np() {
+    row(|| {
+        let clock = libc::CLOCK_MONOTONIC;
+        // SAFETY: a thread that is not joined, and a place for what it returns.
+        join(&|of, result, limit| unsafe {
+            c::pthread_clockjoin_np(of, result, clock, &after(clock, limit))
+        })
+    });
+}
+
+/// A file of C's, and its lock.
+struct File(*mut libc::FILE);
+
+// SAFETY: C's files may be used by all threads.
+unsafe impl Send for File {}
+// SAFETY: as above.
+unsafe impl Sync for File {}
+
+impl File {
+    fn new() -> Self {
+        // SAFETY: two strings.
+        File(unsafe { libc::fopen(c"/dev/null".as_ptr(), c"w".as_ptr()) })
+    }
+
+    fn lock(&self) -> i32 {
+        // SAFETY: a file.
+        unsafe { c::flockfile(self.0) };
+        0
+    }
+
+    /// Whether it was not locked.
+    fn trylock(&self) -> i32 {
+        // SAFETY: a file.
+        i32::from(unsafe { c::ftrylockfile(self.0) } != 0)
+    }
+
+    fn unlock(&self) -> i32 {
+        // SAFETY: a file.
+        unsafe { c::funlockfile(self.0) };
+        0
+    }
+}
+
+#[test]
+fn flockfile() {
+    let steps = [
+        does(0, File::lock),
+        does(0, File::lock),
+        waits(1, File::lock),
+        does(0, File::unlock),
+        does(0, File::unlock),
+        does(0, File::trylock),
+        does(1, File::unlock),
+        does(0, File::trylock),
+    ];
+    script(File::new, &steps, &[0, 0, 0, 0, 0, 1, 0, 0]);
+}
+
+#[test]
+fn ftrylockfile() {
+    let steps = [
+        does(0, File::trylock),
+        does(1, File::trylock),
+        does(0, File::trylock),
+        does(0, File::unlock),
+        does(1, File::trylock),
+        does(0, File::unlock),
+        does(1, File::trylock),
+    ];
+    script(File::new, &steps, &[0, 1, 0, 0, 1, 0, 0]);
+}
+
+/// What main has locked before there were coroutines is main's.
+#[test]
+fn funlockfile() {
+    patched(|| {
+        let file = Arc::new(File::new());
+        assert_eq!(file.lock(), 0);
+        let turns = Rc::new(Cell::new(0));
+        let tasks = (0..3).map(|_| {
+            let (file, turns) = (Arc::clone(&file), Rc::clone(&turns));
+            spawn(move || {
+                assert_eq!(file.trylock(), 1);
+                assert_eq!(file.lock(), 0);
+                turns.set(turns.get() + 1);
+                let turn = turns.get();
+                thread::sleep(SHORT);
+                assert_eq!(turns.get(), turn);
+                assert_eq!(file.unlock(), 0);
+            })
+        });
+        let tasks: Vec<_> = tasks.collect();
+        thread::sleep(2 * SHORT);
+        assert_eq!((turns.get(), file.trylock()), (0, 0));
+        assert_eq!(file.unlock() + file.unlock(), 0);
+        join_all(tasks).into_iter().for_each(|task| task.unwrap());
+        assert_eq!(turns.get(), 3);
+    });
+}
+
+/// One runs it, and waits in it; who comes meanwhile waits for that one, and then nobody runs it again.
+fn once(call: fn(*mut i32, unsafe extern "C-unwind" fn())) {
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    unsafe extern "C-unwind" fn initialise() {
+        thread::sleep(2 * SHORT);
+        RUNS.fetch_add(1, SeqCst);
+    }
+    patched(|| {
+        let control = Box::into_raw(Box::new(0)).expose_provenance();
+        let enter = move || {
+            call(ptr::with_exposed_provenance_mut(control), initialise);
+            assert_eq!(RUNS.load(SeqCst), 1);
+        };
+        // This thread's, and then those of a second one.
+        let tasks: Vec<_> = (0..4).map(|_| spawn(enter)).collect();
+        yield_now();
+        let others = thread::spawn(move || {
+            let tasks: Vec<_> = (0..4).map(|_| spawn(enter)).collect();
+            join_all(tasks).into_iter().for_each(|task| task.unwrap());
+        });
+        join_all(tasks).into_iter().for_each(|task| task.unwrap());
+        others.join().unwrap();
+        assert_eq!(blocked_calls(), []);
+    });
+}
+
+#[test]
+fn pthread_once() {
+    // SAFETY: a control, and a function.
+    once(|control, f| assert_eq!(unsafe { c::pthread_once(control, f) }, 0));
+}
+
+#[test]
+fn call_once() {
+    // SAFETY: a control, and a function.
+    once(|control, f| unsafe { c::call_once(control, f) });
+}
+
+/// As exceptions of C++ do: then it is run by the next.
+#[test]
+fn an_initialiser_that_unwinds() {
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    unsafe extern "C-unwind" fn initialise() {
+        thread::sleep(SHORT);
+        assert_eq!(RUNS.fetch_add(1, SeqCst), 1, "the first fails");
+    }
+    let enter = |control: usize| {
+        let control = ptr::with_exposed_provenance_mut(control);
+        // SAFETY: a control, and a function.
+        std::panic::catch_unwind(|| unsafe { c::pthread_once(control, initialise) }).ok()
+    };
+    patched(|| {
+        let control = Box::into_raw(Box::new(0)).expose_provenance();
+        let tasks: Vec<_> = (0..3).map(|_| spawn(move || enter(control))).collect();
+        let results: Vec<_> = join_all(tasks).into_iter().map(|task| task.unwrap()).collect();
+        assert_eq!(results, [None, Some(0), Some(0)]);
+        // On a thread it is so, too.
+        RUNS.store(0, SeqCst);
+        let control = Box::into_raw(Box::new(0)).expose_provenance();
+        let results = thread::spawn(move || [enter(control), enter(control)]).join().unwrap();
+        assert_eq!(results, [None, Some(0)]);
     });
 }

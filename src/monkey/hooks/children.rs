@@ -3,8 +3,8 @@
 
 use super::streams::forget_file;
 use crate::hub::{Direction, breathe_quietly};
-use crate::monkey::descriptors::{forget, forget_last, look_up};
 use crate::monkey::aside::{aside, aside_or_interrupted};
+use crate::monkey::descriptors::{forget, forget_last, look_up};
 use crate::monkey::elsewhere::Lent;
 use crate::monkey::gate::{is_cooperative, is_patched};
 use crate::monkey::{What, errno, table};

@@ -5,11 +5,11 @@
 //! `connect` has the socket not block for as long as the call takes to begin: nobody else uses one that is
 //! not connected.
 
-use crate::monkey::descriptors::{forget_last, look_up, rouse};
-use crate::monkey::known::Known;
 use crate::hub::{
     Deadline, Direction, Interrupts, Wake, breathe_quietly, park_quietly, tell_interrupts,
 };
+use crate::monkey::descriptors::{forget_last, look_up, rouse};
+use crate::monkey::known::Known;
 use crate::monkey::{errno, table};
 use crate::sys::descriptor::{Kind, is_ready, option};
 use libc::{c_int, sockaddr, socklen_t};

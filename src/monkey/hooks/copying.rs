@@ -17,10 +17,10 @@ use super::waiting::{unless_blocked, until_ready};
 use crate::hub::{Direction, breathe_quietly};
 use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::descriptors::look_up;
-use crate::monkey::known::Known;
-use crate::sys::descriptor::{Kind, option};
 use crate::monkey::elsewhere::{Lent, elsewhere};
+use crate::monkey::known::Known;
 use crate::monkey::{errno, table};
+use crate::sys::descriptor::{Kind, option};
 use libc::{c_int, c_uint, iovec, off64_t, size_t, ssize_t};
 use std::ptr;
 

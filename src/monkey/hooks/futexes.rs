@@ -2,8 +2,11 @@
 //!
 //! `std` waits by `FUTEX_WAIT_BITSET`, always. `FUTEX_WAIT` is left to the kernel: the one who uses it,
 //! `parking_lot`, keeps the node of the one who waits in a variable of the thread's, where two coroutines
-//! would find each other's. What is shared with other processes is left to it as well, and what moves
-//! waiters from one address to another.
+//! would find each other's. What moves waiters from one address to another is left to it as well, and what
+//! inherits a priority, and waits at several addresses. Such waits of coroutines are counted.
+//!
+//! What is shared with other processes, as the guards of C++'s static variables say they are, is waited for
+//! here: a sibling may be the one to wake. Another process cannot, so the word is looked at now and then.
 
 use crate::hub::{Deadline, Place, place};
 use crate::monkey::addresses::{self, Waiting};
@@ -18,6 +21,11 @@ static IN_KERNEL: AtomicUsize = AtomicUsize::new(0);
 
 const BILLION: i64 = 1_000_000_000;
 const ANY: u32 = u32::MAX;
+
+/// Younger than the crate `libc` that is asked for.
+const FUTEX_LOCK_PI2: c_int = 13;
+/// The same on all architectures.
+const SYS_FUTEX_WAITV: c_long = 449;
 
 /// The arguments of a system call.
 type Arguments = [usize; 6];
@@ -35,12 +43,20 @@ pub(in crate::monkey) unsafe fn syscall(
     f: usize,
 ) -> c_long {
     let all = [a, b, c, d, e, f];
-    let operation = b as c_int;
-    if number != libc::SYS_futex || operation & libc::FUTEX_PRIVATE_FLAG == 0 {
+    if number != libc::SYS_futex {
+        if number == SYS_FUTEX_WAITV && place() != Place::Thread {
+            table::syscall::ROW.count_blocked();
+        }
         // SAFETY: the caller's.
         return unsafe { pass_on(number, all) };
     }
+    let operation = b as c_int;
+    let is_shared = operation & libc::FUTEX_PRIVATE_FLAG == 0;
     match operation & !(libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME) {
+        libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET if is_shared => {
+            // SAFETY: the caller's.
+            unsafe { wait_shared(all) }
+        }
         // SAFETY: the caller's.
         libc::FUTEX_WAIT_BITSET => unsafe { wait(all) },
         // SAFETY: the caller's.
@@ -49,6 +65,13 @@ pub(in crate::monkey) unsafe fn syscall(
         libc::FUTEX_WAKE => unsafe { wake(all, ANY) },
         // SAFETY: the caller's.
         libc::FUTEX_WAKE_BITSET => unsafe { wake(all, f as u32) },
+        libc::FUTEX_LOCK_PI | FUTEX_LOCK_PI2 | libc::FUTEX_WAIT_REQUEUE_PI => {
+            if place() != Place::Thread {
+                table::syscall::ROW.count_blocked();
+            }
+            // SAFETY: the caller's.
+            unsafe { pass_on(number, all) }
+        }
         // SAFETY: the caller's.
         _ => unsafe { pass_on(number, all) },
     }
@@ -113,6 +136,56 @@ unsafe fn wait(all: Arguments) -> c_long {
     }
 }
 
+/// Waits for what others in this process do about the word, and looks at it for what other processes do.
+///
+/// # Safety
+///
+/// As libc's `syscall` of `FUTEX_WAIT` and `FUTEX_WAIT_BITSET`.
+#[cold]
+unsafe fn wait_shared(all: Arguments) -> c_long {
+    const FIRST: Duration = Duration::from_micros(50);
+    const LONGEST: Duration = Duration::from_millis(100);
+    let [address, operation, expected, time, _, bits] = all;
+    // SAFETY: the caller's.
+    let time = unsafe { (time as *const timespec).as_ref() };
+    let is_simple = operation as c_int & !libc::FUTEX_CLOCK_REALTIME == libc::FUTEX_WAIT;
+    let bits = if is_simple { ANY } else { bits as u32 };
+    let is_valid = bits != 0 && address.is_multiple_of(4) && time.is_none_or(is_valid);
+    if place() != Place::Task || !is_valid || addresses::is_inside() {
+        // SAFETY: the caller's.
+        return unsafe { wait_in_kernel(all) };
+    }
+    let deadline = time.and_then(|time| match is_simple {
+        true => Deadline::after(Duration::new(time.tv_sec as u64, time.tv_nsec as u32)),
+        false => deadline(time, operation as c_int),
+    });
+    // SAFETY: the caller's: it is there, until the call ends.
+    let word = unsafe { &*(address as *const AtomicU32) };
+    let is_expected = || word.load(Relaxed) == expected as u32;
+    let mut pause = FIRST;
+    let mut waiting = Waiting::enqueue(address, bits, is_expected);
+    if waiting.is_none() {
+        return fail(libc::EAGAIN);
+    }
+    while let Some(now) = waiting {
+        let look = Deadline::after(pause);
+        if now.wait("a futex that is shared", deadline.into_iter().chain(look).min()) {
+            return 0;
+        }
+        if deadline.is_some_and(Deadline::has_passed) {
+            return fail(libc::ETIMEDOUT);
+        }
+        // Another process may have woken it without a change of the word: so it returns for nothing at last.
+        if pause >= LONGEST {
+            return 0;
+        }
+        pause *= 2;
+        waiting = Waiting::enqueue(address, bits, is_expected);
+    }
+    // It was changed meanwhile.
+    0
+}
+
 fn is_valid(time: &timespec) -> bool {
     time.tv_sec >= 0 && (0..BILLION).contains(&time.tv_nsec)
 }
@@ -147,10 +220,11 @@ unsafe fn wake(all: Arguments, bits: u32) -> c_long {
         // SAFETY: the caller's.
         return unsafe { pass_on(libc::SYS_futex, all) };
     };
+    let is_shared = operation as c_int & libc::FUTEX_PRIVATE_FLAG == 0;
     let found = addresses::wake(address, bits, most);
     let left = match most - found {
         // There was a fence when some were found.
-        0 if IN_KERNEL.load(SeqCst) == 0 => return found as c_long,
+        0 if !is_shared && IN_KERNEL.load(SeqCst) == 0 => return found as c_long,
         0 => most,
         left => left,
     };

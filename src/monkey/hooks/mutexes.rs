@@ -1,73 +1,41 @@
-//! Mutexes and condition variables of C.
+//! Mutexes of C.
 //!
-//! ```text
-//!   the mutex is held by     a coroutine that wants it
+//! Plain ones know no owner, and a coroutine waits for those that a sibling holds. Those with an owner
+//! (recursive, checking for errors, robust, inheriting a priority) belong to the *thread*, as libc sees it:
+//! `owners.rs` knows which of its coroutines has locked one, and libc is asked only where it gives the
+//! answer that it would give if each coroutine were a thread:
 //!
-//!   nobody                   has it
-//!   a sibling                waits among `addresses`: the kernel would wait for ever
-//!   another thread           waits in the kernel: that thread needs no help of this one's
-//! ```
+//! | held by | lock | trylock | unlock |
+//! |---|---|---|---|
+//! | the caller | libc's: once more, EDEADLK | libc's | libc's |
+//! | a sibling | waits; has ended and it is robust: EOWNERDEAD | EBUSY | EPERM |
+//! | another thread | waits | libc's | libc's |
 //!
-//! So nobody switches in a library that takes a mutex for some instructions, with something of the thread's
-//! half changed: an allocator, for example.
-//!
-//! Only a plain mutex tells siblings apart. One that is recursive, that checks for errors or is robust
-//! belongs to the *thread*, by its definition, and is left as it is: siblings get into a recursive one
-//! together.
+//! In the hub's own greenlet, which cannot wait, to lock what one of its coroutines holds is EDEADLK.
 
-use crate::hub::Deadline;
-use crate::monkey::addresses::{self, Waiting};
-use crate::monkey::table;
-use libc::{c_int, clockid_t, pthread_cond_t, pthread_mutex_t, timespec};
-use std::mem::MaybeUninit;
-use std::sync::OnceLock;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicI32, AtomicU8};
+use super::acquire::{ANY, Attempt, Limit, SLICE, Wanted};
+use super::mutex_layout::Layout;
+use crate::hub::{Deadline, Place, place};
+use crate::monkey::owners::{self, Owner};
+use crate::monkey::{addresses, table};
+use libc::{c_int, clockid_t, pthread_mutex_t, timespec};
 use std::time::Duration;
 
-const ANY: u32 = u32::MAX;
-
-/// The beginning of a mutex of glibc's, as programs are compiled with it.
-#[repr(C)]
-struct Layout {
-    lock: AtomicI32,
-    _count: AtomicI32,
-    owner: AtomicI32,
-    _users: AtomicI32,
-    kind: AtomicI32,
-}
-
-const _: () = assert!(size_of::<Layout>() <= size_of::<pthread_mutex_t>());
-
-/// # Safety
-///
-/// A mutex that is there.
-unsafe fn layout<'a>(mutex: *mut pthread_mutex_t) -> &'a Layout {
-    // SAFETY: the caller's. All parts are changed atomically, or read here as if.
-    unsafe { &*mutex.cast::<Layout>() }
-}
-
-/// Whether it is of the simplest kind, or of that which spins, and of this process alone.
-fn is_plain(mutex: &Layout) -> bool {
-    const ADAPTIVE: c_int = 3;
-    /// Whether hardware transactions may be tried has been decided: not.
-    const WITHOUT_ELISION: c_int = 512;
-    matches!(mutex.kind.load(Relaxed) & !WITHOUT_ELISION, libc::PTHREAD_MUTEX_NORMAL | ADAPTIVE)
-}
-
-fn is_held_by_sibling(mutex: &Layout) -> bool {
-    // SAFETY: no preconditions.
-    is_plain(mutex) && mutex.owner.load(Relaxed) == unsafe { libc::gettid() }
+/// Whether it is for libc alone: there are no siblings, or a bucket's lock is held, as by an allocator.
+fn is_for_libc() -> bool {
+    place() == Place::Thread || addresses::is_inside()
 }
 
 /// # Safety
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) -> c_int {
+    if is_for_libc() {
+        // SAFETY: the caller's.
+        return unsafe { table::pthread_mutex_lock::original(mutex) };
+    }
     // SAFETY: the caller's.
-    let result = unsafe { lock(mutex, None) };
-    // SAFETY: the caller's.
-    result.unwrap_or_else(|| unsafe { table::pthread_mutex_lock::original(mutex) })
+    unsafe { lock(mutex, || Limit::Never, || table::pthread_mutex_lock::original(mutex)) }
 }
 
 /// # Safety
@@ -77,225 +45,310 @@ pub(in crate::monkey) unsafe fn pthread_mutex_timedlock(
     mutex: *mut pthread_mutex_t,
     until: *const timespec,
 ) -> c_int {
-    // SAFETY: the caller's.
-    let deadline = deadline(libc::CLOCK_REALTIME, unsafe { &*until });
-    // SAFETY: the caller's.
-    let result = deadline.and_then(|deadline| unsafe { lock(mutex, Some(deadline)) });
-    result.unwrap_or_else(|| {
+    if is_for_libc() {
         // SAFETY: the caller's.
-        let result = unsafe { table::pthread_mutex_timedlock::original(mutex, until) };
-        if result != 0 {
-            // Who has been woken for it and does not get it leaves that to the next.
-            addresses::wake(mutex.addr(), ANY, 1);
-        }
-        result
-    })
+        return unsafe { table::pthread_mutex_timedlock::original(mutex, until) };
+    }
+    // SAFETY: the caller's.
+    unsafe {
+        let original = || table::pthread_mutex_timedlock::original(mutex, until);
+        lock(mutex, || Limit::until(libc::CLOCK_REALTIME, until), original)
+    }
 }
 
-/// `None` if it is for the kernel.
-///
 /// # Safety
 ///
-/// As libc's `pthread_mutex_lock`.
-unsafe fn lock(mutex: *mut pthread_mutex_t, deadline: Option<Deadline>) -> Option<c_int> {
-    loop {
+/// As libc's.
+pub(in crate::monkey) unsafe fn pthread_mutex_clocklock(
+    mutex: *mut pthread_mutex_t,
+    clock: clockid_t,
+    until: *const timespec,
+) -> c_int {
+    // Of a clock that it does not know it complains at once.
+    if is_for_libc() || !matches!(clock, libc::CLOCK_REALTIME | libc::CLOCK_MONOTONIC) {
         // SAFETY: the caller's.
-        let result = unsafe { libc::pthread_mutex_trylock(mutex) };
-        if result != libc::EBUSY {
-            return Some(result);
-        }
-        // SAFETY: the caller's.
-        let state = unsafe { layout(mutex) };
-        if !is_held_by_sibling(state) {
-            return None;
-        }
-        let is_held = || state.lock.load(Relaxed) != 0;
-        let waiting = Waiting::enqueue(mutex.addr(), ANY, is_held);
-        if waiting.is_some_and(|waiting| !waiting.wait("pthread_mutex_lock", deadline)) {
-            return Some(libc::ETIMEDOUT);
-        }
+        return unsafe { table::pthread_mutex_clocklock::original(mutex, clock, until) };
     }
+    // SAFETY: the caller's.
+    unsafe {
+        let original = || table::pthread_mutex_clocklock::original(mutex, clock, until);
+        lock(mutex, || Limit::until(clock, until), original)
+    }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn pthread_mutex_trylock(mutex: *mut pthread_mutex_t) -> c_int {
+    // SAFETY: the caller's.
+    let owned = if is_for_libc() { None } else { unsafe { Owned::of(mutex) } };
+    let Some(owned) = owned else {
+        // SAFETY: the caller's.
+        return unsafe { table::pthread_mutex_trylock::original(mutex) };
+    };
+    // SAFETY: the caller's.
+    let result = match unsafe { owned.attempt(false) } {
+        Attempt::Over(result) => result,
+        Attempt::Sibling | Attempt::Mortal | Attempt::Foreign => libc::EBUSY,
+    };
+    owned.note(result)
 }
 
 /// # Safety
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) -> c_int {
+    let address = mutex.addr();
+    // SAFETY: the caller's.
+    let owned = if is_for_libc() { None } else { unsafe { Owned::of(mutex) } };
+    if let Some(owned) = &owned
+        && !owned.is_callers()
+    {
+        return libc::EPERM;
+    }
     // SAFETY: the caller's.
     let result = unsafe { table::pthread_mutex_unlock::original(mutex) };
     // It may be gone by now: of interest is only where it was.
-    addresses::wake(mutex.addr(), ANY, 1);
+    if owned.is_some() && result == 0 {
+        owners::release(address);
+    }
+    addresses::wake(address, ANY, 1);
     result
 }
 
 /// # Safety
 ///
 /// As libc's.
-pub(in crate::monkey) unsafe fn pthread_cond_wait(
-    condition: *mut pthread_cond_t,
-    mutex: *mut pthread_mutex_t,
-) -> c_int {
+pub(in crate::monkey) unsafe fn pthread_mutex_destroy(mutex: *mut pthread_mutex_t) -> c_int {
     // SAFETY: the caller's.
-    if unsafe { is_ours(condition, mutex) } {
-        // SAFETY: the caller's.
-        return unsafe { wait(condition, mutex, None) };
+    let result = unsafe { table::pthread_mutex_destroy::original(mutex) };
+    if result == 0 {
+        owners::forget(mutex.addr());
     }
-    // SAFETY: the caller's.
-    unsafe { table::pthread_cond_wait::blocking(condition, mutex) }
+    result
 }
 
-/// # Safety
-///
-/// As libc's.
-pub(in crate::monkey) unsafe fn pthread_cond_timedwait(
-    condition: *mut pthread_cond_t,
-    mutex: *mut pthread_mutex_t,
-    until: *const timespec,
-) -> c_int {
-    let is_monotonic = traits().is_monotonic.is_some_and(|bit| {
-        // SAFETY: the caller's.
-        unsafe { bit.is_set(condition) }
-    });
-    let clock = if is_monotonic { libc::CLOCK_MONOTONIC } else { libc::CLOCK_REALTIME };
-    // SAFETY: the caller's.
-    let deadline = deadline(clock, unsafe { &*until });
-    // SAFETY: the caller's.
-    if deadline.is_some() && unsafe { is_ours(condition, mutex) } {
-        // SAFETY: the caller's.
-        return unsafe { wait(condition, mutex, deadline) };
-    }
-    // SAFETY: the caller's.
-    unsafe { table::pthread_cond_timedwait::blocking(condition, mutex, until) }
-}
-
-/// Whether a coroutine can wait for it: all who wake it are of this process, and the mutex can be let go of.
+/// Locks it, in a coroutine, or in the hub's greenlet, which makes `original`'s call if it has to wait.
 ///
 /// # Safety
 ///
-/// As libc's `pthread_cond_wait`.
-unsafe fn is_ours(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t) -> bool {
-    let Traits { is_shared: Some(is_shared), is_monotonic: Some(_) } = traits() else {
-        return false;
+/// As libc's `pthread_mutex_lock`.
+unsafe fn lock(
+    mutex: *mut pthread_mutex_t,
+    limit: impl FnOnce() -> Limit,
+    original: impl FnOnce() -> c_int,
+) -> c_int {
+    // SAFETY: the caller's.
+    let Some(owned) = (unsafe { Owned::of(mutex) }) else {
+        // SAFETY: the caller's.
+        return unsafe { lock_plain(mutex, limit, original) };
     };
     // SAFETY: the caller's.
-    unsafe { !is_shared.is_set(condition) && is_plain(layout(mutex)) }
-}
-
-/// Whoever wakes it after the mutex was let go of finds it enqueued.
-///
-/// # Safety
-///
-/// As libc's `pthread_cond_wait`.
-unsafe fn wait(
-    condition: *mut pthread_cond_t,
-    mutex: *mut pthread_mutex_t,
-    deadline: Option<Deadline>,
-) -> c_int {
-    let Some(waiting) = Waiting::enqueue(condition.addr(), ANY, || true) else { return 0 };
-    // SAFETY: the caller's, who holds it.
-    unsafe { pthread_mutex_unlock(mutex) };
-    let is_woken = waiting.wait("pthread_cond_wait", deadline);
-    // SAFETY: the caller's.
-    let result = unsafe { pthread_mutex_lock(mutex) };
-    match result {
-        0 if is_woken => 0,
-        0 => libc::ETIMEDOUT,
-        error => error,
-    }
-}
-
-/// Wakes a coroutine, and beside it a thread: one of them for nothing, which a wait allows.
-///
-/// # Safety
-///
-/// As libc's.
-pub(in crate::monkey) unsafe fn pthread_cond_signal(condition: *mut pthread_cond_t) -> c_int {
-    addresses::wake(condition.addr(), ANY, 1);
-    // SAFETY: the caller's.
-    unsafe { table::pthread_cond_signal::original(condition) }
-}
-
-/// # Safety
-///
-/// As libc's.
-pub(in crate::monkey) unsafe fn pthread_cond_broadcast(condition: *mut pthread_cond_t) -> c_int {
-    addresses::wake(condition.addr(), ANY, usize::MAX);
-    // SAFETY: the caller's.
-    unsafe { table::pthread_cond_broadcast::original(condition) }
-}
-
-/// `None` for what libc would not take.
-fn deadline(clock: clockid_t, until: &timespec) -> Option<Deadline> {
-    let time = |time: &timespec| {
-        let is_valid = time.tv_sec >= 0 && (0..1_000_000_000).contains(&time.tv_nsec);
-        is_valid.then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+    let attempt = || unsafe { owned.attempt(true) };
+    let result = match attempt() {
+        Attempt::Over(result) => result,
+        first if place() == Place::Hub => {
+            table::pthread_mutex_lock::ROW.count_blocked();
+            if first == Attempt::Foreign { original() } else { libc::EDEADLK }
+        }
+        _ => {
+            let limit = match limit() {
+                // It is the kernel that looks at such a time.
+                Limit::Past if owned.state.inherits() => Limit::Invalid,
+                limit => limit,
+            };
+            wanted(mutex, limit).acquire(attempt)
+        }
     };
+    owned.note(result)
+}
+
+fn wanted(mutex: *mut pthread_mutex_t, limit: Limit) -> Wanted {
+    Wanted { address: mutex.addr(), bits: ANY, purpose: "pthread_mutex_lock", limit }
+}
+
+/// # Safety
+///
+/// As libc's `pthread_mutex_lock`.
+unsafe fn lock_plain(
+    mutex: *mut pthread_mutex_t,
+    limit: impl FnOnce() -> Limit,
+    original: impl FnOnce() -> c_int,
+) -> c_int {
+    let attempt = || {
+        // SAFETY: the caller's.
+        let result = unsafe { table::pthread_mutex_trylock::original(mutex) };
+        if result != libc::EBUSY {
+            return Attempt::Over(result);
+        }
+        // SAFETY: the caller's.
+        let state = unsafe { Layout::of(mutex) };
+        if state.is_some_and(Layout::is_held_here) { Attempt::Sibling } else { Attempt::Foreign }
+    };
+    if let Attempt::Over(result) = attempt() {
+        return result;
+    }
+    if place() == Place::Hub {
+        table::pthread_mutex_lock::ROW.count_blocked();
+        return original();
+    }
+    let slice = |deadline: Option<Deadline>| {
+        let until = Deadline::after(SLICE).into_iter().chain(deadline).min();
+        let until = time_of(until.map_or(SLICE, Deadline::left));
+        // SAFETY: the caller's.
+        let result = unsafe { table::pthread_mutex_timedlock::original(mutex, &until) };
+        (result != libc::ETIMEDOUT).then_some(result)
+    };
+    let count = || table::pthread_mutex_lock::ROW.count_blocked();
+    wanted(mutex, limit()).acquire_patiently(attempt, Some(&slice), count)
+}
+
+/// In `left` from now.
+fn time_of(left: Duration) -> timespec {
     let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a place for the answer; a clock that is always there.
-    unsafe { libc::clock_gettime(clock, &mut now) };
-    Deadline::after(time(until)?.saturating_sub(time(&now)?))
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut now) };
+    let then = Duration::new(now.tv_sec as u64, now.tv_nsec as u32) + left;
+    timespec { tv_sec: then.as_secs() as _, tv_nsec: then.subsec_nanos().into() }
 }
 
-/// Where a condition variable says what it is. Not the same in all versions of glibc: so it is asked to make
-/// one of each kind, and these are compared.
-#[derive(Clone, Copy)]
-struct Traits {
-    is_shared: Option<Bit>,
-    is_monotonic: Option<Bit>,
+/// A mutex that has an owner.
+struct Owned<'a> {
+    mutex: *mut pthread_mutex_t,
+    state: &'a Layout,
+    me: Owner,
 }
 
-#[derive(Clone, Copy)]
-struct Bit {
-    offset: usize,
-    mask: u8,
-}
-
-impl Bit {
+impl Owned<'_> {
+    /// `None` if it has none, or it is not known.
+    ///
     /// # Safety
     ///
-    /// A condition variable that is there.
-    unsafe fn is_set(self, condition: *mut pthread_cond_t) -> bool {
-        // SAFETY: the caller's, and within it. Others may change bits beside this one.
-        let byte = unsafe { &*condition.cast::<AtomicU8>().add(self.offset) };
-        byte.load(Relaxed) & self.mask != 0
+    /// As libc's `pthread_mutex_lock`; the mutex is there as long as this is used.
+    unsafe fn of<'a>(mutex: *mut pthread_mutex_t) -> Option<Owned<'a>> {
+        // SAFETY: the caller's.
+        let state = unsafe { Layout::of(mutex) }?;
+        state.has_owner().then(|| Owned { mutex, state, me: Owner::current() })
     }
-}
 
-fn traits() -> Traits {
-    static TRAITS: OnceLock<Traits> = OnceLock::new();
-    *TRAITS.get_or_init(|| {
-        let plain = bytes(libc::CLOCK_REALTIME, libc::PTHREAD_PROCESS_PRIVATE);
-        let differs = |other: Bytes| {
-            let mut bits = plain.iter().zip(other).enumerate();
-            let (offset, mask) = bits.find_map(|(at, (plain, other))| {
-                (plain ^ other != 0).then_some((at, plain ^ other))
-            })?;
-            // One bit, and set: otherwise this is not understood.
-            (mask.is_power_of_two()
-                && other[offset] & mask != 0
-                && bits.all(|(_, (plain, other))| *plain == other))
-            .then_some(Bit { offset, mask })
-        };
-        Traits {
-            is_shared: differs(bytes(libc::CLOCK_REALTIME, libc::PTHREAD_PROCESS_SHARED)),
-            is_monotonic: differs(bytes(libc::CLOCK_MONOTONIC, libc::PTHREAD_PROCESS_PRIVATE)),
+    fn address(&self) -> usize {
+        self.mutex.addr()
+    }
+
+    /// Whether this thread holds it for the caller, or does not hold it: then libc says what is wrong.
+    fn is_callers(&self) -> bool {
+        match owners::owner_of(self.address()) {
+            Some(owner) if owner == self.me => true,
+            Some(_) if self.state.is_held_here() => false,
+            Some(_) => {
+                owners::forget(self.address());
+                true
+            }
+            None => self.me == Owner::MAIN || !self.state.is_held_here(),
         }
-    })
-}
+    }
 
-type Bytes = [u8; size_of::<pthread_cond_t>()];
+    /// Attempts to lock it, as a call that waits, or by one that does not.
+    ///
+    /// # Safety
+    ///
+    /// As libc's `pthread_mutex_lock`.
+    unsafe fn attempt(&self, waits: bool) -> Attempt {
+        let address = self.address();
+        match owners::owner_of(address) {
+            Some(owner) if owner == self.me && self.state.is_locked() => {
+                // SAFETY: the caller's.
+                return unsafe { self.lock_again(waits) };
+            }
+            Some(owner) if owner != self.me && self.state.is_held_here() => {
+                if !self.state.is_robust() {
+                    return Attempt::Sibling;
+                }
+                if !owners::has_ended(address) {
+                    return Attempt::Mortal;
+                }
+                owners::forget(address);
+                self.state.pass_on_inconsistent();
+                return Attempt::Over(libc::EOWNERDEAD);
+            }
+            Some(_) => owners::forget(address),
+            None => {}
+        }
+        // SAFETY: the caller's.
+        let result = unsafe { if waits { self.lock_now() } else { self.trylock() } };
+        // Without an entry, what this thread holds is main's.
+        match result {
+            0 if self.me != Owner::MAIN && self.state.is_nested() => {
+                // SAFETY: it has just been locked, once more than before.
+                unsafe { table::pthread_mutex_unlock::original(self.mutex) };
+                Attempt::Sibling
+            }
+            libc::EBUSY | libc::EDEADLK if self.state.is_held_here() => match self.me {
+                // SAFETY: the caller's.
+                Owner::MAIN => unsafe { self.lock_again(waits) },
+                _ => Attempt::Sibling,
+            },
+            libc::EBUSY => Attempt::Foreign,
+            _ => Attempt::Over(result),
+        }
+    }
 
-/// Those of a condition variable that is made so.
-fn bytes(clock: clockid_t, shared: c_int) -> Bytes {
-    let mut attributes = MaybeUninit::<libc::pthread_condattr_t>::uninit();
-    let mut made = MaybeUninit::<Bytes>::zeroed();
-    // SAFETY: room for both, which are initialised before they are used; what is made is nothing but memory.
-    unsafe {
-        libc::pthread_condattr_init(attributes.as_mut_ptr());
-        libc::pthread_condattr_setclock(attributes.as_mut_ptr(), clock);
-        libc::pthread_condattr_setpshared(attributes.as_mut_ptr(), shared);
-        libc::pthread_cond_init(made.as_mut_ptr().cast(), attributes.as_ptr());
-        libc::pthread_condattr_destroy(attributes.as_mut_ptr());
-        made.assume_init()
+    /// # Safety
+    ///
+    /// As libc's `pthread_mutex_trylock`.
+    unsafe fn trylock(&self) -> c_int {
+        // SAFETY: the caller's.
+        unsafe { table::pthread_mutex_trylock::original(self.mutex) }
+    }
+
+    /// Locks it if that can be done at once. Otherwise EBUSY.
+    ///
+    /// glibc's `pthread_mutex_trylock` leaves a robust mutex locked when it says ENOTRECOVERABLE. Its
+    /// `pthread_mutex_timedlock` does not, and does not wait either until a time that has passed.
+    ///
+    /// # Safety
+    ///
+    /// As libc's `pthread_mutex_lock`.
+    unsafe fn lock_now(&self) -> c_int {
+        if !self.state.is_robust() || self.state.inherits() {
+            // SAFETY: the caller's.
+            return unsafe { self.trylock() };
+        }
+        let past = timespec { tv_sec: -1, tv_nsec: 0 };
+        // SAFETY: the caller's.
+        match unsafe { table::pthread_mutex_timedlock::original(self.mutex, &past) } {
+            libc::ETIMEDOUT => libc::EBUSY,
+            result => result,
+        }
+    }
+
+    /// What the owner gets that locks it again.
+    ///
+    /// # Safety
+    ///
+    /// As libc's `pthread_mutex_lock`.
+    unsafe fn lock_again(&self, waits: bool) -> Attempt {
+        match waits {
+            // SAFETY: the caller's.
+            false => Attempt::Over(unsafe { self.trylock() }),
+            true if self.state.answers_its_owner() => {
+                // SAFETY: the caller's.
+                Attempt::Over(unsafe { table::pthread_mutex_lock::original(self.mutex) })
+            }
+            // The kernel would wait indefinitely. So does the coroutine.
+            true => Attempt::Sibling,
+        }
+    }
+
+    /// Notes that the caller has locked it, if that is the result.
+    fn note(&self, result: c_int) -> c_int {
+        match result {
+            0 | libc::EOWNERDEAD if self.state.is_robust() => {
+                owners::record_mortal(self.address(), self.me);
+            }
+            0 => owners::record(self.address(), self.me),
+            _ => {}
+        }
+        result
     }
 }

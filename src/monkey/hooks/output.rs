@@ -5,9 +5,9 @@
 //! cannot be asked so (a file, a terminal) is written to as ever. A handler of signals may be in here.
 
 use super::parts::Parts;
-use crate::sys::descriptor::Kind;
 use crate::monkey::gate::Row;
 use crate::monkey::{errno, table};
+use crate::sys::descriptor::Kind;
 use libc::{c_int, c_void, iovec, size_t, ssize_t};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 

@@ -9,10 +9,10 @@ use super::sleeping::duration;
 use crate::hub::{
     Deadline, Direction, Interrupts, Wake, breathe_quietly, park_quietly, tell_interrupts,
 };
-use crate::monkey::descriptors::look_up;
-use crate::monkey::known::Known;
 use crate::monkey::aside::aside_or_interrupted;
+use crate::monkey::descriptors::look_up;
 use crate::monkey::elsewhere::Lent;
+use crate::monkey::known::Known;
 use crate::monkey::{errno, table};
 use crate::sys::interrupt;
 use libc::{c_int, nfds_t, pollfd, sigset_t, timespec};

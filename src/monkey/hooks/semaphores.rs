@@ -4,23 +4,17 @@
 use crate::hub::breathe_quietly;
 use crate::monkey::aside::aside;
 use crate::monkey::{errno, table};
-use libc::{c_int, sem_t, timespec};
+use libc::{c_int, clockid_t, sem_t, timespec};
+use std::ptr;
 
 /// # Safety
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn sem_wait(semaphore: *mut sem_t) -> c_int {
-    breathe_quietly();
+    // SAFETY: the caller's, who waits meanwhile.
+    let wait = |semaphore| unsafe { table::sem_wait::original(semaphore) };
     // SAFETY: the caller's.
-    if let Some(result) = unsafe { try_now(semaphore) } {
-        return result;
-    }
-    let address = semaphore.expose_provenance();
-    let result = aside("sem_wait", move || {
-        let semaphore = std::ptr::with_exposed_provenance_mut(address);
-        // SAFETY: the caller's, who waits meanwhile.
-        without_signals(|| unsafe { table::sem_wait::original(semaphore) })
-    });
+    let result = unsafe { take("sem_wait", semaphore, wait) };
     // SAFETY: the caller's.
     result.unwrap_or_else(|| unsafe { table::sem_wait::blocking(semaphore) })
 }
@@ -32,38 +26,70 @@ pub(in crate::monkey) unsafe fn sem_timedwait(
     semaphore: *mut sem_t,
     until: *const timespec,
 ) -> c_int {
-    breathe_quietly();
-    // SAFETY: the caller's.
-    if let Some(result) = unsafe { try_now(semaphore) } {
-        return result;
-    }
-    let address = semaphore.expose_provenance();
     // SAFETY: the caller's.
     let time = unsafe { *until };
-    let result = aside("sem_timedwait", move || {
-        let semaphore = std::ptr::with_exposed_provenance_mut(address);
-        // SAFETY: the caller's, who waits meanwhile.
-        without_signals(|| unsafe { table::sem_timedwait::original(semaphore, &time) })
-    });
+    if !is_valid(&time) {
+        // SAFETY: the caller's. libc complains at once.
+        return unsafe { table::sem_timedwait::original(semaphore, until) };
+    }
+    // SAFETY: the caller's, who waits meanwhile.
+    let wait = move |semaphore| unsafe { table::sem_timedwait::original(semaphore, &time) };
+    // SAFETY: the caller's.
+    let result = unsafe { take("sem_timedwait", semaphore, wait) };
     // SAFETY: the caller's.
     result.unwrap_or_else(|| unsafe { table::sem_timedwait::blocking(semaphore, until) })
 }
 
 /// # Safety
 ///
-/// As libc's `sem_trywait`.
-unsafe fn try_now(semaphore: *mut sem_t) -> Option<c_int> {
+/// As libc's.
+pub(in crate::monkey) unsafe fn sem_clockwait(
+    semaphore: *mut sem_t,
+    clock: clockid_t,
+    until: *const timespec,
+) -> c_int {
     // SAFETY: the caller's.
-    let result = unsafe { libc::sem_trywait(semaphore) };
-    (result == 0 || errno::get() != libc::EAGAIN).then_some(result)
+    let time = unsafe { *until };
+    if !is_valid(&time) || !matches!(clock, libc::CLOCK_REALTIME | libc::CLOCK_MONOTONIC) {
+        // SAFETY: the caller's. libc complains at once.
+        return unsafe { table::sem_clockwait::original(semaphore, clock, until) };
+    }
+    // SAFETY: the caller's, who waits meanwhile.
+    let wait = move |semaphore| unsafe { table::sem_clockwait::original(semaphore, clock, &time) };
+    // SAFETY: the caller's.
+    let result = unsafe { take("sem_clockwait", semaphore, wait) };
+    // SAFETY: the caller's.
+    result.unwrap_or_else(|| unsafe { table::sem_clockwait::blocking(semaphore, clock, until) })
 }
 
-/// Nobody is told of signals that were not for him.
-fn without_signals(wait: impl Fn() -> c_int) -> c_int {
-    loop {
-        let result = wait();
-        if result == 0 || errno::get() != libc::EINTR {
-            return result;
-        }
+fn is_valid(time: &timespec) -> bool {
+    (0..1_000_000_000).contains(&time.tv_nsec)
+}
+
+/// Takes what there is, or has another thread wait for it. `None`: there can be no more threads.
+///
+/// # Safety
+///
+/// As libc's `sem_wait`, by which `wait` may be called on any thread.
+unsafe fn take(
+    purpose: &'static str,
+    semaphore: *mut sem_t,
+    wait: impl Fn(*mut sem_t) -> c_int + Send + 'static,
+) -> Option<c_int> {
+    breathe_quietly();
+    // SAFETY: the caller's.
+    let result = unsafe { libc::sem_trywait(semaphore) };
+    if result == 0 || errno::get() != libc::EAGAIN {
+        return Some(result);
     }
+    let address = semaphore.expose_provenance();
+    aside(purpose, move || {
+        loop {
+            let result = wait(ptr::with_exposed_provenance_mut(address));
+            // Nobody is told of signals that were not for him.
+            if result == 0 || errno::get() != libc::EINTR {
+                return result;
+            }
+        }
+    })
 }

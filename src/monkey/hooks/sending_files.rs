@@ -7,10 +7,10 @@ use super::files;
 use crate::hub::{Direction, breathe_quietly};
 use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::descriptors::look_up;
-use crate::monkey::known::Known;
-use crate::sys::descriptor::Kind;
 use crate::monkey::elsewhere::{Lent, elsewhere};
+use crate::monkey::known::Known;
 use crate::monkey::{errno, table};
+use crate::sys::descriptor::Kind;
 use libc::{c_int, c_uint, iovec, off_t, off64_t, size_t, ssize_t};
 use std::ptr;
 
@@ -74,7 +74,9 @@ unsafe fn send_by(to: c_int, from: c_int, offset: *mut off64_t, count: size_t) -
             }
         }
         // Neither end waits for a peer.
-        (Kind::File, Kind::Tcp | Kind::Stream | Kind::File) => return Some(elsewhere("sendfile", call)),
+        (Kind::File, Kind::Tcp | Kind::Stream | Kind::File) => {
+            return Some(elsewhere("sendfile", call));
+        }
         (Kind::File, Kind::Pipe) => {
             // To a pipe both calls do the same.
             let splice = Splice {

@@ -14,9 +14,9 @@
 
 use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly, park_quietly};
 use crate::monkey::descriptors::look_up;
-use crate::sys::descriptor::{Kind, is_ready};
 use crate::monkey::gate::{Row, is_patched};
 use crate::monkey::{What, errno, table};
+use crate::sys::descriptor::{Kind, is_ready};
 use libc::{FILE, c_char, c_int, c_void, size_t, ssize_t};
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;

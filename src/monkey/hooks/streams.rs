@@ -15,7 +15,7 @@ use crate::monkey::descriptors::{forget, forget_range, look_up};
 use crate::monkey::gate::{is_cooperative, is_patched};
 use crate::monkey::known::{Known, Nature};
 use crate::monkey::numbers::{copied, settings_changed};
-use crate::monkey::{What, errno, table};
+use crate::monkey::{What, errno, owners, table};
 use crate::sys::descriptor::{Kind, is_ready};
 use libc::{FILE, c_int, c_uint, c_ulong, c_void, iovec, size_t, ssize_t};
 use std::ptr;
@@ -563,6 +563,7 @@ pub(in crate::monkey) unsafe fn fclose(file: *mut FILE) -> c_int {
 /// An open file.
 pub(super) unsafe fn forget_file(file: *mut FILE) {
     let before = errno::get();
+    owners::forget(file.addr());
     // SAFETY: the caller's.
     forget(unsafe { libc::fileno(file) });
     errno::set(before);

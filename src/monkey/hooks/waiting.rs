@@ -3,8 +3,8 @@
 //! different other ones.
 
 use crate::hub::{Deadline, Direction, Interrupts, Wake, park_quietly, tell_interrupts};
-use crate::monkey::known::Known;
 use crate::monkey::errno;
+use crate::monkey::known::Known;
 
 /// Calls `attempt` until it returns a result, and waits in between for an event of any of `ends`. The call
 /// fails with `EAGAIN` when `deadline` has passed, with `EBADF` if one of them was closed meanwhile, and with

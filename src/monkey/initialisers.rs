@@ -1,0 +1,159 @@
+//! `pthread_once` and C11's `call_once`: what is to run once. These rows of the table stand here, since they
+//! are the only ones through which may be unwound: C++ lets an exception of an initialiser out through them,
+//! as `std::call_once` does. So they have another ABI than the rest.
+//!
+//! A coroutine that comes while a sibling is in the initialiser waits among `addresses` until that one is
+//! done. The kernel would keep the whole thread. Which of them is in it is known by `owners.rs`.
+
+use super::gate::Row;
+use super::hooks::acquire::{ANY, Attempt, Limit, Wanted};
+use super::owners::{self, Owner};
+use super::table::next_definition;
+use super::{OnKill, What, addresses};
+use crate::hub::{Deadline, Place, place};
+use libc::{c_int, c_void};
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicPtr};
+use std::time::Duration;
+
+/// An initialiser, which may unwind.
+type Init = unsafe extern "C-unwind" fn();
+
+macro_rules! rows {
+    ($($symbol:ident($argument:ident) -> $result:ty;)*) => {
+        $(
+            mod $symbol {
+                use super::*;
+
+                pub(super) static ROW: Row =
+                    Row::new(stringify!($symbol), &[What::Sync], OnKill::Deferred);
+
+                static ORIGINAL: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+
+                /// What the symbol is without us.
+                ///
+                /// # Safety
+                ///
+                /// As libc's function of this name.
+                pub(super) unsafe fn original($argument: *mut c_int, init: Init) -> $result {
+                    let mut address = ORIGINAL.load(Relaxed);
+                    if address.is_null() {
+                        address = resolve();
+                    }
+                    type Function = unsafe extern "C-unwind" fn(*mut c_int, Init) -> $result;
+                    // SAFETY: libc's function of this name has this type.
+                    let function: Function = unsafe { std::mem::transmute(address) };
+                    // SAFETY: the caller's.
+                    unsafe { function($argument, init) }
+                }
+
+                #[cold]
+                pub(super) fn resolve() -> *mut c_void {
+                    let address = next_definition(concat!(stringify!($symbol), "\0"))
+                        .unwrap_or(missing as extern "C" fn(*mut c_int, Init) as *mut c_void);
+                    ORIGINAL.store(address, Relaxed);
+                    address
+                }
+
+                /// There is none before us: libc is older than the function, and so is who calls it.
+                extern "C" fn missing(_: *mut c_int, _: Init) {}
+
+                /// # Safety
+                ///
+                /// As libc's function of this name, which it is for the whole program.
+                #[unsafe(no_mangle)]
+                unsafe extern "C-unwind" fn $symbol($argument: *mut c_int, init: Init) -> $result {
+                    let is_ours = ROW.is_patched() && place() == Place::Task;
+                    // SAFETY: the caller's.
+                    let running = if is_ours { unsafe { wait_for_turn($argument, &ROW) } } else { None };
+                    // SAFETY: the caller's.
+                    let result = unsafe { original($argument, init) };
+                    drop(running);
+                    result
+                }
+
+                pub(super) fn ours() -> *const c_void {
+                    $symbol as unsafe extern "C-unwind" fn(*mut c_int, Init) -> $result as *const c_void
+                }
+            }
+        )*
+
+        /// All rows, and where the function of each is.
+        pub(super) fn rows() -> impl Iterator<Item = (&'static Row, *const c_void)> {
+            [$((&$symbol::ROW, $symbol::ours())),*].into_iter()
+        }
+
+        pub(super) fn resolve_all() {
+            $($symbol::resolve();)*
+        }
+    };
+}
+
+rows! {
+    pthread_once(control) -> c_int;
+    call_once(flag) -> ();
+}
+
+/// The current coroutine may be in an initialiser, until this is dropped: also by unwinding.
+struct Running(usize);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        owners::forget(self.0);
+        addresses::wake(self.0, ANY, usize::MAX);
+    }
+}
+
+/// Waits until no sibling is in the initialiser, and no other thread, as far as can be seen. `None`: it has
+/// been run.
+///
+/// # Safety
+///
+/// As libc's `pthread_once`.
+unsafe fn wait_for_turn(control: *mut c_int, row: &Row) -> Option<Running> {
+    /// After a fork libc begins anew what another thread was in the middle of, and only it knows of which.
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let (address, done) = (control.addr(), done());
+    let state = || {
+        // SAFETY: the caller's: it is there.
+        unsafe { &*control.cast::<AtomicI32>() }.load(Acquire)
+    };
+    if state() == done || addresses::is_inside() {
+        return None;
+    }
+    let me = Owner::current();
+    let attempt = || match owners::owner_of(address) {
+        _ if state() == done => Attempt::Over(0),
+        // One that calls itself waits for itself, as a thread does.
+        Some(_) => Attempt::Sibling,
+        None if state() == 0 => Attempt::Over(0),
+        None => Attempt::Foreign,
+    };
+    loop {
+        let limit = Deadline::after(PATIENCE).map_or(Limit::Never, Limit::At);
+        let wanted = Wanted { address, bits: ANY, purpose: "pthread_once", limit };
+        match wanted.acquire(attempt) {
+            0 => break,
+            _ if owners::owner_of(address).is_some() => {}
+            _ => {
+                row.count_blocked();
+                break;
+            }
+        }
+    }
+    owners::record(address, me);
+    Some(Running(address))
+}
+
+/// What a control holds when its initialiser has been run.
+fn done() -> c_int {
+    unsafe extern "C-unwind" fn nothing() {}
+    static DONE: OnceLock<c_int> = OnceLock::new();
+    *DONE.get_or_init(|| {
+        let mut control = 0;
+        // SAFETY: a control that has not been used.
+        unsafe { pthread_once::original(&mut control, nothing) };
+        control
+    })
+}
