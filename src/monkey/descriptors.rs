@@ -424,14 +424,15 @@ impl Known {
         }
     }
 
-    /// Waits for an event.
+    /// Waits for an event. For all waits of a call `interrupts` are the same ones (see [`interrupts`]).
     pub(super) fn wait(
         &self,
         direction: Direction,
         purpose: &'static str,
         deadline: Option<Deadline>,
+        interrupts: Interrupts,
     ) -> Result<(), Refusal> {
-        self.wait_for_turn(direction, false, purpose, deadline)
+        self.wait_for_turn(direction, false, purpose, deadline, interrupts)
     }
 
     /// Waits for an event, behind those that wait already, unless it does so again.
@@ -441,13 +442,15 @@ impl Known {
         is_again: bool,
         purpose: &'static str,
         deadline: Option<Deadline>,
+        interrupts: Interrupts,
     ) -> Result<(), Refusal> {
         let source = self.registered().ok_or(None)?;
-        let park = || park_quietly(purpose, deadline, Interrupts::Tell);
+        let park = || park_quietly(purpose, deadline, interrupts);
         match source.wait_by(direction, is_again, park) {
             Ended::Event => Ok(()),
             Ended::TimedOut => Err(Some(libc::EAGAIN)),
             Ended::Closed => Err(Some(libc::EBADF)),
+            Ended::Signalled => Err(Some(libc::EINTR)),
             Ended::Interrupted => {
                 tell_interrupts();
                 Err(Some(libc::ECANCELED))
@@ -488,19 +491,41 @@ impl Known {
         &self,
         direction: Direction,
         purpose: &'static str,
+        call: impl FnMut() -> isize,
+    ) -> Option<isize> {
+        self.attempt_part(direction, purpose, false, call)
+    }
+
+    /// As [`Known::attempt`]. `has_some`: of a call that has moved something already. It is never restarted
+    /// after a signal, since it has something to return.
+    #[inline]
+    pub(super) fn attempt_part(
+        &self,
+        direction: Direction,
+        purpose: &'static str,
+        has_some: bool,
         mut call: impl FnMut() -> isize,
     ) -> Option<isize> {
         // Closed since it was looked up: the caller has let others run. The number may be another's now.
         if !self.is_current() {
             return Some(errno::fail_long(libc::EBADF));
         }
-        let mut deadline = None;
+        let mut limits = None;
         let mut must_wait = self.must_wait(direction) && !self.is_nonblocking();
         let mut has_waited = false;
         loop {
             if must_wait {
-                let deadline = *deadline.get_or_insert_with(|| self.deadline(direction));
-                if let Err(refusal) = self.wait_for_turn(direction, has_waited, purpose, deadline) {
+                let (deadline, interrupts) = *limits.get_or_insert_with(|| {
+                    let deadline = self.deadline(direction);
+                    let interrupts = match has_some {
+                        true => Interrupts::TellAnySignal,
+                        false => interrupts(deadline),
+                    };
+                    (deadline, interrupts.begun_by_breathing())
+                });
+                let waited =
+                    self.wait_for_turn(direction, has_waited, purpose, deadline, interrupts);
+                if let Err(refusal) = waited {
                     return refusal.map(errno::fail_long);
                 }
                 has_waited = true;
@@ -514,5 +539,14 @@ impl Known {
             }
             must_wait = true;
         }
+    }
+}
+
+/// What interrupts a call on a socket, also while it waits. With `SO_RCVTIMEO` or `SO_SNDTIMEO` the kernel
+/// never restarts it after a signal.
+pub(super) fn interrupts(deadline: Option<Deadline>) -> Interrupts {
+    match deadline {
+        None => Interrupts::Tell,
+        Some(_) => Interrupts::TellAnySignal,
     }
 }

@@ -130,19 +130,43 @@ pub(super) fn elsewhere_or_interrupted<R: Send + 'static>(
     purpose: &'static str,
     f: impl FnOnce() -> R + Send + 'static,
 ) -> Option<R> {
+    elsewhere_until(purpose, Interrupts::Tell, |wake| wake == Wake::Interrupted, f).ok()
+}
+
+/// As [`elsewhere_or_interrupted`]. Also a signal handler without `SA_RESTART` ends it. `Err`: what the
+/// call is to fail with.
+pub(super) fn elsewhere_or_signalled<R: Send + 'static>(
+    purpose: &'static str,
+    f: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, c_int> {
+    let ends = |wake| matches!(wake, Wake::Interrupted | Wake::Signalled);
+    elsewhere_until(purpose, Interrupts::Tell.begun(), ends, f).map_err(|wake| match wake {
+        Wake::Interrupted => libc::ECANCELED,
+        _ => libc::EINTR,
+    })
+}
+
+/// As [`elsewhere`]. `Err` if a wake-up that `ends` it has come first.
+fn elsewhere_until<R: Send + 'static>(
+    purpose: &'static str,
+    interrupts: Interrupts,
+    ends: impl Fn(Wake) -> bool,
+    f: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, Wake> {
     let registration = Registration::new();
     // SAFETY: nothing is borrowed.
     let call = unsafe { begin(f, registration.unparker()) };
     while !call.is_over.load(Acquire) {
-        if park_quietly(purpose, None, Interrupts::Tell) == Wake::Interrupted
-            && !call.is_over.load(Acquire)
-        {
-            tell_interrupts();
-            return None;
+        let wake = park_quietly(purpose, None, interrupts);
+        if ends(wake) && !call.is_over.load(Acquire) {
+            if wake == Wake::Interrupted {
+                tell_interrupts();
+            }
+            return Err(wake);
         }
     }
     drop(registration);
-    Some(call.take())
+    Ok(call.take())
 }
 
 /// # Safety

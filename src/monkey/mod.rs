@@ -101,6 +101,7 @@ mod descriptors;
 mod elsewhere;
 mod errno;
 mod gate;
+mod handlers;
 mod hooks;
 mod parking;
 mod patch;

@@ -10,6 +10,8 @@ pub(crate) mod exit;
 pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod fork;
+#[cfg(feature = "monkey")]
+pub(crate) mod handled;
 pub(crate) mod library;
 #[cfg(feature = "process")]
 pub(crate) mod living;

@@ -11,6 +11,7 @@ mod polling;
 mod reports;
 mod rows;
 mod runtimes;
+mod signals;
 mod sleeping;
 mod sockets;
 mod sync;

@@ -2,9 +2,9 @@
 //! which leaves it as it is: whoever comes first takes it, and the others wait again.
 
 use super::streams::forget_file;
-use crate::hub::{Direction, breathe_quietly};
+use crate::hub::{Direction, Interrupts, breathe_quietly};
 use crate::monkey::descriptors::{forget, look_up};
-use crate::monkey::elsewhere::{Lent, elsewhere, elsewhere_or_interrupted};
+use crate::monkey::elsewhere::{Lent, elsewhere, elsewhere_or_signalled};
 use crate::monkey::gate::{is_cooperative, is_patched};
 use crate::monkey::{What, errno, table};
 use libc::{FILE, c_int, id_t, idtype_t, pid_t, rusage, siginfo_t};
@@ -115,12 +115,15 @@ fn wait_for(kind: idtype_t, id: id_t, options: c_int, mut ask: impl FnMut() -> p
     }
     let options = (options & !libc::WNOHANG) | libc::WNOWAIT;
     loop {
-        let waited = elsewhere_or_interrupted("wait", move || {
+        let waited = elsewhere_or_signalled("wait", move || {
             let mut about = MaybeUninit::<siginfo_t>::uninit();
             // SAFETY: room for the answer.
             unsafe { table::waitid::original(kind, id, about.as_mut_ptr(), options) }
         });
-        let Some(waited) = waited else { return errno::fail(libc::ECANCELED) };
+        let waited = match waited {
+            Ok(waited) => waited,
+            Err(error) => return errno::fail(error),
+        };
         let error = errno::get();
         let answer = ask();
         if answer != 0 {
@@ -148,6 +151,7 @@ impl Process {
 
     fn wait_until_ended(&self, mut ask: impl FnMut() -> pid_t) -> pid_t {
         let Some(known) = look_up(self.0) else { return errno::fail(libc::EINTR) };
+        let interrupts = Interrupts::Tell.begun_by_breathing();
         loop {
             // First: it may have ended before there was a descriptor.
             let answer = ask();
@@ -156,7 +160,7 @@ impl Process {
             }
             let waited = known
                 .would_block(Direction::Read)
-                .and_then(|()| known.wait(Direction::Read, "wait", None));
+                .and_then(|()| known.wait(Direction::Read, "wait", None, interrupts));
             if let Err(refusal) = waited {
                 return errno::fail(refusal.unwrap_or(libc::ECHILD));
             }

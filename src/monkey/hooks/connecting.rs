@@ -6,7 +6,7 @@
 //! not connected.
 
 use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly, park_quietly};
-use crate::monkey::descriptors::{Kind, Known, forget, look_up, option};
+use crate::monkey::descriptors::{Kind, Known, forget, interrupts, look_up, option};
 use crate::monkey::{errno, table};
 use libc::{c_int, sockaddr, socklen_t};
 use std::time::Duration;
@@ -72,16 +72,18 @@ pub(in crate::monkey) unsafe fn connect(
         return call();
     }
     let deadline = known.deadline(Direction::Write);
+    let interrupts = interrupts(deadline).begun();
     let mut pause = Duration::from_micros(100);
     loop {
         let result = without_blocking(fd, call);
         match errno::get() {
             _ if result == 0 => return 0,
-            libc::EINPROGRESS => return wait_until_connected(&known, fd, deadline),
+            libc::EINPROGRESS => return wait_until_connected(&known, fd, deadline, interrupts),
             // The queue of a Unix socket is full: nothing tells when there is room.
             libc::EAGAIN => {
                 use crate::hub::Wake::*;
-                match park_quietly("connect", Deadline::after(pause), Interrupts::Tell) {
+                match park_quietly("connect", Deadline::after(pause), interrupts) {
+                    Signalled => return errno::fail(libc::EINTR),
                     Interrupted => {
                         crate::hub::tell_interrupts();
                         return errno::fail(libc::ECANCELED);
@@ -115,11 +117,16 @@ fn without_blocking(fd: c_int, call: impl Fn() -> c_int) -> c_int {
     result
 }
 
-fn wait_until_connected(known: &Known, fd: c_int, deadline: Option<Deadline>) -> c_int {
+fn wait_until_connected(
+    known: &Known,
+    fd: c_int,
+    deadline: Option<Deadline>,
+    interrupts: Interrupts,
+) -> c_int {
     loop {
         let waited = known
             .would_block(Direction::Write)
-            .and_then(|()| known.wait(Direction::Write, "connect", deadline));
+            .and_then(|()| known.wait(Direction::Write, "connect", deadline, interrupts));
         match waited {
             // An event may be left over from before.
             Ok(()) if !known.is_ready(Direction::Write) => {}

@@ -3,6 +3,7 @@
 //! Each function stands in for libc's of the same name, and is called with the same right: its arguments are
 //! what that one asks for. None of them unwinds, and none holds anything of ours across a switch.
 
+pub(super) mod actions;
 pub(super) mod checked;
 pub(super) mod children;
 pub(super) mod connecting;
@@ -19,6 +20,7 @@ mod parts;
 pub(super) mod polling;
 pub(super) mod selecting;
 pub(super) mod semaphores;
+pub(super) mod signals;
 pub(super) mod sleeping;
 pub(super) mod sockets;
 pub(super) mod streams;

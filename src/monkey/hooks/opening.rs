@@ -2,7 +2,7 @@
 //! has a path is opened at once.
 
 use crate::monkey::descriptors::forget;
-use crate::monkey::elsewhere::elsewhere_or_interrupted;
+use crate::monkey::elsewhere::elsewhere_or_signalled;
 use crate::monkey::{errno, table};
 use libc::{c_char, c_int, mode_t};
 use std::ffi::{CStr, CString};
@@ -40,13 +40,13 @@ pub(in crate::monkey) unsafe fn openat(
     let opened = if waits {
         // SAFETY: the caller's.
         let path: CString = unsafe { CStr::from_ptr(path) }.into();
-        let opened = elsewhere_or_interrupted("open", move || {
+        let opened = elsewhere_or_signalled("open", move || {
             // SAFETY: a path that lives on.
             Opened(unsafe { table::openat64::original(folder, path.as_ptr(), flags, mode) })
         });
         match opened {
-            None => return errno::fail(libc::ECANCELED),
-            Some(opened) => opened.keep(),
+            Err(error) => return errno::fail(error),
+            Ok(opened) => opened.keep(),
         }
     } else {
         // SAFETY: the caller's.

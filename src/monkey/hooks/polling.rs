@@ -49,6 +49,7 @@ pub(super) fn wait_for_any(
         (watch.is_some() || known.kind() != Kind::File).then_some(watch)
     });
     let _watches: Vec<_> = watches.collect::<Option<_>>()?;
+    let interrupts = Interrupts::TellAnySignal.begun_by_breathing();
     loop {
         // Also before the first time: an event that comes later wakes.
         let answer = ask();
@@ -59,9 +60,16 @@ pub(super) fn wait_for_any(
         if !all.0.iter().all(|(known, _)| known.is_current()) {
             return Some(errno::fail(libc::EBADF));
         }
-        match park_quietly(purpose, deadline, Interrupts::Tell) {
+        match park_quietly(purpose, deadline, interrupts) {
             Wake::Unparked => {}
             Wake::TimedOut => return Some(ask()),
+            // What has come is told first, as by the kernel.
+            Wake::Signalled => {
+                return Some(match ask() {
+                    0 => errno::fail(libc::EINTR),
+                    answer => answer,
+                });
+            }
             Wake::Interrupted => {
                 tell_interrupts();
                 return Some(errno::fail(libc::ECANCELED));

@@ -55,7 +55,7 @@ pub(super) unsafe fn receive(
     let to_the_end = flags & libc::MSG_WAITALL != 0 && flags & libc::MSG_PEEK == 0;
     let mut got = 0;
     loop {
-        let part = known.attempt(Direction::Read, "recv", || {
+        let part = known.attempt_part(Direction::Read, "recv", got > 0, || {
             // SAFETY: the caller's; what was got lies before.
             unsafe {
                 table::recv::original(
@@ -168,7 +168,7 @@ pub(in crate::monkey) unsafe fn recvmmsg(
     let begin = clock::now();
     let (mut got, mut left) = (0, limit);
     loop {
-        let part = known.attempt(Direction::Read, "recvmmsg", || {
+        let part = known.attempt_part(Direction::Read, "recvmmsg", got > 0, || {
             let flags = flags | libc::MSG_DONTWAIT;
             // SAFETY: the caller's; what was got lies before.
             let part = unsafe {
@@ -282,7 +282,7 @@ pub(super) unsafe fn transmit(
     breathe_quietly();
     let mut sent = 0;
     loop {
-        let part = known.attempt(Direction::Write, "send", || {
+        let part = known.attempt_part(Direction::Write, "send", sent > 0, || {
             let flags = flags | libc::MSG_DONTWAIT;
             // SAFETY: the caller's; what was sent lies before.
             unsafe {
@@ -332,13 +332,13 @@ unsafe fn transmit_message(
     flags: c_int,
 ) -> Option<ssize_t> {
     breathe_quietly();
-    let attempt = |message: *const msghdr| {
-        known.attempt(Direction::Write, "sendmsg", || {
+    let attempt = |message: *const msghdr, has_some| {
+        known.attempt_part(Direction::Write, "sendmsg", has_some, || {
             // SAFETY: the caller's message, or what is left of it.
             unsafe { table::sendmsg::original(fd, message, flags | libc::MSG_DONTWAIT) }
         })
     };
-    let first = attempt(message)?;
+    let first = attempt(message, false)?;
     let Ok(mut sent) = usize::try_from(first) else { return Some(first) };
     if known.kind() != Kind::Stream || known.is_nonblocking() {
         return Some(first);
@@ -348,7 +348,7 @@ unsafe fn transmit_message(
     parts.advance(sent);
     while let Some((rest, count)) = parts.rest() {
         // What goes along with the first byte has gone.
-        let Ok(count) = usize::try_from(attempt(&of_parts(rest, count))?) else { break };
+        let Ok(count) = usize::try_from(attempt(&of_parts(rest, count), true)?) else { break };
         parts.advance(count);
         sent += count;
     }

@@ -210,11 +210,12 @@ unsafe fn write_parts(
     count: c_int,
 ) -> Option<ssize_t> {
     breathe_quietly();
-    let attempt = |parts: *const iovec, count: c_int| {
+    let attempt = |parts: *const iovec, count: c_int, has_some| {
         // SAFETY: the caller's parts, or what is left of them.
-        known.attempt(Direction::Write, "write", || unsafe { write_now(known, fd, parts, count) })
+        let call = || unsafe { write_now(known, fd, parts, count) };
+        known.attempt_part(Direction::Write, "write", has_some, call)
     };
-    let first = attempt(parts, count)?;
+    let first = attempt(parts, count, false)?;
     let Ok(mut written) = usize::try_from(first) else { return Some(first) };
     if known.is_nonblocking() {
         return Some(first);
@@ -223,7 +224,7 @@ unsafe fn write_parts(
     let mut parts = unsafe { Parts::of(parts, count as usize) };
     parts.advance(written);
     while let Some((rest, count)) = parts.rest() {
-        let Ok(more) = usize::try_from(attempt(rest, count)?) else { break };
+        let Ok(more) = usize::try_from(attempt(rest, count, true)?) else { break };
         parts.advance(more);
         written += more;
     }
