@@ -64,19 +64,33 @@ const LISTED: usize = 100;
 const PATIENCE: u32 = 250;
 
 /// Raises in main a panic that says who is stuck.
+///
+/// In a wait in which nothing is raised (a call of C) main waits on, as a thread does in the kernel: what
+/// is to be said is written to standard error, once, and the thread sleeps until a signal or another thread
+/// wakes it.
 pub(super) fn report(hub: &Hub) {
     // A greenlet that was made meanwhile is something that has happened.
     if hub.made_at_report.replace(scheduled::made_count()) != scheduled::made_count() {
         hub.reports.set(0);
+        drop(hub.said_deadlock.take());
     }
-    tell_root(hub, text(hub));
+    let root = hub.root.borrow().clone();
+    match is_shielded(&root) {
+        true => say_and_sleep(hub, text(hub)),
+        false => tell_root(hub, text(hub)),
+    }
+}
+
+/// Whether nothing may be raised where main waits.
+fn is_shielded(root: &TaskRef) -> bool {
+    root.target().is_some_and(|target| target.mark() & NO_THROW != 0)
 }
 
 /// Raises in main a panic with this message: where main waits, or where it is suspended by hand.
 ///
-/// In a wait in which nothing is raised, main is told once. If it waits on, the message is written to
-/// standard error, once, and the thread sleeps: a signal may still do something. If nothing can be raised
-/// where main is suspended, the process ends.
+/// In a wait in which nothing is raised, main is told once: its call fails. If it waits on, the message is
+/// written to standard error, once, and the thread sleeps. If nothing can be raised where main is suspended,
+/// the process ends.
 pub(super) fn tell_root(hub: &Hub, text: String) {
     let root = hub.root.borrow().clone();
     hub.reports.set(hub.reports.get() + 1);
@@ -84,11 +98,10 @@ pub(super) fn tell_root(hub: &Hub, text: String) {
         give_up(&text, &format!("this was caught {PATIENCE} times, and waited for again"));
     }
     let before = root.take_deadlock();
-    let is_shielded = root.target().is_some_and(|target| target.mark() & NO_THROW != 0);
-    if let Some(before) = before.filter(|_| is_shielded) {
+    if let Some(before) = before.filter(|_| is_shielded(&root)) {
         root.interrupts.borrow_mut().push(before);
         return if hub.ready.is_empty() {
-            wait_for_signals(hub, &text)
+            say_and_sleep(hub, text)
         };
     }
     // In a destructor it ends the process, with its message: better than waiting indefinitely.
@@ -104,13 +117,17 @@ fn give_up(text: &str, why: &str) -> ! {
     process::abort();
 }
 
-fn wait_for_signals(hub: &Hub, text: &str) {
-    if !hub.has_said_deadlock.replace(true) {
-        stderr::write(&["switchgrass: ", text, "\n"]);
+/// Writes the message to standard error, unless it was the last one, and sleeps.
+fn say_and_sleep(hub: &Hub, text: String) {
+    let is_said = hub.said_deadlock.borrow().as_ref().is_some_and(|said| *said == text);
+    if !is_said {
+        stderr::write(&["switchgrass: ", &text, "\n"]);
     }
-    if let Err(error) = hub.sleep(None) {
-        give_up(text, &format!("the hub of this thread could not wait: {error}"));
+    let slept = hub.sleep(None);
+    if let Err(error) = slept {
+        give_up(&text, &format!("the hub of this thread could not wait: {error}"));
     }
+    hub.said_deadlock.replace(Some(text));
 }
 
 impl TaskRef {

@@ -89,6 +89,6 @@ impl Hub {
         self.is_timed.set(false);
         self.waiting_for_idle.set(0);
         self.reports.set(0);
-        self.has_said_deadlock.set(false);
+        drop(self.said_deadlock.take());
     }
 }

@@ -61,6 +61,9 @@ pub(crate) enum Ended {
     Closed,
     #[cfg(feature = "monkey")]
     Interrupted,
+    /// A signal handler has run that interrupts the call.
+    #[cfg(feature = "monkey")]
+    Signalled,
 }
 
 /// A descriptor that is registered with this thread's hub. To be dropped before it is closed.
@@ -406,6 +409,8 @@ impl Source {
                 Wake::TimedOut => return Ended::TimedOut,
                 #[cfg(feature = "monkey")]
                 Wake::Interrupted => return Ended::Interrupted,
+                #[cfg(feature = "monkey")]
+                Wake::Signalled => return Ended::Signalled,
             }
         }
         Ended::Event

@@ -54,6 +54,9 @@ pub(crate) enum Wake {
     /// Something is to be raised in it, which it does not allow. Only of a wait that says so (`quiet.rs`).
     #[cfg(feature = "monkey")]
     Interrupted,
+    /// A signal handler has run on this thread that interrupts the call. Only of a wait that asks for it.
+    #[cfg(feature = "monkey")]
+    Signalled,
 }
 
 /// Suspends the current greenlet until it is woken or `deadline` has passed.

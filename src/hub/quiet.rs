@@ -7,6 +7,17 @@
 //! ```
 //!
 //! Each is told once, so that a loop that begins its call anew waits again, and does not spin.
+//!
+//! A signal handler that runs on the hub's thread interrupts the waits of that thread, as it interrupts the
+//! calls of a thread in the kernel:
+//!
+//! ```text
+//!   a handler ──► counted (`sys/handled.rs`), and the inbox is nudged: a sleep ends, or does not begin
+//!   the hub looks into its inbox ──► another count? resumes all quiet waits ──► each compares for itself
+//! ```
+//!
+//! The inbox's word makes that sound: a handler that runs between the hub's last look and its sleep finds the
+//! word ASLEEP and raises the alarm.
 
 use super::deadline::Deadline;
 use super::here::{here, try_with};
@@ -15,15 +26,75 @@ use super::state::Hub;
 use super::task::{self, Interrupt, TaskRef};
 use crate::greenlet::scheduled::{self, NO_THROW};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
+use crate::sys::handled::{Count, Handlers};
 
 /// What is done about what would be raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interrupts {
     /// The wait ends with [`Wake::Interrupted`]. Whoever cuts its call short for that says so by
-    /// [`tell_interrupts`].
+    /// [`tell_interrupts`]. After a signal handler without `SA_RESTART` it ends with [`Wake::Signalled`].
     Tell,
+    /// As `Tell`, and [`Wake::Signalled`] after any handler: for calls that the kernel never restarts.
+    TellAnySignal,
+    /// It goes on after a kill, and ends with [`Wake::Signalled`] after a handler without `SA_RESTART`.
+    TellSignals,
+    /// As `TellSignals`, of a call that began at this count.
+    TellSignalsSince(Handlers, Count),
+    /// As `Tell` or `TellAnySignal`, of a call that began at this count: see [`Interrupts::begun`].
+    TellSince(Handlers, Count),
     /// It goes on.
     Defer,
+}
+
+impl Interrupts {
+    /// Of a call on a socket, which the kernel never restarts if `SO_RCVTIMEO` or `SO_SNDTIMEO` gives it a
+    /// deadline.
+    pub(crate) fn of_socket(deadline: Option<Deadline>) -> Self {
+        match deadline {
+            None => Interrupts::Tell,
+            Some(_) => Interrupts::TellAnySignal,
+        }
+    }
+
+    /// For all waits of a call that begins now: a handler that runs between two of them, or beside an event,
+    /// interrupts the next one.
+    pub(crate) fn begun(self) -> Self {
+        self.since(Count::now)
+    }
+
+    /// As [`Interrupts::begun`], of a call that has begun by [`breathe_quietly`]: a handler that has run
+    /// since then interrupts it, also one that has run while others had their turn there, or in an earlier
+    /// wait.
+    pub(crate) fn begun_by_breathing(self) -> Self {
+        self.since(|| here().breathed.take().unwrap_or_else(Count::now))
+    }
+
+    fn since(self, count: impl FnOnce() -> Count) -> Self {
+        match self {
+            Interrupts::Tell => Interrupts::TellSince(Handlers::Cutting, count()),
+            Interrupts::TellAnySignal => Interrupts::TellSince(Handlers::Any, count()),
+            Interrupts::TellSignals => Interrupts::TellSignalsSince(Handlers::Cutting, count()),
+            other => other,
+        }
+    }
+
+    /// Whether a kill or a time limit ends the wait.
+    fn tell_kills(self) -> bool {
+        !matches!(
+            self,
+            Interrupts::Defer | Interrupts::TellSignals | Interrupts::TellSignalsSince(..)
+        )
+    }
+
+    /// Whether a handler has run that ends the wait.
+    fn has_come(self) -> bool {
+        match self {
+            Interrupts::TellSince(which, count) | Interrupts::TellSignalsSince(which, count) => {
+                count.differs(which, Count::now())
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Where a call is made.
@@ -81,8 +152,9 @@ pub(crate) fn yield_quietly() {
 #[inline]
 pub(crate) fn breathe_quietly() {
     let hub = here();
-    if hub.tick() {
-        hub.queue_up_quietly(true);
+    match hub.tick() {
+        false => hub.breathed.set(None),
+        true => hub.breathe_out(),
     }
 }
 
@@ -94,21 +166,58 @@ impl Hub {
         interrupts: Interrupts,
     ) -> Wake {
         let me = &*scheduled::running();
-        let is_interrupted = || interrupts == Interrupts::Tell && has_untold(me);
+        let interrupts = interrupts.begun();
+        let is_interrupted = || interrupts.tell_kills() && has_untold(me);
         if is_interrupted() {
             return Wake::Interrupted;
         }
+        if interrupts.has_come() {
+            return Wake::Signalled;
+        }
         let _delegate = delegate(me);
         let timer = deadline.map(|deadline| Timer::new(self, deadline, me));
+        let of_any = usize::from(matches!(interrupts, Interrupts::TellSince(Handlers::Any, _)));
+        self.ended_by_any_handler.set(self.ended_by_any_handler.get() + of_any);
         me.set_purpose(purpose);
         me.set_mark(me.mark() | PARKED);
         self.suspend_shielded(me, None);
+        self.ended_by_any_handler.set(self.ended_by_any_handler.get() - of_any);
+        self.breathed.set(match interrupts {
+            Interrupts::TellSince(_, count) => Some(count),
+            _ => None,
+        });
         let has_fired = timer.is_some_and(Timer::cancel);
         match is_interrupted() {
             true => Wake::Interrupted,
             false if has_fired => Wake::TimedOut,
+            false if interrupts.has_come() => Wake::Signalled,
             false => Wake::Unparked,
         }
+    }
+
+    /// Resumes the waits that signal handlers may have interrupted since the last look.
+    pub(super) fn look_at_handlers(&self) {
+        let now = Count::now();
+        let before = self.handled.replace(now);
+        let which = match self.ended_by_any_handler.get() {
+            0 => Handlers::Cutting,
+            _ => Handlers::Any,
+        };
+        if !before.differs(which, now) {
+            return;
+        }
+        let mut waiting = vec![self.main.clone()];
+        scheduled::for_each_alive(|greenlet| waiting.push(greenlet));
+        for greenlet in waiting.iter().filter(|greenlet| greenlet.mark() & NO_THROW != 0) {
+            self.unpark(greenlet);
+        }
+    }
+
+    #[cold]
+    fn breathe_out(&self) {
+        let begun = Count::now();
+        self.queue_up_quietly(true);
+        self.breathed.set(Some(begun));
     }
 
     #[cold]

@@ -227,7 +227,10 @@ impl Hub {
 
     #[cold]
     fn take_messages(&self) {
-        for message in self.inbox.take() {
+        let messages = self.inbox.take();
+        #[cfg(feature = "monkey")]
+        self.look_at_handlers();
+        for message in messages {
             match message {
                 Message::Unpark(key) => {
                     let greenlet = self.remotes.borrow().get(key).cloned();

@@ -58,7 +58,8 @@ pub(super) struct Hub {
     /// Reports of deadlocks and failures since something has happened, and what they keep.
     pub(super) reports: Cell<u32>,
     pub(super) made_at_report: Cell<u64>,
-    pub(super) has_said_deadlock: Cell<bool>,
+    /// What was last written to standard error of a deadlock in which main waits on.
+    pub(super) said_deadlock: RefCell<Option<String>>,
     /// Its coroutines have been ended, in order.
     pub(super) has_ended: Cell<bool>,
     pub(super) next_id: Cell<u64>,
@@ -73,6 +74,15 @@ pub(super) struct Hub {
     pub(super) waiting_for_idle: Cell<usize>,
     #[cfg(feature = "monkey")]
     pub(super) watch: Cell<Option<super::watch::Watch>>,
+    /// When signal handlers were last looked for.
+    #[cfg(feature = "monkey")]
+    pub(super) handled: Cell<crate::sys::handled::Count>,
+    /// When the current call of C began, if others have had their turn since.
+    #[cfg(feature = "monkey")]
+    pub(super) breathed: Cell<Option<crate::sys::handled::Count>>,
+    /// How many wait in calls that any handler ends. Some of them may have been left behind in the parent.
+    #[cfg(feature = "monkey")]
+    pub(super) ended_by_any_handler: Cell<usize>,
 }
 
 /// Why the hub's greenlet has the thread.
@@ -137,7 +147,7 @@ impl Hub {
             root: RefCell::new(TaskRef(main_task)),
             reports: Cell::new(0),
             made_at_report: Cell::new(0),
-            has_said_deadlock: Cell::new(false),
+            said_deadlock: RefCell::new(None),
             has_ended: Cell::new(false),
             next_id: Cell::new(1),
             callback: Cell::new(None),
@@ -147,6 +157,12 @@ impl Hub {
             waiting_for_idle: Cell::new(0),
             #[cfg(feature = "monkey")]
             watch: Cell::new(None),
+            #[cfg(feature = "monkey")]
+            handled: Cell::default(),
+            #[cfg(feature = "monkey")]
+            breathed: Cell::new(None),
+            #[cfg(feature = "monkey")]
+            ended_by_any_handler: Cell::new(0),
         })
     }
 
@@ -158,6 +174,8 @@ impl Hub {
 
     /// Begins the hub's greenlet, before anything can end it.
     pub(super) fn start(&self) {
+        #[cfg(feature = "monkey")]
+        crate::sys::handled::call_after_each(|| _ = super::here::try_with(|hub| hub.inbox.nudge()));
         let me = &*scheduled::running();
         me.set_mark(me.mark() | QUEUED);
         self.ready.push(me.clone());

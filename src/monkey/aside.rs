@@ -59,6 +59,15 @@ pub(super) fn aside_or_interrupted<R: Send + 'static>(
     Aside::begin_with(purpose, Interrupts::Tell, || (), |()| call()).map(Aside::wait)
 }
 
+/// Like [`aside`], for a call that a signal ends: also one that a handler of the program without `SA_RESTART`
+/// takes. A kill does not end it.
+pub(super) fn aside_or_signalled<R: Send + 'static>(
+    purpose: &'static str,
+    call: impl FnOnce() -> R + Send + 'static,
+) -> Option<R> {
+    Aside::begin_with(purpose, Interrupts::TellSignals, || (), |()| call()).map(Aside::wait)
+}
+
 impl<R: Send + 'static> Aside<R> {
     /// Has `prepare` and then `call`, with its result, run on another thread.
     pub(super) fn begin<P>(
@@ -86,7 +95,7 @@ impl<R: Send + 'static> Aside<R> {
             let prepared = prepare();
             there.progress.lock().is_prepared = true;
             unparker.unpark();
-            if interrupts == Interrupts::Tell {
+            if interrupts != Interrupts::Defer {
                 there.target.enter();
             }
             errno::set(0);
@@ -109,12 +118,13 @@ impl<R: Send + 'static> Aside<R> {
 
     /// Waits for the result of the call.
     pub(super) fn wait(self) -> R {
-        let mut is_cut_short = false;
+        let interrupts = self.interrupts.begun();
+        let mut cut_short = None;
         loop {
             let done = self.shared.progress.lock().result.take();
             if let Some((result, number)) = done {
                 drop(self);
-                if is_cut_short && number == libc::EINTR {
+                if cut_short == Some(Wake::Interrupted) && number == libc::EINTR {
                     tell_interrupts();
                     errno::set(libc::ECANCELED);
                 } else {
@@ -122,12 +132,12 @@ impl<R: Send + 'static> Aside<R> {
                 }
                 return result;
             }
-            if is_cut_short {
+            if cut_short.is_some() {
                 self.shared.target.interrupt();
                 park_quietly(self.purpose, Deadline::after(PAUSE), Interrupts::Defer);
             } else {
-                is_cut_short =
-                    park_quietly(self.purpose, None, self.interrupts) == Wake::Interrupted;
+                let wake = park_quietly(self.purpose, None, interrupts);
+                cut_short = (wake != Wake::Unparked).then_some(wake);
             }
         }
     }

@@ -7,7 +7,8 @@
 //!      │                      │ no
 //!      │                  at an end that is hidden? ──yes─────────► the end
 //!      │                      │ no
-//!      └──── an event ◄── wait ──► timeout: EAGAIN; kill: ECANCELED; closed: one more attempt, or EBADF
+//!      └──── an event ◄── wait ──► timeout: EAGAIN; signal: EINTR; kill: ECANCELED;
+//!                                       closed: one more attempt, or EBADF
 //! ```
 //!
 //! Timeouts, and the turn among those that wait, belong to the call: what is moved in several parts has one
@@ -24,8 +25,10 @@ pub(super) struct Attempts<'a> {
     known: &'a Known,
     direction: Direction,
     purpose: &'static str,
-    /// Known from the first wait on.
-    deadline: Option<Option<Deadline>>,
+    /// The deadline and the interrupts, known from the first wait on.
+    limits: Option<(Option<Deadline>, Interrupts)>,
+    /// A part was moved: then no signal restarts the call.
+    has_some: bool,
     has_waited: bool,
     /// The next pause, if there is no event to wait for.
     pause: Option<Duration>,
@@ -70,8 +73,8 @@ impl Known {
     /// Begins a call.
     #[inline]
     pub(super) fn attempts(&self, direction: Direction, purpose: &'static str) -> Attempts<'_> {
-        let (deadline, has_waited, pause) = (None, false, None);
-        Attempts { known: self, direction, purpose, deadline, has_waited, pause }
+        let (limits, has_some, has_waited, pause) = (None, false, false, None);
+        Attempts { known: self, direction, purpose, limits, has_some, has_waited, pause }
     }
 }
 
@@ -80,6 +83,14 @@ impl Attempts<'_> {
     pub(super) fn with_pauses(mut self) -> Self {
         self.pause = Some(Duration::from_millis(1));
         self
+    }
+
+    /// A part was moved, and the call goes on.
+    pub(super) fn moved(&mut self) {
+        self.has_some = true;
+        if let Some((_, interrupts)) = &mut self.limits {
+            *interrupts = Interrupts::TellAnySignal.begun();
+        }
     }
 
     /// Makes `call` on the number that it is given, until it does not fail for having to wait.
@@ -148,11 +159,20 @@ impl Attempts<'_> {
     /// Returns the number by which to go on.
     fn wait_for_turn(&mut self) -> Result<RawFd, Refusal> {
         let (known, direction) = (self.known, self.direction);
-        let deadline = *self.deadline.get_or_insert_with(|| known.deadline(direction));
+        let has_some = self.has_some;
+        let (deadline, interrupts) = *self.limits.get_or_insert_with(|| {
+            let deadline = known.deadline(direction);
+            let interrupts = match has_some {
+                true => Interrupts::TellAnySignal,
+                false => Interrupts::of_socket(deadline),
+            };
+            (deadline, interrupts.begun_by_breathing())
+        });
         if self.pause.is_some() {
-            return self.wait_a_while(deadline);
+            return self.wait_a_while(deadline, interrupts);
         }
-        match known.wait_for_turn(direction, self.has_waited, self.purpose, deadline) {
+        let is_again = self.has_waited;
+        match known.wait_for_turn(direction, is_again, self.purpose, deadline, interrupts) {
             Ok(()) => {}
             // There may be something that came before it was closed.
             Err(Some(libc::EBADF)) if known.number_after_close().is_some() => {}
@@ -163,7 +183,11 @@ impl Attempts<'_> {
     }
 
     #[cold]
-    fn wait_a_while(&mut self, deadline: Option<Deadline>) -> Result<RawFd, Refusal> {
+    fn wait_a_while(
+        &mut self,
+        deadline: Option<Deadline>,
+        interrupts: Interrupts,
+    ) -> Result<RawFd, Refusal> {
         const LONGEST: Duration = Duration::from_millis(50);
         let pause = self.pause.unwrap_or(LONGEST);
         let end = Deadline::after(pause);
@@ -171,8 +195,9 @@ impl Attempts<'_> {
         loop {
             let is_last = deadline.is_some() && deadline <= end;
             let until = if is_last { deadline } else { end };
-            match park_quietly(self.purpose, until, Interrupts::Tell) {
+            match park_quietly(self.purpose, until, interrupts) {
                 Wake::Unparked => {}
+                Wake::Signalled => return Err(Some(libc::EINTR)),
                 Wake::TimedOut if is_last => return Err(Some(libc::EAGAIN)),
                 Wake::TimedOut => return self.known.number().ok_or(Some(libc::EBADF)),
                 Wake::Interrupted => {

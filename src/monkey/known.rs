@@ -281,14 +281,15 @@ impl Known {
             && self.number().is_some_and(is_shut_down)
     }
 
-    /// Waits for an event.
+    /// Waits for an event. The interrupts are the same for all waits of a call.
     pub(super) fn wait(
         &self,
         direction: Direction,
         purpose: &'static str,
         deadline: Option<Deadline>,
+        interrupts: Interrupts,
     ) -> Result<(), Refusal> {
-        self.wait_for_turn(direction, false, purpose, deadline)
+        self.wait_for_turn(direction, false, purpose, deadline, interrupts)
     }
 
     /// Waits for an event, behind those that wait already, unless it does so again.
@@ -298,13 +299,15 @@ impl Known {
         is_again: bool,
         purpose: &'static str,
         deadline: Option<Deadline>,
+        interrupts: Interrupts,
     ) -> Result<(), Refusal> {
         let source = self.registered().ok_or(None)?;
-        let park = || park_quietly(purpose, deadline, Interrupts::Tell);
+        let park = || park_quietly(purpose, deadline, interrupts);
         match source.wait_by(direction, is_again, park) {
             Ended::Event => Ok(()),
             Ended::TimedOut => Err(Some(libc::EAGAIN)),
             Ended::Closed => Err(Some(libc::EBADF)),
+            Ended::Signalled => Err(Some(libc::EINTR)),
             Ended::Interrupted => {
                 tell_interrupts();
                 Err(Some(libc::ECANCELED))

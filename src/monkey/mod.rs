@@ -103,6 +103,7 @@ mod descriptors;
 mod elsewhere;
 mod errno;
 mod gate;
+mod handlers;
 mod hooks;
 mod initialisers;
 mod known;

@@ -62,12 +62,24 @@ pub enum What {
     Process,
     /// Waiting for several descriptors: `poll`, `select`, `epoll_wait`.
     Poll,
+    /// Waiting for signals: `pause`, `sigsuspend`, `sigwait`, `sigwaitinfo`, `sigtimedwait`. That a handler
+    /// which runs on the thread of coroutines interrupts their calls does not depend on it: see
+    /// [the module](super#signals).
+    Signals,
 }
 
 impl What {
     /// All kinds.
-    pub const ALL: [What; 7] =
-        [What::Sockets, What::Sleep, What::Sync, What::Dns, What::Files, What::Process, What::Poll];
+    pub const ALL: [What; 8] = [
+        What::Sockets,
+        What::Sleep,
+        What::Sync,
+        What::Dns,
+        What::Files,
+        What::Process,
+        What::Poll,
+        What::Signals,
+    ];
 
     pub(super) const fn bit(self) -> u32 {
         1 << self as u32
@@ -152,11 +164,12 @@ impl Patch {
         files Files;
         process Process;
         poll Poll;
+        signals Signals;
     }
 
     /// Adds all.
     pub const fn all(self) -> Self {
-        self.sockets().sleep().sync().dns().files().process().poll()
+        self.sockets().sleep().sync().dns().files().process().poll().signals()
     }
 
     /// Has it be so from now on.

@@ -13,26 +13,27 @@
 //!                                    hooks::..
 //! ```
 //!
-//! The columns: with what it is patched, who has to see a call (coroutines, or all threads, since it changes
-//! what is known of a descriptor), and what becomes of a call that waits in a coroutine that is killed.
+//! The columns: with what it is patched, who has to see a call (coroutines; all threads, since it changes
+//! what is known of a descriptor; or all threads also before anything is patched), and what becomes of a
+//! call that waits in a coroutine that is killed.
 //!
 //! The functions never unwind: their callers are compiled for that. `original` is found by `dlsym`, the next
 //! definition after this one, before `main` runs: a signal handler may call any of them.
 
 use super::gate::{self, Row};
 use super::hooks::{
-    barriers, c11, checked, children, conditions, connecting, copying, dns, epoll, file_locks,
-    files, futexes, joining, locks, mutexes, opening, polling, queues, receiving, rwlocks,
-    selecting, semaphore_sets, semaphores, sending, sending_files, sleeping, spinlocks, stdio,
-    streams, terminals,
+    actions, barriers, c11, checked, children, conditions, connecting, copying, dns, epoll,
+    file_locks, files, futexes, joining, locks, mutexes, opening, polling, queues, receiving,
+    rwlocks, selecting, semaphore_sets, semaphores, sending, sending_files, signals, sleeping,
+    spinlocks, stdio, streams, terminals,
 };
 use super::{OnKill, What, errno, initialisers};
 use libc::{
     FILE, addrinfo, c_char, c_int, c_long, c_uint, c_ulong, c_void, clockid_t, epoll_event, fd_set,
     hostent, id_t, idtype_t, iovec, mmsghdr, mode_t, mqd_t, msghdr, nfds_t, off_t, off64_t, pid_t,
     pollfd, pthread_barrier_t, pthread_cond_t, pthread_mutex_t, pthread_rwlock_t,
-    pthread_spinlock_t, pthread_t, rusage, sem_t, sembuf, siginfo_t, sigset_t, size_t, sockaddr,
-    socklen_t, ssize_t, termios, timespec, timeval,
+    pthread_spinlock_t, pthread_t, rusage, sem_t, sembuf, sigaction as Action, sighandler_t,
+    siginfo_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t, termios, timespec, timeval,
 };
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
@@ -43,6 +44,9 @@ macro_rules! is_ours {
     };
     (threads) => {
         gate::is_to_be_seen(&ROW)
+    };
+    (always) => {
+        true
     };
 }
 
@@ -460,6 +464,37 @@ table! {
                         place: *mut hostent, buffer: *mut c_char, room: size_t, result: *mut *mut hostent,
                         error: *mut c_int) -> c_int => dns::gethostbyaddr_r;
 
+    // Handlers of signals: so that it is known when one has run.
+    Signals always  NeverWaits  fn sigaction(signal: c_int, action: *const Action, old: *mut Action)
+                        -> c_int => actions::sigaction;
+    Signals always  NeverWaits  fn __sigaction(signal: c_int, action: *const Action, old: *mut Action)
+                        -> c_int => actions::sigaction;
+    Signals always  NeverWaits  fn signal(signal: c_int, handler: sighandler_t)
+                        -> sighandler_t => actions::signal;
+    Signals always  NeverWaits  fn bsd_signal(signal: c_int, handler: sighandler_t)
+                        -> sighandler_t => actions::bsd_signal;
+    Signals always  NeverWaits  fn ssignal(signal: c_int, handler: sighandler_t)
+                        -> sighandler_t => actions::ssignal;
+    Signals always  NeverWaits  fn sysv_signal(signal: c_int, handler: sighandler_t)
+                        -> sighandler_t => actions::sysv_signal;
+    Signals always  NeverWaits  fn __sysv_signal(signal: c_int, handler: sighandler_t)
+                        -> sighandler_t => actions::__sysv_signal;
+    Signals always  NeverWaits  fn sigset(signal: c_int, handler: sighandler_t)
+                        -> sighandler_t => actions::sigset;
+    Signals always  NeverWaits  fn siginterrupt(signal: c_int, flag: c_int)
+                        -> c_int => actions::siginterrupt;
+
+    Signals tasks   Fails       fn pause() -> c_int => signals::pause;
+    Signals tasks   Fails       fn sigsuspend(mask: *const sigset_t) -> c_int => signals::sigsuspend;
+    Signals tasks   Fails       fn sigpause(which: c_int) -> c_int => signals::sigpause;
+    Signals tasks   Fails       fn __xpg_sigpause(signal: c_int) -> c_int => signals::__xpg_sigpause;
+    Signals tasks   Fails       fn sigwait(set: *const sigset_t, signal: *mut c_int)
+                        -> c_int => signals::sigwait;
+    Signals tasks   Fails       fn sigwaitinfo(set: *const sigset_t, info: *mut siginfo_t)
+                        -> c_int => signals::sigwaitinfo;
+    Signals tasks   Fails       fn sigtimedwait(set: *const sigset_t, info: *mut siginfo_t,
+                        time: *const timespec) -> c_int => signals::sigtimedwait;
+
     Process tasks   Fails       fn wait(status: *mut c_int) -> pid_t => children::wait;
     Process tasks   Fails       fn waitpid(pid: pid_t, status: *mut c_int, options: c_int)
                         -> pid_t => children::waitpid;
@@ -485,9 +520,13 @@ pub(super) fn count_blocked(symbol: &str) {
     row.into_iter().for_each(Row::count_blocked);
 }
 
-/// What libc has only had for some years. The others are always there.
+/// What libc has only had for some years, or not every libc has. The others are always there.
 const YOUNG: &[&str] = &[
     "call_once\0",
+    "__sigaction\0",
+    "__sysv_signal\0",
+    "__xpg_sigpause\0",
+    "bsd_signal\0",
     "close_range\0",
     "closefrom\0",
     "cnd_broadcast\0",
@@ -522,6 +561,11 @@ const YOUNG: &[&str] = &[
     "thrd_join\0",
     "thrd_sleep\0",
     "thrd_yield\0",
+    "siginterrupt\0",
+    "sigpause\0",
+    "sigset\0",
+    "ssignal\0",
+    "sysv_signal\0",
 ];
 
 /// What is returned by a call that fails.
@@ -543,10 +587,10 @@ fails! {
     c_uint => c_uint::MAX;
     ssize_t => -1;
     c_long => -1;
+    sighandler_t => libc::SIG_ERR;
     *mut hostent => std::ptr::null_mut();
     *mut FILE => std::ptr::null_mut();
     *mut c_char => std::ptr::null_mut();
-    size_t => 0;
 }
 
 #[used]

@@ -11,7 +11,10 @@ pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod fork;
 #[cfg(feature = "monkey")]
+pub(crate) mod handled;
+#[cfg(feature = "monkey")]
 pub(crate) mod interrupt;
+#[cfg(feature = "monkey")]
 pub(crate) mod library;
 pub(crate) mod lineage;
 #[cfg(feature = "process")]

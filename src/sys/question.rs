@@ -116,6 +116,12 @@ impl Thread {
     }
 }
 
+/// Whether this is the address of this module's handler.
+#[cfg(feature = "monkey")]
+pub(crate) fn is_own_handler(address: usize) -> bool {
+    address == on_signal as *const () as usize
+}
+
 fn install() -> io::Result<()> {
     // Its first call may load a library, which is nothing to be done in a handler.
     frames();
@@ -169,6 +175,8 @@ unsafe extern "C" fn on_signal(
         unsafe {
             let previous = (*PREVIOUS.0.get()).assume_init_ref();
             if !matches!(previous.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) {
+                #[cfg(feature = "monkey")]
+                super::handled::count(previous.sa_flags & libc::SA_RESTART != 0);
                 super::signal::call_handler(previous, signal, info, context);
             }
         }

@@ -139,7 +139,12 @@ fn exchange(signal: libc::c_int, action: Option<&libc::sigaction>) -> io::Result
 }
 
 fn is_ours(action: &libc::sigaction) -> bool {
-    action.sa_sigaction == on_signal as *const () as usize
+    is_own_handler(action.sa_sigaction)
+}
+
+/// Whether this is the address of this module's handler.
+pub(crate) fn is_own_handler(address: usize) -> bool {
+    address == on_signal as *const () as usize
 }
 
 fn is_handler(action: &libc::sigaction) -> bool {
@@ -178,6 +183,8 @@ unsafe extern "C" fn on_signal(
         unsafe {
             match previous.load(Ordering::Acquire).as_ref() {
                 Some(previous) if is_handler(previous) => {
+                    #[cfg(feature = "monkey")]
+                    super::handled::count(previous.sa_flags & libc::SA_RESTART != 0);
                     call_handler(previous, signal, info, context);
                 }
                 _ if !is_counted => send_again(signal),

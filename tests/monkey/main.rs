@@ -19,6 +19,7 @@ mod rows;
 mod runtimes;
 mod rwlocks;
 mod scripts;
+mod signals;
 mod sleeping;
 mod sockets;
 mod stdio;

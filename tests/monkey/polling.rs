@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::io::{Error, PipeReader, Read, Write, pipe};
 use std::mem::zeroed;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::thread::JoinHandleExt;
 use std::process::Command;
 use std::ptr::{null, null_mut};
 use std::rc::Rc;
@@ -340,17 +341,30 @@ fn polls_that_do_not_wait() {
     });
 }
 
-/// Main is told in the call that nobody can end it, and that is all that it hears of it.
+/// Nothing of this library can end main's call, which is said on standard error. A signal does, and nothing else
+/// is left of it.
 #[test]
-fn a_thread_ends_after_a_call_that_was_cut_short_by_a_deadlock() {
+fn a_thread_ends_after_a_call_that_seemed_to_have_no_end() {
+    unsafe extern "C" fn nothing(_: libc::c_int) {}
     patched(|| {
-        let ended = thread::spawn(|| {
+        // SAFETY: all-zero is a valid action, but for the handler.
+        unsafe {
+            let mut action: libc::sigaction = zeroed();
+            action.sa_sigaction = nothing as *const () as usize;
+            assert_eq!(libc::sigaction(libc::SIGUSR1, &action, null_mut()), 0);
+        }
+        let waiting = thread::spawn(|| {
             spawn(|| ()).join().unwrap();
             // SAFETY: nothing is asked.
             let found = unsafe { libc::select(0, null_mut(), null_mut(), null_mut(), null_mut()) };
             (found, Error::last_os_error().raw_os_error())
         });
-        assert_eq!(ended.join().unwrap(), (-1, Some(libc::ECANCELED)));
+        while !waiting.is_finished() {
+            thread::sleep(Duration::from_millis(20));
+            // SAFETY: it was not joined.
+            unsafe { libc::pthread_kill(waiting.as_pthread_t(), libc::SIGUSR1) };
+        }
+        assert_eq!(waiting.join().unwrap(), (-1, Some(libc::EINTR)));
     });
 }
 

@@ -2,7 +2,7 @@
 //! which leaves it as it is: whoever comes first takes it, and the others wait again.
 
 use super::streams::forget_file;
-use crate::hub::{Direction, breathe_quietly};
+use crate::hub::{Direction, Interrupts, breathe_quietly};
 use crate::monkey::aside::{aside, aside_or_interrupted};
 use crate::monkey::descriptors::{forget, forget_last, look_up};
 use crate::monkey::elsewhere::Lent;
@@ -126,7 +126,7 @@ fn wait_for(kind: idtype_t, id: id_t, options: c_int, mut ask: impl FnMut() -> p
             wait()
         });
         let error = errno::get();
-        if waited != 0 && error == libc::ECANCELED {
+        if waited != 0 && matches!(error, libc::ECANCELED | libc::EINTR) {
             return -1;
         }
         let answer = ask();
@@ -154,6 +154,7 @@ impl Process {
 
     fn wait_until_ended(&self, mut ask: impl FnMut() -> pid_t) -> pid_t {
         let Some(known) = look_up(self.0) else { return errno::fail(libc::EINTR) };
+        let interrupts = Interrupts::Tell.begun_by_breathing();
         loop {
             // First: it may have ended before there was a descriptor.
             let answer = ask();
@@ -162,7 +163,7 @@ impl Process {
             }
             let waited = known
                 .would_block(Direction::Read)
-                .and_then(|()| known.wait(Direction::Read, "wait", None));
+                .and_then(|()| known.wait(Direction::Read, "wait", None, interrupts));
             if let Err(refusal) = waited {
                 return errno::fail(refusal.unwrap_or(libc::ECHILD));
             }

@@ -78,6 +78,7 @@ pub(in crate::monkey) unsafe fn connect(
     }
     breathe_quietly();
     let deadline = known.deadline(Direction::Write);
+    let interrupts = Interrupts::of_socket(deadline).begun();
     let mut pause = Duration::from_micros(100);
     loop {
         // Closed while others ran, and perhaps another's by now.
@@ -89,7 +90,8 @@ pub(in crate::monkey) unsafe fn connect(
             _ if result == 0 => return 0,
             // Also of one that was begun before: the kernel's call waits for that, too.
             begun @ (libc::EINPROGRESS | libc::EALREADY) => {
-                return wait_until_connected(&known, fd, call, deadline, begun);
+                let limits = (deadline, interrupts);
+                return wait_until_connected(&known, fd, call, limits, begun);
             }
             // The queue of a Unix socket is full: nothing tells when there is room.
             libc::EAGAIN if option(fd, libc::SO_DOMAIN) == Some(libc::AF_UNIX) => {
@@ -97,9 +99,13 @@ pub(in crate::monkey) unsafe fn connect(
                     return errno::fail(libc::EAGAIN);
                 }
                 let next = Deadline::after(pause).into_iter().chain(deadline).min();
-                if park_quietly("connect", next, Interrupts::Tell) == Wake::Interrupted {
-                    tell_interrupts();
-                    return errno::fail(libc::ECANCELED);
+                match park_quietly("connect", next, interrupts) {
+                    Wake::Signalled => return errno::fail(libc::EINTR),
+                    Wake::Interrupted => {
+                        tell_interrupts();
+                        return errno::fail(libc::ECANCELED);
+                    }
+                    Wake::Unparked | Wake::TimedOut => {}
                 }
                 pause = (pause * 2).min(Duration::from_millis(10));
             }
@@ -169,13 +175,13 @@ fn wait_until_connected(
     known: &Known,
     fd: c_int,
     call: impl Fn() -> c_int,
-    deadline: Option<Deadline>,
+    (deadline, interrupts): (Option<Deadline>, Interrupts),
     begun: c_int,
 ) -> c_int {
     loop {
         let waited = known
             .would_block(Direction::Write)
-            .and_then(|()| known.wait(Direction::Write, "connect", deadline));
+            .and_then(|()| known.wait(Direction::Write, "connect", deadline, interrupts));
         match waited {
             Ok(()) => {}
             // As the kernel says when a limit has passed.

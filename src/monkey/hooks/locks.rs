@@ -2,7 +2,7 @@
 //! belongs to a description or to the process, and not to the thread that takes it. The wait is not cut
 //! short by a kill.
 
-use crate::monkey::aside::aside;
+use crate::monkey::aside::aside_or_signalled;
 use crate::monkey::elsewhere::Lent;
 use crate::monkey::{errno, table};
 use libc::{c_int, off_t, off64_t};
@@ -18,7 +18,8 @@ pub(in crate::monkey) unsafe fn flock(fd: c_int, operation: c_int) -> c_int {
         return tried;
     }
     // SAFETY: no memory is involved.
-    let locked = aside("flock", move || unsafe { table::flock::original(fd, operation) });
+    let locked =
+        aside_or_signalled("flock", move || unsafe { table::flock::original(fd, operation) });
     // SAFETY: no memory is involved.
     locked.unwrap_or_else(|| unsafe { table::flock::blocking(fd, operation) })
 }
@@ -41,7 +42,7 @@ macro_rules! lockf {
             }
             // SAFETY: no memory is involved.
             let lock = move || unsafe { table::$name::original(fd, command, length) };
-            aside(stringify!($name), lock).unwrap_or_else(|| {
+            aside_or_signalled(stringify!($name), lock).unwrap_or_else(|| {
                 table::$name::ROW.count_blocked();
                 lock()
             })
@@ -82,7 +83,9 @@ pub(super) unsafe fn lock(fd: c_int, waiting: c_int, trying: c_int, lock: usize)
     // SAFETY: the caller's, who is suspended until the call is over.
     let lent = unsafe { Lent::new(lock) };
     // SAFETY: the caller's.
-    let locked = aside("fcntl", move || unsafe { table::fcntl::original(fd, waiting, lent.get()) });
+    let locked = aside_or_signalled("fcntl", move || unsafe {
+        table::fcntl::original(fd, waiting, lent.get())
+    });
     // SAFETY: the caller's.
     locked.unwrap_or_else(|| unsafe { table::fcntl::blocking(fd, waiting, lock) })
 }

@@ -4,6 +4,7 @@
 //! what that one asks for. None of them unwinds, and none holds anything of ours across a switch.
 
 pub(super) mod acquire;
+pub(super) mod actions;
 pub(super) mod barriers;
 pub(super) mod c11;
 pub(super) mod checked;
@@ -33,6 +34,7 @@ pub(super) mod semaphore_sets;
 pub(super) mod semaphores;
 pub(super) mod sending;
 pub(super) mod sending_files;
+pub(super) mod signals;
 pub(super) mod sleeping;
 pub(super) mod spinlocks;
 pub(super) mod stdio;

@@ -53,6 +53,7 @@ pub(super) fn wait_for_any(
     });
     let _watches: Vec<_> = watches.collect::<Option<_>>()?;
     let mut is_over = false;
+    let interrupts = Interrupts::TellAnySignal.begun_by_breathing();
     loop {
         // What another file has to say is not asked for.
         if all.0.iter().any(|(known, _)| known.is_replaced()) {
@@ -63,9 +64,16 @@ pub(super) fn wait_for_any(
         if answer != 0 || is_over {
             return Some(answer);
         }
-        match park_quietly(purpose, deadline, Interrupts::Tell) {
+        match park_quietly(purpose, deadline, interrupts) {
             Wake::Unparked => {}
             Wake::TimedOut => is_over = true,
+            // What has come is told first, as by the kernel.
+            Wake::Signalled => {
+                return Some(match ask() {
+                    0 => errno::fail(libc::EINTR),
+                    answer => answer,
+                });
+            }
             Wake::Interrupted => {
                 tell_interrupts();
                 return Some(errno::fail(libc::ECANCELED));

@@ -112,6 +112,7 @@ fn receive_all(
             known.defer_error(errno::get());
             return Outcome::Done(got as isize);
         };
+        attempts.moved();
         let before = got;
         got = if is_peek { count } else { got + count };
         let is_end = count == 0 || (is_peek && got == before && known.is_exceptional());
@@ -424,7 +425,10 @@ pub(in crate::monkey) unsafe fn recvmmsg(
                 return unsafe { table::recvmmsg::blocking(fd, messages, count, flags, time) };
             }
             Outcome::Blocks => break,
-            Outcome::Done(part @ 0..) => got += part as c_uint,
+            Outcome::Done(part @ 0..) => {
+                got += part as c_uint;
+                attempts.moved();
+            }
             Outcome::Done(part) if got == 0 => return part as c_int,
             Outcome::Done(_) => {
                 known.defer_error(errno::get());

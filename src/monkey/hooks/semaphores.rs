@@ -2,7 +2,7 @@
 //! handler, and by another process, so that there is nothing that could be done in it.
 
 use crate::hub::breathe_quietly;
-use crate::monkey::aside::aside;
+use crate::monkey::aside::aside_or_signalled;
 use crate::monkey::{errno, table};
 use libc::{c_int, clockid_t, sem_t, timespec};
 use std::ptr;
@@ -83,13 +83,7 @@ unsafe fn take(
         return Some(result);
     }
     let address = semaphore.expose_provenance();
-    aside(purpose, move || {
-        loop {
-            let result = wait(ptr::with_exposed_provenance_mut(address));
-            // Nobody is told of signals that were not for him.
-            if result == 0 || errno::get() != libc::EINTR {
-                return result;
-            }
-        }
-    })
+    // That thread takes no signals of the program's: it fails with EINTR when a handler that ran here ends
+    // the call.
+    aside_or_signalled(purpose, move || wait(ptr::with_exposed_provenance_mut(address)))
 }

@@ -71,6 +71,7 @@ fn transmit_all(
             return Outcome::Done(sent as isize);
         };
         sent += count;
+        attempts.moved();
         let has_failed = count == 0;
         if has_failed || !known.kind().is_stream() || left(count) == 0 || known.is_nonblocking() {
             return Outcome::Done(sent as isize);

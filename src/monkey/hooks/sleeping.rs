@@ -1,27 +1,48 @@
-//! Sleeping. A kill or a limit ends a sleep early, as a signal would; `std` would panic if it were told of an
-//! error, and is told of none.
+//! Sleeping. A kill or a limit ends a sleep early, as if its time were over: `std` panics if it is told of
+//! any error but EINTR. A signal handler ends it with EINTR.
 
 use crate::hub::{Deadline, Interrupts, Wake, park_quietly, tell_interrupts, yield_quietly};
+use crate::monkey::errno;
 use crate::monkey::table::{
     clock_nanosleep as original_clock_nanosleep, nanosleep as original_nanosleep,
 };
 use crate::sys::clock;
-use libc::{c_int, c_uint, clockid_t, timespec};
+use libc::{c_int, c_long, c_uint, clockid_t, timespec};
 use std::time::Duration;
 
 const BILLION: i64 = 1_000_000_000;
 
-/// Waits for `duration`. What is left of it: more than nothing only if it was cut short.
-fn wait(duration: Duration) -> Duration {
+/// How a sleep has ended.
+enum Slept {
+    /// To its end, or until a kill or a limit has cut it short. `std` would panic if it were told of that.
+    Enough,
+    /// A signal handler has run. What is left.
+    Interrupted(Duration),
+}
+
+/// Sleeps for `duration`. The kernel never restarts a sleep after a signal. Errno stays as it is.
+fn wait(duration: Duration) -> Slept {
+    let before = errno::get();
+    let slept = wait_anyhow(duration);
+    errno::set(before);
+    slept
+}
+
+fn wait_anyhow(duration: Duration) -> Slept {
     let begin = clock::now();
     let deadline = Deadline::after(duration);
+    let interrupts = Interrupts::TellAnySignal.begun();
     loop {
-        match park_quietly("sleep", deadline, Interrupts::Tell) {
+        match park_quietly("sleep", deadline, interrupts) {
             Wake::Unparked => {}
-            Wake::TimedOut => return Duration::ZERO,
+            Wake::TimedOut => return Slept::Enough,
+            Wake::Signalled => {
+                let slept = Duration::from_nanos(clock::now() - begin);
+                return Slept::Interrupted(duration.saturating_sub(slept));
+            }
             Wake::Interrupted => {
                 tell_interrupts();
-                return duration.saturating_sub(Duration::from_nanos(clock::now() - begin));
+                return Slept::Enough;
             }
         }
     }
@@ -37,17 +58,23 @@ pub(super) fn duration(time: &timespec) -> Option<Duration> {
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn sleep(seconds: c_uint) -> c_uint {
-    let left = wait(Duration::from_secs(seconds.into()));
-    // What has begun counts.
-    left.as_secs() as c_uint + c_uint::from(left.subsec_nanos() > 0)
+    match wait(Duration::from_secs(seconds.into())) {
+        Slept::Enough => 0,
+        Slept::Interrupted(left) => {
+            errno::set(libc::EINTR);
+            left.as_secs() as c_uint
+        }
+    }
 }
 
 /// # Safety
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn usleep(micros: c_uint) -> c_int {
-    wait(Duration::from_micros(micros.into()));
-    0
+    match wait(Duration::from_micros(micros.into())) {
+        Slept::Enough => 0,
+        Slept::Interrupted(_) => errno::fail(libc::EINTR),
+    }
 }
 
 /// # Safety
@@ -55,13 +82,29 @@ pub(in crate::monkey) unsafe fn usleep(micros: c_uint) -> c_int {
 /// As libc's.
 pub(in crate::monkey) unsafe fn nanosleep(time: *const timespec, left: *mut timespec) -> c_int {
     // SAFETY: the caller's. It is for the kernel to complain of a null pointer.
-    match unsafe { time.as_ref() }.and_then(duration) {
+    let Some(duration) = unsafe { time.as_ref() }.and_then(duration) else {
         // SAFETY: the caller's.
-        None => unsafe { original_nanosleep::original(time, left) },
-        Some(duration) => {
-            wait(duration);
-            0
+        return unsafe { original_nanosleep::original(time, left) };
+    };
+    match wait(duration) {
+        Slept::Enough => 0,
+        Slept::Interrupted(rest) => {
+            // SAFETY: the caller's.
+            unsafe { tell_rest(left, rest) };
+            errno::fail(libc::EINTR)
         }
+    }
+}
+
+/// # Safety
+///
+/// A place for a time, or null.
+unsafe fn tell_rest(left: *mut timespec, rest: Duration) {
+    if !left.is_null() {
+        let rest =
+            timespec { tv_sec: rest.as_secs() as _, tv_nsec: c_long::from(rest.subsec_nanos()) };
+        // SAFETY: the caller's.
+        unsafe { left.write(rest) };
     }
 }
 
@@ -82,15 +125,22 @@ pub(in crate::monkey) unsafe fn clock_nanosleep(
         // SAFETY: the caller's.
         return unsafe { original_clock_nanosleep::original(clock, flags, time, left) };
     };
-    if flags & libc::TIMER_ABSTIME == 0 {
-        wait(wanted);
-    } else {
-        let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
+    let is_relative = flags & libc::TIMER_ABSTIME == 0;
+    let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
+    if !is_relative {
         // SAFETY: a place for the answer; a clock that was asked for.
         unsafe { libc::clock_gettime(clock, &mut now) };
-        wait(wanted.saturating_sub(duration(&now).unwrap_or_default()));
     }
-    0
+    match wait(wanted.saturating_sub(duration(&now).unwrap_or_default())) {
+        Slept::Enough => 0,
+        Slept::Interrupted(rest) => {
+            if is_relative {
+                // SAFETY: the caller's.
+                unsafe { tell_rest(left, rest) };
+            }
+            libc::EINTR
+        }
+    }
 }
 
 /// # Safety

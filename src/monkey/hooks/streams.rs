@@ -350,11 +350,9 @@ unsafe fn write_parts(
 ) -> Option<ssize_t> {
     breathe_quietly();
     let mut attempts = known.attempts(Direction::Write, "write");
-    let mut attempt = |parts: *const iovec, count: c_int| {
-        // SAFETY: the caller's parts, or what is left of them.
-        attempts.make(|fd| unsafe { write_now(known, fd, parts, count, flags) })
-    };
-    let first = match attempt(parts, count) {
+    // SAFETY: the caller's parts, or what is left of them.
+    let write = |fd, parts, count| unsafe { write_now(known, fd, parts, count, flags) };
+    let first = match attempts.make(|fd| write(fd, parts, count)) {
         Outcome::Done(first @ 0..) => first as usize,
         other => return other.or_zero(),
     };
@@ -366,12 +364,10 @@ unsafe fn write_parts(
     parts.advance(first);
     let mut written = first;
     while let Some((rest, count)) = parts.rest() {
-        let Outcome::Done(more @ 0..) = attempt(rest, count) else { break };
+        attempts.moved();
+        let Outcome::Done(more @ 1..) = attempts.make(|fd| write(fd, rest, count)) else { break };
         parts.advance(more as usize);
         written += more as usize;
-        if more == 0 {
-            break;
-        }
     }
     Some(written as ssize_t)
 }

@@ -22,6 +22,7 @@ pub(super) fn until_ready(
     }
     let watches = ends.iter().map(|(known, direction)| known.watch(*direction));
     let _watches: Vec<_> = watches.collect::<Option<_>>()?;
+    let interrupts = Interrupts::of_socket(deadline).begun();
     loop {
         if !ends.iter().all(|(known, _)| known.is_current()) {
             return Some(errno::fail_long(libc::EBADF));
@@ -30,11 +31,15 @@ pub(super) fn until_ready(
         if let Some(done) = attempt() {
             return Some(done);
         }
-        match park_quietly(purpose, deadline, Interrupts::Tell) {
+        match park_quietly(purpose, deadline, interrupts) {
             Wake::Unparked => {}
             Wake::TimedOut => {
                 let last = ends.iter().all(|(known, _)| known.is_current()).then(&mut attempt);
                 return Some(last.flatten().unwrap_or_else(|| errno::fail_long(libc::EAGAIN)));
+            }
+            Wake::Signalled => {
+                // What has come is told first, as by the kernel.
+                return Some(attempt().unwrap_or_else(|| errno::fail_long(libc::EINTR)));
             }
             Wake::Interrupted => {
                 tell_interrupts();
