@@ -20,11 +20,11 @@ pub enum What {
     /// What waits for other threads and coroutines: `std::sync`, `thread::park`, `JoinHandle::join`.
     ///
     /// A kill, or a limit, does not end such a wait: it is raised where the coroutine next waits in a call
-    /// of this library. Also of C: mutexes of all kinds, condition variables, semaphores (those of System V fail instead), locks of readers
-    /// and writers, spin locks, barriers, `pthread_once`, `pthread_join` and its kin, `flockfile`, and what
-    /// C11 calls these. Where libc asks which thread is the owner, each coroutine is one: a recursive mutex
-    /// keeps siblings out, and one that is robust, held by a coroutine that has ended, gives EOWNERDEAD to
-    /// the next.
+    /// of this library. Also of C: mutexes of all kinds, condition variables, semaphores (those of System V
+    /// fail instead), locks of readers and writers, spin locks, barriers, `pthread_once`, `pthread_join` and
+    /// its kin, `flockfile`, and what C11 calls these. Where libc asks which thread is the owner, each
+    /// coroutine is one: a recursive mutex keeps siblings out, and one that is robust, held by a coroutine
+    /// that has ended, gives EOWNERDEAD to the next.
     ///
     /// What differs from threads, and why:
     ///
