@@ -14,7 +14,6 @@ pub(crate) mod fork;
 pub(crate) mod handled;
 #[cfg(feature = "monkey")]
 pub(crate) mod interrupt;
-#[cfg(feature = "monkey")]
 pub(crate) mod library;
 pub(crate) mod lineage;
 #[cfg(feature = "process")]
