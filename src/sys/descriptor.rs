@@ -4,12 +4,14 @@
 //! depends on the kind. Each such rule is a method of [`Kind`]: `net` and the patched calls both ask it.
 
 use std::io;
+#[cfg(feature = "monkey")]
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 
 /// What a descriptor refers to, as far as calls treat it differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "monkey"), allow(dead_code, reason = "patched calls meet all kinds"))]
 pub(crate) enum Kind {
     /// A TCP connection or listener.
     Tcp,
@@ -29,6 +31,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// `None` if the number is not open.
+    #[cfg(feature = "monkey")]
     pub(crate) fn of(fd: RawFd) -> Option<Self> {
         let mut status = MaybeUninit::<libc::stat>::uninit();
         // SAFETY: room for the answer.
@@ -45,6 +48,7 @@ impl Kind {
         })
     }
 
+    #[cfg(feature = "monkey")]
     fn of_socket(fd: RawFd) -> Self {
         let domain = || option(fd, libc::SO_DOMAIN);
         match option(fd, libc::SO_TYPE) {
@@ -98,6 +102,7 @@ pub(crate) fn has_failed(fd: RawFd) -> bool {
 }
 
 /// An option of a socket that is a number.
+#[cfg(feature = "monkey")]
 pub(crate) fn option(fd: RawFd, name: libc::c_int) -> Option<libc::c_int> {
     let mut value: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as libc::socklen_t;
