@@ -1,11 +1,11 @@
-//! Unmodified blocking code, made cooperative: `std::net`, `std::sync`, `thread::sleep`, children, clients
-//! that know nothing of this library, libraries of C.
+//! Unmodified blocking code, made cooperative: `std::net`, `std::sync`, `thread::sleep`, child processes,
+//! clients that know nothing of this library, C libraries.
 //!
-//! With the feature `monkey` this crate defines the functions of libc by which code blocks, in every
-//! program that is linked with it. They do what libc's do, at the cost of a few nanoseconds, until
-//! [`patch_all`] is called; and after that as well, on threads without coroutines. In a coroutine, or in
-//! main beside coroutines, they switch to others instead of blocking. There is no order in which things
-//! have to be imported, and nothing to be linked or loaded in a special way.
+//! With the feature `monkey` this crate defines the libc functions by which code blocks, in every program
+//! that is linked with it. They do what libc's do, at the cost of a few nanoseconds, until [`patch_all`] is
+//! called, and on threads without coroutines after that as well. In a coroutine, or in main beside
+//! coroutines, a call does what the kernel's blocking call does, and other coroutines run while it waits.
+//! Modules need not be imported in any order, and nothing is linked or loaded in a special way.
 //!
 //! ```
 //! use std::io::{Read, Write};
@@ -34,32 +34,70 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! # What a kill or a time limit does
+//! # Kills and timeouts
 //!
-//! Functions of C do not unwind, so nothing is raised inside of them. A kill, or the end of a
-//! [`timeout`](crate::timeout()), is raised by the next call of *this* library's own that waits. Before
-//! that it is told to one call of libc's, once, as [`OnKill`] says:
+//! C functions do not unwind, so nothing is raised inside of them. A kill, or the end of a
+//! [`timeout`](crate::timeout()), is raised by the next waiting call of *this* library. Before that it is
+//! reported to one libc call, once, as [`OnKill`] says:
 //!
-//! | in a coroutine that waits in | the call |
+//! | a coroutine that waits in | the call |
 //! |---|---|
-//! | reads, writes, `accept`, `connect`, opening a FIFO | fails with `ECANCELED` |
-//! | `poll`, `select`, `epoll_wait`, `getaddrinfo`, children | the same |
+//! | reads, writes, `accept`, `connect`, opening a FIFO, `splice`, message queues | fails with `ECANCELED` |
+//! | `poll`, `select`, `epoll_wait`, `getaddrinfo`, waits for children or signals | fails with `ECANCELED` |
 //! | sleeps | returns early |
-//! | locks and all else of `std::sync`, `park`, `join`; files; locks of files | goes on to its end |
+//! | `std::sync`, `park`, joins, C locks; files and their locks; `close` | goes on to its end |
 //!
-//! So code that passes errors on ends soon, and code that tries again waits again. `timeout` is over as
-//! soon as what it has called returns, whatever that is. Descriptors stay as they are: nothing leaks. A
-//! thread that ends does the same to its coroutines; who waits in such a call again after that is left
-//! where it is.
+//! What was moved by then counts: the call returns it. So code that passes errors on ends soon, and code that
+//! tries again waits again. `timeout` ends as soon as its closure returns, whatever that is. Descriptors stay
+//! as they are, and nothing leaks. A thread that ends does the same to its coroutines; one that waits in such
+//! a call again after that is left where it is.
+//!
+//! # Signals
+//!
+//! A signal handler that runs on a thread with coroutines interrupts the patched calls that wait there, as
+//! signal(7) says call by call: `EINTR` where the handler was installed without `SA_RESTART`, and in sleeps,
+//! `poll`, `select`, `epoll_wait` and calls with `SO_RCVTIMEO` or `SO_SNDTIMEO` after any handler. `sleep`
+//! returns the seconds that are left, a transfer that has moved something returns its count. Waits for locks
+//! and joins, and look-ups of names, go on. In the kernel a handler interrupts the call of one thread; here
+//! it interrupts those of all coroutines of its thread. More than 64 different handlers, and those that were
+//! installed by the system call itself, run but interrupt nothing.
+//!
+//! # Child processes
+//!
+//! In a child that was not made by [`Process::spawn`](crate::process::Process::spawn), as in
+//! `Command::pre_exec`, each call is libc's, and the parent's coroutines do not run: see
+//! [`process`](crate::process).
+//!
+//! # Differences from a thread
+//!
+//! Everything else is meant to be the same, results, errors, order and bytes: `tests/differential` compares
+//! scripts of calls on threads and in coroutines.
+//!
+//! | situation | on a thread | in a coroutine |
+//! |---|---|---|
+//! | the descriptor of a waiting call is closed | waits on | what came before, or `EBADF` ¹ |
+//! | processes share one blocking listener | all wait | one that comes too late blocks its thread ² |
+//! | output to descriptors 1 and 2 | waits | blocks its thread ² ³ |
+//! | reads of C streams (`FILE`) | wait | cooperative, but not `scanf`, wide and `_unlocked` ones |
+//! | writes of C streams (`FILE`) | wait | block their thread |
+//! | main waits, and nothing can end that | waits | prints the deadlock report once, and waits |
+//! | two descriptors of one open file | one order | one order per descriptor |
+//! | a datagram is left by `MSG_PEEK` | no other call is woken | the next call is woken |
+//! | over `PIPE_BUF` bytes for a pipe | written in pieces | perhaps written in other pieces |
+//! | a terminal hangs up during a read | `EIO` | end of file, as for a later read |
+//! | a Unix stream shuts down during its own send | `EPIPE` | `EPIPE` and `SIGPIPE`, as for a later send |
+//! | `close` with `SO_LINGER` | waits | a thread of its own waits ⁴ |
+//! | files on disk, FUSE, `/proc` | wait | at most 512 such calls at once, by threads |
+//! | a lock of C | | see [`What::Sync`] |
+//!
+//! ¹ `poll` fails with `EBADF` only if the number is in use again, and otherwise reports `POLLNVAL`. ² It is
+//! counted, see [`report()`]. ³ `println!` holds a borrow of std's meanwhile. ⁴ If the option was set before
+//! `exec`, or by another process, `close` blocks its thread.
 //!
 //! # What stays as it was
 //!
-//! - Descriptors keep their flags: none is ever set so that it does not block, but for the moment in which
-//!   a `connect` begins. What the program sets itself is honoured, and so are `SO_RCVTIMEO` and
-//!   `SO_SNDTIMEO`.
-//! - Standard output and standard error block: `println!` holds a borrow while it writes.
-//! - `accept` looks first: if several threads or processes take connections from one blocking socket, one
-//!   that comes too late blocks until the next connection.
+//! Descriptors keep their flags: none is set to `O_NONBLOCK`, except for the moment in which a `connect`
+//! begins. What the program sets itself counts, as do `SO_RCVTIMEO` and `SO_SNDTIMEO`.
 //!
 //! # What cannot work
 //!
@@ -68,25 +106,27 @@
 //!   says "Cannot start a runtime from within a runtime" to the second `block_on` (it works in
 //!   [`unblock`](crate::pool::unblock)), `parking_lot` and `crossbeam` are named in [`What::Sync`].
 //! - A `thread::spawn` is a thread. [`spawn`](crate::spawn()) makes coroutines.
-//! - Calls that libc makes itself, system calls that are made without it (`rustix` by default, `io_uring`),
-//!   and programs that are linked with a static libc are not seen.
+//! - Calls that libc makes internally, system calls made without it (`rustix` by default, `io_uring`), and
+//!   programs that are linked with a static libc are not seen.
 //! - A file that is mapped into memory is read when it is touched, and blocks.
 //!
-//! It says itself where it does not reach: print [`report()`] to see what is patched, which symbols lead
-//! elsewhere, and which calls have held up a thread with coroutines. A
-//! [`Watchdog`](crate::watchdog::Watchdog) tells who holds a thread, and where.
+//! [`report()`] says what is patched, which symbols lead elsewhere, and which calls have held up a thread
+//! with coroutines. A [`Watchdog`](crate::watchdog::Watchdog) names what holds a thread, and where.
 //!
 //! # Inside
 //!
-//! - `table.rs` is **the** table: a row a symbol of libc that is defined here;
-//! - `hooks/` is what the symbols do in a coroutine, a file a kind;
-//! - `gate.rs` decides whether a call is ours, `patch.rs` is how that is chosen, and `report.rs` what can
-//!   be asked about it, `summary.rs` the same in words;
-//! - `descriptors.rs` is what is known of the program's descriptors, `errno.rs` how calls of C fail;
-//! - `addresses.rs` is who waits at an address, as by futex, and `parking.rs` who waits in `thread::park`;
-//! - `elsewhere.rs` has a call that cannot but block made by another thread, and `aside.rs` one that may
-//!   take for ever;
-//! - `vforks.rs` notes who makes a child that has this process's memory.
+//! - `table.rs` is **the** table: one row per libc symbol that is defined here;
+//! - `hooks/` is what the symbols do in a coroutine, one file per kind;
+//! - `gate.rs` decides whether a call is made cooperative, `patch.rs` is how that is chosen, `report.rs` and
+//!   `summary.rs` say what is known about it; `errno.rs` is how C calls fail;
+//! - `numbers.rs`, `known.rs` and `descriptors.rs` are what is known of the program's descriptors, and
+//!   `attempts.rs` is the loop of all calls on them;
+//! - `elsewhere.rs` runs work that ends by itself on a pool of threads, `aside.rs` gives a wait for a peer a
+//!   thread of its own;
+//! - `addresses.rs` holds the coroutines that wait at an address, as by futex, and `parking.rs` those in
+//!   `thread::park`; `owners.rs` is which coroutine holds a lock that libc takes for the thread's;
+//! - `handlers.rs` counts the program's signal handlers, `vforks.rs` notes children that share the memory,
+//!   and `initialisers.rs` has the only rows that unwind.
 //!
 //! Nothing imports this module.
 
