@@ -13,7 +13,7 @@ use switchgrass::generator::Generator;
 use switchgrass::io::{PipeWriter as OwnWriter, pipe as own_pipe};
 use switchgrass::net::{TcpListener, TcpStream, ToSocketAddrs};
 use switchgrass::pool::unblock;
-use switchgrass::process::Process;
+use switchgrass::process::{ForkError, Process};
 use switchgrass::sync::{
     AsyncResult, Barrier, Channel, Condvar, Event, Mutex, PutError, Queue, RLock, RwLock,
     Semaphore, Shared, Sharing,
@@ -477,12 +477,19 @@ fn a_file_with_an_operation_that_was_cancelled() {
     let name = format!("switchgrass-forking-{}", std::process::id());
     let path = std::env::temp_dir().join(name);
     let mut file = File::create(&path).unwrap();
-    assert!(timeout(Duration::ZERO, || file.sync_all()).is_err(), "its job is left behind");
-    let child = Process::spawn(|| {
-        file.write_all(b"x").unwrap();
-        file.sync_all().unwrap();
-    });
-    assert!(child.unwrap().join().unwrap().success());
+    // Until its job is left behind, which may then take longer than a fork waits for it.
+    while timeout(Duration::ZERO, || file.sync_all()).is_ok() {}
+    let child = loop {
+        let child = Process::spawn(|| {
+            file.write_all(b"x").unwrap();
+            file.sync_all().unwrap();
+        });
+        match child {
+            Err(ForkError::Threads(_)) => sleep(Duration::from_millis(10)),
+            other => break other.unwrap(),
+        }
+    };
+    assert!(child.join().unwrap().success());
     file.sync_all().unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"x");
     std::fs::remove_file(path).unwrap();
