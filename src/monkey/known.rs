@@ -250,6 +250,11 @@ impl Known {
         if self.is_nonblocking() {
             return Err(Some(libc::EAGAIN));
         }
+        self.expect_event(direction)
+    }
+
+    /// As [`Known::would_block`], in a call of which it is known that it waits.
+    pub(super) fn expect_event(&self, direction: Direction) -> Result<(), Refusal> {
         self.registered().ok_or(None)?.expect_event(direction);
         Ok(())
     }

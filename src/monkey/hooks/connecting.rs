@@ -180,7 +180,7 @@ fn wait_until_connected(
 ) -> c_int {
     loop {
         let waited = known
-            .would_block(Direction::Write)
+            .expect_event(Direction::Write)
             .and_then(|()| known.wait(Direction::Write, "connect", deadline, interrupts));
         match waited {
             Ok(()) => {}

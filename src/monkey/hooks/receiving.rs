@@ -116,7 +116,7 @@ fn receive_all(
         let before = got;
         got = if is_peek { count } else { got + count };
         let is_end = count == 0 || (is_peek && got == before && known.is_exceptional());
-        if got >= goal || is_end || is_seam || is_at_mark(known, number) || known.is_nonblocking() {
+        if got >= goal || is_end || is_seam || is_at_mark(known, number) || attempts.is_nonblocking() {
             return Outcome::Done(got as isize);
         }
         // What was looked at is there still, and would be found again.
@@ -452,7 +452,7 @@ pub(in crate::monkey) unsafe fn recvmmsg(
         }
         left = timeout.map(|time| time.saturating_sub(Duration::from_nanos(clock::now() - begin)));
         let is_enough = got >= count || flags & libc::MSG_WAITFORONE != 0;
-        if is_enough || left.is_some_and(|left| left.is_zero()) || known.is_nonblocking() {
+        if is_enough || left.is_some_and(|left| left.is_zero()) || attempts.is_nonblocking() {
             break;
         }
     }

@@ -73,7 +73,7 @@ fn transmit_all(
         sent += count;
         attempts.moved();
         let has_failed = count == 0;
-        if has_failed || !known.kind().is_stream() || left(count) == 0 || known.is_nonblocking() {
+        if has_failed || !known.kind().is_stream() || left(count) == 0 || attempts.is_nonblocking() {
             return Outcome::Done(sent as isize);
         }
         // What fails from now on is the next call's failure, with its signal.

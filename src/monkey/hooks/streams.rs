@@ -114,7 +114,8 @@ pub(super) unsafe fn readv_with(
         }
     };
     // SAFETY: the caller's.
-    let Some(known) = patched(fd).filter(|_| unsafe { has_bytes(parts, count) }) else {
+    let Some(known) = patched(fd).filter(|known| unsafe { may_wait(known, parts, count, flags) })
+    else {
         return original();
     };
     if known.kind() == Kind::File {
@@ -182,6 +183,18 @@ unsafe fn read_now(
         };
     }
     errno::fail_long(libc::EAGAIN)
+}
+
+/// Whether a call with parts may wait: not with no bytes, and not with flags that only files have, with which
+/// all else fails at once.
+///
+/// # Safety
+///
+/// As libc's `preadv2`.
+unsafe fn may_wait(known: &Known, parts: *const iovec, count: c_int, flags: c_int) -> bool {
+    const OF_FILES: c_int = libc::RWF_ATOMIC | libc::RWF_DONTCACHE;
+    // SAFETY: the caller's.
+    (flags & OF_FILES == 0 || known.kind() == Kind::File) && unsafe { has_bytes(parts, count) }
 }
 
 /// Whether a call failed since this descriptor, or this kernel, has none that does not block.
@@ -318,7 +331,8 @@ pub(super) unsafe fn writev_with(
         }
     };
     // SAFETY: the caller's.
-    let Some(known) = patched(fd).filter(|_| unsafe { has_bytes(parts, count) }) else {
+    let Some(known) = patched(fd).filter(|known| unsafe { may_wait(known, parts, count, flags) })
+    else {
         return original();
     };
     let done = if known.kind() == Kind::File {
@@ -356,7 +370,7 @@ unsafe fn write_parts(
         Outcome::Done(first @ 0..) => first as usize,
         other => return other.or_zero(),
     };
-    if known.is_nonblocking() {
+    if attempts.is_nonblocking() {
         return Some(first as ssize_t);
     }
     // SAFETY: the caller's; the kernel has read them just now.

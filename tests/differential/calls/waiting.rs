@@ -130,6 +130,11 @@ pub(super) const CALLS: &[Call] = &[
         // SAFETY: made above.
         outcome(unsafe { pclose(file) }).text()
     }),
+    Call::new("system", 2, CHILD, &[], |_, _| {
+        // SAFETY: a string.
+        outcome(unsafe { libc::system(c"exit 3".as_ptr()) }).text()
+    })
+    .timed(),
     Call::new("getaddrinfo", 2, MEMORY, &[HOST], |_, a| {
         let mut found = ptr::null_mut();
         // SAFETY: strings, and room for the answer.
