@@ -56,6 +56,11 @@ impl Interrupts {
         }
     }
 
+    /// After any handler, as of now. It goes on after a kill.
+    pub(crate) fn any_signal() -> Self {
+        Interrupts::TellSignalsSince(Handlers::Any, Count::now())
+    }
+
     /// For all waits of a call that begins now: a handler that runs between two of them, or beside an event,
     /// interrupts the next one.
     pub(crate) fn begun(self) -> Self {

@@ -32,6 +32,8 @@ pub(super) struct Attempts<'a> {
     /// A part was moved: then no signal restarts the call.
     has_some: bool,
     has_waited: bool,
+    /// The first attempt is made before others that wait: see [`Attempts::at_once`].
+    is_at_once: bool,
     /// The next pause, if there is no event to wait for.
     pause: Option<Duration>,
 }
@@ -83,6 +85,7 @@ impl Known {
             is_nonblocking: None,
             has_some: false,
             has_waited: false,
+            is_at_once: false,
             pause: None,
         }
     }
@@ -93,6 +96,18 @@ impl Attempts<'_> {
     pub(super) fn with_pauses(mut self) -> Self {
         self.pause = Some(Duration::from_millis(1));
         self
+    }
+
+    /// What the kernel says at once, whatever others wait for, is said at once: the first attempt is made
+    /// also while they wait. For calls that are rare, and only then have something to say.
+    pub(super) fn at_once(mut self, is_at_once: bool) -> Self {
+        self.is_at_once = is_at_once;
+        self
+    }
+
+    /// Whether an event was waited for.
+    pub(super) fn has_waited(&self) -> bool {
+        self.has_waited
     }
 
     /// Whether the program wants to see `EAGAIN`: the same for all of a call.
@@ -119,7 +134,7 @@ impl Attempts<'_> {
         // Closed since it was looked up: others have run meanwhile. The number may be another's now.
         let Some(mut fd) = known.number() else { return Outcome::fail(libc::EBADF) };
         let must_wait = self.pause.is_none() && known.must_wait(self.direction);
-        if must_wait && !self.is_nonblocking() {
+        if must_wait && !self.is_at_once && !self.is_nonblocking() {
             match self.wait_for_turn() {
                 Ok(next) => fd = next,
                 Err(refusal) => return refusal.into(),

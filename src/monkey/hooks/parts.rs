@@ -56,6 +56,17 @@ impl Parts {
         }
     }
 
+    /// The buffers of the first `most` bytes that are left.
+    pub(super) fn first(&self, mut most: usize) -> Vec<iovec> {
+        let left = self.all.iter().skip(self.next);
+        let cut = left.map_while(|part| {
+            let iov_len = part.iov_len.min(most);
+            most -= iov_len;
+            (iov_len > 0 || part.iov_len == 0).then_some(iovec { iov_len, ..*part })
+        });
+        cut.collect()
+    }
+
     /// The buffers that are left, if any are.
     pub(super) fn rest(&self) -> Option<(*const iovec, c_int)> {
         let rest = &self.all[self.next.min(self.all.len())..];
