@@ -181,7 +181,11 @@ impl Hub {
         }
         let _delegate = delegate(me);
         let timer = deadline.map(|deadline| Timer::new(self, deadline, me));
-        let of_any = usize::from(matches!(interrupts, Interrupts::TellSince(Handlers::Any, _)));
+        let of_any = usize::from(matches!(
+            interrupts,
+            Interrupts::TellSince(Handlers::Any, _)
+                | Interrupts::TellSignalsSince(Handlers::Any, _)
+        ));
         self.ended_by_any_handler.set(self.ended_by_any_handler.get() + of_any);
         me.set_purpose(purpose);
         me.set_mark(me.mark() | PARKED);

@@ -46,7 +46,7 @@ fn transmit_all(
     let mut flags = flags | libc::MSG_DONTWAIT;
     let mut sent = 0;
     loop {
-        let is_first = Cell::new(!attempts.has_waited());
+        let is_first = Cell::new(!attempts.has_waited() && !known.must_wait(Direction::Write));
         let outcome = attempts.make(|fd| match before_sending(known, fd, sent, is_first.take()) {
             Next::Call => call(fd, flags),
             Next::CallSilently => call(fd, flags | libc::MSG_NOSIGNAL),

@@ -390,7 +390,12 @@ unsafe fn write_parts(
     let mut parts = unsafe { Parts::of(parts, count as usize) };
     parts.advance(first);
     let mut written = first;
+    // A terminal's write is cut short by a signal.
+    let is_terminal = || known.kind() == Kind::Other && known.nature() == Nature::Terminal;
     while let Some((rest, count)) = parts.rest() {
+        if parts.is_amid() && is_terminal() {
+            break;
+        }
         attempts.moved();
         let Outcome::Done(more @ 1..) = attempts.make(|fd| write(fd, rest, count)) else { break };
         parts.advance(more as usize);
