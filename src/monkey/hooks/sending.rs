@@ -255,10 +255,13 @@ unsafe fn transmit_message(known: &Known, message: *const msghdr, flags: c_int) 
         parts.advance(count);
         parts.length()
     };
-    // What goes along may be refused.
+    // What goes along may be refused, and a stream takes nothing at once.
     // SAFETY: the caller's, or null.
-    let has_more = unsafe { message.as_ref() }.is_none_or(|message| message.msg_controllen > 0);
-    let is_at_once = has_more || flags & libc::MSG_FASTOPEN != 0;
+    let says_more = unsafe { message.as_ref() }.is_none_or(|message| {
+        let is_nothing = message.msg_iovlen == 0 && known.kind().is_stream();
+        message.msg_controllen > 0 || is_nothing
+    });
+    let is_at_once = says_more || flags & libc::MSG_FASTOPEN != 0;
     let attempts = attempts(known, "sendmsg", is_addressed).at_once(is_at_once);
     transmit_all(known, attempts, flags, call, left).or_zero()
 }

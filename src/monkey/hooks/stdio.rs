@@ -109,6 +109,8 @@ impl Turn {
         let mut attempts = known.attempts(Direction::Read, self.row.symbol);
         let waited = attempts.make(|fd| match is_ready(fd, true) {
             true => 0,
+            // A read of it fails at once.
+            false if known.is_listening() => 0,
             false => errno::fail_long(libc::EAGAIN),
         });
         match waited.or_zero() {

@@ -55,6 +55,9 @@ fn file(slot: i64) -> Option<*mut FILE> {
 /// Makes a call, and says what the stream says of its end and of errors.
 fn read(slot: i64, call: impl FnOnce(*mut FILE) -> String) -> String {
     let Some(file) = file(slot) else { return "no stream".into() };
+    // A call that succeeds, or comes to an end, leaves it alone.
+    // SAFETY: this thread's errno.
+    unsafe { *libc::__errno_location() = 0 };
     let text = call(file);
     // SAFETY: streams are never closed.
     let (end, error) = unsafe { (libc::feof(file) != 0, libc::ferror(file) != 0) };
