@@ -85,7 +85,8 @@ impl Known {
             is_nonblocking: None,
             has_some: false,
             has_waited: false,
-            is_at_once: false,
+            // Nothing can be read of a listener: that is said at once.
+            is_at_once: self.is_known_to_listen(),
             pause: None,
         }
     }
@@ -101,7 +102,13 @@ impl Attempts<'_> {
     /// What the kernel says at once, whatever others wait for, is said at once: the first attempt is made
     /// also while they wait. For calls that are rare, and only then have something to say.
     pub(super) fn at_once(mut self, is_at_once: bool) -> Self {
-        self.is_at_once = is_at_once;
+        self.is_at_once |= is_at_once;
+        self
+    }
+
+    /// The call takes connections: of a listener it waits for its turn.
+    pub(super) fn in_turn(mut self) -> Self {
+        self.is_at_once = false;
         self
     }
 

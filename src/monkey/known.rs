@@ -186,6 +186,12 @@ impl Known {
         self.is_listening.get()
     }
 
+    /// Whether that is known already.
+    #[inline]
+    pub(super) fn is_known_to_listen(&self) -> bool {
+        self.is_listening.get()
+    }
+
     pub(super) fn nature(&self) -> Nature {
         *self.nature.get_or_init(|| Nature::of(self.fd))
     }

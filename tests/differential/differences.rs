@@ -74,12 +74,22 @@ const DIFFERENCES: &[Difference] = &[
                  it only while it takes what the buffer has: other threads come in between",
         excuses: |script, plain, coroutines| {
             const NAMES: [&str; 11] = [
-                "fgetc", "getc", "fread", "__fread_chk", "fgets", "__fgets_chk", "getline", "getdelim",
-                "flockfile", "ftrylockfile", "funlockfile",
+                "fgetc",
+                "getc",
+                "fread",
+                "__fread_chk",
+                "fgets",
+                "__fgets_chk",
+                "getline",
+                "getdelim",
+                "flockfile",
+                "ftrylockfile",
+                "funlockfile",
             ];
             let is_of_stream = |step: &&Step| NAMES.contains(&step.call.name);
             script.steps.iter().filter(is_of_stream).count() > 1
-                && (is_same_step(plain, coroutines) || plain.contains("> ") != coroutines.contains("> "))
+                && (is_same_step(plain, coroutines)
+                    || plain.contains("> ") != coroutines.contains("> "))
         },
     },
     Difference {
@@ -87,7 +97,8 @@ const DIFFERENCES: &[Difference] = &[
         reason: "nothing tells when another thread unlocks a mutex: a coroutine waits by turns with its \
                  siblings, and they stand still for a short while at a time",
         excuses: |script, _, coroutines| {
-            let names = ["mutex_lock", "mutex_timedlock", "mutex_clocklock", "mtx_lock", "mtx_timedlock"];
+            let names =
+                ["mutex_lock", "mutex_timedlock", "mutex_clocklock", "mtx_lock", "mtx_timedlock"];
             script.steps.iter().any(|step| names.contains(&step.call.name))
                 && coroutines.ends_with("the others stand still")
         },
@@ -99,9 +110,53 @@ const DIFFERENCES: &[Difference] = &[
         excuses: |script, plain, coroutines| {
             script.has("unix_stream")
                 && is_same_step(plain, coroutines)
-                && [plain, coroutines].iter().all(|line| {
-                    line.ends_with(": ECONNRESET") || line.ends_with(": EPIPE")
-                })
+                && [plain, coroutines]
+                    .iter()
+                    .all(|line| line.ends_with(": ECONNRESET") || line.ends_with(": EPIPE"))
+        },
+    },
+    Difference {
+        name: "a mask of a call's own",
+        reason: "a call that has signals blocked in another way than its thread is made by a thread of its own. \
+                 A signal that is sent to the coroutine's thread alone is taken there, also while the call's \
+                 mask blocks it",
+        excuses: |script, _, coroutines| {
+            let masks = |name: &&str| {
+                name.contains("ppoll") || name.contains("pselect") || name.contains("pwait")
+            };
+            script.steps.iter().any(|step| masks(&step.call.name))
+                && script.steps.iter().any(|step| step.call.name == "signal")
+                && coroutines.starts_with("  signal")
+        },
+    },
+    Difference {
+        name: "restarted, and changed meanwhile",
+        reason: "the kernel begins a call anew after a handler with SA_RESTART, and then finds that O_NONBLOCK \
+                 was set. A coroutine's goes on",
+        excuses: |script, plain, _| {
+            let has = |part: &str| script.steps.iter().any(|step| step.call.name.contains(part));
+            has("signal") && has("nonblocking") && plain.contains("> ") && plain.contains("EAGAIN")
+        },
+    },
+    Difference {
+        name: "futexes and signals",
+        reason: "the waits of std::sync, which these are, go on after a signal: a coroutine's does so without \
+                 returning EINTR first",
+        excuses: |script, plain, _| {
+            script.steps.iter().any(|step| step.call.name == "futex_wait")
+                && plain.contains("> ")
+                && plain.ends_with(": EINTR")
+        },
+    },
+    Difference {
+        name: "epoll in poll",
+        reason: "a poll of an epoll instance misses a hang-up of what that watches, until something else wakes \
+                 it: the kernel passes on only what was asked for. A coroutine is woken",
+        excuses: |script, plain, coroutines| {
+            (script.has("epoll") || script.has("epoll_edge"))
+                && script.steps.iter().any(|step| step.call.name.contains("poll"))
+                && coroutines.contains("> ")
+                && !plain.contains("> ")
         },
     },
     Difference {
@@ -125,7 +180,7 @@ const DIFFERENCES: &[Difference] = &[
                 })
             };
             let mut calls = script.steps.iter().filter(|step| step.call.name.contains("recv"));
-            calls.any(peeks) && coroutines.contains("> ") && !plain.contains("> ")
+            calls.any(peeks) && coroutines != plain && !plain.contains("> ")
         },
     },
     Difference {

@@ -132,7 +132,12 @@ fn receive_all(
         let before = got;
         got = if is_peek { count } else { got + count };
         let is_end = count == 0 || (is_peek && got == before && known.is_exceptional());
-        if got >= goal || is_end || is_seam || is_at_mark(known, number) || attempts.is_nonblocking() {
+        if got >= goal
+            || is_end
+            || is_seam
+            || is_at_mark(known, number)
+            || attempts.is_nonblocking()
+        {
             return Outcome::Done(got as isize);
         }
         // What was looked at is there still, and would be found again.
@@ -292,8 +297,7 @@ unsafe fn receive_message(known: &Known, message: *mut msghdr, flags: c_int) -> 
                 return 0;
             }
             // SAFETY: the caller's.
-            let got =
-                unsafe { table::recvmsg::original(fd, message, flags | libc::MSG_DONTWAIT) };
+            let got = unsafe { table::recvmsg::original(fd, message, flags | libc::MSG_DONTWAIT) };
             // As in `receive_nothing`.
             // SAFETY: the caller's; the kernel has read it, or the call has failed otherwise.
             is_nothing = got < 0

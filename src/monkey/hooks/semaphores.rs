@@ -87,5 +87,7 @@ unsafe fn take(
     let address = semaphore.expose_provenance();
     // That thread takes no signals of the program's: it fails with EINTR when a handler that ran here ends
     // the call.
-    aside_or_signalled(purpose, is_restarted, move || wait(ptr::with_exposed_provenance_mut(address)))
+    aside_or_signalled(purpose, is_restarted, move || {
+        wait(ptr::with_exposed_provenance_mut(address))
+    })
 }

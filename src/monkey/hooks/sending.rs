@@ -4,9 +4,9 @@
 //! something fails on the way. What was sent before that counts, and the failure is the next call's, with its
 //! `SIGPIPE`.
 
-use super::{connecting, lingering};
 use super::parts::Parts;
 use super::receiving::{MOST, of_parts};
+use super::{connecting, lingering};
 use crate::hub::{Direction, breathe_quietly};
 use crate::monkey::attempts::{Attempts, Outcome};
 use crate::monkey::descriptors::look_up;
@@ -77,7 +77,8 @@ fn transmit_all(
         sent += count;
         attempts.moved();
         let has_failed = count == 0;
-        if has_failed || !known.kind().is_stream() || left(count) == 0 || attempts.is_nonblocking() {
+        if has_failed || !known.kind().is_stream() || left(count) == 0 || attempts.is_nonblocking()
+        {
             return Outcome::Done(sent as isize);
         }
         // What fails from now on is the next call's failure, with its signal.
@@ -107,13 +108,11 @@ fn before_sending(known: &Known, fd: c_int, sent: usize, is_first: bool) -> Next
             // A further send would say so.
             _ => Next::Stop(errno::fail_long(libc::EAGAIN)),
         },
-        Kind::Stream if known.has_failed(fd) => {
-            match option(fd, libc::SO_ERROR) {
-                Some(0) | None => Next::CallSilently,
-                Some(_) if sent > 0 => Next::Stop(0),
-                Some(error) => Next::Stop(errno::fail_long(error)),
-            }
-        }
+        Kind::Stream if known.has_failed(fd) => match option(fd, libc::SO_ERROR) {
+            Some(0) | None => Next::CallSilently,
+            Some(_) if sent > 0 => Next::Stop(0),
+            Some(error) => Next::Stop(errno::fail_long(error)),
+        },
         Kind::Stream => Next::CallSilently,
         _ => Next::Call,
     }
@@ -202,8 +201,7 @@ pub(super) unsafe fn transmit(
         length - sent.get()
     };
     // A stream takes nothing at once, and a connection is not made twice.
-    let is_at_once =
-        flags & libc::MSG_FASTOPEN != 0 || (length == 0 && known.kind().is_stream());
+    let is_at_once = flags & libc::MSG_FASTOPEN != 0 || (length == 0 && known.kind().is_stream());
     let attempts = attempts(known, "send", !address.is_null()).at_once(is_at_once);
     transmit_all(known, attempts, flags, call, left).or_zero()
 }

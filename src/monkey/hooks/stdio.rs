@@ -12,6 +12,7 @@
 //! the stream is libc's and is held for each part only: another thread that reads the same stream may
 //! come in between.
 
+use super::streams::is_unreadable;
 use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly, park_quietly};
 use crate::monkey::descriptors::look_up;
 use crate::monkey::gate::{Row, is_patched};
@@ -110,7 +111,7 @@ impl Turn {
         let waited = attempts.make(|fd| match is_ready(fd, true) {
             true => 0,
             // A read of it fails at once.
-            false if known.is_listening() => 0,
+            false if is_unreadable(&known, fd) => 0,
             false => errno::fail_long(libc::EAGAIN),
         });
         match waited.or_zero() {

@@ -146,8 +146,7 @@ unsafe fn read_parts(
     breathe_quietly();
     // SAFETY: the caller's.
     let fails = || unsafe { is_too_short(known, parts, count) };
-    let is_at_once =
-        known.kind() == Kind::Other && known.must_wait(Direction::Read) && fails();
+    let is_at_once = known.kind() == Kind::Other && known.must_wait(Direction::Read) && fails();
     let mut attempts = known.attempts(Direction::Read, "read").at_once(is_at_once);
     // SAFETY: the caller's.
     attempts.make(|fd| unsafe { read_now(known, fd, parts, count, flags) }).or_zero()
@@ -161,7 +160,9 @@ unsafe fn read_parts(
 unsafe fn is_too_short(known: &Known, parts: *const iovec, count: c_int) -> bool {
     match known.nature() {
         // SAFETY: the caller's.
-        Nature::Records(length) => unsafe { Parts::of(parts, count as usize) }.length() < length,
+        Nature::Records(least) => unsafe { Parts::of(parts, count as usize) }.length() < least,
+        // SAFETY: the caller's.
+        Nature::EventFd => unsafe { Parts::of(parts, count as usize) }.length() < size_of::<u64>(),
         _ => false,
     }
 }
@@ -196,6 +197,17 @@ unsafe fn read_now(
         };
     }
     errno::fail_long(libc::EAGAIN)
+}
+
+/// Whether a descriptor cannot be read at all, as an epoll instance: a read says so at once.
+#[cold]
+pub(super) fn is_unreadable(known: &Known, fd: c_int) -> bool {
+    if known.kind() != Kind::Other {
+        return known.kind().is_socket() && known.is_listening();
+    }
+    // SAFETY: no parts.
+    let result = unsafe { table::preadv2::original(fd, ptr::null(), 0, -1, libc::RWF_NOWAIT) };
+    result < 0 && errno::get() == libc::EINVAL
 }
 
 /// Whether a call with parts may wait: not with no bytes, and not with flags that only files have, with which
@@ -433,6 +445,11 @@ unsafe fn write_now(
         return unsafe { table::write::original(fd, ptr::null(), 0) };
     };
     match known.nature() {
+        // It knows no flags, and says so at once.
+        Nature::EventFd if flags & !libc::RWF_HIPRI != 0 => unsafe {
+            // SAFETY: the caller's.
+            table::pwritev2::original(fd, parts, count, -1, flags)
+        },
         // SAFETY: the caller's.
         Nature::EventFd => unsafe { add_to_event(fd, part) },
         // There is room for a byte, if it says that it is ready, and a longer write waits for the other end.

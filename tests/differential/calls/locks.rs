@@ -40,11 +40,7 @@ unsafe extern "C" {
     fn mtx_trylock(mutex: *mut c_void) -> c_int;
     fn mtx_unlock(mutex: *mut c_void) -> c_int;
     fn cnd_wait(condition: *mut c_void, mutex: *mut c_void) -> c_int;
-    fn cnd_timedwait(
-        condition: *mut c_void,
-        mutex: *mut c_void,
-        until: *const timespec,
-    ) -> c_int;
+    fn cnd_timedwait(condition: *mut c_void, mutex: *mut c_void, until: *const timespec) -> c_int;
     fn cnd_signal(condition: *mut c_void) -> c_int;
     fn cnd_broadcast(condition: *mut c_void) -> c_int;
     fn thrd_join(of: pthread_t, status: *mut c_int) -> c_int;

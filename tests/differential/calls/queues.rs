@@ -19,10 +19,8 @@ pub(super) const CALLS: &[Call] = &[
     Call::new("mq_timedsend", 6, QUEUE, &[Fd, SIZE, LIMITS], |step, a| {
         let (buffer, time) = (Buffer::filled(a[1], step), super::threads::until(0, a[2]));
         // SAFETY: as many bytes as is said, and a time.
-        outcome(unsafe {
-            libc::mq_timedsend(fd(a[0]), buffer.pointer(), a[1] as usize, 1, &time)
-        })
-        .text()
+        outcome(unsafe { libc::mq_timedsend(fd(a[0]), buffer.pointer(), a[1] as usize, 1, &time) })
+            .text()
     }),
     Call::new("mq_receive", 8, QUEUE, &[Fd, SIZE], |_, a| {
         let (buffer, mut priority) = (Buffer::empty(a[1]), 77);

@@ -17,7 +17,8 @@ use std::sync::atomic::Ordering::SeqCst;
 
 unsafe extern "C" {
     fn getc(file: *mut FILE) -> c_int;
-    fn __fgets_chk(buffer: *mut c_char, room: usize, length: c_int, file: *mut FILE) -> *mut c_char;
+    fn __fgets_chk(buffer: *mut c_char, room: usize, length: c_int, file: *mut FILE)
+    -> *mut c_char;
     fn __fread_chk(
         buffer: *mut c_void,
         room: usize,
