@@ -81,6 +81,7 @@ unsafe fn read_nothing(known: &Known, fd: c_int) -> ssize_t {
     }
     let outcome = known.attempts(Direction::Read, "read").make(|fd| match is_ready(fd, true) {
         true => call(fd),
+        false if is_unreadable(known, fd) => call(fd),
         false => errno::fail_long(libc::EAGAIN),
     });
     outcome.or_zero().unwrap_or_else(|| call(fd))

@@ -65,6 +65,11 @@ fn read(slot: i64, call: impl FnOnce(*mut FILE) -> String) -> String {
     format!("{text}{}{}", if end { " end" } else { "" }, if error { " error" } else { "" })
 }
 
+/// What is in the buffer after an error is nowhere said.
+fn line_or_nothing(got: *mut c_char, buffer: &Buffer) -> String {
+    if got.is_null() { "nothing".into() } else { buffer.describe() }
+}
+
 fn line_of(result: isize, line: *mut c_char) -> String {
     if result < 0 {
         return outcome(result as i64).text();
@@ -126,7 +131,7 @@ pub(super) const CALLS: &[Call] = &[
         read(a[0], |file| {
             // SAFETY: a stream, and room for as many bytes as is said.
             let got = unsafe { libc::fgets(buffer.pointer(), 8, file) };
-            format!("{} {}", got.is_null(), buffer.describe())
+            line_or_nothing(got, &buffer)
         })
     }),
     Call::new("__fgets_chk", 1, KINDS, &[Fd], |_, a| {
@@ -134,7 +139,7 @@ pub(super) const CALLS: &[Call] = &[
         read(a[0], |file| {
             // SAFETY: a stream, and room for as many bytes as is said.
             let got = unsafe { __fgets_chk(buffer.pointer(), 9, 8, file) };
-            format!("{} {}", got.is_null(), buffer.describe())
+            line_or_nothing(got, &buffer)
         })
     }),
     Call::new("getline", 2, KINDS, &[Fd], |_, a| {
