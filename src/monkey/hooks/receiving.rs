@@ -419,6 +419,26 @@ pub(super) fn of_parts(parts: *const iovec, count: c_int) -> msghdr {
     message
 }
 
+/// Receives one of several messages, of more than one attempt's bytes.
+///
+/// # Safety
+///
+/// As libc's `recvmmsg` of one message.
+#[cold]
+unsafe fn receive_one(known: &Known, message: *mut mmsghdr, flags: c_int) -> Outcome {
+    let flags = flags & !libc::MSG_WAITFORONE;
+    // SAFETY: the caller's.
+    match unsafe { receive_message(known, &raw mut (*message).msg_hdr, flags) } {
+        None => Outcome::Blocks,
+        Some(length @ 0..) => {
+            // SAFETY: the caller's; the kernel has written to it.
+            unsafe { (*message).msg_len = length as c_uint };
+            Outcome::Done(1)
+        }
+        Some(error) => Outcome::Done(error),
+    }
+}
+
 /// # Safety
 ///
 /// As libc's. The time is looked at after each message, as Linux does, and what is left of it written back.
@@ -442,7 +462,9 @@ pub(in crate::monkey) unsafe fn recvmmsg(
     let mut attempts = known.attempts(Direction::Read, "recvmmsg");
     let (mut got, mut left) = (0, timeout);
     let waits_for_one = flags & libc::MSG_WAITFORONE != 0;
-    let most = |got| if timeout.is_some() { 1 } else { count - got };
+    let takes_parts =
+        known.kind().is_stream() && (flags & libc::MSG_WAITALL != 0 || known.low_water() > 1);
+    let most = |got| if timeout.is_some() || takes_parts { 1 } else { count - got };
     loop {
         let call = |fd| {
             let flags = flags | libc::MSG_DONTWAIT;
@@ -454,6 +476,10 @@ pub(in crate::monkey) unsafe fn recvmmsg(
             part as isize
         };
         let outcome = match known.number() {
+            Some(_) if takes_parts && (got == 0 || !waits_for_one) => {
+                // SAFETY: the caller's.
+                unsafe { receive_one(&known, messages.add(got as usize), flags) }
+            }
             // From the second on nothing is waited for.
             Some(fd) if got > 0 && waits_for_one => Outcome::Done(call(fd)),
             _ => attempts.make(call),
@@ -491,7 +517,7 @@ pub(in crate::monkey) unsafe fn recvmmsg(
         }
         left = timeout.map(|time| time.saturating_sub(Duration::from_nanos(clock::now() - begin)));
         // Without a limit, the kernel has been asked for all of them.
-        let is_enough = got >= count || (waits_for_one && timeout.is_none());
+        let is_enough = got >= count || (waits_for_one && timeout.is_none() && !takes_parts);
         if is_enough || left.is_some_and(|left| left.is_zero()) || attempts.is_nonblocking() {
             break;
         }
