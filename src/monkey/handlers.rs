@@ -59,8 +59,8 @@ unsafe extern "C-unwind" fn trampoline<const SLOT: usize, const RESTARTS: bool>(
 }
 
 /// Whether handlers of a signal are counted. Not of what a thread raises by its own instructions and calls
-/// (`SIGPIPE` comes of a coroutine's own write), nor of the clocks of processor time: those interrupt a thread
-/// that computes, and no call that waits.
+/// (`SIGPIPE` comes of a coroutine's own write), nor of the clocks of processor time: those interrupt a
+/// thread that computes, and no call that waits.
 fn is_counted(signal: c_int) -> bool {
     !matches!(
         signal,

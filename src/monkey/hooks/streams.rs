@@ -65,8 +65,8 @@ pub(in crate::monkey) unsafe fn read(fd: c_int, buffer: *mut c_void, length: siz
     done.unwrap_or_else(|| unsafe { table::read::blocking(fd, buffer, length) })
 }
 
-/// A socket, a pipe, a terminal and what has records of a known length return at once. Others, as inotify, say that the
-/// next record does not fit, when there is one.
+/// A socket, a pipe, a terminal and what has records of a known length return at once. Others, as inotify,
+/// say that the next record does not fit, when there is one.
 ///
 /// # Safety
 ///
