@@ -56,6 +56,11 @@ impl Interrupts {
         }
     }
 
+    /// After any handler, as of now. It goes on after a kill.
+    pub(crate) fn any_signal() -> Self {
+        Interrupts::TellSignalsSince(Handlers::Any, Count::now())
+    }
+
     /// For all waits of a call that begins now: a handler that runs between two of them, or beside an event,
     /// interrupts the next one.
     pub(crate) fn begun(self) -> Self {
@@ -176,7 +181,11 @@ impl Hub {
         }
         let _delegate = delegate(me);
         let timer = deadline.map(|deadline| Timer::new(self, deadline, me));
-        let of_any = usize::from(matches!(interrupts, Interrupts::TellSince(Handlers::Any, _)));
+        let of_any = usize::from(matches!(
+            interrupts,
+            Interrupts::TellSince(Handlers::Any, _)
+                | Interrupts::TellSignalsSince(Handlers::Any, _)
+        ));
         self.ended_by_any_handler.set(self.ended_by_any_handler.get() + of_any);
         me.set_purpose(purpose);
         me.set_mark(me.mark() | PARKED);

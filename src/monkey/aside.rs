@@ -60,12 +60,17 @@ pub(super) fn aside_or_interrupted<R: Send + 'static>(
 }
 
 /// Like [`aside`], for a call that a signal ends: also one that a handler of the program without `SA_RESTART`
-/// takes. A kill does not end it.
+/// takes, or one with it, where the kernel does not restart the call. A kill does not end it.
 pub(super) fn aside_or_signalled<R: Send + 'static>(
     purpose: &'static str,
+    is_restarted: bool,
     call: impl FnOnce() -> R + Send + 'static,
 ) -> Option<R> {
-    Aside::begin_with(purpose, Interrupts::TellSignals, || (), |()| call()).map(Aside::wait)
+    let interrupts = match is_restarted {
+        true => Interrupts::TellSignals,
+        false => Interrupts::any_signal(),
+    };
+    Aside::begin_with(purpose, interrupts, || (), |()| call()).map(Aside::wait)
 }
 
 impl<R: Send + 'static> Aside<R> {

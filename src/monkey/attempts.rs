@@ -27,9 +27,13 @@ pub(super) struct Attempts<'a> {
     purpose: &'static str,
     /// The deadline and the interrupts, known from the first wait on.
     limits: Option<(Option<Deadline>, Interrupts)>,
+    /// What `O_NONBLOCK` was when the call first asked: changes are for later calls, as in the kernel.
+    is_nonblocking: Option<bool>,
     /// A part was moved: then no signal restarts the call.
     has_some: bool,
     has_waited: bool,
+    /// The first attempt is made before others that wait: see [`Attempts::at_once`].
+    is_at_once: bool,
     /// The next pause, if there is no event to wait for.
     pause: Option<Duration>,
 }
@@ -73,8 +77,18 @@ impl Known {
     /// Begins a call.
     #[inline]
     pub(super) fn attempts(&self, direction: Direction, purpose: &'static str) -> Attempts<'_> {
-        let (limits, has_some, has_waited, pause) = (None, false, false, None);
-        Attempts { known: self, direction, purpose, limits, has_some, has_waited, pause }
+        Attempts {
+            known: self,
+            direction,
+            purpose,
+            limits: None,
+            is_nonblocking: None,
+            has_some: false,
+            has_waited: false,
+            // Nothing can be read of a listener: that is said at once.
+            is_at_once: self.is_known_to_listen(),
+            pause: None,
+        }
     }
 }
 
@@ -83,6 +97,30 @@ impl Attempts<'_> {
     pub(super) fn with_pauses(mut self) -> Self {
         self.pause = Some(Duration::from_millis(1));
         self
+    }
+
+    /// What the kernel says at once, whatever others wait for, is said at once: the first attempt is made
+    /// also while they wait. For calls that are rare, and only then have something to say.
+    pub(super) fn at_once(mut self, is_at_once: bool) -> Self {
+        self.is_at_once |= is_at_once;
+        self
+    }
+
+    /// The call takes connections: of a listener it waits for its turn.
+    pub(super) fn in_turn(mut self) -> Self {
+        self.is_at_once = false;
+        self
+    }
+
+    /// Whether an event was waited for.
+    pub(super) fn has_waited(&self) -> bool {
+        self.has_waited
+    }
+
+    /// Whether the program wants to see `EAGAIN`: the same for all of a call.
+    pub(super) fn is_nonblocking(&mut self) -> bool {
+        let known = self.known;
+        *self.is_nonblocking.get_or_insert_with(|| known.is_nonblocking())
     }
 
     /// A part was moved, and the call goes on.
@@ -103,7 +141,7 @@ impl Attempts<'_> {
         // Closed since it was looked up: others have run meanwhile. The number may be another's now.
         let Some(mut fd) = known.number() else { return Outcome::fail(libc::EBADF) };
         let must_wait = self.pause.is_none() && known.must_wait(self.direction);
-        if must_wait && !known.is_nonblocking() {
+        if must_wait && !self.is_at_once && !self.is_nonblocking() {
             match self.wait_for_turn() {
                 Ok(next) => fd = next,
                 Err(refusal) => return refusal.into(),
@@ -133,26 +171,28 @@ impl Attempts<'_> {
         }
         if self.pause.is_some() {
             // It is not noted: calls of other kinds have events to wait for.
-            return match known.is_nonblocking() {
+            return match self.is_nonblocking() {
                 true => Err(Outcome::fail(libc::EAGAIN)),
                 false => Ok(self.wait_for_turn()?),
             };
         }
         // First, so that it is not noted that a call would block: there is no further event.
-        if known.is_at_hidden_end(self.direction) && !known.is_nonblocking() {
+        if known.is_at_hidden_end(self.direction) && !self.is_nonblocking() {
             // A message may have come before the end.
             let result = call(fd);
             let is_end = result < 0 && errno::get() == libc::EAGAIN;
             return Err(if is_end { Outcome::HiddenEnd } else { Outcome::Done(result) });
         }
-        known.would_block(self.direction)?;
-        Ok(self.wait_for_turn()?)
+        Ok(self.wait_for_more()?)
     }
 
     /// Waits for an event, also if there may be something to be had already. Otherwise the error that the
     /// call fails with.
     pub(super) fn wait_for_more(&mut self) -> Result<RawFd, Refusal> {
-        self.known.would_block(self.direction)?;
+        if self.is_nonblocking() {
+            return Err(Some(libc::EAGAIN));
+        }
+        self.known.expect_event(self.direction)?;
         self.wait_for_turn()
     }
 

@@ -58,8 +58,9 @@ unsafe extern "C-unwind" fn trampoline<const SLOT: usize, const RESTARTS: bool>(
     unsafe { transmute::<usize, Handler>(handler)(signal, info, context) }
 }
 
-/// Whether handlers of a signal are counted. Not of what a thread raises by its own instructions, nor of the
-/// clocks of processor time: those interrupt a thread that computes, and no call that waits.
+/// Whether handlers of a signal are counted. Not of what a thread raises by its own instructions and calls
+/// (`SIGPIPE` comes of a coroutine's own write), nor of the clocks of processor time: those interrupt a
+/// thread that computes, and no call that waits.
 fn is_counted(signal: c_int) -> bool {
     !matches!(
         signal,
@@ -69,6 +70,7 @@ fn is_counted(signal: c_int) -> bool {
             | libc::SIGILL
             | libc::SIGTRAP
             | libc::SIGSYS
+            | libc::SIGPIPE
             | libc::SIGPROF
             | libc::SIGVTALRM
     )

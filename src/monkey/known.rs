@@ -186,6 +186,12 @@ impl Known {
         self.is_listening.get()
     }
 
+    /// Whether that is known already.
+    #[inline]
+    pub(super) fn is_known_to_listen(&self) -> bool {
+        self.is_listening.get()
+    }
+
     pub(super) fn nature(&self) -> Nature {
         *self.nature.get_or_init(|| Nature::of(self.fd))
     }
@@ -250,6 +256,11 @@ impl Known {
         if self.is_nonblocking() {
             return Err(Some(libc::EAGAIN));
         }
+        self.expect_event(direction)
+    }
+
+    /// As [`Known::would_block`], in a call of which it is known that it waits.
+    pub(super) fn expect_event(&self, direction: Direction) -> Result<(), Refusal> {
         self.registered().ok_or(None)?.expect_event(direction);
         Ok(())
     }

@@ -113,7 +113,7 @@ pub(crate) fn option(fd: RawFd, name: libc::c_int) -> Option<libc::c_int> {
 }
 
 /// The events of a descriptor at this moment. By number, since `poll` may be a hook that switches.
-fn poll_now(fd: RawFd, events: libc::c_short) -> libc::c_short {
+pub(crate) fn poll_now(fd: RawFd, events: libc::c_short) -> libc::c_short {
     let mut question = libc::pollfd { fd, events, revents: 0 };
     let time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let no_mask = ptr::null::<libc::sigset_t>();

@@ -24,6 +24,7 @@ pub(crate) const CHILD: Family = 512;
 pub(crate) const MEMORY: Family = 1024;
 /// Terminals and events.
 pub(crate) const OTHER: Family = 2048;
+pub(crate) const QUEUE: Family = 4096;
 /// What is read and written.
 pub(crate) const BYTES: Family = SOCKET | PIPE | FILE | TIMER | SIGNAL | INOTIFY | OTHER;
 pub(crate) const ANY: Family = BYTES | LISTENER | EPOLL;
@@ -80,6 +81,7 @@ pub(crate) const FIXTURES: &[Fixture] = fixtures! {
     inotify: INOTIFY, 1;
     epoll: EPOLL, 3;
     epoll_edge: EPOLL, 3;
+    queue: QUEUE, 1;
     file: FILE, 2;
     odd_files: FILE, 3;
     children: CHILD, 0;
@@ -290,6 +292,20 @@ fn pty() -> Vec<c_int> {
 fn events() -> Vec<c_int> {
     // SAFETY: no memory is involved.
     unsafe { vec![libc::eventfd(0, 0), libc::eventfd(2, libc::EFD_SEMAPHORE)] }
+}
+
+/// A queue with room for two messages. No other process has it.
+fn queue() -> Vec<c_int> {
+    let name = format!("/switchgrass-differential-{}\0", std::process::id());
+    let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
+    // SAFETY: all-zero are settings; a path that ends with a zero.
+    unsafe {
+        let mut settings: libc::mq_attr = std::mem::zeroed();
+        (settings.mq_maxmsg, settings.mq_msgsize) = (2, 8);
+        let queue = libc::mq_open(name.as_ptr().cast(), flags, 0o600, &settings);
+        libc::mq_unlink(name.as_ptr().cast());
+        vec![queue]
+    }
 }
 
 fn timer() -> Vec<c_int> {

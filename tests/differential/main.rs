@@ -80,15 +80,42 @@ fn main() -> ExitCode {
 
 /// Each symbol of the table is called by a row here.
 fn every_row_is_called() -> Result<(), Failed> {
-    /// What only `std` calls, which is called here.
-    const BY_STD: &[&str] = &["pthread_join"];
+    /// What no script can call.
+    const LEFT_OUT: &[&str] = &[
+        // `std` calls it, which is called here.
+        "pthread_join",
+        // It reads standard input, by which scripts come.
+        "getchar",
+        // What they use is the whole system's, and outlives a process.
+        "msgrcv",
+        "msgsnd",
+        "semop",
+        "semtimedop",
+        // There is no use of it while anything is locked, nor afterwards.
+        "pthread_rwlock_destroy",
+        "pthread_spin_destroy",
+        "mtx_destroy",
+        // They never wait, and would replace the handlers by which signals are counted here.
+        "sigaction",
+        "__sigaction",
+        "signal",
+        "bsd_signal",
+        "ssignal",
+        "sysv_signal",
+        "__sysv_signal",
+        "sigset",
+        "siginterrupt",
+    ];
     let calls = [
         include_str!("calls/copying.rs"),
         include_str!("calls/files.rs"),
+        include_str!("calls/locks.rs"),
         include_str!("calls/polling.rs"),
+        include_str!("calls/queues.rs"),
         include_str!("calls/settings.rs"),
         include_str!("calls/signals.rs"),
         include_str!("calls/sockets.rs"),
+        include_str!("calls/stdio.rs"),
         include_str!("calls/streams.rs"),
         include_str!("calls/threads.rs"),
         include_str!("calls/waiting.rs"),
@@ -101,7 +128,7 @@ fn every_row_is_called() -> Result<(), Failed> {
         let words = |text: &'static str| {
             text.split(|c: char| !(c == '_' || c == '(' || c.is_alphanumeric()))
         };
-        BY_STD.contains(&symbol) || calls.iter().any(|text| words(text).any(is_call))
+        LEFT_OUT.contains(&symbol) || calls.iter().any(|text| words(text).any(is_call))
     };
     let missing: Vec<_> = symbols.filter(|symbol| !is_called(symbol)).collect();
     if missing.is_empty() { Ok(()) } else { Err(format!("no call of {missing:?}").into()) }

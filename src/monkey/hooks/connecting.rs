@@ -43,7 +43,7 @@ pub(in crate::monkey) unsafe fn accept4(
     let known = if may_wait { look_up(fd).filter(|known| known.is_listening()) } else { None };
     let Some(known) = known else { return call(fd) };
     breathe_quietly();
-    let outcome = known.attempts(Direction::Read, "accept").make(|fd| {
+    let outcome = known.attempts(Direction::Read, "accept").in_turn().make(|fd| {
         if known.is_nonblocking() || is_ready(fd, true) {
             call(fd) as isize
         } else {
@@ -114,6 +114,19 @@ pub(in crate::monkey) unsafe fn connect(
     }
 }
 
+/// The last step of a connection that was begun by a send: whether it is still under way, was made, or has
+/// failed is said as by `connect`, which then knows that the caller was told.
+pub(super) fn settle(fd: c_int) -> c_int {
+    // SAFETY: all-zero is an address.
+    let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    address.sin_family = libc::AF_INET as _;
+    let length = size_of_val(&address) as socklen_t;
+    // SAFETY: an address, of which nothing is used: the connection was begun.
+    without_blocking(fd, || unsafe {
+        table::connect::original(fd, (&raw const address).cast(), length)
+    })
+}
+
 /// Whether a connection to the other end is made, rather than an address noted.
 fn is_connected_by_waiting(kind: Kind) -> bool {
     matches!(kind, Kind::Tcp | Kind::Stream | Kind::SeqPacket)
@@ -180,7 +193,7 @@ fn wait_until_connected(
 ) -> c_int {
     loop {
         let waited = known
-            .would_block(Direction::Write)
+            .expect_event(Direction::Write)
             .and_then(|()| known.wait(Direction::Write, "connect", deadline, interrupts));
         match waited {
             Ok(()) => {}

@@ -19,7 +19,7 @@ pub(in crate::monkey) unsafe fn flock(fd: c_int, operation: c_int) -> c_int {
     }
     // SAFETY: no memory is involved.
     let locked =
-        aside_or_signalled("flock", move || unsafe { table::flock::original(fd, operation) });
+        aside_or_signalled("flock", true, move || unsafe { table::flock::original(fd, operation) });
     // SAFETY: no memory is involved.
     locked.unwrap_or_else(|| unsafe { table::flock::blocking(fd, operation) })
 }
@@ -42,7 +42,7 @@ macro_rules! lockf {
             }
             // SAFETY: no memory is involved.
             let lock = move || unsafe { table::$name::original(fd, command, length) };
-            aside_or_signalled(stringify!($name), lock).unwrap_or_else(|| {
+            aside_or_signalled(stringify!($name), true, lock).unwrap_or_else(|| {
                 table::$name::ROW.count_blocked();
                 lock()
             })
@@ -83,7 +83,7 @@ pub(super) unsafe fn lock(fd: c_int, waiting: c_int, trying: c_int, lock: usize)
     // SAFETY: the caller's, who is suspended until the call is over.
     let lent = unsafe { Lent::new(lock) };
     // SAFETY: the caller's.
-    let locked = aside_or_signalled("fcntl", move || unsafe {
+    let locked = aside_or_signalled("fcntl", true, move || unsafe {
         table::fcntl::original(fd, waiting, lent.get())
     });
     // SAFETY: the caller's.

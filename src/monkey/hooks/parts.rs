@@ -7,6 +7,8 @@ pub(super) struct Parts {
     all: Vec<iovec>,
     /// The first that has something left.
     next: usize,
+    /// Some of it was moved.
+    is_amid: bool,
 }
 
 /// Whether there are bytes in `count` parts, which is a count that the kernel takes. Otherwise a call with
@@ -34,7 +36,7 @@ impl Parts {
             // SAFETY: the caller's.
             _ => unsafe { std::slice::from_raw_parts(parts, count) }.to_vec(),
         };
-        Parts { all, next: 0 }
+        Parts { all, next: 0, is_amid: false }
     }
 
     /// The bytes that are left.
@@ -49,11 +51,29 @@ impl Parts {
             if part.iov_len > count {
                 part.iov_base = part.iov_base.wrapping_byte_add(count);
                 part.iov_len -= count;
+                self.is_amid = count > 0;
                 return;
             }
             count -= part.iov_len;
             self.next += 1;
+            self.is_amid = false;
         }
+    }
+
+    /// Whether a part of a buffer was moved, and not all of it.
+    pub(super) fn is_amid(&self) -> bool {
+        self.is_amid
+    }
+
+    /// The buffers of the first `most` bytes that are left.
+    pub(super) fn first(&self, mut most: usize) -> Vec<iovec> {
+        let left = self.all.iter().skip(self.next);
+        let cut = left.map_while(|part| {
+            let iov_len = part.iov_len.min(most);
+            most -= iov_len;
+            (iov_len > 0 || part.iov_len == 0).then_some(iovec { iov_len, ..*part })
+        });
+        cut.collect()
     }
 
     /// The buffers that are left, if any are.

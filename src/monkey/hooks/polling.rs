@@ -21,6 +21,9 @@ use std::ptr;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// What a descriptor says about being written to: each comes with an event of its write side.
+const WRITE_SIDE: libc::c_short = libc::POLLOUT | libc::POLLWRNORM | libc::POLLWRBAND;
+
 /// What is waited for.
 #[derive(Default)]
 pub(super) struct Watched(Vec<(Rc<Known>, Direction)>);
@@ -226,7 +229,7 @@ unsafe fn poll_by(
         // SAFETY: as above.
         let pollfd { fd, events, .. } = unsafe { *question };
         if fd >= 0 {
-            watched.add(fd, events & libc::POLLOUT != 0)?;
+            watched.add(fd, events & WRITE_SIDE != 0)?;
         }
     }
     wait_for_any(purpose, &watched, limit.deadline(), ask)

@@ -53,6 +53,8 @@ fn waiting(fd: c_int, flags: c_int) -> Option<std::rc::Rc<Known>> {
 /// The fewest bytes with which a call returns before an end or an error.
 fn goal(known: &Known, length: usize, flags: c_int) -> usize {
     match known.kind().is_stream() {
+        // A Unix socket shows what there is.
+        true if flags & libc::MSG_PEEK != 0 && known.kind() == Kind::Stream => length.min(1),
         true if flags & libc::MSG_WAITALL != 0 => length,
         true => known.low_water().min(length),
         false => 0,
@@ -70,10 +72,24 @@ fn receive_to(
     mut call: impl FnMut(c_int, usize) -> (isize, bool),
 ) -> Outcome {
     let mut attempts = known.attempts(Direction::Read, purpose);
+    if goal == 0 && known.kind() == Kind::Tcp {
+        return receive_nothing(&mut attempts, |fd| call(fd, 0).0);
+    }
     if goal <= 1 {
         return attempts.make(|fd| call(fd, 0).0);
     }
     receive_all(known, &mut attempts, goal, flags, &mut call)
+}
+
+/// A receive of no bytes from a TCP connection: a call that waits returns 0 whatever has ended the wait, and
+/// leaves an error to the next call.
+#[cold]
+fn receive_nothing(attempts: &mut Attempts<'_>, mut call: impl FnMut(c_int) -> isize) -> Outcome {
+    let mut has_tried = false;
+    attempts.make(|fd| match std::mem::replace(&mut has_tried, true) {
+        true => 0,
+        false => call(fd),
+    })
 }
 
 #[cold]
@@ -116,7 +132,12 @@ fn receive_all(
         let before = got;
         got = if is_peek { count } else { got + count };
         let is_end = count == 0 || (is_peek && got == before && known.is_exceptional());
-        if got >= goal || is_end || is_seam || is_at_mark(known, number) || known.is_nonblocking() {
+        if got >= goal
+            || is_end
+            || is_seam
+            || is_at_mark(known, number)
+            || attempts.is_nonblocking()
+        {
             return Outcome::Done(got as isize);
         }
         // What was looked at is there still, and would be found again.
@@ -270,10 +291,22 @@ unsafe fn receive_message(known: &Known, message: *mut msghdr, flags: c_int) -> 
         // SAFETY: the caller's.
         unsafe { receive_message_to(known, message, flags) }
     } else {
-        known.attempts(Direction::Read, "recvmsg").make(|fd| {
+        let mut is_nothing = false;
+        let outcome = known.attempts(Direction::Read, "recvmsg").make(|fd| {
+            if is_nothing {
+                return 0;
+            }
             // SAFETY: the caller's.
-            unsafe { table::recvmsg::original(fd, message, flags | libc::MSG_DONTWAIT) }
-        })
+            let got = unsafe { table::recvmsg::original(fd, message, flags | libc::MSG_DONTWAIT) };
+            // As in `receive_nothing`.
+            // SAFETY: the caller's; the kernel has read it, or the call has failed otherwise.
+            is_nothing = got < 0
+                && known.kind() == Kind::Tcp
+                && errno::get() == libc::EAGAIN
+                && unsafe { Parts::of((*message).msg_iov, (*message).msg_iovlen) }.length() == 0;
+            got
+        });
+        if is_nothing && outcome == Outcome::Done(0) { Outcome::HiddenEnd } else { outcome }
     };
     if outcome == Outcome::HiddenEnd {
         // SAFETY: the caller's; the kernel has read it in an attempt.
@@ -386,6 +419,26 @@ pub(super) fn of_parts(parts: *const iovec, count: c_int) -> msghdr {
     message
 }
 
+/// Receives one of several messages, of more than one attempt's bytes.
+///
+/// # Safety
+///
+/// As libc's `recvmmsg` of one message.
+#[cold]
+unsafe fn receive_one(known: &Known, message: *mut mmsghdr, flags: c_int) -> Outcome {
+    let flags = flags & !libc::MSG_WAITFORONE;
+    // SAFETY: the caller's.
+    match unsafe { receive_message(known, &raw mut (*message).msg_hdr, flags) } {
+        None => Outcome::Blocks,
+        Some(length @ 0..) => {
+            // SAFETY: the caller's; the kernel has written to it.
+            unsafe { (*message).msg_len = length as c_uint };
+            Outcome::Done(1)
+        }
+        Some(error) => Outcome::Done(error),
+    }
+}
+
 /// # Safety
 ///
 /// As libc's. The time is looked at after each message, as Linux does, and what is left of it written back.
@@ -408,9 +461,12 @@ pub(in crate::monkey) unsafe fn recvmmsg(
     let begin = clock::now();
     let mut attempts = known.attempts(Direction::Read, "recvmmsg");
     let (mut got, mut left) = (0, timeout);
-    let most = |got| if timeout.is_some() { 1 } else { count - got };
+    let waits_for_one = flags & libc::MSG_WAITFORONE != 0;
+    let takes_parts =
+        known.kind().is_stream() && (flags & libc::MSG_WAITALL != 0 || known.low_water() > 1);
+    let most = |got| if timeout.is_some() || takes_parts { 1 } else { count - got };
     loop {
-        let outcome = attempts.make(|fd| {
+        let call = |fd| {
             let flags = flags | libc::MSG_DONTWAIT;
             // SAFETY: the caller's; what was received lies before.
             let part = unsafe {
@@ -418,7 +474,16 @@ pub(in crate::monkey) unsafe fn recvmmsg(
                 table::recvmmsg::original(fd, rest, most(got), flags, ptr::null_mut())
             };
             part as isize
-        });
+        };
+        let outcome = match known.number() {
+            Some(_) if takes_parts && (got == 0 || !waits_for_one) => {
+                // SAFETY: the caller's.
+                unsafe { receive_one(&known, messages.add(got as usize), flags) }
+            }
+            // From the second on nothing is waited for.
+            Some(fd) if got > 0 && waits_for_one => Outcome::Done(call(fd)),
+            _ => attempts.make(call),
+        };
         match outcome {
             Outcome::Blocks if got == 0 => {
                 // SAFETY: the caller's.
@@ -436,7 +501,7 @@ pub(in crate::monkey) unsafe fn recvmmsg(
             }
             Outcome::HiddenEnd => {
                 // As the kernel does: each of the messages is empty.
-                let end = got + most(got);
+                let end = if waits_for_one { got + 1 } else { got + most(got) };
                 for number in got..end {
                     // SAFETY: the caller's: as many messages as is said.
                     unsafe {
@@ -451,8 +516,9 @@ pub(in crate::monkey) unsafe fn recvmmsg(
             }
         }
         left = timeout.map(|time| time.saturating_sub(Duration::from_nanos(clock::now() - begin)));
-        let is_enough = got >= count || flags & libc::MSG_WAITFORONE != 0;
-        if is_enough || left.is_some_and(|left| left.is_zero()) || known.is_nonblocking() {
+        // Without a limit, the kernel has been asked for all of them.
+        let is_enough = got >= count || (waits_for_one && timeout.is_none() && !takes_parts);
+        if is_enough || left.is_some_and(|left| left.is_zero()) || attempts.is_nonblocking() {
             break;
         }
     }

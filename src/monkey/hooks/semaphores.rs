@@ -14,7 +14,7 @@ pub(in crate::monkey) unsafe fn sem_wait(semaphore: *mut sem_t) -> c_int {
     // SAFETY: the caller's, who waits meanwhile.
     let wait = |semaphore| unsafe { table::sem_wait::original(semaphore) };
     // SAFETY: the caller's.
-    let result = unsafe { take("sem_wait", semaphore, wait) };
+    let result = unsafe { take("sem_wait", semaphore, true, wait) };
     // SAFETY: the caller's.
     result.unwrap_or_else(|| unsafe { table::sem_wait::blocking(semaphore) })
 }
@@ -35,7 +35,7 @@ pub(in crate::monkey) unsafe fn sem_timedwait(
     // SAFETY: the caller's, who waits meanwhile.
     let wait = move |semaphore| unsafe { table::sem_timedwait::original(semaphore, &time) };
     // SAFETY: the caller's.
-    let result = unsafe { take("sem_timedwait", semaphore, wait) };
+    let result = unsafe { take("sem_timedwait", semaphore, false, wait) };
     // SAFETY: the caller's.
     result.unwrap_or_else(|| unsafe { table::sem_timedwait::blocking(semaphore, until) })
 }
@@ -57,7 +57,7 @@ pub(in crate::monkey) unsafe fn sem_clockwait(
     // SAFETY: the caller's, who waits meanwhile.
     let wait = move |semaphore| unsafe { table::sem_clockwait::original(semaphore, clock, &time) };
     // SAFETY: the caller's.
-    let result = unsafe { take("sem_clockwait", semaphore, wait) };
+    let result = unsafe { take("sem_clockwait", semaphore, false, wait) };
     // SAFETY: the caller's.
     result.unwrap_or_else(|| unsafe { table::sem_clockwait::blocking(semaphore, clock, until) })
 }
@@ -66,7 +66,8 @@ fn is_valid(time: &timespec) -> bool {
     (0..1_000_000_000).contains(&time.tv_nsec)
 }
 
-/// Takes what there is, or has another thread wait for it. `None`: there can be no more threads.
+/// Takes what there is, or has another thread wait for it. The kernel restarts a wait without a limit only,
+/// after a handler with `SA_RESTART`. `None`: there can be no more threads.
 ///
 /// # Safety
 ///
@@ -74,6 +75,7 @@ fn is_valid(time: &timespec) -> bool {
 unsafe fn take(
     purpose: &'static str,
     semaphore: *mut sem_t,
+    is_restarted: bool,
     wait: impl Fn(*mut sem_t) -> c_int + Send + 'static,
 ) -> Option<c_int> {
     breathe_quietly();
@@ -85,5 +87,7 @@ unsafe fn take(
     let address = semaphore.expose_provenance();
     // That thread takes no signals of the program's: it fails with EINTR when a handler that ran here ends
     // the call.
-    aside_or_signalled(purpose, move || wait(ptr::with_exposed_provenance_mut(address)))
+    aside_or_signalled(purpose, is_restarted, move || {
+        wait(ptr::with_exposed_provenance_mut(address))
+    })
 }

@@ -4,17 +4,18 @@
 //! something fails on the way. What was sent before that counts, and the failure is the next call's, with its
 //! `SIGPIPE`.
 
-use super::lingering;
 use super::parts::Parts;
 use super::receiving::{MOST, of_parts};
+use super::{connecting, lingering};
 use crate::hub::{Direction, breathe_quietly};
 use crate::monkey::attempts::{Attempts, Outcome};
 use crate::monkey::descriptors::look_up;
 use crate::monkey::known::{Known, low_water_changed};
 use crate::monkey::numbers::settings_changed;
 use crate::monkey::{errno, table};
-use crate::sys::descriptor::Kind;
+use crate::sys::descriptor::{Kind, option, poll_now};
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t};
+use std::cell::Cell;
 use std::ptr;
 use std::rc::Rc;
 
@@ -45,9 +46,11 @@ fn transmit_all(
     let mut flags = flags | libc::MSG_DONTWAIT;
     let mut sent = 0;
     loop {
-        let outcome = attempts.make(|fd| match sent > 0 && known.has_failed(fd) {
-            true => 0,
-            false => call(fd, flags),
+        let is_first = Cell::new(!attempts.has_waited() && !known.must_wait(Direction::Write));
+        let outcome = attempts.make(|fd| match before_sending(known, fd, sent, is_first.take()) {
+            Next::Call => call(fd, flags),
+            Next::CallSilently => call(fd, flags | libc::MSG_NOSIGNAL),
+            Next::Stop(result) => result,
         });
         let Outcome::Done(part) = outcome else {
             return if sent > 0 { Outcome::Done(sent as isize) } else { outcome };
@@ -57,27 +60,78 @@ fn transmit_all(
             // A connection is being made, with nothing sent yet.
             if error == libc::EINPROGRESS && flags & libc::MSG_FASTOPEN != 0 {
                 flags &= !libc::MSG_FASTOPEN;
-                match attempts.wait_for_more() {
-                    Ok(_) => continue,
-                    // As the kernel says when a timeout has passed.
-                    Err(Some(libc::EAGAIN)) => return Outcome::fail(libc::EINPROGRESS),
-                    Err(refusal) => return refusal.into(),
+                match wait_until_connected(&mut attempts) {
+                    Ok(()) => continue,
+                    Err(outcome) => return outcome,
                 }
             }
             if sent == 0 {
                 return outcome;
             }
-            known.defer_error(error);
+            // A Unix socket's call takes the error with it.
+            if known.kind() == Kind::Tcp {
+                known.defer_error(error);
+            }
             return Outcome::Done(sent as isize);
         };
         sent += count;
         attempts.moved();
         let has_failed = count == 0;
-        if has_failed || !known.kind().is_stream() || left(count) == 0 || known.is_nonblocking() {
+        if has_failed || !known.kind().is_stream() || left(count) == 0 || attempts.is_nonblocking()
+        {
             return Outcome::Done(sent as isize);
         }
         // What fails from now on is the next call's failure, with its signal.
         flags |= libc::MSG_NOSIGNAL;
+    }
+}
+
+/// What is done next in a call that sends.
+enum Next {
+    Call,
+    /// Without `SIGPIPE`.
+    CallSilently,
+    Stop(isize),
+}
+
+/// Another attempt follows after a part, or a wait: an error that has come meanwhile ends the kernel's call
+/// where it waits, not by a further send.
+fn before_sending(known: &Known, fd: c_int, sent: usize, is_first: bool) -> Next {
+    if is_first && sent == 0 {
+        return Next::Call;
+    }
+    match known.kind() {
+        // It keeps the error for the next call.
+        Kind::Tcp if sent > 0 => match poll_now(fd, libc::POLLOUT) {
+            events if events & (libc::POLLERR | libc::POLLHUP) != 0 => Next::Stop(0),
+            events if events & libc::POLLOUT != 0 => Next::Call,
+            // A further send would say so.
+            _ => Next::Stop(errno::fail_long(libc::EAGAIN)),
+        },
+        Kind::Stream if known.has_failed(fd) => match option(fd, libc::SO_ERROR) {
+            Some(0) | None => Next::CallSilently,
+            Some(_) if sent > 0 => Next::Stop(0),
+            Some(error) => Next::Stop(errno::fail_long(error)),
+        },
+        Kind::Stream => Next::CallSilently,
+        _ => Next::Call,
+    }
+}
+
+/// A connection is being made by a send.
+fn wait_until_connected(attempts: &mut Attempts<'_>) -> Result<(), Outcome> {
+    loop {
+        let fd = match attempts.wait_for_more() {
+            Ok(fd) => fd,
+            // As the kernel says when a timeout has passed.
+            Err(Some(libc::EAGAIN)) => return Err(Outcome::fail(libc::EINPROGRESS)),
+            Err(refusal) => return Err(refusal.into()),
+        };
+        match (connecting::settle(fd), errno::get()) {
+            (0, _) | (_, libc::EISCONN) => return Ok(()),
+            (_, libc::EALREADY | libc::EINPROGRESS) => {}
+            (_, error) => return Err(Outcome::fail(error)),
+        }
     }
 }
 
@@ -132,7 +186,7 @@ pub(super) unsafe fn transmit(
 ) -> Option<ssize_t> {
     breathe_quietly();
     let length = length.min(MOST);
-    let sent = std::cell::Cell::new(0);
+    let sent = Cell::new(0);
     let call = |fd, flags: c_int| {
         let with_address = flags & libc::MSG_FASTOPEN != 0 || known.kind() != Kind::Tcp;
         let (address, room) = if with_address { (address, room) } else { (ptr::null(), 0) };
@@ -146,7 +200,9 @@ pub(super) unsafe fn transmit(
         sent.set(sent.get() + count);
         length - sent.get()
     };
-    let attempts = attempts(known, "send", !address.is_null());
+    // A stream takes nothing at once, and a connection is not made twice.
+    let is_at_once = flags & libc::MSG_FASTOPEN != 0 || (length == 0 && known.kind().is_stream());
+    let attempts = attempts(known, "send", !address.is_null()).at_once(is_at_once);
     transmit_all(known, attempts, flags, call, left).or_zero()
 }
 
@@ -197,7 +253,14 @@ unsafe fn transmit_message(known: &Known, message: *const msghdr, flags: c_int) 
         parts.advance(count);
         parts.length()
     };
-    let attempts = attempts(known, "sendmsg", is_addressed);
+    // What goes along may be refused, and a stream takes nothing at once.
+    // SAFETY: the caller's, or null.
+    let says_more = unsafe { message.as_ref() }.is_none_or(|message| {
+        let is_nothing = message.msg_iovlen == 0 && known.kind().is_stream();
+        message.msg_controllen > 0 || is_nothing
+    });
+    let is_at_once = says_more || flags & libc::MSG_FASTOPEN != 0;
+    let attempts = attempts(known, "sendmsg", is_addressed).at_once(is_at_once);
     transmit_all(known, attempts, flags, call, left).or_zero()
 }
 

@@ -12,6 +12,7 @@
 //! the stream is libc's and is held for each part only: another thread that reads the same stream may
 //! come in between.
 
+use super::streams::is_unreadable;
 use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly, park_quietly};
 use crate::monkey::descriptors::look_up;
 use crate::monkey::gate::{Row, is_patched};
@@ -109,6 +110,8 @@ impl Turn {
         let mut attempts = known.attempts(Direction::Read, self.row.symbol);
         let waited = attempts.make(|fd| match is_ready(fd, true) {
             true => 0,
+            // A read of it fails at once.
+            false if is_unreadable(&known, fd) => 0,
             false => errno::fail_long(libc::EAGAIN),
         });
         match waited.or_zero() {
@@ -187,7 +190,11 @@ pub(in crate::monkey) unsafe fn fgets(
     let turn = Turn::take(&table::fgets::ROW, file);
     let (mut done, most) = (0, room as usize - 1);
     while done < most {
-        let Some(part) = turn.wait() else { return ptr::null_mut() };
+        let Some(part) = turn.wait() else {
+            // As libc has it.
+            let is_line = done > 0 && errno::get() == libc::EAGAIN;
+            return if is_line { place } else { ptr::null_mut() };
+        };
         let is_last = part == ALL;
         let part = part.min(most - done) as c_int;
         // SAFETY: the caller's; so much is left of it.
@@ -324,7 +331,7 @@ pub(in crate::monkey) unsafe fn getdelim(
             },
             // SAFETY: the caller's.
             Some(_) => unsafe { table::fgetc::original(file) },
-            None => return -1,
+            None => libc::EOF,
         };
         // SAFETY: the caller's: a place that `malloc` has made, and its size.
         let (place, size) = unsafe { (&mut *line, &mut *room) };
@@ -339,8 +346,8 @@ pub(in crate::monkey) unsafe fn getdelim(
             (*place, *size) = (new.cast(), more);
         }
         if byte == libc::EOF {
-            // What was read before the end counts.
-            return if done > 0 && turn.flags() & HAS_FAILED == 0 { done as ssize_t } else { -1 };
+            // What was read before the end counts, and before an error.
+            return if done > 0 { done as ssize_t } else { -1 };
         }
         // SAFETY: there is room for both.
         unsafe {

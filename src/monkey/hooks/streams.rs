@@ -9,7 +9,7 @@ use super::receiving::{MOST, receive, receive_parts};
 use super::sending::{transmit, transmit_parts};
 use super::{files, lingering, locks, output};
 use crate::hub::{Direction, breathe_quietly};
-use crate::monkey::aside::aside;
+use crate::monkey::aside::aside_or_signalled;
 use crate::monkey::attempts::Outcome;
 use crate::monkey::descriptors::{forget, forget_range, look_up};
 use crate::monkey::gate::{is_cooperative, is_patched};
@@ -44,14 +44,14 @@ pub(in crate::monkey) unsafe fn read(fd: c_int, buffer: *mut c_void, length: siz
         // SAFETY: the caller's.
         return unsafe { table::read::original(fd, buffer, length) };
     };
-    if known.kind() == Kind::File {
-        // SAFETY: the caller's.
-        return unsafe { files::read(fd, buffer, length) };
-    }
     // A read of nothing never waits, as a receive of nothing does.
     if length == 0 {
         // SAFETY: the caller's.
         return unsafe { read_nothing(&known, fd) };
+    }
+    if known.kind() == Kind::File {
+        // SAFETY: the caller's.
+        return unsafe { files::read(fd, buffer, length) };
     }
     let done = if known.kind().is_socket() {
         // SAFETY: the caller's.
@@ -65,8 +65,8 @@ pub(in crate::monkey) unsafe fn read(fd: c_int, buffer: *mut c_void, length: siz
     done.unwrap_or_else(|| unsafe { table::read::blocking(fd, buffer, length) })
 }
 
-/// A socket, a pipe and what has records of a known length return at once. Others, as inotify, say that the
-/// next record does not fit, when there is one.
+/// A socket, a pipe, a terminal and what has records of a known length return at once. Others, as inotify,
+/// say that the next record does not fit, when there is one.
 ///
 /// # Safety
 ///
@@ -75,13 +75,13 @@ pub(in crate::monkey) unsafe fn read(fd: c_int, buffer: *mut c_void, length: siz
 unsafe fn read_nothing(known: &Known, fd: c_int) -> ssize_t {
     // SAFETY: no bytes.
     let call = |fd| unsafe { table::read::original(fd, ptr::null_mut(), 0) };
-    let may_wait =
-        known.kind() == Kind::Other && matches!(known.nature(), Nature::Terminal | Nature::Unknown);
+    let may_wait = known.kind() == Kind::Other && known.nature() == Nature::Unknown;
     if !may_wait || known.is_nonblocking() {
         return call(fd);
     }
     let outcome = known.attempts(Direction::Read, "read").make(|fd| match is_ready(fd, true) {
         true => call(fd),
+        false if is_unreadable(known, fd) => call(fd),
         false => errno::fail_long(libc::EAGAIN),
     });
     outcome.or_zero().unwrap_or_else(|| call(fd))
@@ -114,7 +114,8 @@ pub(super) unsafe fn readv_with(
         }
     };
     // SAFETY: the caller's.
-    let Some(known) = patched(fd).filter(|_| unsafe { has_bytes(parts, count) }) else {
+    let Some(known) = patched(fd).filter(|known| unsafe { may_wait(known, parts, count, flags) })
+    else {
         return original();
     };
     if known.kind() == Kind::File {
@@ -144,9 +145,27 @@ unsafe fn read_parts(
     flags: c_int,
 ) -> Option<ssize_t> {
     breathe_quietly();
-    let mut attempts = known.attempts(Direction::Read, "read");
+    // SAFETY: the caller's.
+    let fails = || unsafe { is_too_short(known, parts, count) };
+    let is_at_once = known.kind() == Kind::Other && known.must_wait(Direction::Read) && fails();
+    let mut attempts = known.attempts(Direction::Read, "read").at_once(is_at_once);
     // SAFETY: the caller's.
     attempts.make(|fd| unsafe { read_now(known, fd, parts, count, flags) }).or_zero()
+}
+
+/// Whether it has records that are longer than these buffers, so that a read of it fails at once.
+///
+/// # Safety
+///
+/// As many parts.
+unsafe fn is_too_short(known: &Known, parts: *const iovec, count: c_int) -> bool {
+    match known.nature() {
+        // SAFETY: the caller's.
+        Nature::Records(least) => unsafe { Parts::of(parts, count as usize) }.length() < least,
+        // SAFETY: the caller's.
+        Nature::EventFd => unsafe { Parts::of(parts, count as usize) }.length() < size_of::<u64>(),
+        _ => false,
+    }
 }
 
 /// Reads what there is.
@@ -169,11 +188,8 @@ unsafe fn read_now(
     if got >= 0 || !is_unknown(errno::get()) {
         return got;
     }
-    let fails_at_once = || match known.nature() {
-        // SAFETY: the caller's.
-        Nature::Records(length) => unsafe { Parts::of(parts, count as usize) }.length() < length,
-        _ => false,
-    };
+    // SAFETY: the caller's.
+    let fails_at_once = || unsafe { is_too_short(known, parts, count) };
     if known.is_nonblocking() || known.is_ready(Direction::Read) || fails_at_once() {
         return match flags {
             // SAFETY: the caller's.
@@ -182,6 +198,29 @@ unsafe fn read_now(
         };
     }
     errno::fail_long(libc::EAGAIN)
+}
+
+/// Whether a descriptor cannot be read at all, as an epoll instance: a read says so at once.
+#[cold]
+pub(super) fn is_unreadable(known: &Known, fd: c_int) -> bool {
+    if known.kind() != Kind::Other {
+        return known.kind().is_socket() && known.is_listening();
+    }
+    // SAFETY: no parts.
+    let result = unsafe { table::preadv2::original(fd, ptr::null(), 0, -1, libc::RWF_NOWAIT) };
+    result < 0 && errno::get() == libc::EINVAL
+}
+
+/// Whether a call with parts may wait: not with no bytes, and not with flags that only files have, with which
+/// all else fails at once.
+///
+/// # Safety
+///
+/// As libc's `preadv2`.
+unsafe fn may_wait(known: &Known, parts: *const iovec, count: c_int, flags: c_int) -> bool {
+    const OF_FILES: c_int = libc::RWF_ATOMIC | libc::RWF_DONTCACHE;
+    // SAFETY: the caller's.
+    (flags & OF_FILES == 0 || known.kind() == Kind::File) && unsafe { has_bytes(parts, count) }
 }
 
 /// Whether a call failed since this descriptor, or this kernel, has none that does not block.
@@ -318,7 +357,8 @@ pub(super) unsafe fn writev_with(
         }
     };
     // SAFETY: the caller's.
-    let Some(known) = patched(fd).filter(|_| unsafe { has_bytes(parts, count) }) else {
+    let Some(known) = patched(fd).filter(|known| unsafe { may_wait(known, parts, count, flags) })
+    else {
         return original();
     };
     let done = if known.kind() == Kind::File {
@@ -356,14 +396,19 @@ unsafe fn write_parts(
         Outcome::Done(first @ 0..) => first as usize,
         other => return other.or_zero(),
     };
-    if known.is_nonblocking() {
+    if attempts.is_nonblocking() {
         return Some(first as ssize_t);
     }
     // SAFETY: the caller's; the kernel has read them just now.
     let mut parts = unsafe { Parts::of(parts, count as usize) };
     parts.advance(first);
     let mut written = first;
+    // A terminal's write is cut short by a signal.
+    let is_terminal = || known.kind() == Kind::Other && known.nature() == Nature::Terminal;
     while let Some((rest, count)) = parts.rest() {
+        if parts.is_amid() && is_terminal() {
+            break;
+        }
         attempts.moved();
         let Outcome::Done(more @ 1..) = attempts.make(|fd| write(fd, rest, count)) else { break };
         parts.advance(more as usize);
@@ -395,12 +440,17 @@ unsafe fn write_now(
         return unsafe { table::writev::original(fd, parts, count) };
     }
     // SAFETY: the caller's.
-    let parts = unsafe { std::slice::from_raw_parts(parts, count as usize) };
-    let Some(part) = parts.iter().find(|part| part.iov_len > 0) else {
+    let all = unsafe { std::slice::from_raw_parts(parts, count as usize) };
+    let Some(part) = all.iter().find(|part| part.iov_len > 0) else {
         // SAFETY: the caller's.
         return unsafe { table::write::original(fd, ptr::null(), 0) };
     };
     match known.nature() {
+        // It knows no flags, and says so at once.
+        Nature::EventFd if flags & !libc::RWF_HIPRI != 0 => unsafe {
+            // SAFETY: the caller's.
+            table::pwritev2::original(fd, parts, count, -1, flags)
+        },
         // SAFETY: the caller's.
         Nature::EventFd => unsafe { add_to_event(fd, part) },
         // There is room for a byte, if it says that it is ready, and a longer write waits for the other end.
@@ -409,8 +459,13 @@ unsafe fn write_now(
         _ if !known.is_ready(Direction::Write) && !fails_at_once(known) => {
             errno::fail_long(libc::EAGAIN)
         }
-        // SAFETY: the caller's, or less of it.
-        _ => unsafe { table::write::original(fd, part.iov_base, part.iov_len.min(libc::PIPE_BUF)) },
+        // Bytes of several parts share a page, as where all of them are written at once.
+        _ => {
+            // SAFETY: the caller's.
+            let first = unsafe { Parts::of(parts, count as usize) }.first(libc::PIPE_BUF);
+            // SAFETY: the caller's, or less of it.
+            unsafe { table::writev::original(fd, first.as_ptr(), first.len() as c_int) }
+        }
     }
 }
 
@@ -484,15 +539,16 @@ fn count_of_event(fd: c_int) -> Option<u64> {
 ///
 /// As libc's `write`.
 unsafe fn write_to_terminal(known: &Known, fd: c_int, part: &iovec) -> ssize_t {
+    if !known.is_ready(Direction::Write) {
+        return errno::fail_long(libc::EAGAIN);
+    }
     if part.iov_len == 1 {
-        return match known.is_ready(Direction::Write) {
-            // SAFETY: the caller's.
-            true => unsafe { table::write::original(fd, part.iov_base, 1) },
-            false => errno::fail_long(libc::EAGAIN),
-        };
+        // SAFETY: the caller's.
+        return unsafe { table::write::original(fd, part.iov_base, 1) };
     }
     let (buffer, length) = (part.iov_base.expose_provenance(), part.iov_len);
-    let written = aside("write", move || {
+    // After any signal it returns what was written, which is some of it.
+    let written = aside_or_signalled("write", false, move || {
         let buffer = ptr::with_exposed_provenance(buffer);
         // SAFETY: the caller's, who is suspended until the call is over.
         unsafe { table::write::original(fd, buffer, length) }

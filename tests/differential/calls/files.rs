@@ -13,9 +13,15 @@ use std::ptr;
 const PATHS: Param = One(&[("fifo", 0), ("fifo", 0), ("missing", 1), ("folder", 2)]);
 const ACCESS: Param = One(values![O_RDONLY, O_WRONLY, O_RDWR]);
 const OPEN: Param = Flags(values![O_NONBLOCK, O_CLOEXEC, O_PATH, O_DIRECTORY, O_NOFOLLOW]);
+const LOCKF: Param = One(values![F_LOCK, F_TLOCK, F_TEST, F_ULOCK]);
 const LOCK: Param = One(values![F_RDLCK, F_WRLCK, F_UNLCK]);
 
 unsafe extern "C" {
+    fn __open_2(path: *const libc::c_char, flags: c_int) -> c_int;
+    fn __open64_2(path: *const libc::c_char, flags: c_int) -> c_int;
+    fn __openat_2(folder: c_int, path: *const libc::c_char, flags: c_int) -> c_int;
+    fn __openat64_2(folder: c_int, path: *const libc::c_char, flags: c_int) -> c_int;
+    fn lockf64(fd: c_int, command: c_int, length: i64) -> c_int;
     fn openat64(folder: c_int, path: *const libc::c_char, flags: c_int, ...) -> c_int;
 }
 
@@ -59,6 +65,42 @@ pub(super) const CALLS: &[Call] = &[
         made(step, unsafe { openat64(libc::AT_FDCWD, path(a[0]).as_ptr(), flags) })
     })
     .making_a_slot(),
+    Call::new("__open_2", 2, PATH, &[PATHS, ACCESS, OPEN], |step, a| {
+        // SAFETY: a path.
+        made(step, unsafe { __open_2(path(a[0]).as_ptr(), int(a[1] | a[2])) })
+    })
+    .making_a_slot(),
+    Call::new("__open64_2", 1, PATH, &[PATHS, ACCESS, OPEN], |step, a| {
+        // SAFETY: a path.
+        made(step, unsafe { __open64_2(path(a[0]).as_ptr(), int(a[1] | a[2])) })
+    })
+    .making_a_slot(),
+    Call::new("__openat_2", 1, PATH, &[PATHS, ACCESS, OPEN], |step, a| {
+        let flags = int(a[1] | a[2]);
+        // SAFETY: a path.
+        made(step, unsafe { __openat_2(libc::AT_FDCWD, path(a[0]).as_ptr(), flags) })
+    })
+    .making_a_slot(),
+    Call::new("__openat64_2", 1, PATH, &[PATHS, ACCESS, OPEN], |step, a| {
+        let flags = int(a[1] | a[2]);
+        // SAFETY: a path.
+        made(step, unsafe { __openat64_2(libc::AT_FDCWD, path(a[0]).as_ptr(), flags) })
+    })
+    .making_a_slot(),
+    Call::new("lockf", 3, FILE, &[Fd, LOCKF], |_, a| {
+        if !is_own(fd(a[0])) {
+            return "another's".into();
+        }
+        // SAFETY: no memory is involved.
+        outcome(unsafe { libc::lockf(fd(a[0]), int(a[1]), 0) }).text()
+    }),
+    Call::new("lockf64", 2, FILE, &[Fd, LOCKF], |_, a| {
+        if !is_own(fd(a[0])) {
+            return "another's".into();
+        }
+        // SAFETY: no memory is involved.
+        outcome(unsafe { lockf64(fd(a[0]), int(a[1]), 0) }).text()
+    }),
     Call::new("creat", 3, PATH, &[PATHS], |step, a| {
         // SAFETY: a path.
         made(step, unsafe { libc::creat(path(a[0]).as_ptr(), 0o600) })

@@ -2,10 +2,13 @@
 
 mod copying;
 mod files;
+mod locks;
 mod polling;
+mod queues;
 mod settings;
 mod signals;
 mod sockets;
+mod stdio;
 mod streams;
 mod threads;
 mod waiting;
@@ -62,6 +65,9 @@ pub(crate) fn all() -> &'static [&'static Call] {
             copying::CALLS,
             files::CALLS,
             threads::CALLS,
+            locks::CALLS,
+            stdio::CALLS,
+            queues::CALLS,
             waiting::CALLS,
             signals::CALLS,
         ];

@@ -171,7 +171,7 @@ pub(super) fn made(step: usize, fd: c_int) -> String {
 }
 
 /// The number of a slot that is about to be closed. From now on the slot has one that nothing has.
-fn gone(slot: i64) -> c_int {
+pub(super) fn gone(slot: i64) -> c_int {
     let fd = fd(slot);
     world::set_closed(slot);
     fd

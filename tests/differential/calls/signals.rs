@@ -2,13 +2,18 @@
 
 use super::Call;
 use super::polling::outcome_in;
-use crate::fixtures::{ANY, CHILD, MEMORY, PATH};
+use crate::fixtures::{ANY, CHILD, MEMORY, PATH, SIGNAL, told_signal};
 use crate::params::Param::One;
-use crate::params::{Param, SHORT, int, timespec, values};
+use crate::params::{LIMITS, Param, SHORT, int, timespec, values};
 use crate::world::{ALONE, error_name, outcome};
 use libc::c_int;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
+
+unsafe extern "C" {
+    fn sigpause(mask: c_int) -> c_int;
+    fn __xpg_sigpause(signal: c_int) -> c_int;
+}
 
 const TIME: Param = One(&[("0ms", 0), ("short", SHORT), ("long", 60_000)]);
 const CLOCK: Param =
@@ -34,6 +39,34 @@ pub(super) const CALLS: &[Call] = &[
     Call::new("pause", 2, MEMORY, &[], |_, _| {
         // SAFETY: no preconditions.
         outcome(unsafe { libc::pause() }).text()
+    }),
+    Call::new("sigsuspend", 2, MEMORY, &[], |_, _| {
+        // SAFETY: a set, of signals that are blocked anyway.
+        outcome(unsafe { libc::sigsuspend(&told_signal()) }).text()
+    }),
+    Call::new("sigpause", 1, MEMORY, &[], |_, _| {
+        // SAFETY: no memory is involved.
+        outcome(unsafe { sigpause(0) }).text()
+    }),
+    Call::new("__xpg_sigpause", 1, MEMORY, &[], |_, _| {
+        // SAFETY: no memory is involved.
+        outcome(unsafe { __xpg_sigpause(libc::SIGUSR2) }).text()
+    }),
+    Call::new("sigwait", 4, SIGNAL, &[], |_, _| {
+        let mut signal = 0;
+        // SAFETY: a set, and room for the answer.
+        let error = unsafe { libc::sigwait(&told_signal(), &mut signal) };
+        format!("{} {signal}", error_name(error))
+    }),
+    Call::new("sigwaitinfo", 4, SIGNAL, &[], |_, _| {
+        // SAFETY: a set; no answer is asked for.
+        outcome(unsafe { libc::sigwaitinfo(&told_signal(), std::ptr::null_mut()) }).text()
+    }),
+    Call::new("sigtimedwait", 4, SIGNAL, &[LIMITS], |_, a| {
+        let time = timespec(a[0]);
+        let time = if a[0] < 0 { std::ptr::null() } else { &raw const time };
+        // SAFETY: a set, and a time; no answer is asked for.
+        outcome(unsafe { libc::sigtimedwait(&told_signal(), std::ptr::null_mut(), time) }).text()
     }),
     Call::new("sleep", 4, MEMORY, &[One(&[("0s", 0), ("60s", 60)])], |_, a| {
         // SAFETY: no preconditions.
@@ -87,7 +120,7 @@ pub(super) const CALLS: &[Call] = &[
     }),
 ];
 
-fn slept(time: i64, call: impl FnOnce() -> c_int) -> String {
+pub(super) fn slept(time: i64, call: impl FnOnce() -> c_int) -> String {
     let (got, early) = outcome_in(time, call);
     got.with(early)
 }

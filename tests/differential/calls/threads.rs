@@ -26,14 +26,18 @@ unsafe extern "C" {
 const KINDS: [c_int; 3] =
     [libc::PTHREAD_MUTEX_NORMAL, libc::PTHREAD_MUTEX_RECURSIVE, libc::PTHREAD_MUTEX_ERRORCHECK];
 const MUTEX: Param = One(&[("normal", 0), ("recursive", 1), ("checking", 2)]);
-const CLOCK: Param = One(values![CLOCK_MONOTONIC, CLOCK_REALTIME]);
+pub(super) const CLOCK: Param = One(values![CLOCK_MONOTONIC, CLOCK_REALTIME]);
 
 /// What all actors use.
-struct Shared {
+pub(super) struct Shared {
     mutexes: [UnsafeCell<pthread_mutex_t>; 3],
     condition: UnsafeCell<pthread_cond_t>,
     semaphore: UnsafeCell<sem_t>,
-    readers: UnsafeCell<libc::pthread_rwlock_t>,
+    pub(super) readers: UnsafeCell<libc::pthread_rwlock_t>,
+    pub(super) c11_mutex: UnsafeCell<pthread_mutex_t>,
+    pub(super) c11_condition: UnsafeCell<pthread_cond_t>,
+    pub(super) spinning: UnsafeCell<libc::pthread_spinlock_t>,
+    pub(super) barrier: UnsafeCell<libc::pthread_barrier_t>,
 }
 
 // SAFETY: all of it is made to be used by several threads, by functions of C.
@@ -41,13 +45,19 @@ unsafe impl Sync for Shared {}
 // SAFETY: as above; it stays where it is.
 unsafe impl Send for Shared {}
 
-static SHARED: LazyLock<&'static Shared> = LazyLock::new(|| {
+pub(super) static SHARED: LazyLock<&'static Shared> = LazyLock::new(|| {
     let shared = Box::leak(Box::new(Shared {
         mutexes: [const { UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER) }; 3],
         condition: UnsafeCell::new(libc::PTHREAD_COND_INITIALIZER),
         // SAFETY: it is made below.
         semaphore: UnsafeCell::new(unsafe { MaybeUninit::zeroed().assume_init() }),
         readers: UnsafeCell::new(libc::PTHREAD_RWLOCK_INITIALIZER),
+        // All-zero is a mutex of C11, and a condition.
+        c11_mutex: UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER),
+        c11_condition: UnsafeCell::new(libc::PTHREAD_COND_INITIALIZER),
+        spinning: UnsafeCell::new(0),
+        // SAFETY: it is made below.
+        barrier: UnsafeCell::new(unsafe { MaybeUninit::zeroed().assume_init() }),
     }));
     for (kind, mutex) in KINDS.into_iter().zip(&shared.mutexes) {
         let mut attributes = MaybeUninit::uninit();
@@ -59,16 +69,21 @@ static SHARED: LazyLock<&'static Shared> = LazyLock::new(|| {
         }
     }
     // SAFETY: room for it, which stays.
-    unsafe { libc::sem_init(shared.semaphore.get(), 0, 1) };
+    unsafe {
+        libc::sem_init(shared.semaphore.get(), 0, 1);
+        libc::pthread_spin_init(shared.spinning.get(), libc::PTHREAD_PROCESS_PRIVATE);
+        libc::pthread_barrier_init(shared.barrier.get(), ptr::null(), 2);
+    }
     shared
 });
 
 static WORD: AtomicU32 = AtomicU32::new(0);
 
-/// How often each actor holds each mutex, and the lock for reading or writing, in this order.
-static HELD: [[AtomicUsize; 4]; 4] = [const { [const { AtomicUsize::new(0) }; 4] }; 4];
+/// How often each actor holds each mutex, the lock for reading or writing, and what other modules have, in
+/// this order.
+static HELD: [[AtomicUsize; 7]; 4] = [const { [const { AtomicUsize::new(0) }; 7] }; 4];
 
-fn held(step: usize, lock: usize) -> &'static AtomicUsize {
+pub(super) fn held(step: usize, lock: usize) -> &'static AtomicUsize {
     &HELD[actor(step)][lock]
 }
 
@@ -77,7 +92,7 @@ fn mutex(which: i64) -> *mut pthread_mutex_t {
 }
 
 /// When a limit is over, by a clock. What is without limit is over in a year.
-fn until(clock: clockid_t, millis: i64) -> timespec {
+pub(super) fn until(clock: clockid_t, millis: i64) -> timespec {
     let mut now = timespec(0);
     // SAFETY: room for the answer.
     unsafe { libc::clock_gettime(clock, &mut now) };
@@ -88,7 +103,7 @@ fn until(clock: clockid_t, millis: i64) -> timespec {
 }
 
 /// With whether it ended before its time.
-fn in_time(
+pub(super) fn in_time(
     clock: clockid_t,
     until: timespec,
     call: impl FnOnce(*const timespec) -> c_int,
@@ -102,7 +117,7 @@ fn in_time(
 }
 
 /// Counts a lock that was taken.
-fn locked(step: usize, lock: usize, (error, early): (c_int, &str)) -> String {
+pub(super) fn locked(step: usize, lock: usize, (error, early): (c_int, &str)) -> String {
     if error == 0 {
         held(step, lock).fetch_add(1, SeqCst);
     }
@@ -145,6 +160,14 @@ pub(super) const CALLS: &[Call] = &[
         }
         // SAFETY: a mutex that this actor holds, or that says that it does not.
         error_name(unsafe { libc::pthread_mutex_unlock(mutex(a[0])) })
+    }),
+    Call::new("mutex_destroy", 1, MEMORY, &[MUTEX], |step, a| {
+        // One that is free is not to be used afterwards.
+        if held(step, a[0] as usize).load(SeqCst) == 0 {
+            return "not held".into();
+        }
+        // SAFETY: a mutex that this actor holds: it stays.
+        error_name(unsafe { libc::pthread_mutex_destroy(mutex(a[0])) })
     }),
     Call::new("cond_wait", 6, MEMORY, &[], |step, _| {
         if held(step, 0).load(SeqCst) == 0 {

@@ -59,20 +59,30 @@ unsafe extern "C" {
 pub(super) const CALLS: &[Call] = &[
     Call::new("child", 8, CHILD, &[One(&[("ends", 0), ("waits", 1)])], |_, a| {
         let is_waiting = AtomicBool::new(a[0] == 1);
-        // SAFETY: the child calls nothing but what may be called there.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            // SAFETY: no preconditions.
-            unsafe {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                libc::alarm(60);
-                while is_waiting.load(SeqCst) {
-                    libc::syscall(libc::SYS_pause);
+        // SIGCHLD comes to the thread that has made the child, if it can: no actor's, since several may share
+        // one.
+        let (sender, made) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            // SAFETY: the child calls nothing but what may be called there.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                // SAFETY: no preconditions.
+                unsafe {
+                    libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                    libc::alarm(60);
+                    while is_waiting.load(SeqCst) {
+                        libc::syscall(libc::SYS_pause);
+                    }
+                    libc::_exit(7);
                 }
-                libc::_exit(7);
             }
-        }
-        CHILDREN.lock().expect("no panics").push(child);
+            let _ = sender.send(child);
+            loop {
+                // SAFETY: no preconditions.
+                unsafe { libc::syscall(libc::SYS_pause) };
+            }
+        });
+        CHILDREN.lock().expect("no panics").push(made.recv().expect("it was sent"));
         // Ended, or about to wait.
         std::thread::sleep(std::time::Duration::from_millis(10));
         "made".into()
@@ -130,6 +140,11 @@ pub(super) const CALLS: &[Call] = &[
         // SAFETY: made above.
         outcome(unsafe { pclose(file) }).text()
     }),
+    Call::new("system", 2, CHILD, &[], |_, _| {
+        // SAFETY: a string.
+        outcome(unsafe { libc::system(c"exit 3".as_ptr()) }).text()
+    })
+    .timed(),
     Call::new("getaddrinfo", 2, MEMORY, &[HOST], |_, a| {
         let mut found = ptr::null_mut();
         // SAFETY: strings, and room for the answer.
