@@ -85,7 +85,18 @@
 //! | a datagram is left by `MSG_PEEK` | no other call is woken | the next call is woken |
 //! | over `PIPE_BUF` bytes for a pipe | written in pieces | perhaps written in other pieces |
 //! | a terminal hangs up during a read | `EIO` | end of file, as for a later read |
-//! | a Unix stream shuts down during its own send | `EPIPE` | `EPIPE` and `SIGPIPE`, as for a later send |
+//! | a read of no bytes of a terminal in use | waits | returns 0 |
+//! | a receive of no bytes of a connection | ends with any wake-up | ends with an event |
+//! | a peer of a Unix stream stops reading | ends a waiting send | no event: the send waits for one |
+//! | two sends wait, and the peer resets | one is told of the reset | one is told, perhaps the other one |
+//! | a message queue, and threads beside | the first call is served | a thread is served before |
+//! | `sendfile` from a message queue | `EINVAL` | reads it as a file |
+//! | a C stream is locked while a read waits | yes | only while bytes are taken |
+//! | a call changes the signal mask (`ppoll`) | for its thread | for a thread of its own |
+//! | `SIGCHLD` of `popen` and `system` | interrupts one thread | interrupts the coroutines of a thread |
+//! | `O_NONBLOCK` is set, and a handler restarts | `EAGAIN` | the call goes on |
+//! | a futex wait, and a handler | `EINTR` | goes on |
+//! | `poll` of an epoll instance, a hang-up in it | sleeps on | is woken |
 //! | `close` with `SO_LINGER` | waits | a thread of its own waits ⁴ |
 //! | files on disk, FUSE, `/proc` | wait | at most 512 such calls at once, by threads |
 //! | a lock of C | | see [`What::Sync`] |

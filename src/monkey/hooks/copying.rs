@@ -14,7 +14,7 @@
 //! ```
 
 use super::waiting::{unless_blocked, until_ready};
-use crate::hub::{Direction, breathe_quietly};
+use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly};
 use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::descriptors::look_up;
 use crate::monkey::elsewhere::{Lent, elsewhere};
@@ -101,7 +101,7 @@ impl Splice<'_> {
                 if !self.waits() {
                     return Some(now());
                 }
-                until_ready("splice", &ends, None, || unless_blocked(now()))
+                until_ready("splice", &ends, (None, Interrupts::Tell), || unless_blocked(now()))
             }
             // SAFETY: the caller's.
             (Kind::Pipe, Kind::Tcp | Kind::Stream) => unsafe { self.to_a_socket() },
@@ -136,7 +136,7 @@ impl Splice<'_> {
         if !self.waits() || self.is_refused() {
             return Some(by_the_pool());
         }
-        until_ready("splice", &[(pipe, direction)], None, || {
+        until_ready("splice", &[(pipe, direction)], (None, Interrupts::Tell), || {
             loop {
                 if !pipe.is_ready(direction) {
                     return None;
@@ -177,7 +177,7 @@ impl Splice<'_> {
                 && (!for_socket || socket.is_ready(Direction::Read))
         };
         let ends = [(socket, Direction::Read), (pipe, Direction::Write)];
-        until_ready("splice", &ends, socket.deadline(Direction::Read), || {
+        until_ready("splice", &ends, limits(socket, Direction::Read), || {
             if !for_pipe && !pipe.is_ready(Direction::Write) {
                 return Some(now());
             }
@@ -206,7 +206,7 @@ impl Splice<'_> {
         }
         let mut moved = 0;
         let ends = [(pipe, Direction::Read), (socket, Direction::Write)];
-        let done = until_ready("splice", &ends, socket.deadline(Direction::Write), || {
+        let done = until_ready("splice", &ends, limits(socket, Direction::Write), || {
             loop {
                 if !pipe.is_ready(Direction::Read) {
                     return match moved {
@@ -298,7 +298,7 @@ pub(in crate::monkey) unsafe fn tee(
         return now();
     }
     let ends = [(&*input, Direction::Read), (&*output, Direction::Write)];
-    until_ready("tee", &ends, None, || unless_blocked(now()))
+    until_ready("tee", &ends, (None, Interrupts::Tell), || unless_blocked(now()))
         // SAFETY: no memory is involved.
         .unwrap_or_else(|| unsafe { table::tee::blocking(from, to, length, flags) })
 }
@@ -325,7 +325,13 @@ pub(in crate::monkey) unsafe fn vmsplice(
     };
     // It is the flag alone that decides, and not the descriptor's.
     let attempt = || unless_blocked(with(flags | libc::SPLICE_F_NONBLOCK));
-    until_ready("vmsplice", &[(&known, direction)], None, attempt)
+    until_ready("vmsplice", &[(&known, direction)], (None, Interrupts::Tell), attempt)
         // SAFETY: the caller's.
         .unwrap_or_else(|| unsafe { table::vmsplice::blocking(fd, parts, count, flags) })
+}
+
+/// The deadline of a call on a socket, and what interrupts it.
+fn limits(socket: &Known, direction: Direction) -> (Option<Deadline>, Interrupts) {
+    let deadline = socket.deadline(direction);
+    (deadline, Interrupts::of_socket(deadline))
 }

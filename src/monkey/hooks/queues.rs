@@ -3,7 +3,7 @@
 
 use super::sleeping::duration;
 use super::waiting::until_ready;
-use crate::hub::{Deadline, Direction, breathe_quietly};
+use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly};
 use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::descriptors::{forget, look_up};
 use crate::monkey::elsewhere::Lent;
@@ -43,7 +43,9 @@ unsafe fn by_turns(
     };
     let known = look_up(queue)?;
     let mut would_wait = false;
-    let done = until_ready(purpose, &[(&known, direction)], deadline, || {
+    // Restarted after a handler with SA_RESTART, also with a deadline.
+    let limits = (deadline, Interrupts::Tell);
+    let done = until_ready(purpose, &[(&known, direction)], limits, || {
         let result = attempt();
         would_wait = result < 0 && errno::get() == libc::ETIMEDOUT;
         (!would_wait).then_some(result)

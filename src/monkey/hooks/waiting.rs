@@ -14,7 +14,7 @@ use crate::monkey::known::Known;
 pub(super) fn until_ready(
     purpose: &'static str,
     ends: &[(&Known, Direction)],
-    deadline: Option<Deadline>,
+    (deadline, interrupts): (Option<Deadline>, Interrupts),
     mut attempt: impl FnMut() -> Option<isize>,
 ) -> Option<isize> {
     if let Some(done) = attempt() {
@@ -22,7 +22,7 @@ pub(super) fn until_ready(
     }
     let watches = ends.iter().map(|(known, direction)| known.watch(*direction));
     let _watches: Vec<_> = watches.collect::<Option<_>>()?;
-    let interrupts = Interrupts::of_socket(deadline).begun();
+    let interrupts = interrupts.begun();
     loop {
         if !ends.iter().all(|(known, _)| known.is_current()) {
             return Some(errno::fail_long(libc::EBADF));
