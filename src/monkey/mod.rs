@@ -139,6 +139,7 @@ compile_error!(
 mod addresses;
 mod aside;
 mod attempts;
+mod closed;
 mod descriptors;
 mod elsewhere;
 mod errno;

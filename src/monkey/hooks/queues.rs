@@ -2,8 +2,8 @@
 //! whose time is over. One of System V is none, and a thread of its own waits for it.
 
 use super::sleeping::duration;
-use super::waiting::until_ready;
-use crate::hub::{Deadline, Direction, breathe_quietly};
+use super::waiting::until_ready_unless;
+use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly};
 use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::descriptors::{forget, look_up};
 use crate::monkey::elsewhere::Lent;
@@ -43,7 +43,9 @@ unsafe fn by_turns(
     };
     let known = look_up(queue)?;
     let mut would_wait = false;
-    let done = until_ready(purpose, &[(&known, direction)], deadline, || {
+    // Until a moment, and not for some time: so the kernel restarts it.
+    let ends = [(&*known, direction)];
+    let done = until_ready_unless(Interrupts::Tell, purpose, &ends, deadline, || {
         let result = attempt();
         would_wait = result < 0 && errno::get() == libc::ETIMEDOUT;
         (!would_wait).then_some(result)

@@ -10,8 +10,21 @@ use crate::monkey::known::Known;
 /// fails with `EAGAIN` when `deadline` has passed, with `EBADF` if one of them was closed meanwhile, and with
 /// `ECANCELED` if a kill or a limit came. `None` if one of them cannot be waited for.
 ///
+/// To be called after `breathe_quietly`, with which the call has begun.
+///
 /// An attempt that returns `None` must not have switched since it has looked: an event would be lost.
 pub(super) fn until_ready(
+    purpose: &'static str,
+    ends: &[(&Known, Direction)],
+    deadline: Option<Deadline>,
+    attempt: impl FnMut() -> Option<isize>,
+) -> Option<isize> {
+    until_ready_unless(Interrupts::of_socket(deadline), purpose, ends, deadline, attempt)
+}
+
+/// As [`until_ready`], of a call that these interrupt.
+pub(super) fn until_ready_unless(
+    interrupts: Interrupts,
     purpose: &'static str,
     ends: &[(&Known, Direction)],
     deadline: Option<Deadline>,
@@ -22,7 +35,7 @@ pub(super) fn until_ready(
     }
     let watches = ends.iter().map(|(known, direction)| known.watch(*direction));
     let _watches: Vec<_> = watches.collect::<Option<_>>()?;
-    let interrupts = Interrupts::of_socket(deadline).begun();
+    let interrupts = interrupts.begun_by_breathing();
     loop {
         if !ends.iter().all(|(known, _)| known.is_current()) {
             return Some(errno::fail_long(libc::EBADF));
