@@ -26,7 +26,7 @@ use super::state::Hub;
 use super::task::{self, Interrupt, TaskRef};
 use crate::greenlet::scheduled::{self, NO_THROW};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
-use crate::sys::handled::{Count, Handlers};
+use crate::sys::handled::{self, Count, Handlers};
 
 /// What is done about what would be raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,12 @@ impl Interrupts {
         self.since(|| here().breathed.take().unwrap_or_else(Count::now))
     }
 
+    /// Of the rest of a call that has done a part: any handler ends it from now on, and so does one that has
+    /// run before, and would have ended the wait.
+    pub(crate) fn behind_a_part(self) -> Self {
+        if self.has_come() { self } else { Interrupts::TellAnySignal.begun() }
+    }
+
     fn since(self, count: impl FnOnce() -> Count) -> Self {
         match self {
             Interrupts::Tell => Interrupts::TellSince(Handlers::Cutting, count()),
@@ -105,7 +111,7 @@ impl Interrupts {
 /// Where a call is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// On a thread without a hub.
+    /// On a thread without a hub, or in a signal handler.
     Thread,
     /// In a hub's own greenlet, which must not wait.
     Hub,
@@ -113,9 +119,12 @@ pub(crate) enum Place {
     Task,
 }
 
-/// Where the caller is.
+/// Where the caller is. A signal handler is outside of all: it may have come in the middle of something.
 #[inline]
 pub(crate) fn place() -> Place {
+    if handled::is_inside() {
+        return Place::Thread;
+    }
     match try_with(|_| scheduled::running().mark() & HUB == 0) {
         None => Place::Thread,
         Some(false) => Place::Hub,

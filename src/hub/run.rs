@@ -263,6 +263,8 @@ impl Hub {
 
     /// Waits for events, and notes them. Whether the alarm was among them.
     pub(super) fn look_for_events(&self, limit: Option<u64>) -> io::Result<bool> {
+        #[cfg(feature = "monkey")]
+        crate::sys::handled::leave_all();
         let mut events = Events::new();
         self.epoll()?.wait(limit, &mut events)?;
         let mut rung = false;

@@ -127,7 +127,7 @@ impl Attempts<'_> {
     pub(super) fn moved(&mut self) {
         self.has_some = true;
         if let Some((_, interrupts)) = &mut self.limits {
-            *interrupts = Interrupts::TellAnySignal.begun();
+            *interrupts = interrupts.behind_a_part();
         }
     }
 

@@ -15,12 +15,14 @@
 //! entry whose generation is not the number's is of a descriptor that was closed: it is not used any more,
 //! and an event that comes late finds nobody.
 
+use super::closed;
 use super::known::Known;
 use super::numbers::{self, COPIED, Number, WATCHED, number, number_made};
 use super::table::fcntl;
 use crate::hub::{QuietHub, at_end};
 use crate::sys::descriptor::Kind;
 use crate::sys::fork::{Fork, Side};
+use crate::sys::handled;
 use crate::sys::lock::{Lock, Locked};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -99,6 +101,7 @@ fn learn(fd: RawFd, old: Option<Rc<Known>>) -> Option<Rc<Known>> {
 /// knows of its descriptors is true of the copies.
 pub(super) fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
     let mut watchers = watchers();
+    let _closed = closed::hold();
     let side = fork();
     if matches!(side, Ok(Side::Child)) {
         PROCESS.store(process(), Relaxed);
@@ -159,13 +162,25 @@ fn forget_known(fd: RawFd, number: &Number, is_open: bool) {
     if PROCESS.load(Relaxed) != process() {
         return;
     }
-    let (all, generation) = {
+    if handled::is_inside() {
+        // It may have come while the table is locked. Who waits is not woken, as in the kernel, and whoever
+        // looks it up next learns it anew.
+        number.end_generation();
+        return;
+    }
+    let (all, generation, file) = {
         let mut watchers = watchers();
-        (watchers.remove(&fd).unwrap_or_default(), number.end_generation())
+        let all = watchers.remove(&fd).unwrap_or_default();
+        let generation = number.generation();
+        // Which calls of other threads' coroutines are under way is not known here.
+        let is_in_use =
+            is_open && all.iter().any(|hub| !hub.is_here() || is_in_use(fd, generation));
+        let file = is_in_use.then(|| copy(fd)).flatten();
+        if let Some(file) = &file {
+            closed::note(fd, generation, file);
+        }
+        (all, number.end_generation(), file)
     };
-    // Which calls of other threads' coroutines are under way is not known here.
-    let is_in_use = is_open && all.iter().any(|hub| !hub.is_here() || is_in_use(fd, generation));
-    let file = is_in_use.then(|| copy(fd)).flatten();
     for hub in all {
         if hub.is_here() {
             forget_here(fd, generation, file.clone());
@@ -178,7 +193,7 @@ fn forget_known(fd: RawFd, number: &Number, is_open: bool) {
 
 /// The program has done something to a descriptor of which calls that wait for it get no event.
 pub(super) fn rouse(fd: RawFd) {
-    let Some(number) = noted(fd) else { return };
+    let Some(number) = noted(fd).filter(|_| !handled::is_inside()) else { return };
     let generation = number.generation();
     let all = watchers().get(&fd).cloned().unwrap_or_default();
     for hub in all {

@@ -1,4 +1,5 @@
-//! The signal handlers of the program, called by functions of this module, which count them first.
+//! The signal handlers of the program, called by functions of this module, which count them first, and know
+//! for how long they run.
 //!
 //! ```text
 //!   the program: sigaction(USR1, f)      the kernel's action         a signal comes
@@ -12,6 +13,7 @@
 //! 2. The flags are as the program has set them, so what the kernel does is unchanged: which stack, which
 //!    mask, `SA_RESETHAND`.
 //! 3. What cannot be wrapped (no slot is left) is installed as it is, and interrupts no call of a coroutine.
+//! 4. What a wrapped handler calls is libc's, also on the thread of coroutines: see `sys/handled.rs`.
 //!
 //! This is so from the beginning, whatever is patched: so no handler has to be found and replaced later.
 
@@ -50,29 +52,29 @@ unsafe extern "C-unwind" fn trampoline<const SLOT: usize, const RESTARTS: bool>(
     context: *mut c_void,
 ) {
     let before = errno::get();
-    handled::count(RESTARTS);
+    let outer = handled::enter();
+    if is_counted(signal) {
+        handled::count(RESTARTS);
+    }
     errno::set(before);
     let handler = HANDLERS[SLOT].load(Acquire);
     // SAFETY: the slot was filled before this was installed, with a handler. One that takes the number alone
     // ignores the other arguments, which are passed in registers.
-    unsafe { transmute::<usize, Handler>(handler)(signal, info, context) }
+    unsafe { transmute::<usize, Handler>(handler)(signal, info, context) };
+    handled::leave(outer);
 }
 
-/// Whether handlers of a signal are counted. Not of what a thread raises by its own instructions and calls
-/// (`SIGPIPE` comes of a coroutine's own write), nor of the clocks of processor time: those interrupt a
-/// thread that computes, and no call that waits.
+/// Whether handlers of a signal are counted. Not of the clocks of processor time: those interrupt a thread
+/// that computes, and no call that waits. Nor of `SIGPIPE`, which comes of a coroutine's own write.
 fn is_counted(signal: c_int) -> bool {
+    !matches!(signal, libc::SIGPROF | libc::SIGVTALRM | libc::SIGPIPE)
+}
+
+/// Whether handlers of a signal are wrapped. Not of what a thread raises by its own instructions.
+fn is_wrapped(signal: c_int) -> bool {
     !matches!(
         signal,
-        libc::SIGSEGV
-            | libc::SIGBUS
-            | libc::SIGFPE
-            | libc::SIGILL
-            | libc::SIGTRAP
-            | libc::SIGSYS
-            | libc::SIGPIPE
-            | libc::SIGPROF
-            | libc::SIGVTALRM
+        libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL | libc::SIGTRAP | libc::SIGSYS
     )
 }
 
@@ -86,7 +88,7 @@ fn is_handler(address: usize) -> bool {
 pub(super) fn wrap(signal: c_int, handler: usize, restarts: bool) -> usize {
     let handler = unwrap(handler);
     let is_own = signal::is_own_handler(handler) || question::is_own_handler(handler);
-    if !is_handler(handler) || is_own || !is_counted(signal) {
+    if !is_handler(handler) || is_own || !is_wrapped(signal) {
         return handler;
     }
     match slot_of(handler) {

@@ -1,5 +1,6 @@
 //! One descriptor of the program, as a thread knows it: its kind, its settings, its place in the hub.
 
+use super::closed;
 use super::errno;
 use super::numbers::{number, settings_version};
 use super::table::fcntl;
@@ -128,7 +129,11 @@ impl Known {
 
     #[cold]
     pub(super) fn number_after_close(&self) -> Option<RawFd> {
-        self.after_close.borrow().as_ref().map(|file| file.as_raw_fd())
+        let mut file = self.after_close.borrow_mut();
+        if file.is_none() {
+            *file = closed::find(self.fd, self.generation);
+        }
+        file.as_ref().map(|file| file.as_raw_fd())
     }
 
     /// The number means something else from now on. Calls that are under way get what came before from
@@ -231,8 +236,9 @@ impl Known {
                 }
             }
             // The hub has it already, as one of its own. A copy can be registered beside it.
+            const FIRST: usize = 3;
             // SAFETY: no memory is involved.
-            let copy = unsafe { fcntl::original(self.fd, libc::F_DUPFD_CLOEXEC, 0) };
+            let copy = unsafe { fcntl::original(self.fd, libc::F_DUPFD_CLOEXEC, FIRST) };
             if copy < 0 {
                 return None;
             }

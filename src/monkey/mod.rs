@@ -59,8 +59,8 @@
 //! `poll`, `select`, `epoll_wait` and calls with `SO_RCVTIMEO` or `SO_SNDTIMEO` after any handler. `sleep`
 //! returns the seconds that are left, a transfer that has moved something returns its count. Waits for locks
 //! and joins, and look-ups of names, go on. In the kernel a handler interrupts the call of one thread; here
-//! it interrupts those of all coroutines of its thread. More than 64 different handlers, and those that were
-//! installed by the system call itself, run but interrupt nothing.
+//! it interrupts those of all coroutines of its thread. Inside a handler every call is libc's. More than 64
+//! different handlers, and those that were installed by the system call itself, run but interrupt nothing.
 //!
 //! # Child processes
 //!
@@ -130,8 +130,8 @@
 //! - `hooks/` is what the symbols do in a coroutine, one file per kind;
 //! - `gate.rs` decides whether a call is made cooperative, `patch.rs` is how that is chosen, `report.rs` and
 //!   `summary.rs` say what is known about it; `errno.rs` is how C calls fail;
-//! - `numbers.rs`, `known.rs` and `descriptors.rs` are what is known of the program's descriptors, and
-//!   `attempts.rs` is the loop of all calls on them;
+//! - `numbers.rs`, `known.rs`, `closed.rs` and `descriptors.rs` are what is known of the program's
+//!   descriptors, and `attempts.rs` is the loop of all calls on them;
 //! - `elsewhere.rs` runs work that ends by itself on a pool of threads, `aside.rs` gives a wait for a peer a
 //!   thread of its own;
 //! - `addresses.rs` holds the coroutines that wait at an address, as by futex, and `parking.rs` those in
@@ -150,6 +150,7 @@ compile_error!(
 mod addresses;
 mod aside;
 mod attempts;
+mod closed;
 mod descriptors;
 mod elsewhere;
 mod errno;

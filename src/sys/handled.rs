@@ -8,16 +8,24 @@
 //!
 //! The counters wrap around. A handler that interrupts [`count`] itself may hide one step, but never leaves
 //! a counter as it was before both.
+//!
+//! What a handler calls is never cooperative: it may have come in the middle of anything, so nothing may be
+//! switched, looked up or locked there (see [`is_inside`]). A handler that leaves by `longjmp` never says
+//! that it has left. So its frame is compared with the caller's: who stands above it is outside, and a hub
+//! that runs is, too.
 
+use std::hint::black_box;
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 thread_local! {
     /// All handlers that have run. Without a destructor, so that it is there for as long as signals come.
     static ANY: AtomicU32 = const { AtomicU32::new(0) };
     /// Those installed without `SA_RESTART`.
     static CUTTING: AtomicU32 = const { AtomicU32::new(0) };
+    /// The frame that has called the innermost handler, or 0.
+    static INSIDE: AtomicUsize = const { AtomicUsize::new(0) };
 }
 
 /// Wakes the hub of the thread that a handler has run on.
@@ -30,6 +38,52 @@ pub(crate) enum Handlers {
     Any,
     /// Those installed without `SA_RESTART`.
     Cutting,
+}
+
+/// The caller is about to call a handler, on the stack below its own frame. Returns what is to be given to
+/// [`leave`].
+#[inline(always)]
+pub(crate) fn enter() -> usize {
+    let frame = frame();
+    INSIDE.with(|inside| inside.swap(frame, Relaxed))
+}
+
+/// It has returned.
+pub(crate) fn leave(outer: usize) {
+    INSIDE.with(|inside| inside.store(outer, Relaxed));
+}
+
+/// The hub runs: no handler does, whatever was noted.
+pub(crate) fn leave_all() {
+    leave(0);
+}
+
+/// Whether the caller is a signal handler of the program, or called by one.
+#[inline(always)]
+pub(crate) fn is_inside() -> bool {
+    INSIDE.with(|inside| inside.load(Relaxed)) != 0 && is_still_inside()
+}
+
+#[cold]
+#[inline(never)]
+fn is_still_inside() -> bool {
+    /// No handler has more on its stack.
+    const MOST: usize = 1 << 20;
+    let frame = frame();
+    let inside = INSIDE.with(|inside| inside.load(Relaxed));
+    let is_below = inside.checked_sub(frame).is_some_and(|depth| depth < MOST);
+    if !is_below {
+        // It has left by `longjmp`.
+        leave(0);
+    }
+    is_below
+}
+
+/// An address in the caller's frame.
+#[inline(always)]
+fn frame() -> usize {
+    let mark = 0_u8;
+    (&raw const *black_box(&mark)).addr()
 }
 
 /// Sets the function that is called after each handler, on its thread. It must be async-signal-safe.
@@ -72,5 +126,36 @@ impl Count {
             Handlers::Any => self.any != now.any,
             Handlers::Cutting => self.cutting != now.cutting,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_called_by_a_handler_is_inside_until_it_returns() {
+        let outer = enter();
+        assert!(is_inside());
+        let middle = enter();
+        leave(middle);
+        assert!(is_inside());
+        leave(outer);
+        assert!(!is_inside());
+    }
+
+    /// As one does by `longjmp`.
+    #[test]
+    fn who_stands_above_a_handler_that_never_returned_is_outside() {
+        #[inline(never)]
+        fn go_and_stay() {
+            // What the kernel puts there.
+            let room = black_box([0_u8; 4096]);
+            enter();
+            black_box(&room);
+        }
+        go_and_stay();
+        assert!(!is_inside());
+        assert_eq!(INSIDE.with(|inside| inside.load(Relaxed)), 0);
     }
 }

@@ -184,8 +184,12 @@ unsafe extern "C" fn on_signal(
             match previous.load(Ordering::Acquire).as_ref() {
                 Some(previous) if is_handler(previous) => {
                     #[cfg(feature = "monkey")]
+                    let outer = super::handled::enter();
+                    #[cfg(feature = "monkey")]
                     super::handled::count(previous.sa_flags & libc::SA_RESTART != 0);
                     call_handler(previous, signal, info, context);
+                    #[cfg(feature = "monkey")]
+                    super::handled::leave(outer);
                 }
                 _ if !is_counted => send_again(signal),
                 _ => {}

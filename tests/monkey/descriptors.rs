@@ -1,7 +1,7 @@
 //! Descriptors: pipes, flags, copies, ends, numbers that are used again.
 
 use crate::{BLOCK, patched, row};
-use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write, pipe};
+use std::io::{Error, ErrorKind, IoSlice, IoSliceMut, Read, Write, pipe};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -362,5 +362,40 @@ fn a_handler_that_writes_while_coroutines_take_turns() {
         reading.join().unwrap();
         // SAFETY: no preconditions.
         unsafe { libc::signal(libc::SIGALRM, libc::SIG_IGN) };
+    });
+}
+
+/// The hub may hear later of the close than of the event, and the close has ended all that the number was.
+#[test]
+fn what_came_before_another_thread_closes_is_read_whenever_the_hub_hears_of_it() {
+    const TASKS: u8 = 16;
+    const ROUNDS: usize = 200;
+    let read_then_closed = |number: u8| {
+        let (here, mut there) = UnixStream::pair().unwrap();
+        let fd = here.as_raw_fd();
+        let reader = spawn(move || {
+            let mut bytes = [0_u8; 8];
+            // SAFETY: room for as many bytes as is said.
+            let got = unsafe { libc::read(fd, bytes.as_mut_ptr().cast(), bytes.len()) };
+            (got, (got < 0).then(|| Error::last_os_error().raw_os_error()).flatten(), bytes)
+        });
+        yield_now();
+        let has_data = number.is_multiple_of(2);
+        if has_data {
+            there.write_all(&[number; 8]).unwrap();
+        }
+        thread::spawn(move || drop(here)).join().unwrap();
+        let expected = match has_data {
+            true => (8, None, [number; 8]),
+            false => (-1, Some(libc::EBADF), [0; 8]),
+        };
+        assert_eq!(reader.join().unwrap(), expected);
+    };
+    patched(|| {
+        for _ in 0..ROUNDS {
+            let all: Vec<_> =
+                (0..TASKS).map(|number| spawn(move || read_then_closed(number))).collect();
+            all.into_iter().for_each(|task| task.join().unwrap());
+        }
     });
 }

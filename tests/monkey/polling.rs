@@ -195,6 +195,47 @@ fn select_beyond_its_set() {
     });
 }
 
+/// As in some containers. A set may lie across two pages.
+#[test]
+fn select_where_memory_cannot_be_asked_for() {
+    patched(|| {
+        const PAGE: usize = 4096;
+        let filter = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+        const LOAD_NUMBER: u16 = 0x20;
+        const IS_EQUAL: u16 = 0x15;
+        const RETURN: u16 = 0x06;
+        let number = libc::SYS_process_vm_readv as u32;
+        let filters = [
+            filter(LOAD_NUMBER, 0, 0),
+            filter(IS_EQUAL, 1, number),
+            filter(RETURN, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+            filter(RETURN, 0, libc::SECCOMP_RET_ALLOW),
+        ];
+        let program = libc::sock_fprog { len: 4, filter: filters.as_ptr().cast_mut() };
+        // SAFETY: filters that live until the kernel has copied them.
+        unsafe {
+            assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+            let mode = libc::SECCOMP_MODE_FILTER;
+            assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, mode, &program), 0);
+        }
+        let (reader, mut writer) = pipe().unwrap();
+        writer.write_all(b"x").unwrap();
+        let selecting = spawn(move || {
+            let mut pages = vec![0_u64; 3 * PAGE / 8];
+            let place = pages.as_mut_ptr();
+            let set = place.with_addr(place.addr().next_multiple_of(PAGE) + PAGE - 64).cast();
+            let mut limit = timeval { tv_sec: 2, tv_usec: 0 };
+            // SAFETY: a set within the pages, all of it zero before.
+            unsafe {
+                libc::FD_SET(reader.as_raw_fd(), set);
+                let count = libc::FD_SETSIZE as c_int;
+                libc::select(count, set, null_mut(), null_mut(), &mut limit)
+            }
+        });
+        assert_eq!(selecting.join().unwrap(), 1);
+    });
+}
+
 #[test]
 fn select_of_nothing_sleeps() {
     row(|| {

@@ -3,10 +3,11 @@
 
 use crate::{alone, patched};
 use libc::{SIG_DFL, SIG_ERR, SIG_IGN, SIGUSR1, SIGUSR2, c_int, c_void, siginfo_t, sigset_t};
-use std::cell::RefCell;
-use std::io::Write;
+use std::cell::{Cell, RefCell};
+use std::io::{Read, Write};
 use std::mem::{MaybeUninit, zeroed};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -14,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use switchgrass::signal::{self as signals, Signal};
 use switchgrass::watchdog::Watchdog;
-use switchgrass::{spawn, yield_now};
+use switchgrass::{spawn, timeout, yield_now};
 
 type Setter = unsafe extern "C" fn(c_int, usize) -> usize;
 
@@ -682,4 +683,71 @@ fn hundreds_that_wait_are_interrupted() {
             assert_eq!(waiter.join().unwrap(), [-1; 3]);
         }
     });
+}
+
+/// Fills a socket.
+fn fill(socket: &UnixStream) {
+    let (bytes, flags) = ([0_u8; 4096], libc::MSG_DONTWAIT);
+    // SAFETY: bytes to be sent.
+    while unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), 4096, flags) } > 0 {}
+}
+
+/// The handler has run while the call waited, and there was room at the same time.
+#[test]
+fn a_handler_that_runs_beside_an_event_ends_the_rest_of_a_call() {
+    patched(|| {
+        set(Some(action_of(first_handler(), 0)));
+        let (here, mut there) = UnixStream::pair().unwrap();
+        fill(&here);
+        let sender = spawn(move || {
+            let all = vec![0_u8; 64 << 20];
+            // SAFETY: so many bytes.
+            unsafe { libc::send(here.as_raw_fd(), all.as_ptr().cast(), all.len(), 0) }
+        });
+        yield_now();
+        raise();
+        there.set_nonblocking(true).unwrap();
+        let mut room = vec![0_u8; 1 << 20];
+        while there.read(&mut room).is_ok_and(|got| got > 0) {}
+        let sent = timeout(Duration::from_secs(20), move || sender.join().unwrap());
+        let sent = sent.expect("it goes on");
+        assert!((1..64 << 20).contains(&sent) || sent == -1, "{sent}");
+    });
+}
+
+/// The same of a call that has not begun to wait when the handler runs: a sibling has its turn first.
+#[test]
+fn a_handler_that_runs_before_a_call_waits_ends_it() {
+    patched(|| {
+        set(Some(action_of(first_handler(), 0)));
+        let (reader, writer) = std::io::pipe().unwrap();
+        let (_, target) = std::io::pipe().unwrap();
+        let is_over = Rc::new(Cell::new(false));
+        let spinner = spawn({
+            let is_over = Rc::clone(&is_over);
+            move || {
+                // Whenever it has a turn, a handler runs.
+                while !is_over.get() {
+                    raise();
+                    yield_now();
+                }
+            }
+        });
+        let splicer = spawn(move || {
+            // SAFETY: no offsets.
+            let call = || unsafe {
+                libc::splice(reader.as_raw_fd(), null(), target.as_raw_fd(), null(), 1, 0)
+            };
+            (0..1000).all(|_| call() == -1 && errno() == libc::EINTR)
+        });
+        let result = timeout(Duration::from_secs(20), move || splicer.join().unwrap());
+        is_over.set(true);
+        spinner.join().unwrap();
+        drop(writer);
+        assert_eq!(result, Ok(true));
+    });
+}
+
+fn null() -> *mut libc::loff_t {
+    ptr::null_mut()
 }

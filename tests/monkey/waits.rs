@@ -794,3 +794,36 @@ fn a_fifo_that_is_opened_after_the_kill() {
         assert_eq!(reading.join().unwrap(), "hello");
     });
 }
+
+/// Until a moment, and so the kernel makes it again.
+#[test]
+fn a_handler_with_sa_restart_ends_no_wait_for_a_message() {
+    extern "C" fn nothing(_: c_int) {}
+    let call = || {
+        // SAFETY: all-zero is an action, with an empty mask.
+        let me = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = nothing as *const () as usize;
+            action.sa_flags = libc::SA_RESTART;
+            assert_eq!(libc::sigaction(libc::SIGUSR1, &action, null_mut()), 0);
+            libc::pthread_self()
+        };
+        let queue = Queue::new(0);
+        let sender = thread::spawn(move || {
+            thread::sleep(BLOCK / 2);
+            // SAFETY: the thread lives until this one has ended.
+            unsafe { libc::pthread_kill(me, libc::SIGUSR1) };
+        });
+        let received = (queue.timed_receive(&soon()), Error::last_os_error().raw_os_error());
+        let full = queue.send();
+        let sent = (queue.timed_send(&soon()), Error::last_os_error().raw_os_error());
+        sender.join().unwrap();
+        (received, full, sent)
+    };
+    patched(move || {
+        let on_a_thread = thread::spawn(call).join().unwrap();
+        assert_eq!(spawn(call).join().unwrap(), on_a_thread);
+        let late = Some(libc::ETIMEDOUT);
+        assert_eq!(on_a_thread, ((-1, late), 0, (-1, late)));
+    });
+}

@@ -61,8 +61,10 @@ fn hold_lingering(row: &Row, fd: c_int) -> Option<Held> {
     let before = errno::get();
     let mut held = None;
     if lingers(fd) && is_cooperative(row) {
+        // Not among the numbers that programs count on getting.
+        const FIRST: usize = 3;
         // SAFETY: no memory is involved.
-        let copy = unsafe { table::fcntl::original(fd, libc::F_DUPFD_CLOEXEC, 0) };
+        let copy = unsafe { table::fcntl::original(fd, libc::F_DUPFD_CLOEXEC, FIRST) };
         if copy < 0 {
             row.count_blocked();
         } else {

@@ -30,10 +30,24 @@ struct Stream {
     flags: c_int,
     read_next: *mut c_char,
     read_end: *mut c_char,
+    _read_base: *mut c_char,
+    write_base: *mut c_char,
+    write_next: *mut c_char,
+    _write_end: *mut c_char,
+    buffer: *mut c_char,
+    _buffer_end: *mut c_char,
+    /// While what was pushed back is read: what is left of the buffer.
+    saved_base: *mut c_char,
+    _backup_base: *mut c_char,
+    saved_end: *mut c_char,
 }
 
+const IS_UNBUFFERED: c_int = 0x2;
 const HAS_ENDED: c_int = 0x10;
 const HAS_FAILED: c_int = 0x20;
+const IS_BY_LINES: c_int = 0x200;
+const IS_PUSHED_BACK: c_int = 0x100;
+const IS_WRITTEN: c_int = 0x800;
 
 thread_local! {
     /// The streams that coroutines of this thread are reading from, by address. Without a destructor, as
@@ -87,8 +101,42 @@ impl Turn {
     /// How many bytes can be had without a call of the system's.
     fn available(&self) -> usize {
         // SAFETY: the caller's stream, which is one of glibc's.
-        let (next, end) = unsafe { ((*self.stream()).read_next, (*self.stream()).read_end) };
-        end.addr().saturating_sub(next.addr())
+        let Stream { flags, read_next, read_end, saved_base, saved_end, .. } =
+            unsafe { &*self.stream() };
+        let available = read_end.addr().saturating_sub(read_next.addr());
+        match flags & IS_PUSHED_BACK {
+            0 => available,
+            _ => available + saved_end.addr().saturating_sub(saved_base.addr()),
+        }
+    }
+
+    /// Writes what libc writes before it reads: what this stream was told to write, and what stands in a line
+    /// of standard output, as a prompt does, before a stream by lines is read.
+    fn flush(&self, fd: c_int) {
+        // SAFETY: the caller's stream, and libc's own, which are glibc's.
+        unsafe {
+            let Stream { flags, write_base, write_next, buffer, .. } = *self.stream();
+            if flags & IS_WRITTEN != 0 && write_next != write_base {
+                libc::fflush(self.file);
+            }
+            let is_by_lines = flags & (IS_BY_LINES | IS_UNBUFFERED) != 0
+                || (buffer.is_null() && libc::isatty(fd) == 1);
+            if is_by_lines && (*stdout.cast::<Stream>()).flags & IS_BY_LINES != 0 {
+                libc::fflush(stdout);
+            }
+        }
+    }
+
+    /// Makes a part of a call, of which the errors count alone that come in it. Whether one has.
+    fn fails_in<R>(&self, part: impl FnOnce() -> R) -> (R, bool) {
+        // SAFETY: the caller's stream, which is one of glibc's.
+        let flags = || unsafe { &mut (*self.stream()).flags };
+        let before = *flags() & HAS_FAILED;
+        *flags() &= !HAS_FAILED;
+        let result = part();
+        let has_failed = *flags() & HAS_FAILED != 0;
+        *flags() |= before;
+        (result, has_failed)
     }
 
     /// Waits until a byte can be taken, or the end or an error be found. How many bytes can be taken
@@ -107,6 +155,7 @@ impl Turn {
             errno::set(before);
             return Some(ALL);
         };
+        self.flush(fd);
         let mut attempts = known.attempts(Direction::Read, self.row.symbol);
         let waited = attempts.make(|fd| match is_ready(fd, true) {
             true => 0,
@@ -163,8 +212,8 @@ bytes! {
 }
 
 unsafe extern "C" {
-    /// Standard input.
     static stdin: *mut FILE;
+    static stdout: *mut FILE;
 }
 
 /// # Safety
@@ -191,18 +240,20 @@ pub(in crate::monkey) unsafe fn fgets(
     let (mut done, most) = (0, room as usize - 1);
     while done < most {
         let Some(part) = turn.wait() else {
-            // As libc has it.
-            let is_line = done > 0 && errno::get() == libc::EAGAIN;
-            return if is_line { place } else { ptr::null_mut() };
+            // A stream that does not block is no error, behind a part.
+            let is_part = done > 0 && errno::get() == libc::EAGAIN;
+            return if is_part { place } else { ptr::null_mut() };
         };
         let is_last = part == ALL;
         let part = part.min(most - done) as c_int;
         // SAFETY: the caller's; so much is left of it.
         let rest = unsafe { place.add(done) };
         // SAFETY: as above, with a zero at the end.
-        if unsafe { table::fgets::original(rest, part + 1, file) }.is_null() {
+        let read = || unsafe { table::fgets::original(rest, part + 1, file) };
+        let (got, has_failed) = turn.fails_in(read);
+        if got.is_null() {
             // What was read before the end counts.
-            let is_line = done > 0 && turn.flags() & HAS_FAILED == 0;
+            let is_line = done > 0 && (!has_failed || errno::get() == libc::EAGAIN);
             return if is_line { place } else { ptr::null_mut() };
         }
         if is_last {
@@ -322,6 +373,10 @@ pub(in crate::monkey) unsafe fn getdelim(
     }
     const LEAST: usize = 120;
     let turn = Turn::take(&table::getdelim::ROW, file);
+    if turn.flags() & HAS_FAILED != 0 {
+        // SAFETY: the caller's. It refuses at once.
+        return unsafe { table::getdelim::original(line, room, end, file) };
+    }
     let mut done = 0;
     loop {
         let byte = match turn.wait() {
@@ -331,7 +386,9 @@ pub(in crate::monkey) unsafe fn getdelim(
             },
             // SAFETY: the caller's.
             Some(_) => unsafe { table::fgetc::original(file) },
-            None => libc::EOF,
+            // What was read before counts, whatever has failed.
+            None if done > 0 => return done as ssize_t,
+            None => return -1,
         };
         // SAFETY: the caller's: a place that `malloc` has made, and its size.
         let (place, size) = unsafe { (&mut *line, &mut *room) };
@@ -346,7 +403,6 @@ pub(in crate::monkey) unsafe fn getdelim(
             (*place, *size) = (new.cast(), more);
         }
         if byte == libc::EOF {
-            // What was read before the end counts, and before an error.
             return if done > 0 { done as ssize_t } else { -1 };
         }
         // SAFETY: there is room for both.

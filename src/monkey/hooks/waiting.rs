@@ -10,6 +10,8 @@ use crate::monkey::known::Known;
 /// fails with `EAGAIN` when `deadline` has passed, with `EBADF` if one of them was closed meanwhile, and with
 /// `ECANCELED` if a kill or a limit came. `None` if one of them cannot be waited for.
 ///
+/// To be called after `breathe_quietly`, with which the call has begun.
+///
 /// An attempt that returns `None` must not have switched since it has looked: an event would be lost.
 pub(super) fn until_ready(
     purpose: &'static str,
@@ -22,7 +24,7 @@ pub(super) fn until_ready(
     }
     let watches = ends.iter().map(|(known, direction)| known.watch(*direction));
     let _watches: Vec<_> = watches.collect::<Option<_>>()?;
-    let interrupts = interrupts.begun();
+    let interrupts = interrupts.begun_by_breathing();
     loop {
         if !ends.iter().all(|(known, _)| known.is_current()) {
             return Some(errno::fail_long(libc::EBADF));
