@@ -16,6 +16,7 @@ use super::crew::Member;
 use super::worker;
 use crate::coroutine::{self, JoinError};
 use crate::greenlet::GreenletExit;
+use crate::hub::{self, CopyEnd};
 use crate::sync::{Event, Shared};
 use crate::sys::lock::Lock;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -122,6 +123,8 @@ impl<T: Send, F: FnOnce() -> T + Send> Body for Packet<T, F> {
                 JoinError::Panicked(payload)
             }
         });
+        // In a child that it has forked it ends here: the parent's threads may have held what is locked now.
+        hub::end_copy(if result.is_ok() { CopyEnd::Returned } else { CopyEnd::Failed });
         self.end(result);
     }
 
