@@ -13,7 +13,7 @@ type Files = Vec<(RawFd, u32, Weak<OwnedFd>)>;
 
 static FILES: Lock<Files> = Lock::new(Vec::new());
 
-/// Notes the file for as long as anybody keeps it.
+/// Notes the file until its last owner is dropped.
 pub(super) fn note(fd: RawFd, generation: u32, file: &Arc<OwnedFd>) {
     let mut files = FILES.lock();
     files.retain(|(.., file)| file.strong_count() > 0);

@@ -163,8 +163,8 @@ fn forget_known(fd: RawFd, number: &Number, is_open: bool) {
         return;
     }
     if handled::is_inside() {
-        // It may have come while the table is locked. Who waits is not woken, as in the kernel, and whoever
-        // looks it up next learns it anew.
+        // The table may be locked by the code that was interrupted. Waiting calls are not woken, as in the
+        // kernel, and the next look-up learns the number anew.
         number.end_generation();
         return;
     }

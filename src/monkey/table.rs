@@ -13,9 +13,9 @@
 //!                                    hooks::..
 //! ```
 //!
-//! The columns: with what it is patched, who has to see a call (coroutines; all threads, since it changes
-//! what is known of a descriptor; or all threads also before anything is patched), and what becomes of a
-//! call that waits in a coroutine that is killed.
+//! The columns: with what it is patched, which callers reach the hook (coroutines; all threads, since it
+//! changes what is known of a descriptor; or all threads also before anything is patched), and what becomes
+//! of a call that waits in a coroutine that is killed.
 //!
 //! The functions never unwind: their callers are compiled for that. `original` is found by `dlsym`, the next
 //! definition after this one, before `main` runs: a signal handler may call any of them.

@@ -2,7 +2,7 @@
 //!
 //! Nothing is made cooperative here: it is noted that the thread may have such a child, which must neither
 //! run the hub nor change what is known of descriptors (see `sys/lineage.rs`), and libc's function goes on in
-//! place of ours. It returns twice to the caller's frame, so that none of ours may lie between: these are a
+//! place of this one. It returns twice to the caller's frame, so no frame may lie between: these are a
 //! few instructions that keep all arguments, and a jump.
 //!
 //! Children that are made by a system call without libc, with this memory and this thread's variables, are

@@ -55,7 +55,7 @@ static OWNING: Lock<()> = Lock::new(());
 
 /// Makes this process an owner (see `lineage.rs`), if it is not: it is about to have hubs.
 ///
-/// A copy of an owner that nobody has made by [`fork`] begins anew, as a child of ours does: what its parent
+/// A copy of an owner that was not made by [`fork`] begins anew, as a child of [`fork`] does: what its parent
 /// has in pools, tables and lists is not there. `false` if that cannot be: the thread that was forked may
 /// have its parent's hub still, and this is another.
 ///

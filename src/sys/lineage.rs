@@ -89,7 +89,7 @@ fn count() -> Generation {
     if last == 0 {
         watch_forks();
     }
-    // Before anybody has it: no child must think that it is the same.
+    // Before the number is handed out: no child must take it for its own.
     LAST.fetch_max(last + 1, Release);
     let counted = OWN.generation.compare_exchange(0, last + 1, SeqCst, SeqCst);
     Generation(counted.map_or_else(|other| other, |_| last + 1) - 1)

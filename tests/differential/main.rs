@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cargo test --features monkey --test differential                       the corpus, and some at random
-//! cargo test --features monkey --test differential -- 1 100000           so many, from seed 1 on
+//! cargo test --features monkey --test differential -- 1 100000           this many, from seed 1 on
 //! cargo test --features monkey --test differential -- 17 1 pipe          with a pipe as the first fixture
 //! SWITCHGRASS_DIFFERENTIAL=file ..                                       the scripts in a file
 //! SWITCHGRASS_DIFFERENTIAL_SECONDS=600 ..                                for this long
@@ -45,7 +45,7 @@ const FIXED: u64 = 400;
 /// Pairs of processes that run scripts at the same time.
 const PAIRS: u64 = 4;
 
-/// After so many findings the rest is not tried.
+/// The findings after which the rest is not tried.
 const ENOUGH: usize = 10;
 
 /// Tells a process which side it is.

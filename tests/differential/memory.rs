@@ -142,7 +142,7 @@ impl Vector {
         let parts = Buffer::empty((buffers.len() * size_of::<libc::iovec>()) as i64);
         for (at, buffer) in buffers.iter().enumerate() {
             let part = libc::iovec { iov_base: buffer.pointer(), iov_len: buffer.len() };
-            // SAFETY: room for so many was made above.
+            // SAFETY: room for all of them was made above.
             unsafe { parts.pointer::<libc::iovec>().add(at).write_unaligned(part) };
         }
         Vector { buffers, parts }

@@ -64,7 +64,7 @@ pub(crate) fn alarm_after(after: Duration) {
     set_timer(after, Duration::ZERO);
 }
 
-/// Has it sent again and again; no more if the time is none.
+/// Sends it at each interval; a zero interval ends that.
 pub(crate) fn alarm_every(interval: Duration) {
     set_timer(interval, interval);
 }

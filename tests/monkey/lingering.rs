@@ -286,7 +286,7 @@ fn connects_again() {
             all.push(tcp_connect(client.as_raw_fd(), address));
             all.push(tcp_connect(client.as_raw_fd(), address));
             drop(listener);
-            // Nobody is there, and then somebody is.
+            // Refused, and then accepted.
             let client = tcp_socket();
             all.push(tcp_connect(client.as_raw_fd(), address));
             all.push(tcp_connect(client.as_raw_fd(), address));

@@ -701,7 +701,7 @@ fn a_handler_that_runs_beside_an_event_ends_the_rest_of_a_call() {
         fill(&here);
         let sender = spawn(move || {
             let all = vec![0_u8; 64 << 20];
-            // SAFETY: so many bytes.
+            // SAFETY: as many bytes as is said.
             unsafe { libc::send(here.as_raw_fd(), all.as_ptr().cast(), all.len(), 0) }
         });
         yield_now();

@@ -747,7 +747,7 @@ fn a_full_pipe_as_standard_output() {
             (saved, libc::fcntl(1, libc::F_GETPIPE_SZ) as usize)
         };
         let write = |length: usize| {
-            // SAFETY: so many bytes.
+            // SAFETY: as many bytes as is said.
             unsafe { libc::write(1, vec![b'x'; length].as_ptr().cast(), length) }
         };
         assert_eq!(spawn(move || write(fds)).join().unwrap(), fds as isize);
@@ -765,7 +765,7 @@ fn a_full_pipe_as_standard_output() {
     });
 }
 
-/// Not one more descriptor than before, whoever comes to the other end later.
+/// No descriptor is left, whether or not the other end is opened later.
 #[test]
 fn a_fifo_that_is_opened_after_the_kill() {
     patched(|| {

@@ -185,7 +185,7 @@ impl Wanted {
     }
 }
 
-/// When one looks who waits for another thread.
+/// The pauses between two looks at a lock that another thread holds.
 struct Pauses(Duration);
 
 impl Pauses {

@@ -13,7 +13,7 @@ pub(in crate::monkey) unsafe fn pthread_barrier_wait(barrier: *mut pthread_barri
     let address = barrier.expose_provenance();
     let result = aside("pthread_barrier_wait", move || {
         let barrier = ptr::with_exposed_provenance_mut(address);
-        // SAFETY: the caller's, who waits meanwhile.
+        // SAFETY: the caller's: the barrier lives on while the caller waits.
         unsafe { table::pthread_barrier_wait::original(barrier) }
     });
     // SAFETY: the caller's.

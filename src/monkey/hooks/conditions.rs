@@ -137,7 +137,7 @@ pub(in crate::monkey) unsafe fn pthread_cond_clockwait(
     })
 }
 
-/// libc is about to unlock a mutex without a word to us: who waits for it looks at it often for a while.
+/// libc is about to unlock a mutex, and no hook is told: its waiters look at it often for a while.
 fn unlock_is_near(mutex: *mut pthread_mutex_t, row: &Row) {
     if place() == Place::Hub {
         row.count_blocked();

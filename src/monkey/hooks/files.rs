@@ -1,7 +1,7 @@
 //! Regular files. What is in the page cache is read at once (`RWF_NOWAIT`), the rest by a thread, which
 //! writes as well. A number that is a file's is never waited for otherwise.
 
-use super::parts::Parts;
+use super::parts::{Parts, length};
 use super::streams;
 use crate::hub::breathe_quietly;
 use crate::monkey::descriptors::look_up;
@@ -79,18 +79,6 @@ pub(super) unsafe fn write_at(
     };
     // SAFETY: the caller's; the kernel has looked at them.
     unsafe { all_or_the_end(parts, count, offset, now, by_a_thread) }
-}
-
-/// All bytes of the parts, if that can be known.
-///
-/// # Safety
-///
-/// So many parts.
-unsafe fn length(parts: *const iovec, count: c_int) -> Option<usize> {
-    let count = usize::try_from(count).ok().filter(|count| *count > 0 && !parts.is_null())?;
-    // SAFETY: the caller's.
-    let parts = unsafe { std::slice::from_raw_parts(parts, count) };
-    parts.iter().try_fold(0_usize, |sum, part| sum.checked_add(part.iov_len))
 }
 
 /// A call is made `now` for as long as that brings something, and what is left is done `elsewhere`: a file

@@ -4,7 +4,8 @@
 //! A pipe or a socket is asked to take all at once, which is the one call that is made if there is room. What
 //! cannot be asked so (a file, a terminal) is written to as ever. A handler of signals may be in here.
 
-use super::parts::Parts;
+use super::parts::{self, Parts};
+use super::streams::is_unknown;
 use crate::monkey::gate::Row;
 use crate::monkey::{errno, table};
 use crate::sys::descriptor::Kind;
@@ -33,7 +34,7 @@ pub(super) fn forget(fd: c_int) {
 /// What is left to do after an attempt.
 enum Left {
     Nothing,
-    /// All after so many bytes, by a call that may hold up the thread.
+    /// All behind this many bytes, by a call that may hold up the thread.
     From(usize),
 }
 
@@ -43,7 +44,7 @@ enum Left {
 pub(super) unsafe fn write(fd: c_int, buffer: *const c_void, length: size_t) -> ssize_t {
     let part = iovec { iov_base: buffer.cast_mut(), iov_len: length };
     // SAFETY: the caller's buffer.
-    match unsafe { attempt(&table::write::ROW, fd, &part, 1, length) } {
+    match unsafe { attempt(&table::write::ROW, fd, &part, 1, Some(length)) } {
         (done, Left::Nothing) => done,
         (_, Left::From(done)) => {
             // SAFETY: the caller's: what is left of it.
@@ -58,7 +59,7 @@ pub(super) unsafe fn write(fd: c_int, buffer: *const c_void, length: size_t) -> 
 /// As libc's.
 pub(super) unsafe fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
     // SAFETY: the caller's.
-    match unsafe { attempt(&table::writev::ROW, fd, parts, count, usize::MAX) } {
+    match unsafe { attempt(&table::writev::ROW, fd, parts, count, None) } {
         (done, Left::Nothing) => done,
         // SAFETY: the caller's.
         (_, Left::From(0)) => unsafe { table::writev::original(fd, parts, count) },
@@ -88,7 +89,7 @@ unsafe fn attempt(
     fd: c_int,
     parts: *const iovec,
     count: c_int,
-    length: usize,
+    length: Option<usize>,
 ) -> (ssize_t, Left) {
     let Some(plain) = is_plain(fd).filter(|plain| !plain.load(Relaxed)) else {
         return (0, Left::From(0));
@@ -97,7 +98,7 @@ unsafe fn attempt(
     let written = unsafe { table::pwritev2::original(fd, parts, count, -1, libc::RWF_NOWAIT) };
     if written >= 0 {
         // SAFETY: the caller's; the kernel has read them.
-        let length = if length == usize::MAX { unsafe { sum(parts, count) } } else { length };
+        let length = length.or_else(|| unsafe { parts::length(parts, count) }).unwrap_or(0);
         if written as usize >= length || is_nonblocking(fd) {
             return (written, Left::Nothing);
         }
@@ -107,7 +108,7 @@ unsafe fn attempt(
                 return (errno::fail_long(libc::EAGAIN), Left::Nothing);
             }
             libc::EAGAIN => {}
-            libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::ESPIPE => {
+            error if is_unknown(error) => {
                 plain.store(true, Relaxed);
                 return (0, Left::From(0));
             }
@@ -125,18 +126,4 @@ unsafe fn attempt(
 fn is_nonblocking(fd: c_int) -> bool {
     // SAFETY: no memory is involved.
     unsafe { table::fcntl::original(fd, libc::F_GETFL, 0) & libc::O_NONBLOCK != 0 }
-}
-
-/// # Safety
-///
-/// So many parts, which are not looked into.
-unsafe fn sum(parts: *const iovec, count: c_int) -> usize {
-    match count {
-        ..=0 => 0,
-        // SAFETY: the caller's.
-        _ => unsafe { std::slice::from_raw_parts(parts, count as usize) }
-            .iter()
-            .map(|part| part.iov_len)
-            .sum(),
-    }
 }

@@ -26,6 +26,18 @@ pub(super) unsafe fn has_bytes(parts: *const iovec, count: c_int) -> bool {
     parts.iter().any(|part| part.iov_len > 0)
 }
 
+/// All bytes of the parts. `None` if that is no number, or the count is none.
+///
+/// # Safety
+///
+/// Null, or `count` parts, which are not looked into.
+pub(super) unsafe fn length(parts: *const iovec, count: c_int) -> Option<usize> {
+    let count = usize::try_from(count).ok().filter(|count| *count > 0 && !parts.is_null())?;
+    // SAFETY: the caller's.
+    let parts = unsafe { std::slice::from_raw_parts(parts, count) };
+    parts.iter().try_fold(0_usize, |sum, part| sum.checked_add(part.iov_len))
+}
+
 impl Parts {
     /// # Safety
     ///

@@ -11,7 +11,7 @@ use std::ptr;
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn sem_wait(semaphore: *mut sem_t) -> c_int {
-    // SAFETY: the caller's, who waits meanwhile.
+    // SAFETY: the caller's: the semaphore lives on while the caller waits.
     let wait = |semaphore| unsafe { table::sem_wait::original(semaphore) };
     // SAFETY: the caller's.
     let result = unsafe { take("sem_wait", semaphore, true, wait) };
@@ -32,7 +32,7 @@ pub(in crate::monkey) unsafe fn sem_timedwait(
         // SAFETY: the caller's. libc complains at once.
         return unsafe { table::sem_timedwait::original(semaphore, until) };
     }
-    // SAFETY: the caller's, who waits meanwhile.
+    // SAFETY: the caller's: the semaphore lives on while the caller waits.
     let wait = move |semaphore| unsafe { table::sem_timedwait::original(semaphore, &time) };
     // SAFETY: the caller's.
     let result = unsafe { take("sem_timedwait", semaphore, false, wait) };
@@ -54,7 +54,7 @@ pub(in crate::monkey) unsafe fn sem_clockwait(
         // SAFETY: the caller's. libc complains at once.
         return unsafe { table::sem_clockwait::original(semaphore, clock, until) };
     }
-    // SAFETY: the caller's, who waits meanwhile.
+    // SAFETY: the caller's: the semaphore lives on while the caller waits.
     let wait = move |semaphore| unsafe { table::sem_clockwait::original(semaphore, clock, &time) };
     // SAFETY: the caller's.
     let result = unsafe { take("sem_clockwait", semaphore, false, wait) };

@@ -224,7 +224,7 @@ unsafe fn may_wait(known: &Known, parts: *const iovec, count: c_int, flags: c_in
 }
 
 /// Whether a call failed since this descriptor, or this kernel, has none that does not block.
-fn is_unknown(errno: c_int) -> bool {
+pub(super) fn is_unknown(errno: c_int) -> bool {
     matches!(errno, libc::EOPNOTSUPP | libc::ENOSYS)
 }
 

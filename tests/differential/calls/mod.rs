@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 
 pub(crate) struct Call {
     pub(crate) name: &'static str,
-    /// Of ten times that it would suit, so many it is chosen.
+    /// How often it is chosen, of ten times that it would suit.
     pub(crate) weight: usize,
     /// The descriptors that it suits.
     pub(crate) family: Family,

@@ -78,19 +78,19 @@ pub(super) const CALLS: &[Call] = &[
     }),
     Call::new("epoll_wait", 10, EPOLL, &[Fd, ROOM, LIMITS], |_, a| {
         let limit = int(a[2]);
-        // SAFETY: room for so many.
+        // SAFETY: room for as many as is said.
         told(a, |fd, events, room| unsafe { libc::epoll_wait(fd, events, room, limit) })
     }),
     Call::new("epoll_pwait", 6, EPOLL, &[Fd, ROOM, LIMITS, MASK], |_, a| {
         let (limit, mask) = (int(a[2]), mask(a[3]));
-        // SAFETY: room for so many.
+        // SAFETY: room for as many as is said.
         told(a, |fd, events, room| unsafe {
             libc::epoll_pwait(fd, events, room, limit, mask.pointer())
         })
     }),
     Call::new("epoll_pwait2", 6, EPOLL, &[Fd, ROOM, LIMITS, MASK], |_, a| {
         let (time, mask) = (Time::new(a[2]), mask(a[3]));
-        // SAFETY: room for so many.
+        // SAFETY: room for as many as is said.
         told(a, |fd, events, room| unsafe {
             epoll_pwait2(fd, events, room, time.pointer(), mask.pointer())
         })
@@ -201,7 +201,7 @@ fn told(a: &[i64], call: impl FnOnce(c_int, *mut epoll_event, c_int) -> c_int) -
     let events = Buffer::empty(a[1].max(0) * size as i64);
     let (got, early) = outcome_in(a[2], || call(fd(a[0]), events.pointer(), int(a[1])));
     let told = (0..got.result.max(0)).map(|at| {
-        // SAFETY: so many were written.
+        // SAFETY: as many were written.
         let event = unsafe { events.pointer::<epoll_event>().add(at as usize).read_unaligned() };
         format!("{:#x}/{}", { event.events }, { event.u64 })
     });

@@ -86,7 +86,7 @@ pub(super) const CALLS: &[Call] = &[
             let place = all.pointer::<mmsghdr>();
             for (at, message) in messages.iter().enumerate() {
                 let message = mmsghdr { msg_hdr: message.header.get(), msg_len: 77 };
-                // SAFETY: room for so many was made above.
+                // SAFETY: room for all of them was made above.
                 unsafe { place.add(at).write_unaligned(message) };
             }
             let limit = Buffer::of(timespec(a[4]));
@@ -131,7 +131,7 @@ pub(super) const CALLS: &[Call] = &[
         let place = all.pointer::<mmsghdr>();
         for (at, message) in messages.iter().enumerate() {
             let message = mmsghdr { msg_hdr: message.header.get(), msg_len: 77 };
-            // SAFETY: room for so many was made above.
+            // SAFETY: room for all of them was made above.
             unsafe { place.add(at).write_unaligned(message) };
         }
         // SAFETY: messages of live buffers.
