@@ -686,7 +686,7 @@ fn scopes_that_wait_for_each_other_hand_a_kill_round_a_bounded_number_of_times()
         let count = Rc::clone(&ticks);
         let ticker = spawn(move || {
             loop {
-                sleep(ms(1));
+                sleep(ms(10));
                 count.set(count.get() + 1);
             }
         });
