@@ -7,7 +7,8 @@
 use crate::fixtures::PIPE;
 use crate::params::Param;
 use crate::script::{Script, Step};
-use std::collections::BTreeMap;
+use crate::worker::result_slot;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 /// Something that differs, and is meant to.
@@ -51,7 +52,9 @@ const DIFFERENCES: &[Difference] = &[
         excuses: |script, plain, coroutines| {
             script.has("unix_stream")
                 && script.steps.iter().any(|step| step.call.name == "shutdown")
-                && plain.contains("> ")
+                && is_end_of_wait(plain, script, |name| {
+                    name.contains("send") || name.contains("write")
+                })
                 && !coroutines.contains("> ")
         },
     },
@@ -75,10 +78,9 @@ const DIFFERENCES: &[Difference] = &[
         reason: "a receive of no bytes of a TCP connection that waits ends on a thread whenever anything wakes \
                  it, also what has nothing to do with receiving. In a coroutine events end it",
         excuses: |script, plain, coroutines| {
-            let is_receive = |step: &&Step| step.call.name.contains("recv");
             script.fixtures.iter().any(|fixture| fixture.name.starts_with("tcp"))
-                && script.steps.iter().filter(is_receive).any(|step| step.arguments.contains(&0))
-                && plain.contains("> ")
+                && step_of(script, plain).is_some_and(|step| step.arguments.contains(&0))
+                && is_end_of_wait(plain, script, |name| name.contains("recv"))
                 && plain.contains(": 0")
                 && !coroutines.contains("> ")
         },
@@ -88,7 +90,7 @@ const DIFFERENCES: &[Difference] = &[
         reason: "sendfile refuses the descriptor of a queue of messages. A coroutine's reads it, as any file",
         excuses: |script, plain, _| {
             script.has("queue")
-                && script.steps.iter().any(|step| step.call.name.contains("sendfile"))
+                && step_of(script, plain).is_some_and(|step| step.call.name.contains("sendfile"))
                 && plain.contains(": EINVAL")
         },
     },
@@ -97,7 +99,10 @@ const DIFFERENCES: &[Difference] = &[
         reason: "the kernel hands a message to a call that waits in it: one of a thread without coroutines is \
                  served before a coroutine that came first",
         excuses: |script, plain, coroutines| {
-            script.has("queue") && [plain, coroutines].iter().all(|line| line.contains("> "))
+            let is_of_queue =
+                |name: &str| name.starts_with("mq_") || name == "read" || name == "write";
+            script.has("queue")
+                && [plain, coroutines].iter().all(|line| is_end_of_wait(line, script, is_of_queue))
         },
     },
     Difference {
@@ -126,10 +131,12 @@ const DIFFERENCES: &[Difference] = &[
                 "ftrylockfile",
                 "funlockfile",
             ];
-            let is_of_stream = |step: &&Step| NAMES.contains(&step.call.name);
-            script.steps.iter().filter(is_of_stream).count() > 1
-                && (is_same_step(plain, coroutines)
-                    || plain.contains("> ") != coroutines.contains("> "))
+            let is_of_stream = |step: &Step| NAMES.contains(&step.call.name);
+            let are_many = script.steps.iter().filter(|step| is_of_stream(step)).count() > 1;
+            let is_about_stream = |line: &&str| step_of(script, line).is_some_and(is_of_stream);
+            let is_about_waiting = |line: &&str| line.contains("> ") || line.ends_with(": blocked");
+            let lines = [plain, coroutines];
+            are_many && lines.iter().any(is_about_stream) && lines.iter().any(is_about_waiting)
         },
     },
     Difference {
@@ -194,8 +201,9 @@ const DIFFERENCES: &[Difference] = &[
                  it: the kernel passes on only what was asked for. A coroutine is woken",
         excuses: |script, plain, coroutines| {
             (script.has("epoll") || script.has("epoll_edge"))
-                && script.steps.iter().any(|step| step.call.name.contains("poll"))
-                && coroutines.contains("> ")
+                && is_end_of_wait(coroutines, script, |name| {
+                    name.contains("poll") || name.contains("select")
+                })
                 && !plain.contains("> ")
         },
     },
@@ -204,8 +212,12 @@ const DIFFERENCES: &[Difference] = &[
         reason: "calls that wait for one open file by two numbers are woken in the order of their beginning \
                  on threads. Coroutines have a queue for each number, and any of them comes first",
         excuses: |script, plain, coroutines| {
-            script.steps.iter().any(|step| step.call.name.contains("dup"))
-                && [plain, coroutines].iter().all(|line| line.contains("> "))
+            let copied = copied_slots(script);
+            let is_of_copy = |step: &Step| step.slots(is_fd).any(|slot| copied.contains(&slot));
+            [plain, coroutines].iter().all(|line| {
+                is_end_of_wait(line, script, |_| true)
+                    && step_of(script, line).is_some_and(is_of_copy)
+            })
         },
     },
     Difference {
@@ -220,7 +232,9 @@ const DIFFERENCES: &[Difference] = &[
                 })
             };
             let mut calls = script.steps.iter().filter(|step| step.call.name.contains("recv"));
-            calls.any(peeks) && coroutines != plain && !plain.contains("> ")
+            calls.any(peeks)
+                && is_end_of_wait(coroutines, script, |name| name.contains("recv"))
+                && !plain.contains("> ")
         },
     },
     Difference {
@@ -237,6 +251,29 @@ const DIFFERENCES: &[Difference] = &[
         },
     },
 ];
+
+/// The step that a line is about.
+fn step_of<'a>(script: &'a Script, line: &str) -> Option<&'a Step> {
+    let (subject, _) = line.split_once(": ")?;
+    let number = subject.rsplit_once("> ").map_or(subject, |(_, number)| number);
+    let number: usize = number.trim_end_matches(", late").parse().ok()?;
+    script.steps.iter().find(|step| step.number == number)
+}
+
+/// Whether a line says that a call returns which has waited.
+fn is_end_of_wait(line: &str, script: &Script, is_one: impl Fn(&str) -> bool) -> bool {
+    line.contains("> ") && step_of(script, line).is_some_and(|step| is_one(step.call.name))
+}
+
+fn is_fd(param: &Param) -> bool {
+    matches!(param, Param::Fd | Param::Victim)
+}
+
+/// The slots that may share their open file with another one.
+fn copied_slots(script: &Script) -> BTreeSet<i64> {
+    let copies = script.steps.iter().filter(|step| step.call.name.contains("dup"));
+    copies.flat_map(|step| step.slots(is_fd).chain([result_slot(step.number)])).collect()
+}
 
 /// Whether both lines are about the same step or slot.
 fn is_same_step(one: &str, other: &str) -> bool {
