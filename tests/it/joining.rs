@@ -451,14 +451,21 @@ fn duplicates_come_twice() {
 /// {test_iwait_partial}: a limit ends it early, and what ends later is still there to be asked for.
 #[test]
 fn test_iwait_partial() {
-    let handles = sleepers([1, 60]);
+    let gate = Rc::new(Event::new());
+    let opened = Rc::clone(&gate);
+    let late = spawn(move || {
+        opened.wait();
+        0
+    });
+    let handles = [sleeper(1), late];
     let start = Instant::now();
     let mut ends = iwait(all_of(&handles)).limit(ms(20));
     assert_eq!(ends.next(), Some(0));
     assert_eq!(ends.next(), None);
     assert!(start.elapsed() >= ms(20) && !handles[1].is_finished());
     assert_eq!(ends.next(), None);
-    sleep(ms(60));
+    gate.set();
+    assert!(handles[1].wait_end(None));
     assert_eq!(ends.next(), Some(1));
     assert_eq!(ends.next(), None);
 }
