@@ -92,6 +92,7 @@
 //! | a message queue, and threads beside | the first call is served | a thread is served before |
 //! | `sendfile` from a message queue | `EINVAL` | reads it as a file |
 //! | a C stream is locked while a read waits | yes | only while bytes are taken |
+//! | a C stream waits behind urgent data | has passed over it | leaves it pending |
 //! | a call changes the signal mask (`ppoll`) | for its thread | for a thread of its own |
 //! | `SIGCHLD` of `popen` and `system` | interrupts one thread | interrupts the coroutines of a thread |
 //! | `O_NONBLOCK` is set, and a handler restarts | `EAGAIN` | the call goes on |

@@ -145,9 +145,28 @@ pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> io::Resu
 }
 
 /// Whether it can be read from, or else written to, at this moment. An error or an end counts as such.
+///
+/// Urgent data of a socket is an event as well, but a read passes over it and may find nothing behind it. So
+/// the kernel is asked for a byte then, which it leaves there. (No error is pending that this would take.)
 pub(crate) fn is_ready(fd: RawFd, to_be_read: bool) -> bool {
-    let events = if to_be_read { libc::POLLIN | libc::POLLPRI } else { libc::POLLOUT };
-    poll_now(fd, events) != 0
+    if !to_be_read {
+        return poll_now(fd, libc::POLLOUT) != 0;
+    }
+    let events = poll_now(fd, libc::POLLIN | libc::POLLPRI);
+    let is_urgent = events & libc::POLLPRI != 0 && events & !(libc::POLLIN | libc::POLLPRI) == 0;
+    events != 0 && !(is_urgent && would_block(fd))
+}
+
+/// Whether a receive of a socket would wait. `false` of what is no socket. By number, as above.
+fn would_block(fd: RawFd) -> bool {
+    let (mut byte, no_address) = (0_u8, ptr::null_mut::<libc::c_void>());
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    let place = &raw mut byte;
+    // SAFETY: room for one byte; no address is asked for.
+    let count = unsafe {
+        libc::syscall(libc::SYS_recvfrom, fd, place, 1_usize, flags, no_address, no_address)
+    };
+    count < 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {

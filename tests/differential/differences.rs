@@ -118,25 +118,32 @@ const DIFFERENCES: &[Difference] = &[
         reason: "a read of one of C's streams that waits has the stream locked on a thread. A coroutine's has \
                  it only while it takes what the buffer has: other threads come in between",
         excuses: |script, plain, coroutines| {
-            const NAMES: [&str; 11] = [
-                "fgetc",
-                "getc",
-                "fread",
-                "__fread_chk",
-                "fgets",
-                "__fgets_chk",
-                "getline",
-                "getdelim",
-                "flockfile",
-                "ftrylockfile",
-                "funlockfile",
-            ];
-            let is_of_stream = |step: &Step| NAMES.contains(&step.call.name);
             let are_many = script.steps.iter().filter(|step| is_of_stream(step)).count() > 1;
             let is_about_stream = |line: &&str| step_of(script, line).is_some_and(is_of_stream);
-            let is_about_waiting = |line: &&str| line.contains("> ") || line.ends_with(": blocked");
+            let is_about_waiting = |line: &&str| {
+                let is_try = |step: &Step| step.call.name == "ftrylockfile";
+                line.contains("> ")
+                    || line.ends_with(": blocked")
+                    || step_of(script, line).is_some_and(is_try)
+            };
             let lines = [plain, coroutines];
-            are_many && lines.iter().any(is_about_stream) && lines.iter().any(is_about_waiting)
+            are_many
+                && lines.iter().any(is_about_stream)
+                && lines.iter().any(is_about_waiting)
+                && !coroutines.ends_with("the others stand still")
+        },
+    },
+    Difference {
+        name: "urgent data before a stream that waits",
+        reason: "a read of one of C's streams passes over urgent data and then waits. A coroutine's waits \
+                 first: the urgent data is pending meanwhile",
+        excuses: |script, plain, coroutines| {
+            let is_urgent = |step: &Step| step.arguments.contains(&(libc::MSG_OOB as i64));
+            script.steps.iter().any(is_urgent)
+                && script.steps.iter().any(is_of_stream)
+                && plain.starts_with("  s")
+                && plain.contains(": 0x")
+                && (is_same_step(plain, coroutines) || coroutines.starts_with("end: "))
         },
     },
     Difference {
@@ -148,6 +155,18 @@ const DIFFERENCES: &[Difference] = &[
                 ["mutex_lock", "mutex_timedlock", "mutex_clocklock", "mtx_lock", "mtx_timedlock"];
             script.steps.iter().any(|step| names.contains(&step.call.name))
                 && coroutines.ends_with("the others stand still")
+        },
+    },
+    Difference {
+        name: "two readers of a Unix stream",
+        reason: "the kernel wakes all reads that wait for a Unix stream, and any of them comes first",
+        excuses: |script, plain, coroutines| {
+            script.has("unix_stream")
+                && [plain, coroutines].iter().all(|line| {
+                    is_end_of_wait(line, script, |name| {
+                        name.contains("recv") || name.contains("read")
+                    })
+                })
         },
     },
     Difference {
@@ -233,7 +252,9 @@ const DIFFERENCES: &[Difference] = &[
             };
             let mut calls = script.steps.iter().filter(|step| step.call.name.contains("recv"));
             calls.any(peeks)
-                && is_end_of_wait(coroutines, script, |name| name.contains("recv"))
+                && is_end_of_wait(coroutines, script, |name| {
+                    name.contains("recv") || name.contains("read")
+                })
                 && !plain.contains("> ")
         },
     },
@@ -251,6 +272,24 @@ const DIFFERENCES: &[Difference] = &[
         },
     },
 ];
+
+/// Whether a step reads or locks one of C's streams.
+fn is_of_stream(step: &Step) -> bool {
+    const NAMES: [&str; 11] = [
+        "fgetc",
+        "getc",
+        "fread",
+        "__fread_chk",
+        "fgets",
+        "__fgets_chk",
+        "getline",
+        "getdelim",
+        "flockfile",
+        "ftrylockfile",
+        "funlockfile",
+    ];
+    NAMES.contains(&step.call.name)
+}
 
 /// The step that a line is about.
 fn step_of<'a>(script: &'a Script, line: &str) -> Option<&'a Step> {
