@@ -39,4 +39,6 @@ pub(crate) mod shared_memory;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod stderr;
+#[cfg(feature = "monkey")]
+pub(crate) mod user_memory;
 pub(crate) mod valgrind;

@@ -1,7 +1,7 @@
 //! An epoll of the program's: it is a descriptor that can be waited for like any other, and is then asked
 //! what it has at this moment.
 
-use super::polling::{Limit, Watched, changes_signals, interruptible, wait_for_any};
+use super::polling::{Limit, Watched, changes_signals, interruptible, is_bad_mask, wait_for_any};
 use crate::hub::breathe_quietly;
 use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::elsewhere::Lent;
@@ -57,6 +57,10 @@ pub(in crate::monkey) unsafe fn epoll_pwait(
     millis: c_int,
     mask: *const sigset_t,
 ) -> c_int {
+    if is_bad_mask(mask) {
+        // SAFETY: the caller's. It fails at once.
+        return unsafe { table::epoll_pwait::original(fd, events, room, millis, mask) };
+    }
     // SAFETY: the caller's.
     if !unsafe { changes_signals(mask) } {
         // SAFETY: the caller's.
@@ -83,6 +87,10 @@ pub(in crate::monkey) unsafe fn epoll_pwait2(
     time: *const timespec,
     mask: *const sigset_t,
 ) -> c_int {
+    if is_bad_mask(mask) {
+        // SAFETY: the caller's. It fails at once.
+        return unsafe { table::epoll_pwait2::original(fd, events, room, time, mask) };
+    }
     // SAFETY: the caller's.
     if unsafe { changes_signals(mask) } {
         // SAFETY: the caller's, who is suspended until the call is over.

@@ -1,7 +1,7 @@
 //! Regular files. What is in the page cache is read at once (`RWF_NOWAIT`), the rest by a thread, which
 //! writes as well. A number that is a file's is never waited for otherwise.
 
-use super::parts::{Parts, length};
+use super::parts::{Parts, is_length, length};
 use super::streams;
 use crate::hub::breathe_quietly;
 use crate::monkey::descriptors::look_up;
@@ -178,7 +178,7 @@ macro_rules! at {
             length: size_t,
             offset: $offset,
         ) -> ssize_t {
-            if offset < 0 || length == 0 || !is_ours(fd) {
+            if offset < 0 || length == 0 || !is_length(length) || !is_ours(fd) {
                 // SAFETY: the caller's.
                 return unsafe { table::$name::original(fd, buffer, length, offset) };
             }

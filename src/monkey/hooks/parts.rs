@@ -1,5 +1,6 @@
 //! What is left of several buffers when some of it was moved.
 
+use crate::sys::user_memory::is_readable;
 use libc::{c_int, iovec};
 
 #[derive(Clone)]
@@ -11,31 +12,55 @@ pub(super) struct Parts {
     is_amid: bool,
 }
 
-/// Whether there are bytes in `count` parts, which is a count that the kernel takes. Otherwise a call with
-/// them returns or fails before it reaches what the descriptor refers to.
+/// Whether there are bytes in `count` parts, which the kernel takes. Otherwise a call with them returns or
+/// fails before it reaches what the descriptor refers to.
 ///
 /// # Safety
 ///
-/// Null, or as many parts.
+/// If there is memory, it holds as many parts.
 pub(super) unsafe fn has_bytes(parts: *const iovec, count: c_int) -> bool {
-    if parts.is_null() || !(1..=libc::UIO_MAXIOV).contains(&count) {
-        return false;
-    }
     // SAFETY: the caller's.
-    let parts = unsafe { std::slice::from_raw_parts(parts, count as usize) };
-    parts.iter().any(|part| part.iov_len > 0)
+    unsafe { length(parts, count) }.is_some_and(|length| length > 0)
 }
 
-/// All bytes of the parts. `None` if that is no number, or the count is none.
+/// All bytes of the parts. `None` if the kernel refuses them: for their count, for where they are said to
+/// be, or for a length that is none.
 ///
 /// # Safety
 ///
-/// Null, or `count` parts, which are not looked into.
+/// If there is memory, it holds `count` parts, which are not looked into.
 pub(super) unsafe fn length(parts: *const iovec, count: c_int) -> Option<usize> {
-    let count = usize::try_from(count).ok().filter(|count| *count > 0 && !parts.is_null())?;
-    // SAFETY: the caller's.
+    let count = usize::try_from(count).ok().filter(|count| (1..=MOST_PARTS).contains(count))?;
+    if parts.is_null() || !is_readable(parts, count * size_of::<iovec>()) {
+        return None;
+    }
+    // SAFETY: the caller's; it can be read.
     let parts = unsafe { std::slice::from_raw_parts(parts, count) };
-    parts.iter().try_fold(0_usize, |sum, part| sum.checked_add(part.iov_len))
+    parts.iter().try_fold(0_usize, |sum, part| {
+        is_length(part.iov_len).then(|| sum.saturating_add(part.iov_len))
+    })
+}
+
+const MOST_PARTS: usize = libc::UIO_MAXIOV as usize;
+
+/// Whether the kernel takes this for the length of a buffer. A call with another one fails at once.
+pub(super) fn is_length(length: usize) -> bool {
+    isize::try_from(length).is_ok()
+}
+
+/// Whether the kernel takes a message for one, so that a call with it may wait. Otherwise it fails at once.
+///
+/// # Safety
+///
+/// If there is memory, it holds a message.
+pub(super) unsafe fn is_message(message: *const libc::msghdr) -> bool {
+    // SAFETY: the caller's.
+    unsafe { crate::sys::user_memory::read(message) }.is_some_and(|message| {
+        let count = message.msg_iovlen;
+        // SAFETY: the caller's.
+        count == 0
+            || count <= MOST_PARTS && unsafe { length(message.msg_iov, count as c_int) }.is_some()
+    })
 }
 
 impl Parts {

@@ -14,7 +14,7 @@ use crate::monkey::descriptors::look_up;
 use crate::monkey::elsewhere::Lent;
 use crate::monkey::known::Known;
 use crate::monkey::{errno, table};
-use crate::sys::interrupt;
+use crate::sys::{interrupt, user_memory};
 use libc::{c_int, nfds_t, pollfd, sigset_t, timespec};
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -108,9 +108,9 @@ impl Limit {
     /// A time, or null.
     pub(super) unsafe fn of_time(time: *const timespec) -> Option<Self> {
         // SAFETY: the caller's.
-        match unsafe { time.as_ref() } {
-            None => Some(Limit::Never),
-            Some(time) => duration(time).map(Limit::After),
+        match unsafe { user_memory::read(time) } {
+            None if time.is_null() => Some(Limit::Never),
+            time => time.and_then(|time| duration(&time)).map(Limit::After),
         }
     }
 
@@ -124,6 +124,12 @@ impl Limit {
             Limit::After(limit) => Deadline::after(limit),
         }
     }
+}
+
+/// Whether a call that is given a mask fails at once, since that cannot be read.
+pub(super) fn is_bad_mask(mask: *const sigset_t) -> bool {
+    // As much as the kernel reads.
+    !mask.is_null() && !user_memory::is_readable(mask, size_of::<u64>())
 }
 
 /// Whether a call is to have signals blocked in another way than its thread.
@@ -180,6 +186,10 @@ pub(in crate::monkey) unsafe fn ppoll(
     time: *const timespec,
     mask: *const sigset_t,
 ) -> c_int {
+    if is_bad_mask(mask) {
+        // SAFETY: the caller's. It fails at once.
+        return unsafe { table::ppoll::original(all, count, time, mask) };
+    }
     // SAFETY: the caller's.
     if unsafe { changes_signals(mask) } {
         // SAFETY: the caller's, who is suspended until the call is over.

@@ -8,6 +8,7 @@ use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::descriptors::{forget, look_up};
 use crate::monkey::elsewhere::Lent;
 use crate::monkey::{errno, table};
+use crate::sys::user_memory;
 use libc::{c_char, c_int, c_long, c_uint, c_void, mqd_t, size_t, ssize_t, timespec};
 use std::ptr;
 
@@ -30,14 +31,15 @@ unsafe fn by_turns(
 ) -> Option<isize> {
     breathe_quietly();
     // SAFETY: the caller's.
-    let deadline = match unsafe { until.as_ref() } {
-        None => None,
-        Some(until) => {
+    let deadline = match until.is_null() {
+        true => None,
+        false => {
+            // It is for the kernel to refuse one that is no time.
+            // SAFETY: the caller's.
+            let until = duration(&unsafe { user_memory::read(until) }?)?;
             let mut now = PAST;
             // SAFETY: a place for the answer.
             unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut now) };
-            // It is for the kernel to refuse one that is no time.
-            let until = duration(until)?;
             Deadline::after(until.saturating_sub(duration(&now).unwrap_or_default()))
         }
     };

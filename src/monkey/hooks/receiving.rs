@@ -9,15 +9,15 @@
 //! - with `MSG_ERRQUEUE` or `MSG_OOB` it never waits;
 //! - what came before an error counts, and the error is reported by the next call.
 
-use super::parts::Parts;
+use super::parts::{Parts, is_message};
 use super::sleeping::duration;
 use crate::hub::{Direction, breathe_quietly};
 use crate::monkey::attempts::{Attempts, Outcome};
 use crate::monkey::descriptors::look_up;
 use crate::monkey::known::Known;
 use crate::monkey::{errno, table};
-use crate::sys::clock;
 use crate::sys::descriptor::Kind;
+use crate::sys::{clock, user_memory};
 use libc::{
     c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec,
 };
@@ -254,8 +254,10 @@ pub(in crate::monkey) unsafe fn recvfrom(
         Outcome::Done(count) => count,
         Outcome::HiddenEnd => {
             // SAFETY: the caller's: an address was asked for, so there is a place for its length.
-            unsafe { room.write(0) };
-            0
+            match unsafe { user_memory::write(room, 0) } {
+                true => 0,
+                false => errno::fail_long(libc::EFAULT),
+            }
         }
         // SAFETY: the caller's.
         Outcome::Blocks => unsafe {
@@ -284,6 +286,12 @@ pub(in crate::monkey) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: 
 ///
 /// As libc's `recvmsg`.
 unsafe fn receive_message(known: &Known, message: *mut msghdr, flags: c_int) -> Option<ssize_t> {
+    // SAFETY: the caller's.
+    if !unsafe { is_message(message) } {
+        let fd = known.number()?;
+        // SAFETY: the caller's. It fails at once.
+        return Some(unsafe { table::recvmsg::original(fd, message, flags) });
+    }
     breathe_quietly();
     let may_take_parts =
         known.kind().is_stream() && (flags & libc::MSG_WAITALL != 0 || known.low_water() > 1);
@@ -450,8 +458,9 @@ pub(in crate::monkey) unsafe fn recvmmsg(
     time: *mut timespec,
 ) -> c_int {
     // SAFETY: the caller's.
-    let timeout = unsafe { time.as_ref() }.map(duration);
-    let known = if count > 0 && timeout != Some(None) { waiting(fd, flags) } else { None };
+    let timeout = unsafe { user_memory::read(time) }.map(|time| duration(&time));
+    let is_valid = timeout != Some(None) && (timeout.is_some() || time.is_null());
+    let known = if count > 0 && is_valid { waiting(fd, flags) } else { None };
     let Some(known) = known else {
         // SAFETY: the caller's.
         return unsafe { table::recvmmsg::original(fd, messages, count, flags, time) };
@@ -525,7 +534,9 @@ pub(in crate::monkey) unsafe fn recvmmsg(
     if let Some(left) = left {
         let left = timespec { tv_sec: left.as_secs() as _, tv_nsec: left.subsec_nanos().into() };
         // SAFETY: the caller's; not null.
-        unsafe { time.write(left) };
+        if !unsafe { user_memory::write(time, left) } {
+            return errno::fail(libc::EFAULT);
+        }
     }
     got as c_int
 }

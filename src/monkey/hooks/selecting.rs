@@ -1,12 +1,13 @@
 //! `select`. The sets are as long as the number of descriptors says, which may be more than an `fd_set` has
 //! room for, or as the kernel has places for descriptors, if that is less.
 
-use super::polling::{Limit, Watched, changes_signals, interruptible, wait_for_any};
+use super::polling::{Limit, Watched, changes_signals, interruptible, is_bad_mask, wait_for_any};
 use crate::hub::breathe_quietly;
 use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::elsewhere::Lent;
+use crate::monkey::numbers::END;
 use crate::monkey::{errno, table};
-use crate::sys::clock;
+use crate::sys::{clock, user_memory};
 use libc::{c_int, c_ulong, fd_set, iovec, sigset_t, timespec, timeval};
 use std::ptr;
 use std::time::Duration;
@@ -23,18 +24,24 @@ struct Sets {
 const BITS: usize = c_ulong::BITS as usize;
 
 impl Sets {
+    /// `None` if one of them cannot be read.
+    ///
     /// # Safety
     ///
     /// Each is null, or has as many bits as the kernel looks at: `count`, but no more than there can be
     /// descriptors now.
-    unsafe fn new(count: c_int, places: [*mut fd_set; 3]) -> Self {
+    unsafe fn new(count: c_int, places: [*mut fd_set; 3]) -> Option<Self> {
+        // There never are more descriptors.
+        let count = count.min(END as c_int);
         let words = (count.max(0) as usize).div_ceil(BITS);
-        let questions = places.map(|place| match place.is_null() {
-            true => Vec::new(),
-            // SAFETY: the caller's.
-            false => unsafe { copy_of(place.cast(), words) },
-        });
-        Sets { places, answers: questions.clone(), questions, count }
+        let mut questions = [const { Vec::new() }; 3];
+        for (question, place) in questions.iter_mut().zip(places) {
+            if !place.is_null() {
+                // SAFETY: the caller's.
+                *question = unsafe { copy_of(place.cast(), words) }?;
+            }
+        }
+        Some(Sets { places, answers: questions.clone(), questions, count })
     }
 
     /// Asks. An answer that is not 0 is given to the caller.
@@ -83,8 +90,17 @@ impl Sets {
 
     fn watched(&self) -> Watched {
         let mut watched = Watched::default();
-        for fd in 0..self.count {
-            let (word, bit) = (fd as usize / BITS, fd as usize % BITS);
+        let bits_of = |word: usize| {
+            let words = self.questions.iter().filter_map(move |set| set.get(word));
+            words.fold(0, |bits, word| bits | word)
+        };
+        let words = (self.count.max(0) as usize).div_ceil(BITS);
+        for fd in (0..words).filter(|word| bits_of(*word) != 0).flat_map(|word| {
+            let fds = word * BITS..(word + 1) * BITS;
+            fds.filter(move |fd| *fd < self.count as usize)
+        }) {
+            let (word, bit) = (fd / BITS, fd % BITS);
+            let fd = fd as c_int;
             let has = |set: &Vec<c_ulong>| set.get(word).is_some_and(|set| set >> bit & 1 == 1);
             if self.questions.iter().any(has) {
                 // A number beyond all that the process has is not looked at by the kernel either.
@@ -96,19 +112,23 @@ impl Sets {
 }
 
 /// As many of `words` words as there are: the kernel looks at no more than it has places for descriptors, so
-/// that a set may be shorter than is said. What is read beyond what it looks at is not used.
+/// that a set may be shorter than is said. What is read beyond what it looks at is not used. `None` if
+/// nothing can be read.
 ///
 /// # Safety
 ///
 /// At least one word, and as many as the kernel looks at.
-unsafe fn copy_of(place: *const c_ulong, words: usize) -> Vec<c_ulong> {
+unsafe fn copy_of(place: *const c_ulong, words: usize) -> Option<Vec<c_ulong>> {
     const PAGE: usize = 4096;
     let mut copy = vec![0; words];
     let length = words * size_of::<c_ulong>();
     if place.addr() % PAGE + length <= PAGE {
-        // SAFETY: the caller's word lies in the same page as all of it.
+        if !user_memory::is_readable(place, length) {
+            return None;
+        }
+        // SAFETY: it can be read.
         unsafe { ptr::copy_nonoverlapping(place, copy.as_mut_ptr(), words) };
-        return copy;
+        return Some(copy);
     }
     let to = iovec { iov_base: copy.as_mut_ptr().cast(), iov_len: length };
     // Page by page, so that the kernel stops where nothing is mapped.
@@ -124,12 +144,15 @@ unsafe fn copy_of(place: *const c_ulong, words: usize) -> Vec<c_ulong> {
     let read = unsafe {
         libc::process_vm_readv(libc::getpid(), &to, 1, from.as_ptr(), from.len() as c_ulong, 0)
     };
-    if read < 0 && matches!(errno::get(), libc::ENOSYS | libc::EPERM | libc::EACCES) {
+    if read < 0 && errno::get() == libc::EFAULT {
+        return None;
+    }
+    if read < 0 {
         // It is forbidden here. A program's sets are as long as it says, but for what this is careful about.
         // SAFETY: the caller's.
         unsafe { ptr::copy_nonoverlapping(place, copy.as_mut_ptr(), words) };
     }
-    copy
+    Some(copy)
 }
 
 /// `None` if it has to block.
@@ -145,7 +168,9 @@ unsafe fn select_by(
 ) -> Option<c_int> {
     breathe_quietly();
     // SAFETY: the caller's.
-    let mut sets = unsafe { Sets::new(count, places) };
+    let Some(mut sets) = (unsafe { Sets::new(count, places) }) else {
+        return Some(errno::fail(libc::EFAULT));
+    };
     // SAFETY: the caller's.
     let mut answer = unsafe { sets.ask() };
     if answer == 0 && !limit.is_zero() {
@@ -209,6 +234,10 @@ pub(in crate::monkey) unsafe fn pselect(
     time: *const timespec,
     mask: *const sigset_t,
 ) -> c_int {
+    if is_bad_mask(mask) {
+        // SAFETY: the caller's. It fails at once.
+        return unsafe { table::pselect::original(count, read, write, except, time, mask) };
+    }
     // SAFETY: the caller's.
     if unsafe { changes_signals(mask) } {
         // SAFETY: the caller's, who is suspended until the call is over.

@@ -1,10 +1,12 @@
 //! Semaphores of System V. What can be done at once is; a thread of its own waits for the rest. What is to be
 //! undone belongs to the process, since its threads share that list.
 
+use super::polling::Limit;
 use crate::hub::breathe_quietly;
 use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::elsewhere::Lent;
 use crate::monkey::{errno, table};
+use crate::sys::user_memory;
 use libc::{c_int, sembuf, size_t, timespec};
 use std::ptr;
 
@@ -38,8 +40,8 @@ pub(in crate::monkey) unsafe fn semtimedop(
     time: *const timespec,
 ) -> c_int {
     // SAFETY: the caller's. It is for the kernel to refuse what is no time.
-    let refused = unsafe { time.as_ref() }.filter(|time| super::sleeping::duration(time).is_none());
-    if refused.is_none() {
+    let limit = unsafe { Limit::of_time(time) };
+    if limit.is_some() {
         // SAFETY: the caller's.
         if let Some(done) = unsafe { at_once(set, all, count) } {
             return done;
@@ -64,7 +66,7 @@ pub(in crate::monkey) unsafe fn semtimedop(
 /// As libc's `semop`.
 unsafe fn at_once(set: c_int, all: *const sembuf, count: size_t) -> Option<c_int> {
     breathe_quietly();
-    if count > MOST || all.is_null() {
+    if count > MOST || !user_memory::is_readable(all, count * size_of::<sembuf>()) {
         return None;
     }
     // SAFETY: the caller's.

@@ -4,7 +4,7 @@
 //! something fails on the way. What was sent before that counts, and the failure is the next call's, with its
 //! `SIGPIPE`.
 
-use super::parts::Parts;
+use super::parts::{Parts, is_message};
 use super::receiving::{MOST, of_parts};
 use super::{connecting, lingering};
 use crate::hub::{Direction, breathe_quietly};
@@ -18,6 +18,10 @@ use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, sock
 use std::cell::Cell;
 use std::ptr;
 use std::rc::Rc;
+
+/// By what 32-bit programs set a timeout in 64 bits. Others may as well.
+const SO_RCVTIMEO_NEW: c_int = 66;
+const SO_SNDTIMEO_NEW: c_int = 67;
 
 /// What is known of a descriptor, if a call with these flags may wait.
 fn waiting(fd: c_int, flags: c_int) -> Option<Rc<Known>> {
@@ -188,8 +192,6 @@ pub(super) unsafe fn transmit(
     let length = length.min(MOST);
     let sent = Cell::new(0);
     let call = |fd, flags: c_int| {
-        let with_address = flags & libc::MSG_FASTOPEN != 0 || known.kind() != Kind::Tcp;
-        let (address, room) = if with_address { (address, room) } else { (ptr::null(), 0) };
         // SAFETY: the caller's; what was sent lies before.
         unsafe {
             let rest = buffer.byte_add(sent.get());
@@ -230,6 +232,12 @@ pub(in crate::monkey) unsafe fn sendmsg(
 ///
 /// As libc's `sendmsg`.
 unsafe fn transmit_message(known: &Known, message: *const msghdr, flags: c_int) -> Option<ssize_t> {
+    // SAFETY: the caller's.
+    if !unsafe { is_message(message) } {
+        let fd = known.number()?;
+        // SAFETY: the caller's. It fails at once.
+        return Some(unsafe { table::sendmsg::original(fd, message, flags) });
+    }
     breathe_quietly();
     // Only what addresses a Unix datagram is looked at before the kernel has said that the message is one.
     let is_addressed = known.kind() == Kind::UnixDatagram
@@ -330,7 +338,11 @@ pub(in crate::monkey) unsafe fn setsockopt(
         if name == libc::SO_RCVLOWAT {
             low_water_changed();
         }
-        if matches!(name, libc::SO_RCVTIMEO | libc::SO_SNDTIMEO | libc::SO_RCVLOWAT) {
+        let is_timeout = matches!(
+            name,
+            libc::SO_RCVTIMEO | libc::SO_SNDTIMEO | SO_RCVTIMEO_NEW | SO_SNDTIMEO_NEW
+        );
+        if is_timeout || name == libc::SO_RCVLOWAT {
             settings_changed(fd);
         }
     }

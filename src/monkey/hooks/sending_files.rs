@@ -11,6 +11,7 @@ use crate::monkey::elsewhere::{Lent, elsewhere};
 use crate::monkey::known::Known;
 use crate::monkey::{errno, table};
 use crate::sys::descriptor::Kind;
+use crate::sys::user_memory;
 use libc::{c_int, c_uint, iovec, off_t, off64_t, size_t, ssize_t};
 use std::ptr;
 
@@ -104,10 +105,12 @@ unsafe fn read_and_send(
     offset: *mut off64_t,
     count: size_t,
 ) -> Option<ssize_t> {
-    // SAFETY: the caller's.
-    let begin = unsafe { offset.as_ref() }.copied();
-    // SAFETY: no memory is involved.
-    let begin = begin.unwrap_or_else(|| unsafe { libc::lseek64(from, 0, libc::SEEK_CUR) });
+    let begin = match offset.is_null() {
+        // SAFETY: no memory is involved.
+        true => unsafe { libc::lseek64(from, 0, libc::SEEK_CUR) },
+        // SAFETY: the caller's.
+        false => unsafe { user_memory::read(offset) }?,
+    };
     if begin < 0 {
         return None;
     }
@@ -157,11 +160,12 @@ unsafe fn read_and_send(
     drop(buffer);
     let end = begin.saturating_add(sent as off64_t);
     if sent > 0 {
-        // SAFETY: the caller's: there is an offset.
-        match unsafe { offset.as_mut() } {
-            Some(offset) => *offset = end,
+        match offset.is_null() {
             // SAFETY: no memory is involved.
-            None => drop(unsafe { libc::lseek64(from, end, libc::SEEK_SET) }),
+            true => drop(unsafe { libc::lseek64(from, end, libc::SEEK_SET) }),
+            // SAFETY: the caller's.
+            false if unsafe { user_memory::write(offset, end) } => {}
+            false => error = Some(libc::EFAULT),
         }
     }
     Some(error.map_or(sent as ssize_t, errno::fail_long))

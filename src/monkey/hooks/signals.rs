@@ -7,7 +7,7 @@
 //!   blocked by the thread, is let in by a `ppoll` that does not wait: its handler runs under the mask of
 //!   the call. So the mask is never that of siblings.
 
-use super::polling::Limit;
+use super::polling::{Limit, is_bad_mask};
 use crate::hub::{
     Deadline, Direction, Interrupts, Registration, Wake, breathe_quietly, park_quietly,
     tell_interrupts,
@@ -100,6 +100,10 @@ pub(in crate::monkey) unsafe fn sigtimedwait(
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn sigsuspend(mask: *const sigset_t) -> c_int {
+    if mask.is_null() || is_bad_mask(mask) {
+        // SAFETY: the caller's. It fails at once.
+        return unsafe { table::sigsuspend::original(mask) };
+    }
     // SAFETY: room for a set, which is filled first.
     let through = unsafe {
         let mut through = MaybeUninit::<sigset_t>::uninit();

@@ -2,11 +2,13 @@
 //! any error but EINTR. A signal handler ends it with EINTR.
 
 use crate::hub::{Deadline, Interrupts, Wake, park_quietly, tell_interrupts, yield_quietly};
+use crate::monkey::aside::aside_or_interrupted;
+use crate::monkey::elsewhere::Lent;
 use crate::monkey::errno;
 use crate::monkey::table::{
     clock_nanosleep as original_clock_nanosleep, nanosleep as original_nanosleep,
 };
-use crate::sys::clock;
+use crate::sys::{clock, user_memory};
 use libc::{c_int, c_long, c_uint, clockid_t, timespec};
 use std::time::Duration;
 
@@ -81,8 +83,8 @@ pub(in crate::monkey) unsafe fn usleep(micros: c_uint) -> c_int {
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn nanosleep(time: *const timespec, left: *mut timespec) -> c_int {
-    // SAFETY: the caller's. It is for the kernel to complain of a null pointer.
-    let Some(duration) = unsafe { time.as_ref() }.and_then(duration) else {
+    // SAFETY: the caller's. It is for the kernel to complain of what is no time.
+    let Some(duration) = unsafe { user_memory::read(time) }.and_then(|time| duration(&time)) else {
         // SAFETY: the caller's.
         return unsafe { original_nanosleep::original(time, left) };
     };
@@ -90,22 +92,21 @@ pub(in crate::monkey) unsafe fn nanosleep(time: *const timespec, left: *mut time
         Slept::Enough => 0,
         Slept::Interrupted(rest) => {
             // SAFETY: the caller's.
-            unsafe { tell_rest(left, rest) };
-            errno::fail(libc::EINTR)
+            errno::fail(unsafe { tell_rest(left, rest) })
         }
     }
 }
 
+/// Writes what is left of a sleep that a handler has ended. The error that it fails with.
+///
 /// # Safety
 ///
 /// A place for a time, or null.
-unsafe fn tell_rest(left: *mut timespec, rest: Duration) {
-    if !left.is_null() {
-        let rest =
-            timespec { tv_sec: rest.as_secs() as _, tv_nsec: c_long::from(rest.subsec_nanos()) };
-        // SAFETY: the caller's.
-        unsafe { left.write(rest) };
-    }
+unsafe fn tell_rest(left: *mut timespec, rest: Duration) -> c_int {
+    let rest = timespec { tv_sec: rest.as_secs() as _, tv_nsec: c_long::from(rest.subsec_nanos()) };
+    // SAFETY: the caller's.
+    let is_told = left.is_null() || unsafe { user_memory::write(left, rest) };
+    if is_told { libc::EINTR } else { libc::EFAULT }
 }
 
 /// # Safety
@@ -118,12 +119,20 @@ pub(in crate::monkey) unsafe fn clock_nanosleep(
     left: *mut timespec,
 ) -> c_int {
     // SAFETY: the caller's.
-    let wanted = unsafe { time.as_ref() }.and_then(duration);
-    let is_known =
-        matches!(clock, libc::CLOCK_MONOTONIC | libc::CLOCK_REALTIME | libc::CLOCK_BOOTTIME);
-    let (Some(wanted), true) = (wanted, is_known) else {
+    let wanted = unsafe { user_memory::read(time) }.and_then(|time| duration(&time));
+    let goes_by_itself = matches!(
+        clock,
+        libc::CLOCK_MONOTONIC | libc::CLOCK_REALTIME | libc::CLOCK_BOOTTIME | libc::CLOCK_TAI
+    );
+    let wanted = match wanted {
+        Some(wanted) if goes_by_itself => wanted,
+        // Of processor time, or one that wakes the machine.
+        Some(_) if may_sleep_by(clock) => {
+            // SAFETY: the caller's.
+            return unsafe { sleep_aside(clock, flags, time, left) };
+        }
         // SAFETY: the caller's.
-        return unsafe { original_clock_nanosleep::original(clock, flags, time, left) };
+        _ => return unsafe { original_clock_nanosleep::original(clock, flags, time, left) },
     };
     let is_relative = flags & libc::TIMER_ABSTIME == 0;
     let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
@@ -136,10 +145,53 @@ pub(in crate::monkey) unsafe fn clock_nanosleep(
         Slept::Interrupted(rest) => {
             if is_relative {
                 // SAFETY: the caller's.
-                unsafe { tell_rest(left, rest) };
+                return unsafe { tell_rest(left, rest) };
             }
             libc::EINTR
         }
+    }
+}
+
+/// Whether a sleep by a clock that was not known above is one: not by that of the calling thread's own
+/// processor time, of which a sleep fails at once.
+fn may_sleep_by(clock: clockid_t) -> bool {
+    // The clocks of processes and threads have negative numbers.
+    const OF_PROCESSES: clockid_t = -1;
+    matches!(
+        clock,
+        libc::CLOCK_PROCESS_CPUTIME_ID
+            | libc::CLOCK_REALTIME_ALARM
+            | libc::CLOCK_BOOTTIME_ALARM
+            | clockid_t::MIN..=OF_PROCESSES
+    )
+}
+
+/// By a thread of its own.
+///
+/// # Safety
+///
+/// As libc's `clock_nanosleep`.
+unsafe fn sleep_aside(
+    clock: clockid_t,
+    flags: c_int,
+    time: *const timespec,
+    left: *mut timespec,
+) -> c_int {
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let lent = unsafe { Lent::new((time, left)) };
+    let slept = aside_or_interrupted("clock_nanosleep", move || {
+        let (time, left) = lent.get();
+        // SAFETY: the caller's.
+        let error = unsafe { original_clock_nanosleep::original(clock, flags, time, left) };
+        errno::set(error);
+        error
+    });
+    match slept {
+        // A kill or a limit ends a sleep as if its time were over.
+        Some(libc::EINTR) if errno::get() == libc::ECANCELED => 0,
+        Some(error) => error,
+        // SAFETY: the caller's.
+        None => unsafe { original_clock_nanosleep::blocking(clock, flags, time, left) },
     }
 }
 
