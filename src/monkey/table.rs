@@ -50,6 +50,25 @@ macro_rules! is_ours {
     };
 }
 
+/// A call that succeeds leaves errno as it was, however many attempts it has made: those of coroutines do so
+/// here, and the others make one. Calls that return a line do so themselves: they may return a part of it,
+/// and say in errno why it is not whole.
+macro_rules! keeping_errno {
+    (tasks, $symbol:ident, $call:expr) => {{
+        let before = errno::get();
+        let result = $call;
+        let is_line =
+            matches!(stringify!($symbol), "fgets" | "__fgets_chk" | "getline" | "getdelim");
+        if !is_line && Fails::has_succeeded(&result) {
+            errno::set(before);
+        }
+        result
+    }};
+    ($who:ident, $symbol:ident, $call:expr) => {
+        $call
+    };
+}
+
 macro_rules! table {
     ($($($what:ident)|+ $who:ident $on_kill:ident
        fn $symbol:ident($($argument:ident: $type:ty),* $(,)?) -> $result:ty => $hook:path;)*) => {
@@ -117,7 +136,7 @@ macro_rules! table {
                 unsafe extern "C" fn $symbol($($argument: $type),*) -> $result {
                     if is_ours!($who) {
                         // SAFETY: the caller's.
-                        unsafe { $hook($($argument),*) }
+                        keeping_errno!($who, $symbol, unsafe { $hook($($argument),*) })
                     } else {
                         // SAFETY: the caller's.
                         unsafe { original($($argument),*) }
@@ -571,26 +590,37 @@ const YOUNG: &[&str] = &[
 /// What is returned by a call that fails.
 trait Fails {
     const FAILED: Self;
+
+    /// Whether this is certainly no failure, so that errno says nothing about the call.
+    fn has_succeeded(&self) -> bool;
 }
 
 macro_rules! fails {
-    ($($type:ty => $value:expr;)*) => {
+    ($($type:ty => $value:expr, $has_succeeded:expr;)*) => {
         $(impl Fails for $type {
             const FAILED: Self = $value;
+
+            #[inline]
+            fn has_succeeded(&self) -> bool {
+                let has_succeeded: fn(&Self) -> bool = $has_succeeded;
+                has_succeeded(self)
+            }
         })*
     };
 }
 
 fails! {
-    () => ();
-    c_int => -1;
-    c_uint => c_uint::MAX;
-    ssize_t => -1;
-    c_long => -1;
-    sighandler_t => libc::SIG_ERR;
-    *mut hostent => std::ptr::null_mut();
-    *mut FILE => std::ptr::null_mut();
-    *mut c_char => std::ptr::null_mut();
+    () => (), |()| true;
+    c_int => -1, |result| *result >= 0;
+    // What is left of a sleep, which keeps errno itself.
+    c_uint => c_uint::MAX, |_| false;
+    ssize_t => -1, |result| *result >= 0;
+    c_long => -1, |result| *result >= 0;
+    // Also what `fread` counts, which is less than was asked for if it has failed.
+    sighandler_t => libc::SIG_ERR, |_| false;
+    *mut hostent => std::ptr::null_mut(), |result| !result.is_null();
+    *mut FILE => std::ptr::null_mut(), |result| !result.is_null();
+    *mut c_char => std::ptr::null_mut(), |result| !result.is_null();
 }
 
 #[used]
