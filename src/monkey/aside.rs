@@ -3,13 +3,13 @@
 //!
 //! One thread per wait, without a bound: such a wait ends when a peer does something, which may be never, so
 //! it must not take a place in a pool that other calls need. The thread has no hub, so that what it calls is
-//! libc's, and it takes no signals of the program's.
+//! libc's, and it takes no signals of the program's but those that the call itself brings about.
 //!
 //! A wait that may be cut short is ended by a signal when its coroutine is killed: the call fails with
 //! `EINTR`, and its thread ends. So no thread is left behind, and nothing happens later in the name of a
 //! caller that is gone.
 
-use super::elsewhere::take_no_signals;
+use super::elsewhere::{OwnSignals, take_only};
 use super::errno;
 use crate::hub::{Deadline, Interrupts, Registration, Wake, park_quietly, tell_interrupts};
 use crate::sys::interrupt::Target;
@@ -73,6 +73,15 @@ pub(super) fn aside_or_signalled<R: Send + 'static>(
     Aside::begin_with(purpose, interrupts, || (), |()| call()).map(Aside::wait)
 }
 
+/// Like [`aside_or_interrupted`], for a call that the kernel never restarts: any handler of the program ends
+/// it.
+pub(super) fn aside_or_ended<R: Send + 'static>(
+    purpose: &'static str,
+    call: impl FnOnce() -> R + Send + 'static,
+) -> Option<R> {
+    Aside::begin_with(purpose, Interrupts::TellAnySignal, || (), |()| call()).map(Aside::wait)
+}
+
 impl<R: Send + 'static> Aside<R> {
     /// Has `prepare` and then `call`, with its result, run on another thread.
     pub(super) fn begin<P>(
@@ -95,8 +104,9 @@ impl<R: Send + 'static> Aside<R> {
         let progress = Lock::new(Progress { is_prepared: false, result: None });
         let shared = Arc::new(Shared { progress, target: Target::default() });
         let there = Arc::clone(&shared);
+        let signals = OwnSignals::of_caller();
         let body = move || {
-            take_no_signals();
+            take_only(signals);
             let prepared = prepare();
             there.progress.lock().is_prepared = true;
             unparker.unpark();

@@ -5,8 +5,8 @@
 //! files has a bound ([`MOST`]), as more threads do not make a disk faster. A look-up waits for a
 //! server, up to the time limit of the resolver, so that pool has none, and files wait for no look-up. A
 //! call that waits for a peer without a limit must not be made here (see `aside.rs`). The threads have
-//! no hub, so that what they call is libc's. They take no signals: those are for the program's own
-//! threads.
+//! no hub, so that what they call is libc's. They take no signals, which are for the program's own threads,
+//! but those that a call itself brings about, if its caller takes them: `SIGPIPE` and `SIGXFSZ`.
 
 use super::{errno, table};
 use crate::hub::{Interrupts, Registration, Unparker, Wake, park_quietly, tell_interrupts};
@@ -27,7 +27,28 @@ static FILES: LazyLock<ThreadPool> = LazyLock::new(|| ThreadPool::new(MOST));
 static NAMES: LazyLock<ThreadPool> = LazyLock::new(|| ThreadPool::new(usize::MAX));
 
 thread_local! {
-    static TAKES_SIGNALS: Cell<bool> = const { Cell::new(true) };
+    /// `None` before the first call.
+    static TAKEN: Cell<Option<OwnSignals>> = const { Cell::new(None) };
+}
+
+/// Whether a caller takes the signals that the kernel sends to the thread whose call fails: the thread that
+/// makes the call takes them in its place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct OwnSignals {
+    broken_pipe: bool,
+    file_size: bool,
+}
+
+impl OwnSignals {
+    pub(super) fn of_caller() -> Self {
+        let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: room for the answer, which is looked at afterwards; nothing is changed.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), mask.as_mut_ptr());
+            let takes = |signal| libc::sigismember(mask.as_ptr(), signal) == 0;
+            OwnSignals { broken_pipe: takes(libc::SIGPIPE), file_size: takes(libc::SIGXFSZ) }
+        }
+    }
 }
 
 /// Pointers of a suspended caller, for a call that another thread makes.
@@ -180,9 +201,10 @@ where
 {
     let call =
         Arc::new(Call { state: Mutex::new(State::ToBeMade(f)), is_over: AtomicBool::new(false) });
+    let signals = OwnSignals::of_caller();
     let finish = Finish { call: Arc::clone(&call), waiter };
     let job: Box<dyn FnOnce() + Send + 'a> = Box::new(move || {
-        take_no_signals();
+        take_only(signals);
         finish.call.make();
     });
     // SAFETY: a longer life is claimed for what lives long enough, as the caller says: after `is_over`
@@ -195,9 +217,9 @@ where
     call
 }
 
-/// But those that mean the thread itself.
-pub(super) fn take_no_signals() {
-    if !TAKES_SIGNALS.replace(false) {
+/// Blocks all signals but those that mean the thread itself.
+pub(super) fn take_only(signals: OwnSignals) {
+    if TAKEN.replace(Some(signals)) == Some(signals) {
         return;
     }
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();
@@ -206,6 +228,12 @@ pub(super) fn take_no_signals() {
         libc::sigfillset(all.as_mut_ptr());
         for own in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGSYS] {
             libc::sigdelset(all.as_mut_ptr(), own);
+        }
+        if signals.broken_pipe {
+            libc::sigdelset(all.as_mut_ptr(), libc::SIGPIPE);
+        }
+        if signals.file_size {
+            libc::sigdelset(all.as_mut_ptr(), libc::SIGXFSZ);
         }
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), ptr::null_mut());
     }

@@ -3,7 +3,7 @@
 
 use super::polling::{Limit, Watched, changes_signals, interruptible, is_bad_mask, wait_for_any};
 use crate::hub::breathe_quietly;
-use crate::monkey::aside::aside_or_interrupted;
+use crate::monkey::aside::aside_or_ended;
 use crate::monkey::elsewhere::Lent;
 use crate::monkey::table;
 use libc::{c_int, epoll_event, sigset_t, timespec};
@@ -73,7 +73,7 @@ pub(in crate::monkey) unsafe fn epoll_pwait(
     // SAFETY: the caller's.
     let call = move || unsafe { table::epoll_pwait::original(fd, lent.get(), room, millis, &mask) };
     // SAFETY: the caller's.
-    aside_or_interrupted("epoll_pwait", call)
+    aside_or_ended("epoll_pwait", call)
         .unwrap_or_else(|| unsafe { table::epoll_pwait::blocking(fd, events, room, millis, &mask) })
 }
 
@@ -97,7 +97,7 @@ pub(in crate::monkey) unsafe fn epoll_pwait2(
         let lent = unsafe { Lent::new((events, time)) };
         // SAFETY: the caller's; it is a set.
         let mask = unsafe { interruptible(mask) };
-        let done = aside_or_interrupted("epoll_pwait2", move || {
+        let done = aside_or_ended("epoll_pwait2", move || {
             let (events, time) = lent.get();
             // SAFETY: the caller's.
             unsafe { table::epoll_pwait2::original(fd, events, room, time, &mask) }

@@ -9,7 +9,7 @@ use super::sleeping::duration;
 use crate::hub::{
     Deadline, Direction, Interrupts, Wake, breathe_quietly, park_quietly, tell_interrupts,
 };
-use crate::monkey::aside::aside_or_interrupted;
+use crate::monkey::aside::aside_or_ended;
 use crate::monkey::descriptors::look_up;
 use crate::monkey::elsewhere::Lent;
 use crate::monkey::known::Known;
@@ -196,7 +196,7 @@ pub(in crate::monkey) unsafe fn ppoll(
         let lent = unsafe { Lent::new((all, time)) };
         // SAFETY: the caller's; it is a set.
         let mask = unsafe { interruptible(mask) };
-        let done = aside_or_interrupted("ppoll", move || {
+        let done = aside_or_ended("ppoll", move || {
             let (all, time) = lent.get();
             // SAFETY: the caller's.
             unsafe { table::ppoll::original(all, count, time, &mask) }

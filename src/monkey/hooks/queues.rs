@@ -4,7 +4,7 @@
 use super::sleeping::duration;
 use super::waiting::until_ready;
 use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly};
-use crate::monkey::aside::aside_or_interrupted;
+use crate::monkey::aside::aside_or_ended;
 use crate::monkey::descriptors::{forget, look_up};
 use crate::monkey::elsewhere::Lent;
 use crate::monkey::{errno, table};
@@ -157,7 +157,7 @@ pub(in crate::monkey) unsafe fn msgrcv(
     // SAFETY: the caller's.
     let call = move || unsafe { table::msgrcv::original(queue, lent.get(), room, kind, flags) };
     // SAFETY: the caller's.
-    aside_or_interrupted("msgrcv", call)
+    aside_or_ended("msgrcv", call)
         .unwrap_or_else(|| unsafe { table::msgrcv::blocking(queue, place, room, kind, flags) })
 }
 
@@ -181,6 +181,6 @@ pub(in crate::monkey) unsafe fn msgsnd(
     // SAFETY: the caller's.
     let call = move || unsafe { table::msgsnd::original(queue, lent.get(), length, flags) };
     // SAFETY: the caller's.
-    aside_or_interrupted("msgsnd", call)
+    aside_or_ended("msgsnd", call)
         .unwrap_or_else(|| unsafe { table::msgsnd::blocking(queue, message, length, flags) })
 }

@@ -3,7 +3,7 @@
 
 use super::polling::{Limit, Watched, changes_signals, interruptible, is_bad_mask, wait_for_any};
 use crate::hub::breathe_quietly;
-use crate::monkey::aside::aside_or_interrupted;
+use crate::monkey::aside::aside_or_ended;
 use crate::monkey::elsewhere::Lent;
 use crate::monkey::numbers::END;
 use crate::monkey::{errno, table};
@@ -244,7 +244,7 @@ pub(in crate::monkey) unsafe fn pselect(
         let lent = unsafe { Lent::new((read, write, except, time)) };
         // SAFETY: the caller's; it is a set.
         let mask = unsafe { interruptible(mask) };
-        let done = aside_or_interrupted("pselect", move || {
+        let done = aside_or_ended("pselect", move || {
             let (read, write, except, time) = lent.get();
             // SAFETY: the caller's.
             unsafe { table::pselect::original(count, read, write, except, time, &mask) }

@@ -3,7 +3,7 @@
 
 use super::polling::Limit;
 use crate::hub::breathe_quietly;
-use crate::monkey::aside::aside_or_interrupted;
+use crate::monkey::aside::aside_or_ended;
 use crate::monkey::elsewhere::Lent;
 use crate::monkey::{errno, table};
 use crate::sys::user_memory;
@@ -26,7 +26,7 @@ pub(in crate::monkey) unsafe fn semop(set: c_int, all: *mut sembuf, count: size_
     // SAFETY: the caller's.
     let call = move || unsafe { table::semop::original(set, lent.get(), count) };
     // SAFETY: the caller's.
-    aside_or_interrupted("semop", call)
+    aside_or_ended("semop", call)
         .unwrap_or_else(|| unsafe { table::semop::blocking(set, all, count) })
 }
 
@@ -55,7 +55,7 @@ pub(in crate::monkey) unsafe fn semtimedop(
         unsafe { table::semtimedop::original(set, all, count, time) }
     };
     // SAFETY: the caller's.
-    aside_or_interrupted("semtimedop", call)
+    aside_or_ended("semtimedop", call)
         .unwrap_or_else(|| unsafe { table::semtimedop::blocking(set, all, count, time) })
 }
 

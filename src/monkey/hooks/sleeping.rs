@@ -2,7 +2,7 @@
 //! any error but EINTR. A signal handler ends it with EINTR.
 
 use crate::hub::{Deadline, Interrupts, Wake, park_quietly, tell_interrupts, yield_quietly};
-use crate::monkey::aside::aside_or_interrupted;
+use crate::monkey::aside::aside_or_ended;
 use crate::monkey::elsewhere::Lent;
 use crate::monkey::errno;
 use crate::monkey::table::{
@@ -179,7 +179,7 @@ unsafe fn sleep_aside(
 ) -> c_int {
     // SAFETY: the caller's, who is suspended until the call is over.
     let lent = unsafe { Lent::new((time, left)) };
-    let slept = aside_or_interrupted("clock_nanosleep", move || {
+    let slept = aside_or_ended("clock_nanosleep", move || {
         let (time, left) = lent.get();
         // SAFETY: the caller's.
         let error = unsafe { original_clock_nanosleep::original(clock, flags, time, left) };
