@@ -2,7 +2,9 @@
 //! which leaves it as it is: whoever comes first takes it, and the others wait again.
 
 use super::streams::forget_file;
-use crate::hub::{Direction, Interrupts, breathe_quietly};
+use crate::hub::{
+    Deadline, Direction, Interrupts, Wake, breathe_quietly, park_quietly, tell_interrupts,
+};
 use crate::monkey::aside::{aside, aside_or_interrupted};
 use crate::monkey::descriptors::{forget, forget_last, look_up};
 use crate::monkey::elsewhere::Lent;
@@ -11,6 +13,7 @@ use crate::monkey::{What, errno, table};
 use libc::{FILE, c_char, c_int, id_t, idtype_t, pid_t, rusage, siginfo_t, sigset_t};
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::time::Duration;
 
 /// # Safety
 ///
@@ -73,15 +76,14 @@ pub(in crate::monkey) unsafe fn waitid(
     about: *mut siginfo_t,
     options: c_int,
 ) -> c_int {
-    let mut place = MaybeUninit::<siginfo_t>::zeroed();
-    let mut ask = || {
-        // SAFETY: room for the answer.
-        let result = unsafe {
-            table::waitid::original(kind, id, place.as_mut_ptr(), options | libc::WNOHANG)
-        };
-        match result {
-            // SAFETY: it is of numbers, and was zero before. It stays so if there is nobody.
-            0 => unsafe { place.assume_init_ref().si_pid() },
+    // The kernel writes to the caller's place, also in a call that fails, and not to all of it.
+    let mut own = MaybeUninit::<siginfo_t>::zeroed();
+    let place = if about.is_null() { own.as_mut_ptr() } else { about };
+    let ask = || {
+        // SAFETY: the caller's, or room for the answer.
+        match unsafe { table::waitid::original(kind, id, place, options | libc::WNOHANG) } {
+            // SAFETY: the kernel has written to it, and 0 if there is nobody.
+            0 => unsafe { (*place).si_pid() },
             _ => -1,
         }
     };
@@ -89,14 +91,7 @@ pub(in crate::monkey) unsafe fn waitid(
         0 => wait_for(kind, id, options, ask),
         _ => ask(),
     };
-    if result < 0 {
-        return -1;
-    }
-    if !about.is_null() {
-        // SAFETY: the caller's.
-        unsafe { about.write(place.assume_init()) };
-    }
-    0
+    result.min(0)
 }
 
 /// Asks until the answer is something else than 0, and waits in between until one of those children that are
@@ -107,12 +102,16 @@ fn wait_for(kind: idtype_t, id: id_t, options: c_int, mut ask: impl FnMut() -> p
     if now != 0 {
         return now;
     }
-    let waits_for = libc::WEXITED | libc::WSTOPPED | libc::WCONTINUED;
+    // With any other option it may be told of more than an end.
+    let of_ends = libc::WEXITED | libc::WNOWAIT | libc::__WNOTHREAD;
     if kind == libc::P_PID
-        && options & waits_for == libc::WEXITED
+        && options & !of_ends == 0
         && let Some(process) = Process::of(id)
     {
         return process.wait_until_ended(ask);
+    }
+    if options & libc::__WNOTHREAD != 0 {
+        return wait_by_pauses(ask);
     }
     let options = (options & !libc::WNOHANG) | libc::WNOWAIT;
     loop {
@@ -137,6 +136,28 @@ fn wait_for(kind: idtype_t, id: id_t, options: c_int, mut ask: impl FnMut() -> p
         if waited != 0 {
             return errno::fail(error);
         }
+    }
+}
+
+/// Waits for the children of this thread alone, which no other thread can do.
+fn wait_by_pauses(mut ask: impl FnMut() -> pid_t) -> pid_t {
+    const LONGEST: Duration = Duration::from_millis(50);
+    let interrupts = Interrupts::Tell.begun_by_breathing();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match park_quietly("wait", Deadline::after(pause), interrupts) {
+            Wake::Unparked | Wake::TimedOut => {}
+            Wake::Signalled => return errno::fail(libc::EINTR),
+            Wake::Interrupted => {
+                tell_interrupts();
+                return errno::fail(libc::ECANCELED);
+            }
+        }
+        let answer = ask();
+        if answer != 0 {
+            return answer;
+        }
+        pause = (pause * 2).min(LONGEST);
     }
 }
 
