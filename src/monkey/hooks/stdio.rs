@@ -43,6 +43,8 @@ struct Stream {
 }
 
 const IS_UNBUFFERED: c_int = 0x2;
+/// Opened for writing only.
+const IS_NOT_READ: c_int = 0x4;
 const HAS_ENDED: c_int = 0x10;
 const HAS_FAILED: c_int = 0x20;
 const IS_BY_LINES: c_int = 0x200;
@@ -146,6 +148,9 @@ impl Turn {
         let available = self.available();
         if available > 0 || self.flags() & HAS_ENDED != 0 {
             return Some(available.max(1));
+        }
+        if self.flags() & IS_NOT_READ != 0 {
+            return Some(ALL);
         }
         let before = errno::get();
         // SAFETY: the caller's stream.

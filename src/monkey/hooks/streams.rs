@@ -4,19 +4,22 @@
 //! written by calls that do not block (`RWF_NOWAIT`), where the kernel has these; anything else that can be
 //! waited for is asked first whether it is ready.
 
-use super::parts::{Parts, has_bytes};
+use super::parts::{Parts, has_bytes, is_length};
 use super::receiving::{MOST, receive, receive_parts};
 use super::sending::{transmit, transmit_parts};
+use super::terminals::Timing;
 use super::{files, lingering, locks, output};
 use crate::hub::{Direction, breathe_quietly};
-use crate::monkey::aside::aside_or_signalled;
+use crate::monkey::aside::{aside_or_interrupted, aside_or_signalled};
 use crate::monkey::attempts::Outcome;
 use crate::monkey::descriptors::{forget, forget_range, look_up};
+use crate::monkey::elsewhere::Lent;
 use crate::monkey::gate::{is_cooperative, is_patched};
 use crate::monkey::known::{Known, Nature};
 use crate::monkey::numbers::{copied, settings_changed};
 use crate::monkey::{What, errno, owners, table};
 use crate::sys::descriptor::{Kind, is_ready};
+use crate::sys::user_memory;
 use libc::{FILE, c_int, c_uint, c_ulong, c_void, iovec, size_t, ssize_t};
 use std::ptr;
 use std::rc::Rc;
@@ -40,7 +43,7 @@ fn is_output(fd: c_int) -> bool {
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn read(fd: c_int, buffer: *mut c_void, length: size_t) -> ssize_t {
-    let Some(known) = patched(fd) else {
+    let Some(known) = patched(fd).filter(|_| is_length(length)) else {
         // SAFETY: the caller's.
         return unsafe { table::read::original(fd, buffer, length) };
     };
@@ -147,10 +150,43 @@ unsafe fn read_parts(
     breathe_quietly();
     // SAFETY: the caller's.
     let fails = || unsafe { is_too_short(known, parts, count) };
-    let is_at_once = known.kind() == Kind::Other && known.must_wait(Direction::Read) && fails();
+    let is_at_once = known.kind() == Kind::Other
+        && known.must_wait(Direction::Read)
+        && (fails() || timing(known, known.number()?) != Timing::None);
     let mut attempts = known.attempts(Direction::Read, "read").at_once(is_at_once);
     // SAFETY: the caller's.
     attempts.make(|fd| unsafe { read_now(known, fd, parts, count, flags) }).or_zero()
+}
+
+/// How reads of it end beside by bytes.
+fn timing(known: &Known, fd: c_int) -> Timing {
+    match known.kind() == Kind::Other && known.nature() == Nature::Terminal {
+        true => Timing::of(fd),
+        false => Timing::None,
+    }
+}
+
+/// Reads from a FIFO that is not ready. It is not even if nobody has opened its other end yet, of which a
+/// read tells: asked by a second opening, which does not block.
+///
+/// # Safety
+///
+/// As libc's `readv`.
+unsafe fn read_fifo(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
+    let path = format!("/proc/self/fd/{fd}\0");
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    // SAFETY: a path that ends with a zero.
+    let again = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags) };
+    if again < 0 {
+        return errno::fail_long(libc::EAGAIN);
+    }
+    // SAFETY: the caller's.
+    let got = unsafe { table::readv::original(again as c_int, parts, count) };
+    let number = errno::get();
+    // SAFETY: opened above.
+    unsafe { table::close::original(again as c_int) };
+    errno::set(number);
+    got
 }
 
 /// Whether it has records that are longer than these buffers, so that a read of it fails at once.
@@ -190,12 +226,28 @@ unsafe fn read_now(
     }
     // SAFETY: the caller's.
     let fails_at_once = || unsafe { is_too_short(known, parts, count) };
-    if known.is_nonblocking() || known.is_ready(Direction::Read) || fails_at_once() {
+    let timing = timing(known, fd);
+    if timing == Timing::ByClock && !known.is_nonblocking() {
+        // SAFETY: the caller's, who is suspended until the call is over.
+        let lent = unsafe { Lent::new(parts) };
+        // SAFETY: the caller's.
+        let read = move || unsafe { table::readv::original(fd, lent.get(), count) };
+        return aside_or_interrupted("read", read).unwrap_or_else(|| {
+            table::read::ROW.count_blocked();
+            read()
+        });
+    }
+    let is_answered = known.is_ready(Direction::Read) || timing == Timing::AtOnce;
+    if known.is_nonblocking() || is_answered || fails_at_once() {
         return match flags {
             // SAFETY: the caller's.
             0 => unsafe { table::readv::original(fd, parts, count) },
             _ => call(flags),
         };
+    }
+    if known.kind() == Kind::Pipe {
+        // SAFETY: the caller's.
+        return unsafe { read_fifo(fd, parts, count) };
     }
     errno::fail_long(libc::EAGAIN)
 }
@@ -239,6 +291,10 @@ pub(in crate::monkey) unsafe fn write(fd: c_int, buffer: *const c_void, length: 
     if length == 0 {
         // SAFETY: no bytes.
         return unsafe { write_nothing(fd, buffer) };
+    }
+    if !is_length(length) {
+        // SAFETY: the caller's. It fails at once.
+        return unsafe { table::write::original(fd, buffer, length) };
     }
     // SAFETY: the caller's.
     let first = match unsafe { write_at_once(fd, buffer, length) } {
@@ -483,7 +539,9 @@ unsafe fn add_to_event(fd: c_int, part: &iovec) -> ssize_t {
     const VALUE: usize = size_of::<u64>();
     if part.iov_len == VALUE || (part.iov_len > VALUE && takes_more_than_a_value()) {
         // SAFETY: the caller's, and long enough.
-        let value = unsafe { part.iov_base.cast::<u64>().read_unaligned() };
+        let Some(value) = (unsafe { user_memory::read(part.iov_base.cast::<u64>()) }) else {
+            return errno::fail_long(libc::EFAULT);
+        };
         if value < u64::MAX && count_of_event(fd).is_none_or(|count| u64::MAX - count <= value) {
             return errno::fail_long(libc::EAGAIN);
         }

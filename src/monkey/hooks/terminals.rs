@@ -1,11 +1,48 @@
 //! Terminals: waiting until what was written has been sent. The kernel tells of that in no other way, so
 //! a thread of its own waits. What the terminal's other end takes, or a line that is stopped, decides
 //! how long.
+//!
+//! A terminal that is not read by lines may also be set to end a read without a byte, at once or after some
+//! time.
 
 use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::elsewhere::Lent;
-use crate::monkey::table;
+use crate::monkey::{errno, table};
 use libc::{c_int, termios};
+use std::mem::MaybeUninit;
+
+/// How a terminal ends a read beside by bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timing {
+    /// In no other way.
+    None,
+    /// A read returns what there is, at once.
+    AtOnce,
+    /// After some time (`VTIME`).
+    ByClock,
+}
+
+impl Timing {
+    /// What a terminal is set to now. Errno stays as it is.
+    pub(super) fn of(fd: c_int) -> Self {
+        let before = errno::get();
+        let mut settings = MaybeUninit::<termios>::uninit();
+        // SAFETY: room for the answer.
+        let asked = unsafe { libc::tcgetattr(fd, settings.as_mut_ptr()) };
+        errno::set(before);
+        if asked != 0 {
+            return Timing::None;
+        }
+        // SAFETY: it was answered.
+        let settings = unsafe { settings.assume_init() };
+        match (settings.c_cc[libc::VMIN], settings.c_cc[libc::VTIME]) {
+            _ if settings.c_lflag & libc::ICANON != 0 => Timing::None,
+            (0, 0) => Timing::AtOnce,
+            (_, 0) => Timing::None,
+            _ => Timing::ByClock,
+        }
+    }
+}
 
 /// # Safety
 ///
