@@ -1,6 +1,12 @@
 //! Unmodified blocking code, made cooperative. Each test runs in a process of its own, since what is patched is
 //! patched for the whole process: it starts this executable again with its own name as the filter.
 
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    clippy::zombie_processes,
+    reason = "each table says once what it gives to libc, and its lines wait for children as C does"
+)]
+mod arguments;
 mod c11;
 mod children;
 mod copies;
