@@ -100,11 +100,19 @@
 //! | `poll` of an epoll instance, a hang-up in it | sleeps on | is woken |
 //! | `close` with `SO_LINGER` | waits | a thread of its own waits ⁴ |
 //! | files on disk, FUSE, `/proc` | wait | at most 512 such calls at once, by threads |
+//! | `O_NONBLOCK` or a time limit is set unseen ⁵ | counts | does not count once the number was used |
+//! | `SO_RCVTIMEO` or `SO_SNDTIMEO` is negative | no wait | no limit |
+//! | a traced child stops, and is waited for | is told | is told with `WUNTRACED` or `__WALL` |
+//! | a clock is set during a sleep until a time | counts | does not count |
+//! | `_res`, the thread's settings of look-ups | count | do not count |
+//! | an answer's place is constant memory | `EFAULT` | a fault in `select`, `sendmmsg`, `recvmsg` ⁶ |
 //! | a lock of C | | see [`What::Sync`] |
 //!
 //! ¹ `poll` fails with `EBADF` only if the number is in use again, and otherwise reports `POLLNVAL`. ² It is
 //! counted, see [`report()`]. ³ `println!` holds a borrow of std's meanwhile. ⁴ If the option was set before
-//! `exec`, or by another process, `close` blocks its thread.
+//! `exec`, or by another process, `close` blocks its thread. ⁵ By another process, through a number that came
+//! in a message, or by a system call made without libc. ⁶ In `recvmsg` with `MSG_WAITALL`, or
+//! `SO_RCVLOWAT`.
 //!
 //! # What stays as it was
 //!
