@@ -251,6 +251,11 @@ table! {
                         flags: c_int) -> ssize_t => files::pwritev64v2;
     Files   tasks   Deferred    fn fsync(fd: c_int) -> c_int => files::fsync;
     Files   tasks   Deferred    fn fdatasync(fd: c_int) -> c_int => files::fdatasync;
+    Files   tasks   Deferred    fn syncfs(fd: c_int) -> c_int => files::syncfs;
+    Files   tasks   Deferred    fn sync_file_range(fd: c_int, offset: off64_t, length: off64_t, flags: c_uint)
+                        -> c_int => files::sync_file_range;
+    Files   tasks   Deferred    fn msync(place: *mut c_void, length: size_t, flags: c_int)
+                        -> c_int => files::msync;
     Files   tasks   Deferred    fn flock(fd: c_int, operation: c_int) -> c_int => locks::flock;
     Files   tasks   Deferred    fn lockf(fd: c_int, command: c_int, length: off_t)
                         -> c_int => locks::lockf;

@@ -313,6 +313,24 @@ fn fdatasync() {
 }
 
 #[test]
+fn syncs_of_more_than_a_file() {
+    together(new_file, |(mut file, _path)| {
+        file.write_all(b"hello").unwrap();
+        let fd = file.as_raw_fd();
+        let flags = libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping of the file; no other memory is involved.
+        unsafe {
+            let mapped = libc::mmap(std::ptr::null_mut(), 5, access, libc::MAP_SHARED, fd, 0);
+            assert_ne!(mapped, libc::MAP_FAILED);
+            let synced = libc::msync(mapped, 5, libc::MS_SYNC);
+            libc::munmap(mapped, 5);
+            [synced, libc::syncfs(fd), libc::sync_file_range(fd, 0, 0, flags)] == [0; 3]
+        }
+    });
+}
+
+#[test]
 fn flock() {
     row(|| {
         let (file, path) = new_file();

@@ -9,7 +9,7 @@ use crate::monkey::elsewhere::{Lent, elsewhere};
 use crate::monkey::gate::is_patched;
 use crate::monkey::{What, errno, table};
 use crate::sys::descriptor::Kind;
-use libc::{c_int, c_void, iovec, off_t, off64_t, size_t, ssize_t};
+use libc::{c_int, c_uint, c_void, iovec, off_t, off64_t, size_t, ssize_t};
 
 /// The descriptor's own position.
 pub(super) const HERE: off64_t = -1;
@@ -275,6 +275,40 @@ pub(in crate::monkey) unsafe fn fdatasync(fd: c_int) -> c_int {
     // SAFETY: no memory is involved.
     let call = || unsafe { table::fdatasync::original(fd) };
     if are_patched() { elsewhere("fdatasync", call) } else { call() }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn syncfs(fd: c_int) -> c_int {
+    // SAFETY: no memory is involved.
+    let call = || unsafe { table::syncfs::original(fd) };
+    if are_patched() { elsewhere("syncfs", call) } else { call() }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn sync_file_range(
+    fd: c_int,
+    offset: off64_t,
+    length: off64_t,
+    flags: c_uint,
+) -> c_int {
+    // SAFETY: no memory is involved.
+    let call = || unsafe { table::sync_file_range::original(fd, offset, length, flags) };
+    if are_patched() { elsewhere("sync_file_range", call) } else { call() }
+}
+
+/// # Safety
+///
+/// As libc's.
+pub(in crate::monkey) unsafe fn msync(place: *mut c_void, length: size_t, flags: c_int) -> c_int {
+    // SAFETY: the caller's, who is suspended until the call is over.
+    let lent = unsafe { Lent::new(place) };
+    // SAFETY: the caller's.
+    let call = move || unsafe { table::msync::original(lent.get(), length, flags) };
+    if flags & libc::MS_SYNC != 0 && are_patched() { elsewhere("msync", call) } else { call() }
 }
 
 /// A file is read by one buffer.

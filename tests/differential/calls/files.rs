@@ -115,6 +115,19 @@ pub(super) const CALLS: &[Call] = &[
         // SAFETY: no memory is involved.
         outcome(unsafe { libc::fsync(fd(a[0])) }).text()
     }),
+    Call::new("syncfs", 1, FILE, &[Fd], |_, a| {
+        // SAFETY: no memory is involved.
+        outcome(unsafe { libc::syncfs(fd(a[0])) }).text()
+    }),
+    Call::new("sync_file_range", 1, FILE, &[Fd], |_, a| {
+        // SAFETY: no memory is involved.
+        outcome(unsafe { libc::sync_file_range(fd(a[0]), 0, 0, libc::SYNC_FILE_RANGE_WRITE) })
+            .text()
+    }),
+    Call::new("msync", 1, FILE, &[], |_, _| {
+        // SAFETY: nothing is mapped there.
+        outcome(unsafe { libc::msync(std::ptr::null_mut(), 1, libc::MS_SYNC) }).text()
+    }),
     Call::new("fdatasync", 2, FILE, &[Fd], |_, a| {
         // SAFETY: no memory is involved.
         outcome(unsafe { libc::fdatasync(fd(a[0])) }).text()
