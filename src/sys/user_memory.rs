@@ -3,7 +3,7 @@
 //!
 //! A word is readable if `rt_sigprocmask` gets as far as complaining of its first argument: it reads the new
 //! set before that, and then changes nothing. That is one short system call per page, and none for what lies
-//! on the page of the caller's stack that is in use.
+//! in the frames of the callers, where arguments are as a rule: the next [`FRAMES`] bytes of the stack.
 
 use std::hint::black_box;
 use std::io::Error;
@@ -11,15 +11,19 @@ use std::mem::MaybeUninit;
 
 const PAGE: usize = 4096;
 
+/// Bytes above the current frame that are assumed to be the stack, and so to be readable.
+const FRAMES: usize = 16 * 1024;
+
 /// What the kernel reads in one probe.
 const WORD: usize = size_of::<u64>();
 
 /// Whether all of `length` bytes can be read. Errno stays as it is.
 pub(crate) fn is_readable<T>(place: *const T, length: usize) -> bool {
     let here = 0_u8;
-    let stack = black_box(&raw const here).addr() / PAGE;
+    let frames = black_box(&raw const here).addr();
+    let frames = frames..frames.saturating_add(FRAMES);
     let Some(last) = place.addr().checked_add(length.saturating_sub(1)) else { return false };
-    if place.addr() / PAGE == stack && last / PAGE == stack {
+    if frames.contains(&place.addr()) && frames.contains(&last) {
         return true;
     }
     length == 0 || (place.addr() / PAGE..=last / PAGE).all(is_page_readable)
