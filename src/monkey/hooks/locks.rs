@@ -3,9 +3,10 @@
 //! short by a kill.
 
 use crate::monkey::aside::aside_or_signalled;
-use crate::monkey::elsewhere::Lent;
 use crate::monkey::{errno, table};
 use libc::{c_int, off_t, off64_t};
+use std::mem::{self, MaybeUninit};
+use std::ptr;
 
 /// # Safety
 ///
@@ -40,11 +41,14 @@ macro_rules! lockf {
             if !is_held(tried) {
                 return tried;
             }
-            // SAFETY: no memory is involved.
-            let lock = move || unsafe { table::$name::original(fd, command, length) };
-            aside_or_signalled(stringify!($name), true, lock).unwrap_or_else(|| {
+            // SAFETY: numbers, all of which may be zero.
+            let mut lock: libc::flock = unsafe { mem::zeroed() };
+            (lock.l_type, lock.l_whence) = (libc::F_WRLCK as _, libc::SEEK_CUR as _);
+            lock.l_len = length;
+            wait(stringify!($name), fd, libc::F_SETLKW, &lock).unwrap_or_else(|| {
                 table::$name::ROW.count_blocked();
-                lock()
+                // SAFETY: no memory is involved.
+                unsafe { table::$name::original(fd, command, length) }
             })
         }
     )*};
@@ -80,12 +84,43 @@ pub(super) unsafe fn lock(fd: c_int, waiting: c_int, trying: c_int, lock: usize)
     if !is_held(tried) {
         return tried;
     }
-    // SAFETY: the caller's, who is suspended until the call is over.
-    let lent = unsafe { Lent::new(lock) };
+    // SAFETY: the caller's, from which the kernel has just read.
+    let asked = unsafe { &*ptr::with_exposed_provenance(lock) };
     // SAFETY: the caller's.
-    let locked = aside_or_signalled("fcntl", true, move || unsafe {
-        table::fcntl::original(fd, waiting, lent.get())
-    });
-    // SAFETY: the caller's.
-    locked.unwrap_or_else(|| unsafe { table::fcntl::blocking(fd, waiting, lock) })
+    wait("fcntl", fd, waiting, asked)
+        .unwrap_or_else(|| unsafe { table::fcntl::blocking(fd, waiting, lock) })
+}
+
+/// Has another thread wait for a lock by `fcntl` with `command`. `None`: there can be no more threads.
+fn wait(purpose: &'static str, fd: c_int, command: c_int, lock: &libc::flock) -> Option<c_int> {
+    let lock = from_the_start(fd, *lock);
+    aside_or_signalled(purpose, true, move || {
+        // SAFETY: a lock, which the kernel reads.
+        unsafe { table::fcntl::original(fd, command, ptr::from_ref(&lock).expose_provenance()) }
+    })
+}
+
+/// The same bytes, counted from the start of the file. The other thread's call comes when siblings may have
+/// moved the descriptor or made the file longer.
+fn from_the_start(fd: c_int, mut lock: libc::flock) -> libc::flock {
+    let origin = match lock.l_whence.into() {
+        // SAFETY: no memory is involved, and nothing is moved.
+        libc::SEEK_CUR => unsafe { libc::lseek(fd, 0, libc::SEEK_CUR) },
+        libc::SEEK_END => {
+            let mut known = MaybeUninit::<libc::stat>::uninit();
+            // SAFETY: room for the answer.
+            match unsafe { libc::fstat(fd, known.as_mut_ptr()) } {
+                // SAFETY: answered.
+                0 => unsafe { known.assume_init() }.st_size,
+                _ => -1,
+            }
+        }
+        _ => return lock,
+    };
+    if origin >= 0
+        && let Some(start) = lock.l_start.checked_add(origin)
+    {
+        (lock.l_start, lock.l_whence) = (start, libc::SEEK_SET as _);
+    }
+    lock
 }
