@@ -10,12 +10,12 @@ use super::hooks::acquire::{ANY, Attempt, Limit, Wanted};
 use super::owners::{self, Owner};
 use super::table::next_definition;
 use super::{OnKill, What, addresses};
-use crate::hub::{Deadline, Place, place};
+use crate::hub::{Place, place};
 use libc::{c_int, c_void};
+use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{AtomicI32, AtomicPtr};
-use std::time::Duration;
 
 /// An initialiser, which may unwind.
 type Init = unsafe extern "C-unwind" fn();
@@ -66,7 +66,7 @@ macro_rules! rows {
                 unsafe extern "C-unwind" fn $symbol($argument: *mut c_int, init: Init) -> $result {
                     let is_ours = ROW.is_patched() && place() == Place::Task;
                     // SAFETY: the caller's.
-                    let running = if is_ours { unsafe { wait_for_turn($argument, &ROW) } } else { None };
+                    let running = if is_ours { unsafe { wait_for_turn($argument) } } else { None };
                     // SAFETY: the caller's.
                     let result = unsafe { original($argument, init) };
                     drop(running);
@@ -105,15 +105,12 @@ impl Drop for Running {
     }
 }
 
-/// Waits until no sibling is in the initialiser, and no other thread, as far as can be seen. `None`: it has
-/// been run.
+/// Waits until no sibling is in the initialiser, and no other thread. `None`: it has been run.
 ///
 /// # Safety
 ///
 /// As libc's `pthread_once`.
-unsafe fn wait_for_turn(control: *mut c_int, row: &Row) -> Option<Running> {
-    /// After a fork libc begins anew what another thread was in the middle of, and only it knows of which.
-    const PATIENCE: Duration = Duration::from_secs(1);
+unsafe fn wait_for_turn(control: *mut c_int) -> Option<Running> {
     let (address, done) = (control.addr(), done());
     let state = || {
         // SAFETY: the caller's: it is there.
@@ -122,28 +119,37 @@ unsafe fn wait_for_turn(control: *mut c_int, row: &Row) -> Option<Running> {
     if state() == done || addresses::is_inside() {
         return None;
     }
-    let me = Owner::current();
+    let (me, running) = (Owner::current(), running());
     let attempt = || match owners::owner_of(address) {
         _ if state() == done => Attempt::Over(0),
         // One that calls itself waits for itself, as a thread does.
         Some(_) => Attempt::Sibling,
         None if state() == 0 => Attempt::Over(0),
+        // What another thread was in the middle of when this process was forked: libc begins it anew.
+        None if cfg!(target_env = "gnu") && state() != running => Attempt::Over(0),
         None => Attempt::Foreign,
     };
-    loop {
-        let limit = Deadline::after(PATIENCE).map_or(Limit::Never, Limit::At);
-        let wanted = Wanted { address, bits: ANY, purpose: "pthread_once", limit };
-        match wanted.acquire(attempt) {
-            0 => break,
-            _ if owners::owner_of(address).is_some() => {}
-            _ => {
-                row.count_blocked();
-                break;
-            }
-        }
-    }
+    let (purpose, limit) = ("pthread_once", Limit::Never);
+    Wanted { address, bits: ANY, purpose, limit }.acquire(attempt);
     owners::record(address, me);
     Some(Running(address))
+}
+
+/// What a control holds while its initialiser is run in this process. After a fork it is something else.
+fn running() -> c_int {
+    thread_local! {
+        static CONTROL: AtomicI32 = const { AtomicI32::new(0) };
+        static SEEN: Cell<c_int> = const { Cell::new(0) };
+    }
+    unsafe extern "C-unwind" fn look() {
+        SEEN.set(CONTROL.with(|control| control.load(Relaxed)));
+    }
+    CONTROL.with(|control| {
+        control.store(0, Relaxed);
+        // SAFETY: a control that no other call uses.
+        unsafe { pthread_once::original(control.as_ptr(), look) };
+    });
+    SEEN.get()
 }
 
 /// What a control holds when its initialiser has been run.
