@@ -76,16 +76,17 @@ unsafe fn lock(
         if result != libc::EBUSY {
             return Attempt::Over(result);
         }
-        match owners::owner_of(address) {
+        // SAFETY: the caller's.
+        let writer = match unsafe { is_written_here(lock) } {
+            // An entry may be left of a lock that was here before.
+            Some(false) => None,
+            Some(true) => Some(owners::owner_of(address).unwrap_or(Owner::MAIN)),
+            None => owners::owner_of(address),
+        };
+        match writer {
             // SAFETY: the caller's. The thread is the writer, so that this does not wait.
-            Some(owner) if owner == me => Attempt::Over(unsafe { (mode.lock)(lock) }),
+            Some(writer) if writer == me => Attempt::Over(unsafe { (mode.lock)(lock) }),
             Some(_) => Attempt::Sibling,
-            // SAFETY: the caller's.
-            None if unsafe { is_written_here(lock) } => match me {
-                // SAFETY: as above.
-                Owner::MAIN => Attempt::Over(unsafe { (mode.lock)(lock) }),
-                _ => Attempt::Sibling,
-            },
             None => Attempt::Foreign,
         }
     };
@@ -107,12 +108,12 @@ unsafe fn lock(
     result
 }
 
-/// Whether the calling thread is its writer, as far as glibc's layout is known, which is checked once.
+/// Whether the calling thread is its writer, if this is glibc's layout, which is checked once.
 ///
 /// # Safety
 ///
 /// As libc's functions.
-unsafe fn is_written_here(lock: *mut pthread_rwlock_t) -> bool {
+unsafe fn is_written_here(lock: *mut pthread_rwlock_t) -> Option<bool> {
     const WRITER: usize = 6;
     const _: () = assert!(size_of::<pthread_rwlock_t>() > (WRITER + 1) * size_of::<AtomicI32>());
     static IS_KNOWN: OnceLock<bool> = OnceLock::new();
@@ -134,7 +135,7 @@ unsafe fn is_written_here(lock: *mut pthread_rwlock_t) -> bool {
                 && !is_writer(own)
         }
     };
-    *IS_KNOWN.get_or_init(is_known) && is_writer(lock)
+    IS_KNOWN.get_or_init(is_known).then(|| is_writer(lock))
 }
 
 /// It was locked by `me`. What was known of it before is left over.
