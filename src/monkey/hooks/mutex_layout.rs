@@ -69,11 +69,6 @@ impl Layout {
         self.kind.load(Relaxed) & TYPE == RECURSIVE && self.count.load(Relaxed) > 1
     }
 
-    /// Whether any thread holds it.
-    pub(super) fn is_locked(&self) -> bool {
-        self.lock.load(Relaxed) != 0
-    }
-
     /// Whether the calling thread holds it.
     pub(super) fn is_held_here(&self) -> bool {
         // SAFETY: no preconditions.

@@ -147,10 +147,7 @@ unsafe fn lock(
     let attempt = || unsafe { owned.attempt(true) };
     let result = match attempt() {
         Attempt::Over(result) => result,
-        first if place() == Place::Hub => {
-            table::pthread_mutex_lock::ROW.count_blocked();
-            if first == Attempt::Foreign { original() } else { libc::EDEADLK }
-        }
+        first if place() == Place::Hub => refuse_in_hub(first, original),
         _ => {
             let limit = match limit() {
                 // It is the kernel that looks at such a time.
@@ -161,6 +158,13 @@ unsafe fn lock(
         }
     };
     owned.note(result)
+}
+
+/// In the hub's own greenlet, which cannot wait for one of its coroutines, but for another thread.
+#[cold]
+fn refuse_in_hub(first: Attempt, original: impl FnOnce() -> c_int) -> c_int {
+    table::pthread_mutex_lock::ROW.count_blocked();
+    if first == Attempt::Foreign { original() } else { libc::EDEADLK }
 }
 
 fn wanted(mutex: *mut pthread_mutex_t, limit: Limit) -> Wanted {
@@ -185,12 +189,10 @@ unsafe fn lock_plain(
         let state = unsafe { Layout::of(mutex) };
         if state.is_some_and(Layout::is_held_here) { Attempt::Sibling } else { Attempt::Foreign }
     };
-    if let Attempt::Over(result) = attempt() {
-        return result;
-    }
-    if place() == Place::Hub {
-        table::pthread_mutex_lock::ROW.count_blocked();
-        return original();
+    match attempt() {
+        Attempt::Over(result) => return result,
+        first if place() == Place::Hub => return refuse_in_hub(first, original),
+        _ => {}
     }
     let slice = |deadline: Option<Deadline>| {
         let until = Deadline::after(SLICE).into_iter().chain(deadline).min();
@@ -256,11 +258,11 @@ impl Owned<'_> {
     unsafe fn attempt(&self, waits: bool) -> Attempt {
         let address = self.address();
         match owners::owner_of(address) {
-            Some(owner) if owner == self.me && self.state.is_locked() => {
+            Some(owner) if owner == self.me && self.state.is_held_here() => {
                 // SAFETY: the caller's.
                 return unsafe { self.lock_again(waits) };
             }
-            Some(owner) if owner != self.me && self.state.is_held_here() => {
+            Some(_) if self.state.is_held_here() => {
                 if !self.state.is_robust() {
                     return Attempt::Sibling;
                 }
