@@ -1,6 +1,7 @@
 //! Children. One that is named is waited for by a descriptor of its process; any of several by a thread,
 //! which leaves it as it is: whoever comes first takes it, and the others wait again.
 
+use super::file_locks;
 use super::streams::forget_file;
 use crate::hub::{
     Deadline, Direction, Interrupts, Wake, breathe_quietly, park_quietly, tell_interrupts,
@@ -206,9 +207,14 @@ impl Drop for Process {
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn pclose(file: *mut FILE) -> c_int {
+    let is_ours = is_patched(What::Process) && is_cooperative(&table::pclose::ROW);
+    if is_ours {
+        // SAFETY: the caller's, who closes it.
+        unsafe { file_locks::give_up(file) };
+    }
     // SAFETY: the caller's.
     unsafe { forget_file(file) };
-    if !is_patched(What::Process) || !is_cooperative(&table::pclose::ROW) {
+    if !is_ours {
         // SAFETY: the caller's.
         return unsafe { table::pclose::original(file) };
     }

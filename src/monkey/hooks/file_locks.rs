@@ -73,3 +73,20 @@ pub(in crate::monkey) unsafe fn funlockfile(file: *mut FILE) {
     unsafe { table::funlockfile::original(file) };
     addresses::wake(address, ANY, 1);
 }
+
+/// Whether the current task has locked it.
+pub(super) fn is_callers(file: *mut FILE) -> bool {
+    owners::owner_of(file.addr()) == Some(Owner::current())
+}
+
+/// Unlocks a file that another thread is about to close in the caller's stead: that thread would wait for it.
+///
+/// # Safety
+///
+/// As libc's `funlockfile`, of a file that nobody uses afterwards.
+pub(super) unsafe fn give_up(file: *mut FILE) {
+    while is_callers(file) {
+        // SAFETY: the caller's; the current task has locked it.
+        unsafe { funlockfile(file) };
+    }
+}

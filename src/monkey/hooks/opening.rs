@@ -1,6 +1,8 @@
 //! Opening. One end of a FIFO is opened when there is the other one: a thread of its own waits for that.
 //! Everything else that has a path is opened at once.
 
+use super::file_locks;
+use super::streams::{forget_file, forget_number};
 use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::descriptors::forget_last;
 use crate::monkey::elsewhere::Lent;
@@ -142,17 +144,26 @@ macro_rules! streams {
             mode: *const c_char,
             $($file: *mut FILE,)?
         ) -> *mut FILE {
+            let reopened: &[*mut FILE] = &[$($file)?];
             // SAFETY: the caller's.
-            $(unsafe { super::streams::forget_file($file) };)?
+            reopened.iter().for_each(|file| unsafe { forget_number(*file) });
             // SAFETY: the caller's.
             if !unsafe { stream_waits(path, mode) } || !is_cooperative(&table::$name::ROW) {
                 // SAFETY: the caller's.
                 let opened = unsafe { table::$name::original(path, mode, $($file)?) };
-                if !opened.is_null() {
+                match reopened {
+                    _ if opened.is_null() => {}
                     // SAFETY: it was opened just now.
-                    unsafe { super::streams::forget_file(opened) };
+                    [] => unsafe { forget_file(opened) },
+                    // SAFETY: as above.
+                    _ => unsafe { forget_number(opened) },
                 }
                 return opened;
+            }
+            if reopened.iter().any(|file| file_locks::is_callers(*file)) {
+                // Another thread would wait for the caller's lock.
+                // SAFETY: the caller's.
+                return unsafe { table::$name::blocking(path, mode, $($file)?) };
             }
             // SAFETY: the caller's, who is suspended until the call is over.
             let lent = unsafe { Lent::new((path, mode, $($file)?)) };

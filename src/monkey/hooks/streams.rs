@@ -672,8 +672,18 @@ pub(in crate::monkey) unsafe fn fclose(file: *mut FILE) -> c_int {
 ///
 /// An open file.
 pub(super) unsafe fn forget_file(file: *mut FILE) {
-    let before = errno::get();
     owners::forget(file.addr());
+    // SAFETY: the caller's.
+    unsafe { forget_number(file) };
+}
+
+/// As [`forget_file`], of a file that stays what it is, and locked by whoever has locked it.
+///
+/// # Safety
+///
+/// An open file.
+pub(super) unsafe fn forget_number(file: *mut FILE) {
+    let before = errno::get();
     // SAFETY: the caller's.
     forget(unsafe { libc::fileno(file) });
     errno::set(before);
