@@ -16,6 +16,7 @@ mod files;
 mod forks;
 mod in_handlers;
 mod lingering;
+mod locks;
 mod mutexes;
 mod owners;
 mod peers;
