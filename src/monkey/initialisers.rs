@@ -13,6 +13,8 @@ use super::{OnKill, What, addresses};
 use crate::hub::{Place, place};
 use libc::{c_int, c_void};
 use std::cell::Cell;
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{AtomicI32, AtomicPtr};
@@ -66,7 +68,7 @@ macro_rules! rows {
                 unsafe extern "C-unwind" fn $symbol($argument: *mut c_int, init: Init) -> $result {
                     let is_ours = ROW.is_patched() && place() == Place::Task;
                     // SAFETY: the caller's.
-                    let running = if is_ours { unsafe { wait_for_turn($argument) } } else { None };
+                    let running = if is_ours { unsafe { wait_for_turn($argument, init) } } else { None };
                     // SAFETY: the caller's.
                     let result = unsafe { original($argument, init) };
                     drop(running);
@@ -110,7 +112,7 @@ impl Drop for Running {
 /// # Safety
 ///
 /// As libc's `pthread_once`.
-unsafe fn wait_for_turn(control: *mut c_int) -> Option<Running> {
+unsafe fn wait_for_turn(control: *mut c_int, init: Init) -> Option<Running> {
     let (address, done) = (control.addr(), done());
     let state = || {
         // SAFETY: the caller's: it is there.
@@ -129,10 +131,62 @@ unsafe fn wait_for_turn(control: *mut c_int) -> Option<Running> {
         None if cfg!(target_env = "gnu") && state() != running => Attempt::Over(0),
         None => Attempt::Foreign,
     };
-    let (purpose, limit) = ("pthread_once", Limit::Never);
-    Wanted { address, bits: ANY, purpose, limit }.acquire(attempt);
+    if !matches!(attempt(), Attempt::Over(_)) {
+        // SAFETY: an initialiser is a function.
+        let _callable = unsafe { Callable::of(init) };
+        let (purpose, limit) = ("pthread_once", Limit::Never);
+        Wanted { address, bits: ANY, purpose, limit }.acquire(attempt);
+    }
     owners::record(address, me);
     Some(Running(address))
+}
+
+/// What `std::call_once` of libstdc++ is about to call, until this is dropped. It hands that over in two
+/// variables of the thread's, which siblings may use while the caller waits, and which are null when one has
+/// returned.
+struct Callable([(*mut usize, usize); 2]);
+
+impl Callable {
+    /// `None` if the initialiser knows no such variables.
+    ///
+    /// # Safety
+    ///
+    /// A function.
+    unsafe fn of(init: Init) -> Option<Callable> {
+        const NAMES: [&CStr; 2] = [c"_ZSt15__once_callable", c"_ZSt11__once_call"];
+        let mut found = MaybeUninit::<libc::Dl_info>::uninit();
+        // SAFETY: room for the answer; a name that the linker has given; what is closed was opened here, and
+        // stays, since a function of it is about to be called.
+        let places = unsafe {
+            if libc::dladdr(init as *const c_void, found.as_mut_ptr()) == 0 {
+                return None;
+            }
+            let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD;
+            let library = libc::dlopen(found.assume_init().dli_fname, flags);
+            let places = NAMES.map(|name| match library.is_null() {
+                true => libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()),
+                false => libc::dlsym(library, name.as_ptr()),
+            });
+            if !library.is_null() {
+                libc::dlclose(library);
+            }
+            places
+        };
+        if places.iter().any(|place| place.is_null()) {
+            return None;
+        }
+        // SAFETY: this thread's variables of these names, which are two pointers.
+        Some(Callable(places.map(|place| unsafe { (place.cast(), *place.cast()) })))
+    }
+}
+
+impl Drop for Callable {
+    fn drop(&mut self) {
+        for (place, value) in self.0 {
+            // SAFETY: as above: the coroutine is on the same thread.
+            unsafe { *place = value };
+        }
+    }
 }
 
 /// What a control holds while its initialiser is run in this process. After a fork it is something else.
