@@ -26,6 +26,7 @@ use super::state::Hub;
 use super::task::{self, Interrupt, TaskRef};
 use crate::greenlet::scheduled::{self, NO_THROW};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
+use crate::sys::errno;
 use crate::sys::handled::{self, Count, Handlers};
 
 /// What is done about what would be raised.
@@ -249,7 +250,10 @@ impl Hub {
 
     fn suspend_shielded(&self, me: &AnyWeakGreenlet, next: Option<AnyWeakGreenlet>) {
         me.set_mark(me.mark() | NO_THROW);
+        // Siblings have failures of their own.
+        let number = errno::get();
         self.suspend_quietly(me, next);
+        errno::set(number);
         me.set_mark(me.mark() & !NO_THROW);
     }
 

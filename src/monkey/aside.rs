@@ -37,7 +37,7 @@ struct Shared<R> {
 
 struct Progress<R> {
     is_prepared: bool,
-    /// With the errno that was there after the call.
+    /// With the errno that the call has set, or zero.
     result: Option<(R, c_int)>,
 }
 
@@ -142,7 +142,7 @@ impl<R: Send + 'static> Aside<R> {
                 if cut_short == Some(Wake::Interrupted) && number == libc::EINTR {
                     tell_interrupts();
                     errno::set(libc::ECANCELED);
-                } else {
+                } else if number != 0 {
                     errno::set(number);
                 }
                 return result;

@@ -82,7 +82,7 @@ struct Call<F, R> {
 
 enum State<F, R> {
     ToBeMade(F),
-    /// With the errno that was there after it.
+    /// With the errno that it has set, or zero.
     Made(R, c_int),
     Taken,
 }
@@ -100,6 +100,7 @@ impl<F: FnOnce() -> R, R> Call<F, R> {
     /// Makes the call, on the thread that is to make it. Nothing is locked meanwhile.
     fn make(&self) {
         if let State::ToBeMade(f) = self.state() {
+            errno::set(0);
             let result = f();
             let number = errno::get();
             *self.lock() = State::Made(result, number);
@@ -110,7 +111,9 @@ impl<F: FnOnce() -> R, R> Call<F, R> {
     fn take(&self, purpose: &'static str) -> R {
         match self.state() {
             State::Made(result, number) => {
-                errno::set(number);
+                if number != 0 {
+                    errno::set(number);
+                }
                 result
             }
             // No thread could be made for it.

@@ -1,19 +1,11 @@
 //! How calls of C fail: -1, and a number that belongs to the thread.
 //!
-//! It is set last, when nobody else can run before the caller sees it.
+//! It is set last, when nobody else can run before the caller sees it. A call that succeeds leaves it as it
+//! was, also one that has waited: `hub/quiet.rs` gives it back to a coroutine that goes on, and what another
+//! thread has done in its stead counts only if it has set it.
 
+pub(super) use crate::sys::errno::{get, set};
 use libc::c_int;
-
-/// The number of the last failure.
-pub(super) fn get() -> c_int {
-    // SAFETY: this thread's own place, which is always there.
-    unsafe { *libc::__errno_location() }
-}
-
-pub(super) fn set(errno: c_int) {
-    // SAFETY: this thread's own place, which is always there.
-    unsafe { *libc::__errno_location() = errno };
-}
 
 /// The result of a call of C that fails.
 #[cold]

@@ -6,6 +6,8 @@ pub(crate) mod affinity;
 pub(crate) mod alternate_stack;
 pub(crate) mod clock;
 pub(crate) mod descriptor;
+#[cfg(feature = "monkey")]
+pub(crate) mod errno;
 pub(crate) mod exit;
 pub(crate) mod fault;
 pub(crate) mod file;

@@ -12,12 +12,14 @@ use std::ptr;
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn flock(fd: c_int, operation: c_int) -> c_int {
+    let before = errno::get();
     // SAFETY: no memory is involved.
     let tried = unsafe { table::flock::original(fd, operation | libc::LOCK_NB) };
     let must_wait = tried != 0 && errno::get() == libc::EWOULDBLOCK;
     if !must_wait || operation & libc::LOCK_NB != 0 {
         return tried;
     }
+    errno::set(before);
     // SAFETY: no memory is involved.
     let locked =
         aside_or_signalled("flock", true, move || unsafe { table::flock::original(fd, operation) });
@@ -36,11 +38,13 @@ macro_rules! lockf {
                 // SAFETY: no memory is involved.
                 return unsafe { table::$name::original(fd, command, length) };
             }
+            let before = errno::get();
             // SAFETY: no memory is involved.
             let tried = unsafe { table::$name::original(fd, libc::F_TLOCK, length) };
             if !is_held(tried) {
                 return tried;
             }
+            errno::set(before);
             // SAFETY: numbers, all of which may be zero.
             let mut lock: libc::flock = unsafe { mem::zeroed() };
             (lock.l_type, lock.l_whence) = (libc::F_WRLCK as _, libc::SEEK_CUR as _);
@@ -79,11 +83,13 @@ pub(super) fn without_waiting(command: c_int) -> Option<c_int> {
 ///
 /// As libc's `fcntl`.
 pub(super) unsafe fn lock(fd: c_int, waiting: c_int, trying: c_int, lock: usize) -> c_int {
+    let before = errno::get();
     // SAFETY: the caller's: both take the same.
     let tried = unsafe { table::fcntl::original(fd, trying, lock) };
     if !is_held(tried) {
         return tried;
     }
+    errno::set(before);
     // SAFETY: the caller's, from which the kernel has just read.
     let asked = unsafe { &*ptr::with_exposed_provenance(lock) };
     // SAFETY: the caller's.

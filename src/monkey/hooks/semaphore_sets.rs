@@ -72,7 +72,12 @@ unsafe fn at_once(set: c_int, all: *const sembuf, count: size_t) -> Option<c_int
     // SAFETY: the caller's.
     let mut all = unsafe { std::slice::from_raw_parts(all, count) }.to_vec();
     all.iter_mut().for_each(|one| one.sem_flg |= libc::IPC_NOWAIT as i16);
+    let before = errno::get();
     // SAFETY: `count` operations.
     let done = unsafe { table::semtimedop::original(set, all.as_mut_ptr(), count, ptr::null()) };
-    (done >= 0 || errno::get() != libc::EAGAIN).then_some(done)
+    if done < 0 && errno::get() == libc::EAGAIN {
+        errno::set(before);
+        return None;
+    }
+    Some(done)
 }

@@ -79,11 +79,13 @@ unsafe fn take(
     wait: impl Fn(*mut sem_t) -> c_int + Send + 'static,
 ) -> Option<c_int> {
     breathe_quietly();
+    let before = errno::get();
     // SAFETY: the caller's.
     let result = unsafe { libc::sem_trywait(semaphore) };
     if result == 0 || errno::get() != libc::EAGAIN {
         return Some(result);
     }
+    errno::set(before);
     let address = semaphore.expose_provenance();
     // That thread takes no signals of the program's: it fails with EINTR when a handler that ran here ends
     // the call.
