@@ -4,10 +4,12 @@ use crate::patched;
 use crate::scripts::{Call, after, c, compare, does};
 use libc::{FILE, c_int, pthread_rwlock_t};
 use std::cell::{Cell, UnsafeCell};
+use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write, pipe};
 use std::mem::zeroed;
 use std::os::fd::AsRawFd;
+use std::process::Command;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
+use switchgrass::coroutine::join_all;
 use switchgrass::monkey::blocked_calls;
 use switchgrass::{spawn, yield_now};
 
@@ -73,8 +76,12 @@ fn a_lock_is_taken_where_the_descriptor_stood_when_it_was_asked_for() {
             let theirs = Arc::clone(&mine);
             let waiter = spawn(move || {
                 let lock = ten_bytes(whence);
-                // SAFETY: a lock.
-                unsafe { libc::fcntl(theirs.as_raw_fd(), libc::F_OFD_SETLKW, &lock) }
+                // SAFETY: this thread's errno, and a lock.
+                unsafe {
+                    *libc::__errno_location() = 77;
+                    let result = libc::fcntl(theirs.as_raw_fd(), libc::F_OFD_SETLKW, &lock);
+                    (result, *libc::__errno_location())
+                }
             });
             yield_now();
             (&*mine).seek(SeekFrom::Start(100)).unwrap();
@@ -85,7 +92,7 @@ fn a_lock_is_taken_where_the_descriptor_stood_when_it_was_asked_for() {
             unlock.l_type = libc::F_UNLCK as _;
             // SAFETY: a lock.
             assert_eq!(unsafe { libc::fcntl(other.as_raw_fd(), libc::F_OFD_SETLK, &unlock) }, 0);
-            assert_eq!(waiter.join().unwrap(), 0);
+            assert_eq!(waiter.join().unwrap(), (0, 77));
             assert_eq!(kept_out_at(&other), 0);
         });
     }
@@ -260,7 +267,7 @@ fn a_file_that_is_reopened_while_it_is_locked() {
             let number = FIFOS.fetch_add(1, SeqCst);
             let path = std::env::temp_dir()
                 .join(format!("switchgrass-fifo-{}-{number}", std::process::id()));
-            let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+            let name = CString::new(path.to_str().unwrap()).unwrap();
             // SAFETY: strings, and a file.
             unsafe {
                 assert_eq!(libc::mkfifo(name.as_ptr(), 0o600), 0);
@@ -396,5 +403,210 @@ fn an_initialiser_of_another_thread_that_waits_for_a_coroutine() {
         sibling.join().unwrap();
         assert_eq!((waiter.join().unwrap(), first.join().unwrap(), RUNS.load(SeqCst)), (0, 0, 1));
         assert_eq!(blocked_calls(), []);
+    });
+}
+
+/// `std::call_once` of C++ keeps what it calls in variables of the thread's, while siblings do the same.
+#[test]
+fn an_initialiser_of_cpp_that_throws_while_siblings_wait_for_it() {
+    const SOURCE: &str = r#"
+        #include <mutex>
+        #include <unistd.h>
+        static std::once_flag flags[2];
+        static int runs[2];
+        extern "C" int enter(int number, int fails) {
+            try {
+                std::call_once(flags[number], [=] {
+                    usleep(5000);
+                    if (fails)
+                        throw 1;
+                    runs[number]++;
+                });
+            } catch (int) {
+                return -1;
+            }
+            return runs[number];
+        }
+    "#;
+    patched(|| {
+        let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let source = folder.join(format!("once-{}.cpp", std::process::id()));
+        let library = source.with_extension("so");
+        std::fs::write(&source, SOURCE).unwrap();
+        let mut compiler = Command::new("g++");
+        compiler.args(["-O1", "-std=c++11", "-shared", "-fPIC", "-pthread", "-o"]);
+        match compiler.arg(&library).arg(&source).status() {
+            Err(error) => return eprintln!("SKIPPED: there is no g++: {error}"),
+            Ok(status) => assert!(status.success()),
+        }
+        let path = CString::new(library.to_str().unwrap()).unwrap();
+        // SAFETY: a library of ours, with a function of that type.
+        let enter: extern "C" fn(c_int, c_int) -> c_int = unsafe {
+            let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
+            std::mem::transmute(libc::dlsym(library, c"enter".as_ptr()))
+        };
+        std::fs::remove_file(source).unwrap();
+        std::fs::remove_file(library).unwrap();
+        // One that succeeds beside it leaves null in these variables.
+        let calls = [(0, 1), (0, 0), (1, 0), (0, 0)];
+        let tasks = calls.map(|(number, fails)| spawn(move || enter(number, fails)));
+        let results = join_all(tasks).into_iter().map(|task| task.unwrap());
+        assert_eq!(results.collect::<Vec<_>>(), [-1, 1, 1, 1]);
+        assert_eq!(blocked_calls(), []);
+    });
+}
+
+/// A lock of each kind, and what else a call of C waits for.
+struct Waits {
+    mutex: UnsafeCell<libc::pthread_mutex_t>,
+    recursive: UnsafeCell<libc::pthread_mutex_t>,
+    readers: UnsafeCell<pthread_rwlock_t>,
+    spin: UnsafeCell<libc::pthread_spinlock_t>,
+    condition: UnsafeCell<libc::pthread_cond_t>,
+    semaphore: UnsafeCell<libc::sem_t>,
+    barrier: UnsafeCell<libc::pthread_barrier_t>,
+    file: *mut FILE,
+}
+
+// SAFETY: used by functions of libc only.
+unsafe impl Send for Waits {}
+// SAFETY: as above.
+unsafe impl Sync for Waits {}
+
+impl Waits {
+    fn new() -> Arc<Self> {
+        // SAFETY: numbers; initialised below. Two strings.
+        let waits = Arc::new(unsafe {
+            Waits {
+                mutex: UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER),
+                recursive: UnsafeCell::new(libc::PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP),
+                readers: UnsafeCell::new(libc::PTHREAD_RWLOCK_INITIALIZER),
+                spin: zeroed(),
+                condition: UnsafeCell::new(libc::PTHREAD_COND_INITIALIZER),
+                semaphore: zeroed(),
+                barrier: zeroed(),
+                file: libc::fopen(c"/dev/null".as_ptr(), c"w".as_ptr()),
+            }
+        });
+        // SAFETY: room for them.
+        unsafe {
+            libc::pthread_spin_init(waits.spin.get(), 0);
+            libc::sem_init(waits.semaphore.get(), 0, 0);
+            libc::pthread_barrier_init(waits.barrier.get(), ptr::null(), 2);
+        }
+        waits
+    }
+
+    /// What is to be locked before a call, if anything is.
+    fn before(&self, call: Waiting) {
+        // SAFETY: everything is initialised.
+        let result = unsafe {
+            match call {
+                Waiting::Mutex => libc::pthread_mutex_lock(self.mutex.get()),
+                Waiting::Recursive => libc::pthread_mutex_lock(self.recursive.get()),
+                Waiting::Readers => libc::pthread_rwlock_wrlock(self.readers.get()),
+                Waiting::Spin => libc::pthread_spin_lock(self.spin.get()),
+                Waiting::File => {
+                    c::flockfile(self.file);
+                    0
+                }
+                _ => 0,
+            }
+        };
+        assert_eq!(result, 0);
+    }
+
+    /// The call that waits.
+    fn call(&self, call: Waiting) -> c_int {
+        // SAFETY: everything is initialised.
+        unsafe {
+            match call {
+                Waiting::Mutex => libc::pthread_mutex_lock(self.mutex.get()),
+                Waiting::Recursive => libc::pthread_mutex_lock(self.recursive.get()),
+                Waiting::Readers => libc::pthread_rwlock_rdlock(self.readers.get()),
+                Waiting::Spin => libc::pthread_spin_lock(self.spin.get()),
+                Waiting::File => {
+                    c::flockfile(self.file);
+                    0
+                }
+                Waiting::Semaphore => libc::sem_wait(self.semaphore.get()),
+                Waiting::Barrier => libc::pthread_barrier_wait(self.barrier.get()).max(0),
+                Waiting::Condition => {
+                    libc::pthread_mutex_lock(self.mutex.get());
+                    libc::pthread_cond_wait(self.condition.get(), self.mutex.get())
+                }
+                Waiting::Thread => {
+                    thread::spawn(|| thread::sleep(5 * SHORT)).join().is_err().into()
+                }
+            }
+        }
+    }
+
+    /// What ends its wait.
+    fn then(&self, call: Waiting) {
+        // SAFETY: everything is initialised, and locked by the caller.
+        let result = unsafe {
+            match call {
+                Waiting::Mutex => libc::pthread_mutex_unlock(self.mutex.get()),
+                Waiting::Recursive => libc::pthread_mutex_unlock(self.recursive.get()),
+                Waiting::Readers => libc::pthread_rwlock_unlock(self.readers.get()),
+                Waiting::Spin => libc::pthread_spin_unlock(self.spin.get()),
+                Waiting::File => {
+                    c::funlockfile(self.file);
+                    0
+                }
+                Waiting::Semaphore => libc::sem_post(self.semaphore.get()),
+                Waiting::Barrier => libc::pthread_barrier_wait(self.barrier.get()).max(0),
+                Waiting::Condition => libc::pthread_cond_signal(self.condition.get()),
+                Waiting::Thread => 0,
+            }
+        };
+        assert_eq!(result, 0);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Waiting {
+    Mutex,
+    Recursive,
+    Readers,
+    Spin,
+    File,
+    Semaphore,
+    Barrier,
+    Condition,
+    Thread,
+}
+
+/// Calls of siblings that fail meanwhile are not the caller's.
+#[test]
+fn errno_is_as_it_was_after_a_wait_that_succeeds() {
+    use Waiting::{Barrier, Condition, File, Mutex, Readers, Recursive, Semaphore, Spin, Thread};
+    const BEFORE: c_int = 77;
+    // SAFETY: this thread's errno.
+    let set = |number| unsafe { *libc::__errno_location() = number };
+    let get = || std::io::Error::last_os_error().raw_os_error();
+    let all = [Mutex, Recursive, Readers, Spin, File, Semaphore, Barrier, Condition, Thread];
+    patched(|| {
+        for call in all {
+            let waits = Waits::new();
+            let theirs = Arc::clone(&waits);
+            let sibling = spawn(move || {
+                theirs.before(call);
+                for _ in 0..3 {
+                    thread::sleep(SHORT);
+                    set(libc::ENOENT);
+                }
+                theirs.then(call);
+                set(libc::ENOENT);
+            });
+            let caller = spawn(move || {
+                thread::sleep(SHORT / 2);
+                set(BEFORE);
+                (waits.call(call), get())
+            });
+            assert_eq!(caller.join().unwrap(), (0, Some(BEFORE)), "{call:?}");
+            sibling.join().unwrap();
+        }
     });
 }
