@@ -16,6 +16,7 @@ mod files;
 mod forks;
 mod in_handlers;
 mod lingering;
+mod lock_model;
 mod locks;
 mod mutexes;
 mod owners;
