@@ -125,6 +125,8 @@
 //!   keeps something in them for the length of a call is confused by two coroutines in that call: `tokio`
 //!   says "Cannot start a runtime from within a runtime" to the second `block_on` (it works in
 //!   [`unblock`](crate::pool::unblock)), `parking_lot` and `crossbeam` are named in [`What::Sync`].
+//! - C++ keeps the exceptions that a thread has caught in one list per thread. Two coroutines of a thread
+//!   that wait inside `catch` blocks end the life of each other's exceptions.
 //! - A `thread::spawn` is a thread. [`spawn`](crate::spawn()) makes coroutines.
 //! - Calls that libc makes internally, system calls made without it (`rustix` by default, `io_uring`), and
 //!   programs that are linked with a static libc are not seen.

@@ -10,7 +10,7 @@
 //! 1. A lock that the thread holds without an entry belongs to main: it was locked before the thread had a
 //!    hub, or where this table was in use already (an allocator's lock).
 //! 2. An entry may be left behind: by a lock whose memory was given back while it was held. So callers check
-//!    an entry of a sibling against the lock itself wherever libc's lock says whose it is.
+//!    an entry, also one of their own, against the lock itself wherever libc's lock says whose it is.
 //! 3. Nothing here is held across a switch, and destructors run when the table is free.
 
 use crate::greenlet::AnyWeakGreenlet;

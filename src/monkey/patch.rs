@@ -24,7 +24,7 @@ pub enum What {
     /// fail instead), locks of readers and writers, spin locks, barriers, `pthread_once`, `pthread_join` and
     /// its kin, `flockfile`, and what C11 calls these. Where libc asks which thread is the owner, each
     /// coroutine is one: a recursive mutex keeps siblings out, and one that is robust, held by a coroutine
-    /// that has ended, gives EOWNERDEAD to the next.
+    /// that has ended, gives EOWNERDEAD to the next sibling that locks it.
     ///
     /// What differs from threads, and why:
     ///
@@ -35,6 +35,7 @@ pub enum What {
     ///   later. Semaphores, barriers and condition variables are exempt: a thread waits for them.
     /// - A mutex that inherits a priority hands it on to nobody while coroutines wait, and writers are not
     ///   preferred to readers on behalf of a coroutine that waits to write.
+    /// - A robust mutex of a coroutine that has ended is given up to other threads when its thread ends.
     /// - `printf`, `fread` and others lock a file of C inside of libc, which takes all coroutines of a
     ///   thread for one: they are let into a file that a sibling has locked by `flockfile`.
     /// - Two threads whose coroutines join the other's thread wait indefinitely: libc says EDEADLK to
