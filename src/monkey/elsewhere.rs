@@ -14,7 +14,6 @@ use crate::pool::ThreadPool;
 use libc::c_int;
 use std::cell::Cell;
 use std::mem::{MaybeUninit, replace, transmute};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -215,8 +214,8 @@ where
     let job = unsafe {
         transmute::<Box<dyn FnOnce() + Send + 'a>, Box<dyn FnOnce() + Send + 'static>>(job)
     };
-    // If no thread can be made, and there is none, it panics, and the job is dropped: so it is over.
-    let _ = catch_unwind(AssertUnwindSafe(|| pool.run(job, |_| ())));
+    // On an error the job was dropped, so the call is over and was not made: see `Call::take`.
+    let _ = pool.try_run(job);
     call
 }
 

@@ -105,6 +105,13 @@ impl Refusal {
             Refusal::NoThread(error) => panic!("{error}"),
         }
     }
+
+    fn into_error(self) -> io::Error {
+        match self {
+            Refusal::Closed => io::Error::other(Closed(())),
+            Refusal::NoThread(error) => error,
+        }
+    }
 }
 
 /// The pool is closed: it takes no more jobs.
@@ -194,6 +201,20 @@ impl ThreadPool {
         self.push(Box::new(job)).map_err(Refusal::into_closed)
     }
 
+    /// Runs `job` on one of the threads. Unlike [`ThreadPool::run`] it never panics.
+    ///
+    /// # Errors
+    ///
+    /// If the pool is closed, or if it has no thread and none can be made: `job` was dropped.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn try_run(&self, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let job = move || {
+            job();
+            None
+        };
+        self.push(Box::new(job)).map_err(Refusal::into_error)
+    }
+
     /// Has `job` run on one of the threads.
     ///
     /// # Errors
@@ -245,7 +266,8 @@ impl ThreadPool {
     ///
     /// # Panics
     ///
-    /// With what the job panics, and with what is raised in the current coroutine meanwhile.
+    /// With what the job panics, and with what is raised in the current coroutine meanwhile. If the pool has
+    /// no thread and none can be made.
     ///
     /// # Switching
     ///
@@ -825,7 +847,8 @@ impl<T> fmt::Debug for JobHandle<T> {
 ///
 /// # Panics
 ///
-/// With what `f` panics, and with what is raised in the current coroutine meanwhile.
+/// With what `f` panics, and with what is raised in the current coroutine meanwhile. If there is no such
+/// thread and none can be made: then `f` is not called.
 ///
 /// # Switching
 ///
@@ -865,8 +888,5 @@ pub(crate) fn try_begin<T: Send + 'static>(
         outcome.done.set();
         return Ok(JobHandle::new(&pool.inner, &Arc::new(outcome)));
     }
-    pool.try_spawn(f).map_err(|refusal| match refusal {
-        Refusal::NoThread(error) => error,
-        Refusal::Closed => unreachable!("nobody closes the global pool"),
-    })
+    pool.try_spawn(f).map_err(Refusal::into_error)
 }

@@ -4,6 +4,7 @@ use crate::{alone, patched};
 use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 use switchgrass::monkey::{Patch, What, blocked_calls, report};
@@ -52,6 +53,35 @@ fn a_call_that_says_that_it_must_not_wait_is_not_counted_as_one_that_blocks() {
         .join()
         .unwrap();
         assert_eq!(blocked_calls(), []);
+    });
+}
+
+/// The call is made by its own thread, and that is all: there is no panic to be printed.
+#[cfg_attr(feature = "sanitizer", ignore = "its runtime needs address space")]
+#[test]
+fn a_call_for_which_there_is_no_thread_is_counted_and_prints_no_panic() {
+    patched(|| {
+        static PANICS: AtomicU32 = AtomicU32::new(0);
+        std::panic::set_hook(Box::new(|_| {
+            PANICS.fetch_add(1, Relaxed);
+        }));
+        let file = std::fs::File::open(file!()).unwrap();
+        let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let synced = spawn(move || {
+            // SAFETY: a place for a limit, and a limit, of the kind that the calls want. No stack can be mapped.
+            unsafe {
+                libc::getrlimit(libc::RLIMIT_AS, &mut before);
+                libc::setrlimit(libc::RLIMIT_AS, &libc::rlimit { rlim_cur: 1, ..before });
+            }
+            // SAFETY: no memory is involved.
+            let synced = unsafe { libc::fsync(file.as_raw_fd()) };
+            // SAFETY: as before.
+            unsafe { libc::setrlimit(libc::RLIMIT_AS, &before) };
+            synced
+        });
+        assert_eq!(synced.join().unwrap(), 0);
+        assert_eq!(blocked_calls(), [("fsync", 1)]);
+        assert_eq!(PANICS.load(Relaxed), 0, "a panic was printed");
     });
 }
 
