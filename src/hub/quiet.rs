@@ -57,9 +57,10 @@ impl Interrupts {
         }
     }
 
-    /// After any handler, as of now. It goes on after a kill.
-    pub(crate) fn any_signal() -> Self {
-        Interrupts::TellSignalsSince(Handlers::Any, Count::now())
+    /// After any handler that has run since the call has begun by [`breathe_quietly`]. It goes on after a
+    /// kill.
+    pub(crate) fn any_signal_by_breathing() -> Self {
+        Interrupts::TellSignalsSince(Handlers::Any, breathed())
     }
 
     /// For all waits of a call that begins now: a handler that runs between two of them, or beside an event,
@@ -72,7 +73,7 @@ impl Interrupts {
     /// since then interrupts it, also one that has run while others had their turn there, or in an earlier
     /// wait.
     pub(crate) fn begun_by_breathing(self) -> Self {
-        self.since(|| here().breathed.take().unwrap_or_else(Count::now))
+        self.since(breathed)
     }
 
     /// Of the rest of a call that has done a part: any handler ends it from now on, and so does one that has
@@ -107,6 +108,11 @@ impl Interrupts {
             _ => false,
         }
     }
+}
+
+/// The count at which the current call has begun by [`breathe_quietly`], or this moment's.
+fn breathed() -> Count {
+    here().breathed.take().unwrap_or_else(Count::now)
 }
 
 /// Where a call is made.

@@ -25,6 +25,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// A call that another thread makes for the current coroutine.
 pub(super) struct Aside<R> {
     purpose: &'static str,
+    /// Since the call has begun, which was before the thread was made.
     interrupts: Interrupts,
     shared: Arc<Shared<R>>,
     _registration: Registration,
@@ -51,16 +52,23 @@ pub(super) fn aside<R: Send + 'static>(
 }
 
 /// Like [`aside`], for a call that a signal ends: in a coroutine that is killed, or whose time is over, it
-/// fails with `ECANCELED`, unless it has succeeded by then.
+/// fails with `ECANCELED`, unless it has succeeded by then. `interrupts` says which handlers of the program
+/// end it: `TellAnySignal` of a call that the kernel never restarts.
+///
+/// To be called after `breathe_quietly`, with which the call has begun: a handler that has run since then
+/// ends it.
 pub(super) fn aside_or_interrupted<R: Send + 'static>(
     purpose: &'static str,
+    interrupts: Interrupts,
     call: impl FnOnce() -> R + Send + 'static,
 ) -> Option<R> {
-    Aside::begin_with(purpose, Interrupts::Tell, || (), |()| call()).map(Aside::wait)
+    Aside::begin_with(purpose, interrupts, || (), |()| call()).map(Aside::wait)
 }
 
 /// Like [`aside`], for a call that a signal ends: also one that a handler of the program without `SA_RESTART`
 /// takes, or one with it, where the kernel does not restart the call. A kill does not end it.
+///
+/// To be called after `breathe_quietly`, as [`aside_or_interrupted`].
 pub(super) fn aside_or_signalled<R: Send + 'static>(
     purpose: &'static str,
     is_restarted: bool,
@@ -68,7 +76,7 @@ pub(super) fn aside_or_signalled<R: Send + 'static>(
 ) -> Option<R> {
     let interrupts = match is_restarted {
         true => Interrupts::TellSignals,
-        false => Interrupts::any_signal(),
+        false => Interrupts::any_signal_by_breathing(),
     };
     Aside::begin_with(purpose, interrupts, || (), |()| call()).map(Aside::wait)
 }
@@ -99,6 +107,7 @@ impl<R: Send + 'static> Aside<R> {
         call: impl FnOnce(P) -> R + Send + 'static,
     ) -> Option<Self> {
         const STACK: usize = 64 << 10;
+        let interrupts = interrupts.begun_by_breathing();
         let registration = Registration::new();
         let unparker = registration.unparker();
         let progress = Lock::new(Progress { is_prepared: false, result: None });
@@ -133,7 +142,6 @@ impl<R: Send + 'static> Aside<R> {
 
     /// Waits for the result of the call.
     pub(super) fn wait(self) -> R {
-        let interrupts = self.interrupts.begun();
         let mut cut_short = None;
         loop {
             let done = self.shared.progress.lock().result.take();
@@ -151,7 +159,7 @@ impl<R: Send + 'static> Aside<R> {
                 self.shared.target.interrupt();
                 park_quietly(self.purpose, Deadline::after(PAUSE), Interrupts::Defer);
             } else {
-                let wake = park_quietly(self.purpose, None, interrupts);
+                let wake = park_quietly(self.purpose, None, self.interrupts);
                 cut_short = (wake != Wake::Unparked).then_some(wake);
             }
         }

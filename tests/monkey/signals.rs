@@ -748,6 +748,113 @@ fn a_handler_that_runs_before_a_call_waits_ends_it() {
     });
 }
 
+/// Makes a call in a coroutine that has used up its share of time, so that a sibling has its turn before the call
+/// waits. A handler runs in that turn, or, if there is none, while the call waits.
+fn interrupted_in_a_turn_of_others(flags: c_int, call: impl FnOnce() -> c_int + 'static) {
+    set(Some(action_of(first_handler(), flags)));
+    let caller = spawn(move || {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(20) {}
+        (call(), errno())
+    });
+    let sibling = spawn(raise);
+    let result = timeout(Duration::from_secs(10), move || caller.join().unwrap());
+    assert_eq!(result, Ok((-1, libc::EINTR)));
+    sibling.join().unwrap();
+}
+
+/// What another thread waits for in the name of a coroutine: the handler has run before there was that thread.
+#[test]
+fn a_handler_that_runs_in_a_turn_before_the_wait_of_a_thread_ends_it() {
+    patched(|| {
+        // SAFETY: no memory is involved.
+        let set = unsafe { libc::semget(libc::IPC_PRIVATE, 1, 0o600) };
+        let mut operation = libc::sembuf { sem_num: 0, sem_op: -1, sem_flg: 0 };
+        // SAFETY: an operation.
+        interrupted_in_a_turn_of_others(0, move || unsafe { libc::semop(set, &mut operation, 1) });
+        // SAFETY: no memory is involved.
+        unsafe { libc::semctl(set, 0, libc::IPC_RMID) };
+
+        // SAFETY: a semaphore that stays.
+        let semaphore = unsafe {
+            let semaphore = Box::into_raw(Box::new(std::mem::zeroed::<libc::sem_t>()));
+            assert_eq!(libc::sem_init(semaphore, 0, 0), 0);
+            semaphore
+        };
+        // SAFETY: as above.
+        interrupted_in_a_turn_of_others(0, move || unsafe { libc::sem_wait(semaphore) });
+        let never = libc::timespec { tv_sec: i64::from(i32::MAX), tv_nsec: 0 };
+        let call = move || {
+            // SAFETY: as above.
+            unsafe { libc::sem_timedwait(semaphore, &never) }
+        };
+        interrupted_in_a_turn_of_others(libc::SA_RESTART, call);
+
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        // SAFETY: no place for the status.
+        let call = || unsafe { libc::waitpid(-1, ptr::null_mut(), 0) };
+        interrupted_in_a_turn_of_others(0, call);
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let file = std::fs::File::open(file!()).unwrap();
+        let held = std::fs::File::open(file!()).unwrap();
+        // SAFETY: no memory is involved.
+        assert_eq!(unsafe { libc::flock(held.as_raw_fd(), libc::LOCK_EX) }, 0);
+        // SAFETY: as above.
+        let call = move || unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) };
+        interrupted_in_a_turn_of_others(0, call);
+    });
+}
+
+/// Also after a handler with `SA_RESTART`: signal(7) names them.
+#[test]
+fn calls_that_are_never_restarted_are_not_where_a_thread_makes_them() {
+    patched(|| {
+        set(Some(action_of(first_handler(), libc::SA_RESTART)));
+        // SAFETY: no memory is involved.
+        let (semaphores, queue) = unsafe {
+            (libc::semget(libc::IPC_PRIVATE, 1, 0o600), libc::msgget(libc::IPC_PRIVATE, 0o600))
+        };
+        // SAFETY: places of that size, and what is named is there.
+        let calls: [Box<dyn FnOnce() -> isize>; 5] = unsafe {
+            let usr2 = set_of(&[libc::SIGUSR2]);
+            [
+                Box::new(move || {
+                    let mut operation = libc::sembuf { sem_num: 0, sem_op: -1, sem_flg: 0 };
+                    libc::semop(semaphores, &mut operation, 1) as isize
+                }),
+                Box::new(move || {
+                    let mut place = [0_u64; 8];
+                    libc::msgrcv(queue, place.as_mut_ptr().cast(), 8, 0, 0)
+                }),
+                Box::new(move || libc::ppoll(ptr::null_mut(), 0, ptr::null(), &usr2) as isize),
+                Box::new(move || {
+                    let none = ptr::null_mut;
+                    libc::pselect(0, none(), none(), none(), ptr::null(), &usr2) as isize
+                }),
+                Box::new(move || {
+                    let epoll = libc::epoll_create1(0);
+                    let mut place = libc::epoll_event { events: 0, u64: 0 };
+                    libc::epoll_pwait(epoll, &mut place, 1, -1, &usr2) as isize
+                }),
+            ]
+        };
+        for (number, call) in calls.into_iter().enumerate() {
+            let caller = spawn(move || (call(), errno()));
+            yield_now();
+            raise();
+            let result = timeout(Duration::from_secs(10), move || caller.join().unwrap());
+            assert_eq!(result, Ok((-1, libc::EINTR)), "call number {number}");
+        }
+        // SAFETY: no memory is involved.
+        unsafe {
+            libc::semctl(semaphores, 0, libc::IPC_RMID);
+            libc::msgctl(queue, libc::IPC_RMID, ptr::null_mut());
+        }
+    });
+}
+
 fn null() -> *mut libc::loff_t {
     ptr::null_mut()
 }

@@ -115,13 +115,14 @@ fn wait_for(kind: idtype_t, id: id_t, options: c_int, mut ask: impl FnMut() -> p
         return wait_by_pauses(ask);
     }
     let options = (options & !libc::WNOHANG) | libc::WNOWAIT;
+    let interrupts = Interrupts::Tell.begun_by_breathing();
     loop {
         let wait = move || {
             let mut about = MaybeUninit::<siginfo_t>::uninit();
             // SAFETY: room for the answer.
             unsafe { table::waitid::original(kind, id, about.as_mut_ptr(), options) }
         };
-        let waited = aside_or_interrupted("wait", wait).unwrap_or_else(|| {
+        let waited = aside_or_interrupted("wait", interrupts, wait).unwrap_or_else(|| {
             table::waitid::ROW.count_blocked();
             wait()
         });

@@ -58,7 +58,7 @@ impl Splice<'_> {
         let (from, to, length, flags) = (self.from.0, self.to.0, self.length, self.flags);
         // SAFETY: the caller's, who is suspended until the call is over.
         let lent = unsafe { Lent::new((self.from.2, self.to.2)) };
-        aside_or_interrupted("splice", move || {
+        aside_or_interrupted("splice", Interrupts::Tell, move || {
             let (from_offset, to_offset) = lent.get();
             // SAFETY: the caller's.
             unsafe { table::splice::original(from, from_offset, to, to_offset, length, flags) }

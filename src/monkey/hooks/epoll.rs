@@ -66,6 +66,7 @@ pub(in crate::monkey) unsafe fn epoll_pwait(
         // SAFETY: the caller's.
         return unsafe { epoll_wait(fd, events, room, millis) };
     }
+    breathe_quietly();
     // SAFETY: the caller's, who is suspended until the call is over.
     let lent = unsafe { Lent::new(events) };
     // SAFETY: the caller's; it is a set.
@@ -93,6 +94,7 @@ pub(in crate::monkey) unsafe fn epoll_pwait2(
     }
     // SAFETY: the caller's.
     if unsafe { changes_signals(mask) } {
+        breathe_quietly();
         // SAFETY: the caller's, who is suspended until the call is over.
         let lent = unsafe { Lent::new((events, time)) };
         // SAFETY: the caller's; it is a set.

@@ -2,6 +2,7 @@
 //! belongs to a description or to the process, and not to the thread that takes it. The wait is not cut
 //! short by a kill.
 
+use crate::hub::breathe_quietly;
 use crate::monkey::aside::aside_or_signalled;
 use crate::monkey::{errno, table};
 use libc::{c_int, off_t, off64_t};
@@ -13,6 +14,7 @@ use std::ptr;
 /// As libc's.
 pub(in crate::monkey) unsafe fn flock(fd: c_int, operation: c_int) -> c_int {
     let before = errno::get();
+    breathe_quietly();
     // SAFETY: no memory is involved.
     let tried = unsafe { table::flock::original(fd, operation | libc::LOCK_NB) };
     let must_wait = tried != 0 && errno::get() == libc::EWOULDBLOCK;
@@ -39,6 +41,7 @@ macro_rules! lockf {
                 return unsafe { table::$name::original(fd, command, length) };
             }
             let before = errno::get();
+            breathe_quietly();
             // SAFETY: no memory is involved.
             let tried = unsafe { table::$name::original(fd, libc::F_TLOCK, length) };
             if !is_held(tried) {
@@ -84,6 +87,7 @@ pub(super) fn without_waiting(command: c_int) -> Option<c_int> {
 /// As libc's `fcntl`.
 pub(super) unsafe fn lock(fd: c_int, waiting: c_int, trying: c_int, lock: usize) -> c_int {
     let before = errno::get();
+    breathe_quietly();
     // SAFETY: the caller's: both take the same.
     let tried = unsafe { table::fcntl::original(fd, trying, lock) };
     if !is_held(tried) {

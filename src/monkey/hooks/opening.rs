@@ -3,6 +3,7 @@
 
 use super::file_locks;
 use super::streams::{forget_file, forget_number};
+use crate::hub::{Interrupts, breathe_quietly};
 use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::descriptors::forget_last;
 use crate::monkey::elsewhere::Lent;
@@ -86,12 +87,13 @@ unsafe fn by(
         // SAFETY: the caller's.
         && unsafe { is_fifo(folder, path) };
     let opened = if waits {
+        breathe_quietly();
         // SAFETY: the caller's; it is a path, since the kernel has looked at it.
         let path: CString = unsafe { CStr::from_ptr(path) }.into();
         let copy = path.clone();
         // SAFETY: a path that lives on.
         let open = move || unsafe { table::openat64::original(folder, path.as_ptr(), flags, mode) };
-        aside_or_interrupted("open", open).unwrap_or_else(|| {
+        aside_or_interrupted("open", Interrupts::Tell, open).unwrap_or_else(|| {
             count_blocked();
             // SAFETY: a path that lives on.
             unsafe { table::openat64::original(folder, copy.as_ptr(), flags, mode) }
@@ -165,9 +167,10 @@ macro_rules! streams {
                 // SAFETY: the caller's.
                 return unsafe { table::$name::blocking(path, mode, $($file)?) };
             }
+            breathe_quietly();
             // SAFETY: the caller's, who is suspended until the call is over.
             let lent = unsafe { Lent::new((path, mode, $($file)?)) };
-            let opened = aside_or_interrupted(stringify!($name), move || {
+            let opened = aside_or_interrupted(stringify!($name), Interrupts::Tell, move || {
                 #[allow(unused_parens, reason = "of one that takes two arguments")]
                 let (path, mode, $($file)?) = lent.get();
                 // SAFETY: the caller's. A stream of C's is not bound to the thread that opens it.

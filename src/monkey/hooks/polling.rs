@@ -192,6 +192,7 @@ pub(in crate::monkey) unsafe fn ppoll(
     }
     // SAFETY: the caller's.
     if unsafe { changes_signals(mask) } {
+        breathe_quietly();
         // SAFETY: the caller's, who is suspended until the call is over.
         let lent = unsafe { Lent::new((all, time)) };
         // SAFETY: the caller's; it is a set.

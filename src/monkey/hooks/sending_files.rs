@@ -4,7 +4,7 @@
 
 use super::copying::Splice;
 use super::files;
-use crate::hub::{Direction, breathe_quietly};
+use crate::hub::{Direction, Interrupts, breathe_quietly};
 use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::descriptors::look_up;
 use crate::monkey::elsewhere::{Lent, elsewhere};
@@ -91,7 +91,7 @@ unsafe fn send_by(to: c_int, from: c_int, offset: *mut off64_t, count: size_t) -
         }
         _ => {}
     }
-    aside_or_interrupted("sendfile", call)
+    aside_or_interrupted("sendfile", Interrupts::Tell, call)
 }
 
 /// Sends a file to a stream that blocks. `None` if nothing was sent, and it is for the kernel to say why.

@@ -9,7 +9,7 @@ use super::receiving::{MOST, receive, receive_parts};
 use super::sending::{transmit, transmit_parts};
 use super::terminals::Timing;
 use super::{files, lingering, locks, output};
-use crate::hub::{Direction, breathe_quietly};
+use crate::hub::{Direction, Interrupts, breathe_quietly};
 use crate::monkey::aside::{aside_or_interrupted, aside_or_signalled};
 use crate::monkey::attempts::Outcome;
 use crate::monkey::descriptors::{forget, forget_range, look_up};
@@ -232,7 +232,7 @@ unsafe fn read_now(
         let lent = unsafe { Lent::new(parts) };
         // SAFETY: the caller's.
         let read = move || unsafe { table::readv::original(fd, lent.get(), count) };
-        return aside_or_interrupted("read", read).unwrap_or_else(|| {
+        return aside_or_interrupted("read", Interrupts::Tell, read).unwrap_or_else(|| {
             table::read::ROW.count_blocked();
             read()
         });

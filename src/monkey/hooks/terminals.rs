@@ -5,6 +5,7 @@
 //! A terminal that is not read by lines may also be set to end a read without a byte, at once or after some
 //! time.
 
+use crate::hub::{Interrupts, breathe_quietly};
 use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::elsewhere::Lent;
 use crate::monkey::{errno, table};
@@ -48,8 +49,10 @@ impl Timing {
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn tcdrain(fd: c_int) -> c_int {
+    breathe_quietly();
     // SAFETY: no memory is involved.
-    let drained = aside_or_interrupted("tcdrain", move || unsafe { table::tcdrain::original(fd) });
+    let drain = move || unsafe { table::tcdrain::original(fd) };
+    let drained = aside_or_interrupted("tcdrain", Interrupts::Tell, drain);
     // SAFETY: no memory is involved.
     drained.unwrap_or_else(|| unsafe { table::tcdrain::blocking(fd) })
 }
@@ -58,10 +61,11 @@ pub(in crate::monkey) unsafe fn tcdrain(fd: c_int) -> c_int {
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn tcsendbreak(fd: c_int, duration: c_int) -> c_int {
+    breathe_quietly();
     // SAFETY: no memory is involved.
     let call = move || unsafe { table::tcsendbreak::original(fd, duration) };
     // SAFETY: no memory is involved.
-    aside_or_interrupted("tcsendbreak", call)
+    aside_or_interrupted("tcsendbreak", Interrupts::Tell, call)
         .unwrap_or_else(|| unsafe { table::tcsendbreak::blocking(fd, duration) })
 }
 
@@ -75,11 +79,12 @@ pub(in crate::monkey) unsafe fn tcsetattr(fd: c_int, when: c_int, to: *const ter
         // SAFETY: the caller's.
         return unsafe { table::tcsetattr::original(fd, when, to) };
     }
+    breathe_quietly();
     // SAFETY: the caller's, who is suspended until the call is over.
     let lent = unsafe { Lent::new(to) };
     // SAFETY: the caller's.
     let call = move || unsafe { table::tcsetattr::original(fd, when, lent.get()) };
     // SAFETY: the caller's.
-    aside_or_interrupted("tcsetattr", call)
+    aside_or_interrupted("tcsetattr", Interrupts::Tell, call)
         .unwrap_or_else(|| unsafe { table::tcsetattr::blocking(fd, when, to) })
 }
