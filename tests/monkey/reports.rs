@@ -85,6 +85,69 @@ fn a_call_for_which_there_is_no_thread_is_counted_and_prints_no_panic() {
     });
 }
 
+/// Standard output was a terminal, and is a pipe that is full now, by whatever way it has become that: a write there
+/// that holds up the thread is counted.
+#[test]
+fn output_that_was_a_terminal_is_counted_when_it_holds_up_its_thread_as_a_pipe() {
+    type Become = fn(libc::c_int);
+    let ways: [(&str, Become); 5] = [
+        // SAFETY: no memory is involved.
+        ("dup2", |to| assert_eq!(unsafe { libc::dup2(to, 1) }, 1)),
+        // SAFETY: no memory is involved.
+        ("dup3", |to| assert_eq!(unsafe { libc::dup3(to, 1, 0) }, 1)),
+        // SAFETY: no memory is involved.
+        ("close, dup", |to| assert_eq!(unsafe { (libc::close(1), libc::dup(to)) }, (0, 1))),
+        ("close_range, dup", |to| {
+            // SAFETY: no memory is involved.
+            assert_eq!(unsafe { (libc::close_range(1, 1, 0), libc::dup(to)) }, (0, 1));
+        }),
+        ("freopen", |to| {
+            let path = std::ffi::CString::new(format!("/proc/self/fd/{to}")).unwrap();
+            unsafe extern "C" {
+                static stdout: *mut libc::FILE;
+            }
+            // SAFETY: two strings, and a stream of C's.
+            assert!(!unsafe { libc::freopen(path.as_ptr(), c"w".as_ptr(), stdout) }.is_null());
+        }),
+    ];
+    patched(move || {
+        // SAFETY: no memory is involved.
+        let before = unsafe { libc::dup(1) };
+        let (mut other, mut terminal, none) = (0, 0, std::ptr::null_mut());
+        // SAFETY: two places.
+        unsafe { libc::openpty(&mut other, &mut terminal, none, none.cast(), none.cast()) };
+        for (number, (name, become_a_pipe)) in ways.into_iter().enumerate() {
+            // SAFETY: no memory is involved.
+            assert_eq!(unsafe { libc::dup2(terminal, 1) }, 1);
+            // SAFETY: as many bytes as is said.
+            let write = || unsafe { libc::write(1, [b' '; 4096].as_ptr().cast(), 4096) };
+            // SAFETY: as above.
+            spawn(|| assert_eq!(unsafe { libc::write(1, c" ".as_ptr().cast(), 1) }, 1))
+                .join()
+                .unwrap();
+            let (mut reader, writer) = std::io::pipe().unwrap();
+            // SAFETY: as many bytes as is said.
+            while unsafe {
+                let part =
+                    libc::iovec { iov_base: [0_u8; 4096].as_mut_ptr().cast(), iov_len: 4096 };
+                libc::pwritev2(writer.as_raw_fd(), &part, 1, -1, libc::RWF_NOWAIT)
+            } > 0
+            {}
+            become_a_pipe(writer.as_raw_fd());
+            let drain = thread::spawn(move || {
+                thread::sleep(Duration::from_millis(20));
+                std::io::Read::read(&mut reader, &mut [0; 1 << 16]).unwrap();
+                reader
+            });
+            assert_eq!(spawn(write).join().unwrap(), 4096, "{name}");
+            assert_eq!(blocked_calls(), [("write", number as u64 + 1)], "{name}");
+            drop(drain.join().unwrap());
+        }
+        // SAFETY: no memory is involved.
+        unsafe { libc::dup2(before, 1) };
+    });
+}
+
 #[test]
 fn a_report_says_what_is_patched_and_what_is_not() {
     alone(|| {

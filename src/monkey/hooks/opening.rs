@@ -1,8 +1,8 @@
 //! Opening. One end of a FIFO is opened when there is the other one: a thread of its own waits for that.
 //! Everything else that has a path is opened at once.
 
-use super::file_locks;
 use super::streams::{forget_file, forget_number};
+use super::{file_locks, output};
 use crate::hub::{Interrupts, breathe_quietly};
 use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::descriptors::forget_last;
@@ -148,7 +148,7 @@ macro_rules! streams {
         ) -> *mut FILE {
             let reopened: &[*mut FILE] = &[$($file)?];
             // SAFETY: the caller's.
-            reopened.iter().for_each(|file| unsafe { forget_number(*file) });
+            reopened.iter().for_each(|file| output::forget(unsafe { forget_number(*file) }));
             // SAFETY: the caller's.
             if !unsafe { stream_waits(path, mode) } || !is_cooperative(&table::$name::ROW) {
                 // SAFETY: the caller's.
@@ -156,9 +156,9 @@ macro_rules! streams {
                 match reopened {
                     _ if opened.is_null() => {}
                     // SAFETY: it was opened just now.
-                    [] => unsafe { forget_file(opened) },
+                    [] => output::forget(unsafe { forget_file(opened) }),
                     // SAFETY: as above.
-                    _ => unsafe { forget_number(opened) },
+                    _ => output::forget(unsafe { forget_number(opened) }),
                 }
                 return opened;
             }
@@ -176,11 +176,16 @@ macro_rules! streams {
                 // SAFETY: the caller's. A stream of C's is not bound to the thread that opens it.
                 unsafe { Lent::new(table::$name::original(path, mode, $($file)?)) }
             });
-            match opened {
+            let opened = match opened {
                 Some(opened) => opened.get(),
                 // SAFETY: the caller's.
                 None => unsafe { table::$name::blocking(path, mode, $($file)?) },
+            };
+            if !opened.is_null() {
+                // SAFETY: it was opened just now.
+                output::forget(unsafe { forget_file(opened) });
             }
+            opened
         }
     )*};
 }

@@ -8,26 +8,39 @@ use super::parts::{self, Parts};
 use super::streams::is_unknown;
 use crate::monkey::gate::Row;
 use crate::monkey::{errno, table};
-use crate::sys::descriptor::Kind;
-use libc::{c_int, c_void, iovec, size_t, ssize_t};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::sys::descriptor::{Kind, is_ready};
+use libc::{c_int, c_uint, c_void, iovec, size_t, ssize_t};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-/// Whether a number is a file or a terminal, as far as is known.
-static IS_PLAIN: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
+/// What is known of the two numbers: [`PLAIN`] if they are a file or a terminal; the other bits count how
+/// often they became something else.
+static KNOWN: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
 
-fn is_plain(fd: c_int) -> Option<&'static AtomicBool> {
+const PLAIN: u32 = 1;
+
+fn known(fd: c_int) -> Option<&'static AtomicU32> {
     match fd {
-        libc::STDOUT_FILENO => Some(&IS_PLAIN[0]),
-        libc::STDERR_FILENO => Some(&IS_PLAIN[1]),
+        libc::STDOUT_FILENO => Some(&KNOWN[0]),
+        libc::STDERR_FILENO => Some(&KNOWN[1]),
         _ => None,
     }
 }
 
-/// The number becomes that of something else.
+/// The number has become that of something else, or of nothing. To be called after that: what another thread
+/// has found out before is not noted any more then.
 #[inline]
 pub(super) fn forget(fd: c_int) {
-    if let Some(is_plain) = is_plain(fd) {
-        is_plain.store(false, Relaxed);
+    if let Some(known) = known(fd) {
+        let _ = known.fetch_update(SeqCst, SeqCst, |now| Some((now & !PLAIN).wrapping_add(2)));
+    }
+}
+
+/// So have all numbers from `first` on, or some of them.
+pub(super) fn forget_from(first: c_uint) {
+    for fd in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
+        if first <= fd as c_uint {
+            forget(fd);
+        }
     }
 }
 
@@ -91,8 +104,14 @@ unsafe fn attempt(
     count: c_int,
     length: Option<usize>,
 ) -> (ssize_t, Left) {
-    let Some(plain) = is_plain(fd).filter(|plain| !plain.load(Relaxed)) else {
+    let Some((known, before)) =
+        known(fd).map(|known| (known, known.load(SeqCst))).filter(|(_, now)| now & PLAIN == 0)
+    else {
         return (0, Left::From(0));
+    };
+    // It fails if the number has become that of something else meanwhile.
+    let note_plain = || {
+        let _ = known.compare_exchange(before, before | PLAIN, SeqCst, SeqCst);
     };
     // SAFETY: the caller's. Without a position: the descriptor's own.
     let written = unsafe { table::pwritev2::original(fd, parts, count, -1, libc::RWF_NOWAIT) };
@@ -109,14 +128,19 @@ unsafe fn attempt(
             }
             libc::EAGAIN => {}
             error if is_unknown(error) => {
-                plain.store(true, Relaxed);
+                match Kind::of(fd) {
+                    // One that was opened by its name.
+                    Some(Kind::Pipe) if is_nonblocking(fd) || is_ready(fd, false) => {}
+                    Some(Kind::Pipe) => row.count_blocked(),
+                    _ => note_plain(),
+                }
                 return (0, Left::From(0));
             }
             _ => return (-1, Left::Nothing),
         }
     }
     if Kind::of(fd) == Some(Kind::File) {
-        plain.store(true, Relaxed);
+        note_plain();
     } else {
         row.count_blocked();
     }

@@ -620,10 +620,11 @@ unsafe fn write_to_terminal(known: &Known, fd: c_int, part: &iovec) -> ssize_t {
 /// As libc's.
 pub(in crate::monkey) unsafe fn close(fd: c_int) -> c_int {
     let _held = lingering::hold(&table::close::ROW, fd);
-    output::forget(fd);
     forget(fd);
     // SAFETY: the caller's.
-    unsafe { table::close::original(fd) }
+    let result = unsafe { table::close::original(fd) };
+    output::forget(fd);
+    result
 }
 
 /// # Safety
@@ -637,7 +638,9 @@ pub(in crate::monkey) unsafe fn close_range(first: c_uint, last: c_uint, flags: 
         forget_range(first, last);
     }
     // SAFETY: the caller's.
-    unsafe { table::close_range::original(first, last, flags) }
+    let result = unsafe { table::close_range::original(first, last, flags) };
+    output::forget_from(first);
+    result
 }
 
 /// # Safety
@@ -649,7 +652,8 @@ pub(in crate::monkey) unsafe fn closefrom(first: c_int) {
     }
     forget_range(first.max(0) as c_uint, c_uint::MAX);
     // SAFETY: the caller's.
-    unsafe { table::closefrom::original(first) }
+    unsafe { table::closefrom::original(first) };
+    output::forget_from(first.max(0) as c_uint);
 }
 
 /// # Safety
@@ -661,32 +665,36 @@ pub(in crate::monkey) unsafe fn fclose(file: *mut FILE) -> c_int {
         lingering::hold(&table::fclose::ROW, unsafe { libc::fileno(file) })
     });
     // SAFETY: the caller's.
-    unsafe { forget_file(file) };
+    let fd = unsafe { forget_file(file) };
     // SAFETY: the caller's.
-    unsafe { table::fclose::original(file) }
+    let result = unsafe { table::fclose::original(file) };
+    output::forget(fd);
+    result
 }
 
-/// The number of a file of C's is about to be closed.
+/// The number of a file of C's is about to be closed. Returns it.
 ///
 /// # Safety
 ///
 /// An open file.
-pub(super) unsafe fn forget_file(file: *mut FILE) {
+pub(super) unsafe fn forget_file(file: *mut FILE) -> c_int {
     owners::forget(file.addr());
     // SAFETY: the caller's.
-    unsafe { forget_number(file) };
+    unsafe { forget_number(file) }
 }
 
-/// As [`forget_file`], of a file that stays what it is, and locked by whoever has locked it.
+/// Like [`forget_file`], of a file that stays what it is: it keeps its lock.
 ///
 /// # Safety
 ///
 /// An open file.
-pub(super) unsafe fn forget_number(file: *mut FILE) {
+pub(super) unsafe fn forget_number(file: *mut FILE) -> c_int {
     let before = errno::get();
     // SAFETY: the caller's.
-    forget(unsafe { libc::fileno(file) });
+    let fd = unsafe { libc::fileno(file) };
+    forget(fd);
     errno::set(before);
+    fd
 }
 
 /// # Safety
@@ -707,11 +715,11 @@ pub(in crate::monkey) unsafe fn dup(fd: c_int) -> c_int {
 pub(in crate::monkey) unsafe fn dup2(from: c_int, to: c_int) -> c_int {
     let _held = (from != to).then(|| lingering::hold(&table::dup2::ROW, to));
     if from != to {
-        output::forget(to);
         forget(to);
     }
     // SAFETY: the caller's.
     let result = unsafe { table::dup2::original(from, to) };
+    output::forget(to);
     if result >= 0 && from != to {
         copied(from, to);
     }
@@ -724,11 +732,11 @@ pub(in crate::monkey) unsafe fn dup2(from: c_int, to: c_int) -> c_int {
 pub(in crate::monkey) unsafe fn dup3(from: c_int, to: c_int, flags: c_int) -> c_int {
     let _held = (from != to).then(|| lingering::hold(&table::dup3::ROW, to));
     if from != to {
-        output::forget(to);
         forget(to);
     }
     // SAFETY: the caller's.
     let result = unsafe { table::dup3::original(from, to, flags) };
+    output::forget(to);
     if result >= 0 {
         copied(from, to);
     }
