@@ -489,7 +489,11 @@ impl Source {
     /// Leaves the hub, if that has not been done: neither the key nor the number is its own then.
     pub(crate) fn leave(&self) {
         try_with(|hub| {
-            let Some(_inner) = hub.sources.all.borrow_mut().remove(self.key) else { return };
+            let Some(inner) = hub.sources.all.borrow_mut().remove(self.key) else { return };
+            // What was never registered for this must not be: the number may be, for another source.
+            if inner.state.get() != State::Registered {
+                return;
+            }
             if let Ok(epoll) = hub.epoll() {
                 // Else a copy of the descriptor would keep it registered.
                 epoll.remove(self.inner.fd);

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
-use switchgrass::{spawn, yield_now};
+use switchgrass::{spawn, timeout, yield_now};
 
 #[test]
 fn read() {
@@ -397,5 +397,38 @@ fn what_came_before_another_thread_closes_is_read_whenever_the_hub_hears_of_it()
                 (0..TASKS).map(|number| spawn(move || read_then_closed(number))).collect();
             all.into_iter().for_each(|task| task.join().unwrap());
         }
+    });
+}
+
+/// A stream that the hub has registered for itself already, so that a call of C's needs a copy to wait.
+fn registered() -> (switchgrass::net::UnixStream, switchgrass::net::UnixStream) {
+    let (mut reader, mut writer) = switchgrass::net::UnixStream::pair().unwrap();
+    let waiting = spawn(move || {
+        reader.read_exact(&mut [0]).unwrap();
+        reader
+    });
+    yield_now();
+    writer.write_all(b"1").unwrap();
+    (waiting.join().unwrap(), writer)
+}
+
+/// One that a coroutine waits for by this library, and another by C.
+#[test]
+fn a_wait_by_this_library_goes_on_when_c_waits_for_the_same_descriptor() {
+    patched(|| {
+        let (mut reader, mut writer) = registered();
+        let fd = reader.as_raw_fd();
+        let waiting = spawn(move || {
+            let mut byte = [0];
+            reader.read_exact(&mut byte).unwrap();
+            byte
+        });
+        yield_now();
+        let mut question = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one question.
+        assert_eq!(unsafe { libc::poll(&mut question, 1, 5) }, 0);
+        writer.write_all(b"2").unwrap();
+        let byte = timeout(Duration::from_secs(10), move || waiting.join().unwrap());
+        assert_eq!(byte, Ok(*b"2"), "it has lost its events");
     });
 }
