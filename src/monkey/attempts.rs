@@ -15,8 +15,8 @@
 //! of each. An attempt is made once for each effect: its error is the call's, and is not asked for again.
 
 use super::errno;
-use super::known::{Known, Refusal};
-use crate::hub::{Deadline, Direction, Interrupts, Wake, park_quietly, tell_interrupts};
+use super::known::{Known, Refusal, wait_a_while};
+use crate::hub::{Deadline, Direction, Interrupts};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -230,21 +230,8 @@ impl Attempts<'_> {
     ) -> Result<RawFd, Refusal> {
         const LONGEST: Duration = Duration::from_millis(50);
         let pause = self.pause.unwrap_or(LONGEST);
-        let end = Deadline::after(pause);
         self.pause = Some((pause * 2).min(LONGEST));
-        loop {
-            let is_last = deadline.is_some() && deadline <= end;
-            let until = if is_last { deadline } else { end };
-            match park_quietly(self.purpose, until, interrupts) {
-                Wake::Unparked => {}
-                Wake::Signalled => return Err(Some(libc::EINTR)),
-                Wake::TimedOut if is_last => return Err(Some(libc::EAGAIN)),
-                Wake::TimedOut => return self.known.number().ok_or(Some(libc::EBADF)),
-                Wake::Interrupted => {
-                    tell_interrupts();
-                    return Err(Some(libc::ECANCELED));
-                }
-            }
-        }
+        wait_a_while(pause, self.purpose, deadline, interrupts)?;
+        self.known.number().ok_or(Some(libc::EBADF))
     }
 }

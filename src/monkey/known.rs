@@ -4,10 +4,14 @@ use super::closed;
 use super::errno;
 use super::numbers::{number, settings_version};
 use super::table::fcntl;
-use crate::hub::{Deadline, Direction, Ended, Interrupts, Source, park_quietly, tell_interrupts};
+use crate::hub::{
+    Deadline, Direction, Ended, Interrupts, Source, Wake, park_quietly, prepare_to_sleep,
+    tell_interrupts,
+};
 use crate::sys::descriptor::{Kind, has_failed, is_ready, is_shut_down, option};
 use libc::c_int;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -22,6 +26,8 @@ pub(super) struct Known {
     kind: Kind,
     /// `None` inside: it cannot be waited for.
     source: OnceCell<Option<Registered>>,
+    /// There were no resources for that when it was last tried.
+    is_refused: Cell<bool>,
     /// The kernel has no events for it: it is always ready.
     is_always_ready: Cell<bool>,
     is_nonblocking: Setting<bool>,
@@ -42,6 +48,14 @@ struct Registered {
     source: Source,
     /// What is registered, if the hub has the descriptor itself already.
     _copy: Option<OwnedFd>,
+}
+
+/// Why there is no registration.
+enum Unregistered {
+    /// A call that waits has to block its thread.
+    Blocks,
+    /// The kernel has no resources for it at this moment.
+    NotNow,
 }
 
 /// A setting of the program's, and the version of the settings for which it was looked up.
@@ -89,6 +103,7 @@ impl Known {
             generation,
             kind,
             source: OnceCell::new(),
+            is_refused: Cell::new(false),
             is_always_ready: Cell::new(false),
             is_nonblocking: Setting::new(false),
             read_timeout: Setting::new(None),
@@ -224,29 +239,52 @@ impl Known {
         }
     }
 
-    /// Registered when it is first waited for. `None` if it cannot be.
-    fn registered(&self) -> Option<&Source> {
-        let registered = self.source.get_or_init(|| {
-            match Source::new(self.fd) {
-                Ok(source) => return Some(Registered { source, _copy: None }),
-                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
-                Err(error) => {
-                    self.is_always_ready.set(error.raw_os_error() == Some(libc::EPERM));
-                    return None;
-                }
+    /// Registered when it is first waited for. What fails for want of resources is tried again by the next
+    /// wait.
+    fn registered(&self) -> Result<&Source, Unregistered> {
+        if let Some(registered) = self.source.get() {
+            return registered.as_ref().map(|there| &there.source).ok_or(Unregistered::Blocks);
+        }
+        let registered = match self.register() {
+            Err(error) if is_exhaustion(&error) => {
+                // Without an epoll instance the hub cannot even sleep.
+                let can_sleep = prepare_to_sleep().is_ok();
+                self.is_refused.set(can_sleep);
+                return Err(if can_sleep { Unregistered::NotNow } else { Unregistered::Blocks });
             }
-            // The hub has it already, as one of its own. A copy can be registered beside it.
-            const FIRST: usize = 3;
-            // SAFETY: no memory is involved.
-            let copy = unsafe { fcntl::original(self.fd, libc::F_DUPFD_CLOEXEC, FIRST) };
-            if copy < 0 {
-                return None;
+            Err(error) => {
+                self.is_always_ready.set(error.raw_os_error() == Some(libc::EPERM));
+                None
             }
-            let source = Source::new(copy).ok()?;
-            // SAFETY: a new descriptor, owned by nobody else.
-            Some(Registered { source, _copy: Some(unsafe { OwnedFd::from_raw_fd(copy) }) })
-        });
-        registered.as_ref().map(|registered| &registered.source)
+            Ok(registered) => Some(registered),
+        };
+        self.is_refused.set(false);
+        let registered = self.source.get_or_init(|| registered);
+        registered.as_ref().map(|there| &there.source).ok_or(Unregistered::Blocks)
+    }
+
+    fn register(&self) -> io::Result<Registered> {
+        match Source::new(self.fd) {
+            Ok(source) => return Ok(Registered { source, _copy: None }),
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+            Err(error) => return Err(error),
+        }
+        // The hub has it already, as one of its own. A copy can be registered beside it.
+        const FIRST: usize = 3;
+        // SAFETY: no memory is involved.
+        let copy = unsafe { fcntl::original(self.fd, libc::F_DUPFD_CLOEXEC, FIRST) };
+        if copy < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a new descriptor, owned by nobody else.
+        let copy = unsafe { OwnedFd::from_raw_fd(copy) };
+        Ok(Registered { source: Source::new(copy.as_raw_fd())?, _copy: Some(copy) })
+    }
+
+    /// Whether the kernel had no resources for the last registration: its events are not heard of, so a wait
+    /// has to end now and then and look by itself.
+    pub(super) fn is_refused(&self) -> bool {
+        self.is_refused.get()
     }
 
     /// Whether a new call has to wait: it is known that it would block, or others wait.
@@ -267,7 +305,11 @@ impl Known {
 
     /// As [`Known::would_block`], in a call of which it is known that it waits.
     pub(super) fn expect_event(&self, direction: Direction) -> Result<(), Refusal> {
-        self.registered().ok_or(None)?.expect_event(direction);
+        match self.registered() {
+            Ok(source) => source.expect_event(direction),
+            Err(Unregistered::NotNow) => {}
+            Err(Unregistered::Blocks) => return Err(None),
+        }
         Ok(())
     }
 
@@ -298,7 +340,8 @@ impl Known {
             && self.number().is_some_and(is_shut_down)
     }
 
-    /// Waits for an event. The interrupts are the same for all waits of a call.
+    /// Waits for an event, or for a pause if there are none now. The interrupts are the same for all waits of
+    /// a call.
     pub(super) fn wait(
         &self,
         direction: Direction,
@@ -318,7 +361,11 @@ impl Known {
         deadline: Option<Deadline>,
         interrupts: Interrupts,
     ) -> Result<(), Refusal> {
-        let source = self.registered().ok_or(None)?;
+        let source = match self.registered() {
+            Ok(source) => source,
+            Err(Unregistered::NotNow) => return wait_a_while(PAUSE, purpose, deadline, interrupts),
+            Err(Unregistered::Blocks) => return Err(None),
+        };
         let park = || park_quietly(purpose, deadline, interrupts);
         match source.wait_by(direction, is_again, park) {
             Ended::Event => Ok(()),
@@ -332,9 +379,14 @@ impl Known {
         }
     }
 
-    /// Has the current greenlet woken by every event, until what this returns is dropped.
+    /// Has the current greenlet woken by every event, until what this returns is dropped. `None` if it cannot
+    /// be waited for. See also [`park_among`].
     pub(super) fn watch(&self, direction: Direction) -> Option<impl Sized + '_> {
-        Some(self.registered()?.watch(direction))
+        match self.registered() {
+            Ok(source) => Some(Some(source.watch(direction))),
+            Err(Unregistered::NotNow) => Some(None),
+            Err(Unregistered::Blocks) => None,
+        }
     }
 
     /// Whether there never are events, since it is always ready. Known after [`Known::watch`].
@@ -353,6 +405,61 @@ impl Known {
     pub(super) fn is_ready(&self, direction: Direction) -> bool {
         self.number().is_none_or(|fd| is_ready(fd, direction == Direction::Read))
     }
+}
+
+/// Between two looks at what the kernel has no resources to tell of.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Waits without an event for at most `pause`. The error if the call ends before.
+pub(super) fn wait_a_while(
+    pause: Duration,
+    purpose: &'static str,
+    deadline: Option<Deadline>,
+    interrupts: Interrupts,
+) -> Result<(), Refusal> {
+    let end = Deadline::after(pause);
+    let is_last = deadline.is_some() && deadline <= end;
+    let until = if is_last { deadline } else { end };
+    loop {
+        match park_quietly(purpose, until, interrupts) {
+            Wake::Unparked => {}
+            Wake::TimedOut if is_last => return Err(Some(libc::EAGAIN)),
+            Wake::TimedOut => return Ok(()),
+            Wake::Signalled => return Err(Some(libc::EINTR)),
+            Wake::Interrupted => {
+                tell_interrupts();
+                return Err(Some(libc::ECANCELED));
+            }
+        }
+    }
+}
+
+/// Parks the current greenlet, which watches `all`. If the kernel has no resources to tell of one of them, it
+/// is woken after a pause.
+pub(super) fn park_among<'a>(
+    mut all: impl Iterator<Item = &'a Known>,
+    purpose: &'static str,
+    deadline: Option<Deadline>,
+    interrupts: Interrupts,
+) -> Wake {
+    let end = all.any(Known::is_refused).then(|| Deadline::after(PAUSE)).flatten();
+    match (deadline, end) {
+        (Some(deadline), Some(end)) if deadline <= end => {}
+        (_, Some(_)) => {
+            return match park_quietly(purpose, end, interrupts) {
+                Wake::TimedOut => Wake::Unparked,
+                wake => wake,
+            };
+        }
+        _ => {}
+    }
+    park_quietly(purpose, deadline, interrupts)
+}
+
+/// Whether there were no resources for a registration: there may be some later.
+fn is_exhaustion(error: &io::Error) -> bool {
+    let exhausted = [libc::EMFILE, libc::ENFILE, libc::ENOSPC, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|error| exhausted.contains(&error))
 }
 
 fn timeout(fd: RawFd, name: c_int) -> Option<Duration> {

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
+use switchgrass::monkey::blocked_calls;
 use switchgrass::{spawn, timeout, yield_now};
 
 #[test]
@@ -400,6 +401,34 @@ fn what_came_before_another_thread_closes_is_read_whenever_the_hub_hears_of_it()
     });
 }
 
+/// The number that a descriptor gets which is opened now. It shows how many there are.
+fn next_number() -> libc::c_int {
+    let (reader, _writer) = pipe().unwrap();
+    reader.as_raw_fd()
+}
+
+/// Calls `body` with no room for any further descriptor: there are more than this limit already.
+fn without_descriptors<R>(body: impl FnOnce() -> R) -> R {
+    let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a place for a limit, and a limit, of the kind that the calls want.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut before);
+        libc::setrlimit(libc::RLIMIT_NOFILE, &libc::rlimit { rlim_cur: 5, ..before });
+    }
+    let result = body();
+    // SAFETY: as before.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &before) };
+    result
+}
+
+/// The time of the processor that this thread has used.
+fn processor_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a place for a time.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// A stream that the hub has registered for itself already, so that a call of C's needs a copy to wait.
 fn registered() -> (switchgrass::net::UnixStream, switchgrass::net::UnixStream) {
     let (mut reader, mut writer) = switchgrass::net::UnixStream::pair().unwrap();
@@ -430,5 +459,49 @@ fn a_wait_by_this_library_goes_on_when_c_waits_for_the_same_descriptor() {
         writer.write_all(b"2").unwrap();
         let byte = timeout(Duration::from_secs(10), move || waiting.join().unwrap());
         assert_eq!(byte, Ok(*b"2"), "it has lost its events");
+    });
+}
+
+/// There is no descriptor left for the registration: a wait looks by itself now and then, and the next one that
+/// comes when there are some is registered.
+#[test]
+fn waits_without_resources_for_a_registration_neither_hold_up_nor_spin_nor_stay_so() {
+    patched(|| {
+        let waits: [fn(libc::c_int) -> isize; 2] = [
+            // SAFETY: room for a byte.
+            |fd| unsafe { libc::recv(fd, [0_u8].as_mut_ptr().cast(), 1, 0) },
+            |fd| {
+                let mut question = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+                // SAFETY: one question.
+                unsafe { libc::poll(&mut question, 1, -1) as isize }
+            },
+        ];
+        for wait in waits {
+            let (reader, mut writer) = registered();
+            let fd = reader.as_raw_fd();
+            // SAFETY: no memory is involved.
+            assert_eq!(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_RDWR) }, 0);
+            let begun = next_number();
+            let spent = without_descriptors(|| {
+                let waiting = spawn(move || wait(fd));
+                let before = processor_time();
+                switchgrass::sleep(BLOCK);
+                let spent = processor_time() - before;
+                assert!(!waiting.is_finished());
+                writer.write_all(b"3").unwrap();
+                assert_eq!(waiting.join().unwrap(), 1);
+                spent
+            });
+            assert!(spent < BLOCK / 2, "it spins: {spent:?}");
+            assert_eq!(next_number(), begun, "there is a registration");
+            // SAFETY: room for what is left, if anything is.
+            unsafe { libc::recv(fd, [0_u8].as_mut_ptr().cast(), 1, libc::MSG_DONTWAIT) };
+            let waiting = spawn(move || wait(fd));
+            yield_now();
+            assert!(next_number() > begun, "there is none, though it could be had");
+            writer.write_all(b"4").unwrap();
+            assert_eq!(waiting.join().unwrap(), 1);
+        }
+        assert_eq!(blocked_calls(), []);
     });
 }

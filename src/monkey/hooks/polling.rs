@@ -6,13 +6,11 @@
 //! it, and the kernel gives it to a thread that takes it. The mask of this one is everybody's.
 
 use super::sleeping::duration;
-use crate::hub::{
-    Deadline, Direction, Interrupts, Wake, breathe_quietly, park_quietly, tell_interrupts,
-};
+use crate::hub::{Deadline, Direction, Interrupts, Wake, breathe_quietly, tell_interrupts};
 use crate::monkey::aside::aside_or_ended;
 use crate::monkey::descriptors::look_up;
 use crate::monkey::elsewhere::Lent;
-use crate::monkey::known::Known;
+use crate::monkey::known::{Known, park_among};
 use crate::monkey::{errno, table};
 use crate::sys::{interrupt, user_memory};
 use libc::{c_int, nfds_t, pollfd, sigset_t, timespec};
@@ -67,7 +65,8 @@ pub(super) fn wait_for_any(
         if answer != 0 || is_over {
             return Some(answer);
         }
-        match park_quietly(purpose, deadline, interrupts) {
+        let known = all.0.iter().map(|(known, _)| &**known);
+        match park_among(known, purpose, deadline, interrupts) {
             Wake::Unparked => {}
             Wake::TimedOut => is_over = true,
             // What has come is told first, as by the kernel.

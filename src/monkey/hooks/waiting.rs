@@ -2,9 +2,9 @@
 //! them has the call tried once more. There are no turns, as those that wait for one descriptor may need
 //! different other ones.
 
-use crate::hub::{Deadline, Direction, Interrupts, Wake, park_quietly, tell_interrupts};
+use crate::hub::{Deadline, Direction, Interrupts, Wake, tell_interrupts};
 use crate::monkey::errno;
-use crate::monkey::known::Known;
+use crate::monkey::known::{Known, park_among};
 
 /// Calls `attempt` until it returns a result, and waits in between for an event of any of `ends`. The call
 /// fails with `EAGAIN` when `deadline` has passed, with `EBADF` if one of them was closed meanwhile, and with
@@ -33,7 +33,8 @@ pub(super) fn until_ready(
         if let Some(done) = attempt() {
             return Some(done);
         }
-        match park_quietly(purpose, deadline, interrupts) {
+        let known = ends.iter().map(|(known, _)| *known);
+        match park_among(known, purpose, deadline, interrupts) {
             Wake::Unparked => {}
             Wake::TimedOut => {
                 let last = ends.iter().all(|(known, _)| known.is_current()).then(&mut attempt);
