@@ -112,9 +112,10 @@ impl Attempts<'_> {
         self
     }
 
-    /// Whether an event was waited for.
-    pub(super) fn has_waited(&self) -> bool {
-        self.has_waited
+    /// Whether the next attempt is made before any wait of this call.
+    pub(super) fn is_unwaited(&mut self) -> bool {
+        !self.has_waited
+            && (self.is_at_once || !self.known.must_wait(self.direction) || self.is_nonblocking())
     }
 
     /// Whether the program wants to see `EAGAIN`: the same for all of a call.

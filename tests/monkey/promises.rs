@@ -789,6 +789,61 @@ fn a_call_that_fails_at_once_does_not_wait_behind_others() {
     );
 }
 
+/// Sends nothing in each way, while another fills the stream. Whether each was done before that one.
+fn nothing_beside_a_writer<S: io::Read + Send + 'static>(
+    here: &(impl AsRawFd + ?Sized),
+    mut there: S,
+) -> Vec<(Result<i64, i32>, bool)> {
+    const SIZE: usize = 16 << 20;
+    let fd = here.as_raw_fd();
+    let writing = begin(move || {
+        let bytes = vec![0_u8; SIZE];
+        // SAFETY: as many bytes as is said.
+        long(unsafe { libc::send(fd, bytes.as_ptr().cast(), SIZE, 0) })
+    });
+    let reader = thread::spawn(move || {
+        thread::sleep(5 * BLOCK);
+        let mut all = vec![0; SIZE];
+        there.read_exact(&mut all).unwrap();
+    });
+    let mut byte = 0_u8;
+    let nothing = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 0 };
+    let mut parts = [nothing, nothing];
+    // SAFETY: all-zero is a message of nothing.
+    let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+    let mut results = Vec::new();
+    let mut timed = |call: &mut dyn FnMut() -> isize| {
+        let start = Instant::now();
+        results.push((long(call()), start.elapsed() < 2 * BLOCK));
+    };
+    // SAFETY: no bytes, and messages of none.
+    unsafe {
+        timed(&mut || libc::send(fd, (&raw const byte).cast(), 0, 0));
+        timed(&mut || libc::write(fd, (&raw const byte).cast(), 0));
+        timed(&mut || libc::writev(fd, parts.as_ptr(), 2));
+        timed(&mut || libc::sendmsg(fd, &message.msg_hdr, 0));
+        (message.msg_hdr.msg_iov, message.msg_hdr.msg_iovlen) = (parts.as_mut_ptr(), 2);
+        timed(&mut || libc::sendmsg(fd, &message.msg_hdr, 0));
+        timed(&mut || libc::sendmmsg(fd, &mut message, 1, 0) as isize);
+    }
+    reader.join().unwrap();
+    assert_eq!(writing(), Ok(SIZE as i64));
+    results
+}
+
+#[test]
+fn nothing_is_sent_to_a_stream_without_waiting_behind_a_writer() {
+    same(
+        || {
+            let (here, there) = UnixStream::pair().unwrap();
+            let unix = nothing_beside_a_writer(&here, there);
+            let (here, there) = tcp_pair();
+            [unix, nothing_beside_a_writer(&here, there)]
+        },
+        [(); 2].map(|()| [0, 0, 0, 0, 0, 1].map(|result| (Ok(result), true)).to_vec()),
+    );
+}
+
 #[test]
 fn a_poll_that_asks_for_nothing_holds_nobody_up() {
     same(

@@ -4,7 +4,7 @@
 //! something fails on the way. What was sent before that counts, and the failure is the next call's, with its
 //! `SIGPIPE`.
 
-use super::parts::{Parts, is_message};
+use super::parts::{Parts, has_bytes, is_message};
 use super::receiving::{MOST, of_parts};
 use super::{connecting, lingering};
 use crate::hub::{Direction, breathe_quietly};
@@ -50,7 +50,7 @@ fn transmit_all(
     let mut flags = flags | libc::MSG_DONTWAIT;
     let mut sent = 0;
     loop {
-        let is_first = Cell::new(!attempts.has_waited() && !known.must_wait(Direction::Write));
+        let is_first = Cell::new(attempts.is_unwaited());
         let outcome = attempts.make(|fd| match before_sending(known, fd, sent, is_first.take()) {
             Next::Call => call(fd, flags),
             Next::CallSilently => call(fd, flags | libc::MSG_NOSIGNAL),
@@ -264,7 +264,12 @@ unsafe fn transmit_message(known: &Known, message: *const msghdr, flags: c_int) 
     // What goes along may be refused, and a stream takes nothing at once.
     // SAFETY: the caller's, or null.
     let says_more = unsafe { message.as_ref() }.is_none_or(|message| {
-        let is_nothing = message.msg_iovlen == 0 && known.kind().is_stream();
+        // The parts are looked at only if that matters: they are for the kernel to refuse.
+        let is_nothing = known.kind().is_stream() && known.must_wait(Direction::Write) && {
+            let count = c_int::try_from(message.msg_iovlen).unwrap_or(c_int::MAX);
+            // SAFETY: the caller's.
+            !unsafe { has_bytes(message.msg_iov, count) }
+        };
         message.msg_controllen > 0 || is_nothing
     });
     let is_at_once = says_more || flags & libc::MSG_FASTOPEN != 0;
