@@ -2,6 +2,7 @@
 
 #![allow(clippy::zombie_processes, reason = "they are waited for by other means than std's")]
 
+use crate::promises::same;
 use crate::{BLOCK, patched, row};
 use libc::{c_int, pid_t, siginfo_t};
 use std::cell::Cell;
@@ -256,4 +257,108 @@ fn waits_that_do_not_wait() {
         assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
         assert_eq!(libc::WEXITSTATUS(status), 3);
     });
+}
+
+/// A child that tells nobody of its end, and ends a while later.
+fn silent_child(code: c_int) -> pid_t {
+    // SAFETY: the child is a copy that sleeps, and ends.
+    unsafe {
+        match libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) {
+            0 => {
+                libc::usleep(BLOCK.as_micros() as u32);
+                libc::_exit(code)
+            }
+            child => child as pid_t,
+        }
+    }
+}
+
+/// As `waitpid`, with what has become of the child or of the call.
+fn waited(pid: pid_t, options: c_int) -> (pid_t, c_int) {
+    let mut status = 0;
+    // SAFETY: a place for the status.
+    let got = unsafe { libc::waitpid(pid, &mut status, options) };
+    let error = Error::last_os_error().raw_os_error().unwrap_or(0);
+    (got, if got < 0 { error } else { libc::WEXITSTATUS(status) })
+}
+
+/// There is a child of another thread, which has ended.
+#[test]
+fn the_children_of_its_own_thread_are_waited_for_alone() {
+    same(
+        || {
+            // A thread is there for as long as the child is its.
+            let (end, ended) = std::sync::mpsc::channel::<()>();
+            let (tell, told) = std::sync::mpsc::channel();
+            let thread = std::thread::spawn(move || {
+                let child = Command::new("true").spawn().unwrap().id() as pid_t;
+                tell.send(child).unwrap();
+                let _ = ended.recv();
+                waited(child, 0).0 == child
+            });
+            let other = told.recv().unwrap();
+            let own = late_child(7).id() as pid_t;
+            let any = waited(-1, libc::__WNOTHREAD);
+            let none = waited(-1, libc::__WNOTHREAD);
+            let by_pid = waited(other, libc::__WNOTHREAD);
+            let own_by_pid = late_child(8).id() as pid_t;
+            let second = waited(own_by_pid, libc::__WNOTHREAD);
+            drop(end);
+            let is_left = thread.join().unwrap();
+            ((any.0 == own, any.1), none, by_pid, (second.0 == own_by_pid, second.1), is_left)
+        },
+        ((true, 7), (-1, libc::ECHILD), (-1, libc::ECHILD), (true, 8), true),
+    );
+}
+
+#[test]
+fn children_that_send_no_signal_are_waited_for_by_who_asks_for_them() {
+    same(
+        || {
+            let child = silent_child(3);
+            let plain = waited(child, 0);
+            let by_pid = waited(child, libc::__WCLONE);
+            let child_2 = silent_child(4);
+            let by_all = waited(child_2, libc::__WALL);
+            let child_3 = silent_child(5);
+            let any = waited(-1, libc::__WCLONE);
+            let child_4 = silent_child(6);
+            let any_at_all = waited(-1, libc::__WALL);
+            let own = [by_pid, by_all, any, any_at_all];
+            let is_own = own.map(|one| one.0) == [child, child_2, child_3, child_4];
+            (plain, is_own, own.map(|one| one.1))
+        },
+        ((-1, libc::ECHILD), true, [3, 4, 5, 6]),
+    );
+}
+
+/// A tracer waits for what is no end.
+#[test]
+fn a_child_that_stops_for_its_tracer_is_waited_for() {
+    same(
+        || {
+            // SAFETY: the child stops when its parent waits for that, and ends after.
+            let child = unsafe {
+                match libc::fork() {
+                    0 => {
+                        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                        libc::usleep(BLOCK.as_micros() as u32);
+                        libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
+                        libc::raise(libc::SIGSTOP);
+                        libc::_exit(3)
+                    }
+                    child => child,
+                }
+            };
+            let mut status = 0;
+            // SAFETY: a place for the status.
+            let stopped = unsafe { libc::waitpid(child, &mut status, libc::__WALL) };
+            let is_stopped = libc::WIFSTOPPED(status);
+            // SAFETY: no memory is involved.
+            unsafe { libc::ptrace(libc::PTRACE_CONT, child, 0, 0) };
+            let ended = waited(child, libc::__WALL);
+            (stopped == child, is_stopped, ended.0 == child, ended.1)
+        },
+        (true, true, true, 3),
+    );
 }

@@ -10,6 +10,7 @@ use crate::monkey::aside::{aside, aside_or_interrupted};
 use crate::monkey::descriptors::{forget, forget_last, look_up};
 use crate::monkey::elsewhere::Lent;
 use crate::monkey::gate::{is_cooperative, is_patched};
+use crate::monkey::known::wait_a_while;
 use crate::monkey::{What, errno, table};
 use libc::{FILE, c_char, c_int, id_t, idtype_t, pid_t, rusage, siginfo_t, sigset_t};
 use std::mem::MaybeUninit;
@@ -103,19 +104,19 @@ fn wait_for(kind: idtype_t, id: id_t, options: c_int, mut ask: impl FnMut() -> p
     if now != 0 {
         return now;
     }
+    let interrupts = Interrupts::Tell.begun_by_breathing();
     // With any other option it may be told of more than an end.
     let of_ends = libc::WEXITED | libc::WNOWAIT | libc::__WNOTHREAD;
     if kind == libc::P_PID
         && options & !of_ends == 0
         && let Some(process) = Process::of(id)
     {
-        return process.wait_until_ended(ask);
+        return process.wait_until_ended(interrupts, ask);
     }
     if options & libc::__WNOTHREAD != 0 {
-        return wait_by_pauses(ask);
+        return wait_by_pauses(interrupts, ask);
     }
     let options = (options & !libc::WNOHANG) | libc::WNOWAIT;
-    let interrupts = Interrupts::Tell.begun_by_breathing();
     loop {
         let wait = move || {
             let mut about = MaybeUninit::<siginfo_t>::uninit();
@@ -142,18 +143,12 @@ fn wait_for(kind: idtype_t, id: id_t, options: c_int, mut ask: impl FnMut() -> p
 }
 
 /// Waits for the children of this thread alone, which no other thread can do.
-fn wait_by_pauses(mut ask: impl FnMut() -> pid_t) -> pid_t {
+fn wait_by_pauses(interrupts: Interrupts, mut ask: impl FnMut() -> pid_t) -> pid_t {
     const LONGEST: Duration = Duration::from_millis(50);
-    let interrupts = Interrupts::Tell.begun_by_breathing();
     let mut pause = Duration::from_millis(1);
     loop {
-        match park_quietly("wait", Deadline::after(pause), interrupts) {
-            Wake::Unparked | Wake::TimedOut => {}
-            Wake::Signalled => return errno::fail(libc::EINTR),
-            Wake::Interrupted => {
-                tell_interrupts();
-                return errno::fail(libc::ECANCELED);
-            }
+        if let Err(refusal) = wait_a_while(pause, "wait", None, interrupts) {
+            return errno::fail(refusal.unwrap_or(libc::EINTR));
         }
         let answer = ask();
         if answer != 0 {
@@ -175,9 +170,8 @@ impl Process {
         (fd >= 0).then_some(Process(fd))
     }
 
-    fn wait_until_ended(&self, mut ask: impl FnMut() -> pid_t) -> pid_t {
+    fn wait_until_ended(&self, interrupts: Interrupts, mut ask: impl FnMut() -> pid_t) -> pid_t {
         let Some(known) = look_up(self.0) else { return errno::fail(libc::EINTR) };
-        let interrupts = Interrupts::Tell.begun_by_breathing();
         loop {
             // First: it may have ended before there was a descriptor.
             let answer = ask();
