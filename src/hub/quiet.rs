@@ -172,11 +172,21 @@ pub(crate) fn yield_quietly() {
 /// As `Hub::breathe`, and raises nothing.
 #[inline]
 pub(crate) fn breathe_quietly() {
+    breathe_quietly_with(|| ());
+}
+
+/// As [`breathe_quietly`]. If others are to have their turn, `before` is called first, and its result is
+/// returned.
+#[inline]
+pub(crate) fn breathe_quietly_with<R>(before: impl FnOnce() -> R) -> Option<R> {
     let hub = here();
-    match hub.tick() {
-        false => hub.breathed.set(None),
-        true => hub.breathe_out(),
+    if !hub.tick() {
+        hub.breathed.set(None);
+        return None;
     }
+    let result = before();
+    hub.breathe_out();
+    Some(result)
 }
 
 impl Hub {

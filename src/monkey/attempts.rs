@@ -16,6 +16,7 @@
 
 use super::errno;
 use super::known::{Known, Refusal, wait_a_while};
+use super::numbers::Waiting;
 use crate::hub::{Deadline, Direction, Interrupts};
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub(super) struct Attempts<'a> {
     has_waited: bool,
     /// The first attempt is made before others that wait: see [`Attempts::at_once`].
     is_at_once: bool,
+    /// Since the first wait: a close keeps the file for as long as this is there.
+    waiting: Option<Waiting>,
     /// The next pause, if there is no event to wait for.
     pause: Option<Duration>,
 }
@@ -87,6 +90,7 @@ impl Known {
             has_waited: false,
             // Nothing can be read of a listener: that is said at once.
             is_at_once: self.is_known_to_listen(),
+            waiting: None,
             pause: None,
         }
     }
@@ -209,6 +213,13 @@ impl Attempts<'_> {
             };
             (deadline, interrupts.begun_by_breathing())
         });
+        if self.waiting.is_none() {
+            self.waiting = known.begin_waiting();
+            if self.waiting.is_none() {
+                // Closed just now.
+                return known.number_after_close().ok_or(Some(libc::EBADF));
+            }
+        }
         if self.pause.is_some() {
             return self.wait_a_while(deadline, interrupts);
         }

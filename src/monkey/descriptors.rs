@@ -9,7 +9,7 @@
 //! ```
 //!
 //! On a thread, a read that waits keeps the open file: what came before another thread closes the number is
-//! still read. So a close keeps a copy of the file while calls are under way, for one more attempt of each.
+//! still read. So a close keeps a copy of the file while calls wait, for one more attempt of each.
 //!
 //! A number is looked up when it is first used, and registered with the hub when it is first waited for. An
 //! entry whose generation is not the number's is of a descriptor that was closed: it is not used any more,
@@ -171,15 +171,18 @@ fn forget_known(fd: RawFd, number: &Number, is_open: bool) {
     let (all, generation, file) = {
         let mut watchers = watchers();
         let all = watchers.remove(&fd).unwrap_or_default();
-        let generation = number.generation();
-        // Which calls of other threads' coroutines are under way is not known here.
-        let is_in_use =
-            is_open && all.iter().any(|hub| !hub.is_here() || is_in_use(fd, generation));
-        let file = is_in_use.then(|| copy(fd)).flatten();
+        let is_known_here = all.iter().any(QuietHub::is_here);
+        let is_in_use_here = is_known_here && is_in_use(fd, number.generation());
+        let mut files = closed::hold();
+        let generation = number.end_generation();
+        // A copy that a hub keeps until it hears of this has the peer see the end late. So there is none for
+        // a thread that has only used the number before.
+        let is_kept = is_open && (is_in_use_here || (!all.is_empty() && number.is_waited_for()));
+        let file = is_kept.then(|| copy(fd)).flatten();
         if let Some(file) = &file {
-            closed::note(fd, generation, file);
+            closed::note(&mut files, fd, generation, file);
         }
-        (all, number.end_generation(), file)
+        (all, generation, file)
     };
     for hub in all {
         if hub.is_here() {

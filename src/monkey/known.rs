@@ -2,11 +2,11 @@
 
 use super::closed;
 use super::errno;
-use super::numbers::{number, settings_version};
+use super::numbers::{Waiting, number, settings_version};
 use super::table::fcntl;
 use crate::hub::{
-    Deadline, Direction, Ended, Interrupts, Source, Wake, park_quietly, prepare_to_sleep,
-    tell_interrupts,
+    Deadline, Direction, Ended, Interrupts, Source, Wake, breathe_quietly_with, park_quietly,
+    prepare_to_sleep, tell_interrupts,
 };
 use crate::sys::descriptor::{Kind, has_failed, is_ready, is_shut_down, option};
 use libc::c_int;
@@ -134,6 +134,18 @@ impl Known {
     pub(super) fn is_replaced(&self) -> bool {
         // SAFETY: no memory is involved.
         !self.is_current() && unsafe { fcntl::original(self.fd, libc::F_GETFD, 0) } >= 0
+    }
+
+    /// As [`breathe_quietly_with`], at the beginning of a call: while others have their turn, and until what
+    /// this returns is dropped, a close keeps the file, as for a call that waits.
+    #[inline]
+    pub(super) fn breathe(&self) -> Option<Waiting> {
+        breathe_quietly_with(|| self.begin_waiting()).flatten()
+    }
+
+    /// A call is about to wait. `None` if the number was closed just now.
+    pub(super) fn begin_waiting(&self) -> Option<Waiting> {
+        Waiting::begin(self.fd, self.generation)
     }
 
     /// The number by which to make a call: its own, or after a close that of the file that was kept.

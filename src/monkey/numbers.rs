@@ -1,4 +1,4 @@
-//! What all threads know of a descriptor's number: a word each.
+//! What all threads know of a descriptor's number.
 //!
 //! ```text
 //!   a state:  how often it was closed (30 bits) │ COPIED │ WATCHED
@@ -13,8 +13,8 @@
 //! 1. A close counts up before the kernel's close, and a number is not given again before that. So whoever
 //!    learns the number of the next file finds the next generation, unless the program closes a number on
 //!    two threads at once, which it cannot do rightly.
-//! 2. `COPIED` may be set late, after a copy was closed and its number given to another file. Then it says too
-//!    much: a change of that one's settings has all threads look up theirs again.
+//! 2. `COPIED` may be set late, after a copy was closed and its number given to another file. Then it says
+//!    too much: a change of that one's settings has all threads look up theirs again.
 //! 3. It may be cleared for `a` by a close of `a` at the same time. That ends `a`; `b` keeps it.
 //! 4. `WATCHED` may be cleared by a handler right after it was set. What was learned is of a generation that
 //!    has ended then. The hub stays entered; whoever learns the number next sets the bit again.
@@ -37,6 +37,28 @@ pub(super) struct Number {
     pub(super) state: AtomicU32,
     /// Counted up when the program changes a setting.
     settings: AtomicU32,
+    /// How many calls that are under way have been suspended, on all threads and of whatever generation.
+    waiting: AtomicU32,
+}
+
+/// A call that is about to be suspended, until this is dropped.
+pub(super) struct Waiting(&'static Number);
+
+impl Waiting {
+    /// `None` if the generation has ended. Otherwise its end finds this: each side first says what it does,
+    /// and then looks at the other.
+    pub(super) fn begin(fd: RawFd, generation: u32) -> Option<Self> {
+        let number = number(fd)?;
+        number.waiting.fetch_add(1, SeqCst);
+        let waiting = Waiting(number);
+        (number.state.load(SeqCst) & GENERATION == generation).then_some(waiting)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, SeqCst);
+    }
 }
 
 static NUMBERS: [AtomicPtr<Chunk>; CHUNKS] = [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS];
@@ -52,12 +74,18 @@ static SETTINGS: AtomicU32 = AtomicU32::new(0);
 
 impl Number {
     const fn new() -> Self {
-        Number { state: AtomicU32::new(0), settings: AtomicU32::new(0) }
+        Number { state: AtomicU32::new(0), settings: AtomicU32::new(0), waiting: AtomicU32::new(0) }
     }
 
     /// How often it was closed.
     pub(super) fn generation(&self) -> u32 {
         self.state.load(Relaxed) & GENERATION
+    }
+
+    /// Whether a call was suspended that is under way, on whatever thread. To be asked after the generation
+    /// was ended.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.waiting.load(SeqCst) > 0
     }
 
     /// The number is watched from now on. Returns its generation.

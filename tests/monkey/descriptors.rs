@@ -5,8 +5,9 @@ use std::io::{Error, ErrorKind, IoSlice, IoSliceMut, Read, Write, pipe};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use switchgrass::monkey::blocked_calls;
 use switchgrass::{spawn, timeout, yield_now};
 
@@ -503,5 +504,38 @@ fn waits_without_resources_for_a_registration_neither_hold_up_nor_spin_nor_stay_
             assert_eq!(waiting.join().unwrap(), 1);
         }
         assert_eq!(blocked_calls(), []);
+    });
+}
+
+/// Another thread has used the connection, and computes.
+#[test]
+fn a_peer_sees_the_end_at_once_though_a_busy_thread_knows_the_number() {
+    patched(|| {
+        let (here, mut there) = UnixStream::pair().unwrap();
+        there.write_all(b"x").unwrap();
+        let (is_read, read) = std::sync::mpsc::channel();
+        static IS_SEEN: AtomicBool = AtomicBool::new(false);
+        // SAFETY: it is forgotten below, and closed by its owner.
+        let mut own = unsafe { std::fs::File::from_raw_fd(here.as_raw_fd()) };
+        let busy = thread::spawn(move || {
+            let used = spawn(move || {
+                own.read_exact(&mut [0]).unwrap();
+                std::mem::forget(own);
+            });
+            used.join().unwrap();
+            is_read.send(()).unwrap();
+            // Its hub has no turn until then.
+            let start = Instant::now();
+            while !IS_SEEN.load(Relaxed) && start.elapsed() < Duration::from_secs(10) {
+                std::hint::spin_loop();
+            }
+        });
+        read.recv().unwrap();
+        drop(here);
+        there.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let end = there.read(&mut [0]).map_err(|error| error.kind());
+        IS_SEEN.store(true, Relaxed);
+        assert_eq!(end, Ok(0));
+        busy.join().unwrap();
     });
 }

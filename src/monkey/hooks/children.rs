@@ -3,9 +3,7 @@
 
 use super::file_locks;
 use super::streams::forget_file;
-use crate::hub::{
-    Deadline, Direction, Interrupts, Wake, breathe_quietly, park_quietly, tell_interrupts,
-};
+use crate::hub::{Direction, Interrupts, breathe_quietly};
 use crate::monkey::aside::{aside, aside_or_interrupted};
 use crate::monkey::descriptors::{forget, forget_last, look_up};
 use crate::monkey::elsewhere::Lent;

@@ -42,7 +42,7 @@ pub(in crate::monkey) unsafe fn accept4(
     // Of anything but a listener it fails at once.
     let known = if may_wait { look_up(fd).filter(|known| known.is_listening()) } else { None };
     let Some(known) = known else { return call(fd) };
-    breathe_quietly();
+    let _under_way = known.breathe();
     let outcome = known.attempts(Direction::Read, "accept").in_turn().make(|fd| {
         if known.is_nonblocking() || is_ready(fd, true) {
             call(fd) as isize

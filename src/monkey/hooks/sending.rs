@@ -7,7 +7,7 @@
 use super::parts::{Parts, has_bytes, is_message};
 use super::receiving::{MOST, of_parts};
 use super::{connecting, lingering};
-use crate::hub::{Direction, breathe_quietly};
+use crate::hub::Direction;
 use crate::monkey::attempts::{Attempts, Outcome};
 use crate::monkey::descriptors::look_up;
 use crate::monkey::known::{Known, low_water_changed};
@@ -188,7 +188,7 @@ pub(super) unsafe fn transmit(
     address: *const sockaddr,
     room: socklen_t,
 ) -> Option<ssize_t> {
-    breathe_quietly();
+    let _under_way = known.breathe();
     let length = length.min(MOST);
     let sent = Cell::new(0);
     let call = |fd, flags: c_int| {
@@ -238,7 +238,7 @@ unsafe fn transmit_message(known: &Known, message: *const msghdr, flags: c_int) 
         // SAFETY: the caller's. It fails at once.
         return Some(unsafe { table::sendmsg::original(fd, message, flags) });
     }
-    breathe_quietly();
+    let _under_way = known.breathe();
     // Only what addresses a Unix datagram is looked at before the kernel has said that the message is one.
     let is_addressed = known.kind() == Kind::UnixDatagram
         // SAFETY: the caller's, or null.

@@ -9,7 +9,7 @@ use super::receiving::{MOST, receive, receive_parts};
 use super::sending::{transmit, transmit_parts};
 use super::terminals::Timing;
 use super::{files, lingering, locks, output};
-use crate::hub::{Direction, Interrupts, breathe_quietly};
+use crate::hub::{Direction, Interrupts};
 use crate::monkey::aside::{aside_or_interrupted, aside_or_signalled};
 use crate::monkey::attempts::Outcome;
 use crate::monkey::descriptors::{forget, forget_range, look_up};
@@ -147,7 +147,7 @@ unsafe fn read_parts(
     count: c_int,
     flags: c_int,
 ) -> Option<ssize_t> {
-    breathe_quietly();
+    let _under_way = known.breathe();
     // SAFETY: the caller's.
     let fails = || unsafe { is_too_short(known, parts, count) };
     let is_at_once = known.kind() == Kind::Other
@@ -444,7 +444,7 @@ unsafe fn write_parts(
     count: c_int,
     flags: c_int,
 ) -> Option<ssize_t> {
-    breathe_quietly();
+    let _under_way = known.breathe();
     let mut attempts = known.attempts(Direction::Write, "write");
     // SAFETY: the caller's parts, or what is left of them.
     let write = |fd, parts, count| unsafe { write_now(known, fd, parts, count, flags) };
