@@ -18,7 +18,7 @@
 //! This is so from the beginning, whatever is patched: so no handler has to be found and replaced later.
 
 use super::errno;
-use crate::sys::{handled, question, signal};
+use crate::sys::{handled, lineage, question, signal};
 use libc::{c_int, c_void, siginfo_t};
 use std::mem::transmute;
 use std::sync::atomic::AtomicUsize;
@@ -51,16 +51,22 @@ unsafe extern "C-unwind" fn trampoline<const SLOT: usize, const RESTARTS: bool>(
     info: *mut siginfo_t,
     context: *mut c_void,
 ) {
+    // SAFETY: the slot was filled before this was installed, with a handler. One that takes the number alone
+    // ignores the other arguments, which are passed in registers.
+    let handler = unsafe { transmute::<usize, Handler>(HANDLERS[SLOT].load(Acquire)) };
+    // What is noted would be so of the parent, whose memory it is, and stay if the handler ends the child.
+    if lineage::is_vfork_child() {
+        // SAFETY: what the kernel has called this with.
+        return unsafe { handler(signal, info, context) };
+    }
     let before = errno::get();
     let outer = handled::enter();
     if is_counted(signal) {
         handled::count(RESTARTS);
     }
     errno::set(before);
-    let handler = HANDLERS[SLOT].load(Acquire);
-    // SAFETY: the slot was filled before this was installed, with a handler. One that takes the number alone
-    // ignores the other arguments, which are passed in registers.
-    unsafe { transmute::<usize, Handler>(handler)(signal, info, context) };
+    // SAFETY: what the kernel has called this with.
+    unsafe { handler(signal, info, context) };
     handled::leave(outer);
 }
 

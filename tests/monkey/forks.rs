@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{self, Command};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 use switchgrass::{JoinHandle, spawn, yield_now};
@@ -306,5 +307,53 @@ fn children_of_a_parent_that_has_made_others_with_its_memory() {
         }
         there.write_all(b"b").unwrap();
         assert_eq!((reading.join().unwrap(), foreign.get()), (b"ab".to_vec(), 0));
+    });
+}
+
+/// Its memory is its parent's: what is noted of handlers must not be of that.
+#[test]
+fn a_child_that_ends_in_a_handler_leaves_its_parents_calls_cooperative() {
+    static PARENT: AtomicI32 = AtomicI32::new(0);
+    extern "C" fn handler(_: libc::c_int) {
+        // SAFETY: no preconditions. The child ends.
+        unsafe {
+            if libc::getpid() != PARENT.load(Relaxed) {
+                libc::_exit(3);
+            }
+        }
+    }
+    extern "C" fn body(_: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: no preconditions.
+        unsafe { libc::raise(libc::SIGUSR1) }
+    }
+    /// In a frame below that of the one that has called the handler.
+    #[inline(never)]
+    fn sleeps_in_a_deep_frame() {
+        let room = std::hint::black_box([0_u8; 1 << 14]);
+        thread::sleep(Duration::from_millis(1));
+        std::hint::black_box(&room);
+    }
+    patched(|| {
+        // SAFETY: no preconditions, and a handler.
+        unsafe {
+            PARENT.store(libc::getpid(), Relaxed);
+            libc::signal(libc::SIGUSR1, handler as extern "C" fn(libc::c_int) as usize);
+        }
+        for way in WAYS {
+            let ended = spawn(move || {
+                let has_run = Rc::new(Cell::new(false));
+                let run = Rc::clone(&has_run);
+                let sibling = spawn(move || run.set(true));
+                let child = way(body, std::ptr::null_mut());
+                sleeps_in_a_deep_frame();
+                assert!(has_run.get(), "it has run meanwhile");
+                sibling.join().unwrap();
+                let mut status = 0;
+                // SAFETY: a place for the status.
+                assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+                libc::WEXITSTATUS(status)
+            });
+            assert_eq!(ended.join().unwrap(), 3);
+        }
     });
 }
