@@ -265,6 +265,9 @@ impl Hub {
     fn suspend(&self, me: &AnyWeakGreenlet, next: Option<AnyWeakGreenlet>) {
         let suspended = Suspended(me);
         self.leave(next);
+        if me.mark() & STATE == PARKED {
+            came_by_hand();
+        }
         drop(suspended);
         if me.mark() & INTERRUPTED != 0 {
             self.raise(me);
@@ -276,6 +279,7 @@ impl Hub {
     pub(super) fn suspend_quietly(&self, me: &AnyWeakGreenlet, next: Option<AnyWeakGreenlet>) {
         let suspended = Suspended(me);
         self.leave_quietly(next);
+        end_copy(CopyEnd::Hub);
         drop(suspended);
     }
 
@@ -433,6 +437,14 @@ impl Hub {
             }
         }
     }
+}
+
+/// A parked greenlet has come back without its turn: it was switched to by hand, or it is the parent of a
+/// greenlet made by hand that has ended. In a child, it must not go on with its parent's wait.
+#[cold]
+#[inline(never)]
+fn came_by_hand() {
+    end_copy(CopyEnd::Hub);
 }
 
 /// One that is suspended here. Dropped, it is not any more: also if something was thrown into it by hand.

@@ -357,3 +357,67 @@ fn a_child_that_ends_in_a_handler_leaves_its_parents_calls_cooperative() {
         }
     });
 }
+
+/// Writes a byte when it is dropped in another process.
+struct SaysSoInAChild(libc::pid_t, std::io::PipeWriter);
+
+impl Drop for SaysSoInAChild {
+    fn drop(&mut self) {
+        // SAFETY: no preconditions; a byte.
+        unsafe {
+            if libc::getpid() != self.0 {
+                libc::write(self.1.as_raw_fd(), c"!".as_ptr().cast(), 1);
+            }
+        }
+    }
+}
+
+/// Its parent waits in the hub when it ends: what it would go back to is not the child's.
+#[test]
+fn a_child_of_a_greenlet_made_by_hand_does_not_go_back_into_its_parents_wait() {
+    patched(|| {
+        // SAFETY: no preconditions.
+        let process = unsafe { libc::getpid() };
+        let waits: [fn(); 2] = [
+            || switchgrass::sleep(Duration::from_millis(500)),
+            || thread::sleep(Duration::from_millis(500)),
+        ];
+        for wait in waits {
+            let (reader, writer) = pipe().unwrap();
+            let inner = Rc::new(std::cell::RefCell::new(None));
+            let made = Rc::clone(&inner);
+            let child = Rc::new(Cell::new(0));
+            let forked = Rc::clone(&child);
+            let owner = spawn(move || {
+                let greenlet = switchgrass::Greenlet::new(move |()| {
+                    let parent = switchgrass::current().parent().unwrap();
+                    // Its parent waits then.
+                    parent.switch_any::<(), ()>(());
+                    // SAFETY: the child returns.
+                    forked.set(unsafe { libc::fork() });
+                    if forked.get() != 0 {
+                        parent.switch_any::<(), ()>(());
+                    }
+                });
+                greenlet.switch_any::<(), ()>(());
+                *made.borrow_mut() = Some(greenlet);
+                let _left = SaysSoInAChild(process, writer);
+                wait();
+            });
+            yield_now();
+            let other = spawn(move || {
+                let greenlet = inner.borrow().clone().unwrap();
+                greenlet.switch_any::<(), ()>(());
+            });
+            owner.join().unwrap();
+            let mut status = 0;
+            // SAFETY: a place for the status.
+            assert_eq!(unsafe { libc::waitpid(child.get(), &mut status, 0) }, child.get());
+            assert_eq!((libc::WIFEXITED(status), libc::WEXITSTATUS(status)), (true, 1));
+            let mut said = String::new();
+            { reader }.read_to_string(&mut said).unwrap();
+            assert_eq!(said, "", "the child has gone on in its parent's wait");
+            other.kill();
+        }
+    });
+}
