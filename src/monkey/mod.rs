@@ -78,7 +78,7 @@
 //! | the descriptor of a waiting call is closed | waits on | what came before, or `EBADF` ¹ |
 //! | processes share one blocking listener | all wait | one that comes too late blocks its thread ² |
 //! | output to descriptors 1 and 2 | waits | blocks its thread ² ³ |
-//! | reads of C streams (`FILE`) | wait | cooperative, but not `scanf`, wide and `_unlocked` ones |
+//! | reads of C streams (`FILE`) | wait | cooperative, but not `scanf` and wide ones ⁷ |
 //! | writes of C streams (`FILE`) | wait | block their thread |
 //! | main waits, and nothing can end that | waits | prints the deadlock report once, and waits |
 //! | two descriptors of one open file | one order | one order per descriptor |
@@ -112,7 +112,8 @@
 //! counted, see [`report()`]. ³ `println!` holds a borrow of std's meanwhile. ⁴ If the option was set before
 //! `exec`, or by another process, `close` blocks its thread. ⁵ By another process, through a number that came
 //! in a message, or by a system call made without libc. ⁶ In `recvmsg` with `MSG_WAITALL`, or
-//! `SO_RCVLOWAT`.
+//! `SO_RCVLOWAT`. ⁷ Those block their thread, and no call is counted: a
+//! [`Watchdog`](crate::watchdog::Watchdog) names the coroutine.
 //!
 //! # What stays as it was
 //!

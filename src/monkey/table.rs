@@ -274,6 +274,19 @@ table! {
                         -> size_t => stdio::fread;
     Sockets tasks   Fails       fn __fread_chk(place: *mut c_void, known: size_t, size: size_t,
                         count: size_t, file: *mut FILE) -> size_t => stdio::__fread_chk;
+    Sockets tasks   Fails       fn fgetc_unlocked(file: *mut FILE) -> c_int => stdio::fgetc;
+    Sockets tasks   Fails       fn getc_unlocked(file: *mut FILE) -> c_int => stdio::getc;
+    Sockets tasks   Fails       fn getchar_unlocked() -> c_int => stdio::getchar;
+    Sockets tasks   Fails       fn fgets_unlocked(place: *mut c_char, room: c_int, file: *mut FILE)
+                        -> *mut c_char => stdio::fgets;
+    Sockets tasks   Fails       fn __fgets_unlocked_chk(place: *mut c_char, known: size_t, room: c_int,
+                        file: *mut FILE) -> *mut c_char => stdio::__fgets_chk;
+    Sockets tasks   Fails       fn fread_unlocked(place: *mut c_void, size: size_t, count: size_t,
+                        file: *mut FILE) -> size_t => stdio::fread;
+    Sockets tasks   Fails       fn __fread_unlocked_chk(place: *mut c_void, known: size_t, size: size_t,
+                        count: size_t, file: *mut FILE) -> size_t => stdio::__fread_chk;
+    // What `getc_unlocked` calls for an empty buffer, where C has it as a macro.
+    Sockets tasks   Fails       fn __uflow(file: *mut FILE) -> c_int => stdio::__uflow;
     Sockets tasks   Fails       fn getline(line: *mut *mut c_char, room: *mut size_t, file: *mut FILE)
                         -> ssize_t => stdio::getline;
     Sockets tasks   Fails       fn getdelim(line: *mut *mut c_char, room: *mut size_t, end: c_int,
@@ -549,6 +562,9 @@ const YOUNG: &[&str] = &[
     "call_once\0",
     "__sigaction\0",
     "__sysv_signal\0",
+    "__fgets_unlocked_chk\0",
+    "__fread_unlocked_chk\0",
+    "__uflow\0",
     "__xpg_sigpause\0",
     "bsd_signal\0",
     "close_range\0",

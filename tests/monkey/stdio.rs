@@ -9,6 +9,7 @@ use std::ptr::null_mut;
 use std::thread;
 use std::time::Duration;
 use switchgrass::monkey::blocked_calls;
+use switchgrass::watchdog::{Incident, Watchdog};
 use switchgrass::{spawn, timeout, yield_now};
 
 /// What the crate `libc` does not declare.
@@ -34,6 +35,34 @@ mod c {
             room: c_int,
             file: *mut FILE,
         ) -> *mut c_char;
+        pub(super) fn fgetc_unlocked(file: *mut FILE) -> c_int;
+        pub(super) fn getc_unlocked(file: *mut FILE) -> c_int;
+        pub(super) fn getchar_unlocked() -> c_int;
+        pub(super) fn __uflow(file: *mut FILE) -> c_int;
+        pub(super) fn fgets_unlocked(
+            place: *mut c_char,
+            room: c_int,
+            file: *mut FILE,
+        ) -> *mut c_char;
+        pub(super) fn __fgets_unlocked_chk(
+            place: *mut c_char,
+            known: size_t,
+            room: c_int,
+            file: *mut FILE,
+        ) -> *mut c_char;
+        pub(super) fn fread_unlocked(
+            place: *mut c_void,
+            size: size_t,
+            count: size_t,
+            file: *mut FILE,
+        ) -> size_t;
+        pub(super) fn __fread_unlocked_chk(
+            place: *mut c_void,
+            known: size_t,
+            size: size_t,
+            count: size_t,
+            file: *mut FILE,
+        ) -> size_t;
         pub(super) fn __fread_chk(
             place: *mut c_void,
             known: size_t,
@@ -90,6 +119,18 @@ fn __fgets_chk() {
     lines(|file| by_fgets(|place, room| unsafe { c::__fgets_chk(place, 64, room, file) }));
 }
 
+#[test]
+fn fgets_unlocked() {
+    // SAFETY: an open stream, and so much room.
+    lines(|file| by_fgets(|place, room| unsafe { c::fgets_unlocked(place, room, file) }));
+}
+
+#[test]
+fn __fgets_unlocked_chk() {
+    // SAFETY: an open stream, and so much room.
+    lines(|file| by_fgets(|place, room| unsafe { c::__fgets_unlocked_chk(place, 64, room, file) }));
+}
+
 /// With little room: a line comes in pieces.
 #[test]
 fn fgets_with_little_room() {
@@ -139,6 +180,62 @@ fn getc() {
 }
 
 #[test]
+fn fgetc_unlocked() {
+    // SAFETY: an open stream.
+    lines(|file| by_byte(unsafe { c::fgetc_unlocked(file) }));
+}
+
+#[test]
+fn getc_unlocked() {
+    // SAFETY: an open stream.
+    lines(|file| by_byte(unsafe { c::getc_unlocked(file) }));
+}
+
+/// As the macro `getc_unlocked` does.
+#[cfg(target_env = "gnu")]
+#[test]
+fn __uflow() {
+    /// How a stream begins.
+    #[repr(C)]
+    struct Start {
+        flags: c_int,
+        next: *mut u8,
+        end: *mut u8,
+    }
+    lines(|file| {
+        // SAFETY: an open stream of glibc's.
+        by_byte(unsafe {
+            let start = file.cast::<Start>();
+            if (*start).next < (*start).end {
+                let byte = *(*start).next;
+                (*start).next = (*start).next.add(1);
+                byte.into()
+            } else {
+                c::__uflow(file)
+            }
+        })
+    });
+}
+
+fn by_fread(read: impl Fn(*mut libc::c_void) -> usize) -> Option<Vec<u8>> {
+    let mut all = [0_u8; 5];
+    let got = read(all.as_mut_ptr().cast());
+    (got > 0).then(|| vec![0; got])
+}
+
+#[test]
+fn fread_unlocked() {
+    // SAFETY: an open stream, and so much room.
+    lines(|file| by_fread(|place| unsafe { c::fread_unlocked(place, 1, 5, file) }));
+}
+
+#[test]
+fn __fread_unlocked_chk() {
+    // SAFETY: an open stream, and so much room.
+    lines(|file| by_fread(|place| unsafe { c::__fread_unlocked_chk(place, 5, 1, 5, file) }));
+}
+
+#[test]
 fn fread() {
     lines(|file| {
         let mut all = [0_u16; 5];
@@ -159,17 +256,12 @@ fn __fread_chk() {
 }
 
 /// Standard input comes a byte after another, and a sibling runs meanwhile.
-#[test]
-fn getchar() {
+fn standard_input(next: fn() -> c_int) {
     patched(|| {
         let (reader, mut writer) = pipe().unwrap();
         // SAFETY: a descriptor that nobody needs any more.
         assert_eq!(unsafe { libc::dup2(reader.into_raw_fd(), 0) }, 0);
-        let reading = spawn(|| {
-            // SAFETY: no preconditions.
-            let next = || unsafe { libc::getchar() };
-            [next(), next(), next()]
-        });
+        let reading = spawn(move || [next(), next(), next()]);
         for byte in b"ok" {
             yield_now();
             assert!(!reading.is_finished());
@@ -179,6 +271,45 @@ fn getchar() {
         drop(writer);
         assert_eq!(reading.join().unwrap(), [b'o'.into(), b'k'.into(), libc::EOF]);
         assert_eq!(blocked_calls(), []);
+    });
+}
+
+#[test]
+fn getchar() {
+    // SAFETY: no preconditions.
+    standard_input(|| unsafe { libc::getchar() });
+}
+
+#[test]
+fn getchar_unlocked() {
+    // SAFETY: no preconditions.
+    standard_input(|| unsafe { c::getchar_unlocked() });
+}
+
+/// What is read by variable arguments cannot be taken apart, and holds up its thread. That is told of.
+#[test]
+fn a_coroutine_that_waits_in_scanf_is_named_by_a_watchdog() {
+    patched(|| {
+        let (sender, told) = std::sync::mpsc::channel();
+        let report = move |incident: &Incident| drop(sender.send(incident.coroutine().to_owned()));
+        let watchdog = Watchdog::with_report(Duration::from_millis(20), report).unwrap();
+        let (reader, mut writer) = pipe().unwrap();
+        // SAFETY: a descriptor that is the stream's from now on.
+        let file = unsafe { libc::fdopen(reader.into_raw_fd(), c"r".as_ptr()) };
+        let answer = thread::spawn(move || {
+            let named = told.recv_timeout(Duration::from_secs(20));
+            writer.write_all(b"17\n").unwrap();
+            named
+        });
+        let scanning = switchgrass::coroutine::Builder::new().name("scanner").spawn(move || {
+            let mut number: c_int = 0;
+            // SAFETY: an open stream, a format, and a place for a number.
+            let got = unsafe { libc::fscanf(file, c"%d".as_ptr(), &raw mut number) };
+            (got, number)
+        });
+        assert_eq!(scanning.unwrap().join().unwrap(), (1, 17));
+        assert_eq!(answer.join().unwrap().as_deref(), Ok("coroutine 'scanner'"));
+        drop(watchdog);
     });
 }
 

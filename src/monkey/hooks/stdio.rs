@@ -10,7 +10,7 @@
 //!
 //! Coroutines of one thread that read one stream take turns by whole calls, as threads do. The lock of
 //! the stream is libc's and is held for each part only: another thread that reads the same stream may
-//! come in between.
+//! come in between. Those that take no lock are read by those that do.
 
 use super::streams::is_unreadable;
 use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly, park_quietly};
@@ -214,6 +214,7 @@ macro_rules! bytes {
 bytes! {
     fgetc;
     getc;
+    __uflow;
 }
 
 unsafe extern "C" {
