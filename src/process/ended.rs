@@ -3,12 +3,12 @@
 
 #[cfg(feature = "process")]
 use super::served::Served;
-use crate::coroutine::{Builder, sleep};
+use crate::coroutine::{Builder, sleep, yield_now};
 use crate::hub;
 use crate::io::Descriptor;
 use crate::sys::fork::Generation;
 use crate::sys::process::{Forked, descriptor_of, is_reaped, send_signal, send_signal_to};
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{self, ExitStatus};
@@ -67,6 +67,7 @@ impl Reaper {
 pub(super) struct Begun {
     pub(super) id: u32,
     inner: RefCell<Reaper>,
+    is_child: bool,
     end: Cell<Option<End>>,
     /// Of a child of this process: what signals are sent to, and readable when it has ended. Opened at once,
     /// since later the number may be another process's if something else reaps children. `None` where the
@@ -89,14 +90,27 @@ enum End {
 
 impl Begun {
     pub(super) fn new(inner: Reaper) -> Self {
-        let descriptor = if inner.is_child() { descriptor_of(inner.id()).ok() } else { None };
+        let is_child = inner.is_child();
+        let descriptor = if is_child { descriptor_of(inner.id()).ok() } else { None };
         Begun {
             id: inner.id(),
             descriptor: descriptor.map(Rc::new),
             inner: RefCell::new(inner),
+            is_child,
             end: Cell::new(None),
             source: OnceCell::new(),
             made_in: Generation::current(),
+        }
+    }
+
+    /// Another coroutine may be amid a question to a fork server, which lets others run: this waits for it.
+    #[track_caller]
+    fn reaper(&self) -> RefMut<'_, Reaper> {
+        loop {
+            match self.inner.try_borrow_mut() {
+                Ok(reaper) => return reaper,
+                Err(_) => yield_now(),
+            }
         }
     }
 
@@ -107,10 +121,12 @@ impl Begun {
                 // As the kernel says of what is not a child of the process that asks.
                 return Err(io::Error::from_raw_os_error(libc::ECHILD));
             }
-            self.end.set(match self.inner.borrow_mut().try_wait() {
+            let mut reaper = self.reaper();
+            let end = match reaper.try_wait() {
                 Err(error) if is_reaped(&error) => Some(End::Unknown),
                 status => status?.map(End::Status),
-            });
+            };
+            self.end.set(self.end.get().or(end));
         }
         Ok(self.end.get())
     }
@@ -156,7 +172,7 @@ impl Begun {
         let descriptor = match &self.descriptor {
             Some(descriptor) => Rc::clone(descriptor),
             // Perhaps there are some by now.
-            None => Rc::new(self.inner.borrow().end()?),
+            None => Rc::new(self.reaper().end()?),
         };
         let source = Descriptor::of_nonblocking(descriptor)?;
         Ok(self.source.get_or_init(|| source))
@@ -183,7 +199,7 @@ impl Begun {
     /// Sends it a signal, unless it has ended.
     pub(super) fn send_signal(&self, signal: i32) -> io::Result<()> {
         #[cfg(feature = "process")]
-        if let Reaper::Served(child) = &mut *self.inner.borrow_mut() {
+        if let Reaper::Served(child) = &mut *self.reaper() {
             return child.send_signal(signal);
         }
         match &self.descriptor {
@@ -195,7 +211,11 @@ impl Begun {
 
     /// Waits for its end without letting anybody run, if it is a child of this process.
     pub(super) fn block(&self) {
-        // Whoever has waited for it already has its status.
+        if !self.is_child {
+            return;
+        }
+        // To ask the kernel lets no others run, so it is not borrowed. If it has been waited for already, the
+        // status is there.
         match &mut *self.inner.borrow_mut() {
             Reaper::Std(child) => drop(child.wait()),
             Reaper::Forked(child) => drop(child.wait()),
@@ -206,7 +226,7 @@ impl Begun {
 
     /// Whether it is a zombie for as long as nobody has waited for it.
     pub(super) fn is_to_be_reaped(&self) -> bool {
-        self.inner.borrow().is_child()
+        self.is_child
     }
 }
 

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::io::{Read, Write, pipe};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
+use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use std::{env, process, thread};
@@ -19,6 +20,7 @@ tests![
     it_is_as_it_was_when_it_was_started,
     many_coroutines_and_threads_ask_at_once,
     joining_lets_others_run,
+    many_coroutines_ask_for_the_end_of_one_process,
     it_ends_with_its_last_handle,
     a_server_that_is_killed_is_an_error,
     ends_are_known_where_the_program_ignores_sigchld,
@@ -65,6 +67,19 @@ fn what_a_function_returns_is_the_code() {
         code
     });
     assert_eq!(codes, [0, 3, 1, 1, 9]);
+}
+
+/// To ask the server lets others run now and then, and those may ask as well.
+fn many_coroutines_ask_for_the_end_of_one_process() {
+    let server = ForkServer::start().unwrap();
+    let child = Rc::new(server.spawn(|()| sleep(Duration::from_millis(50)), &()).unwrap());
+    let asking = (0..8).map(|_| {
+        let child = Rc::clone(&child);
+        spawn(move || while child.is_alive().unwrap() {})
+    });
+    let asking: Vec<_> = asking.collect();
+    assert!(join_all(asking).iter().all(Result::is_ok));
+    assert_eq!(child.exit_code().unwrap(), Some(0));
 }
 
 fn signals_reach_its_processes() {
