@@ -43,7 +43,7 @@ pub struct Coroutine(pub(super) TaskRef);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkId {
-    id: u64,
+    pub(super) id: u64,
     /// Numbers are given out per thread.
     of_a_thread: PhantomData<*const ()>,
 }
@@ -185,51 +185,6 @@ impl Coroutine {
         let deadline = limit.and_then(Deadline::after);
         self.kill();
         self.wait("Coroutine::kill_wait", deadline)
-    }
-
-    /// Has `callback` run in a coroutine of its own when this one has ended: at once if it has already,
-    /// but never before the caller gives up control. Callbacks, and those who wait in
-    /// [`JoinHandle::join`], come in the order in which they were added.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::cell::Cell;
-    /// use std::rc::Rc;
-    /// use switchgrass::{spawn, yield_now};
-    ///
-    /// let told = Rc::new(Cell::new(false));
-    /// let handle = spawn(|| ());
-    /// let tell = Rc::clone(&told);
-    /// handle.link(move || tell.set(true));
-    /// handle.join().unwrap();
-    /// yield_now();
-    /// yield_now();
-    /// assert!(told.get());
-    /// ```
-    ///
-    /// # Switching
-    ///
-    /// Never switches. The callback may.
-    #[track_caller]
-    pub fn link(&self, callback: impl FnOnce() + 'static) -> LinkId {
-        self.add(Link::Spawn(Box::new(callback), Location::caller()))
-    }
-
-    /// As [`Coroutine::link`], but the callback runs in the hub: sooner, and it must not wait. What it
-    /// panics with is reported on standard error.
-    ///
-    /// # Switching
-    ///
-    /// Never switches, nor may the callback: waiting in it is a panic that says so.
-    pub fn link_in_hub(&self, callback: impl FnOnce() + 'static) -> LinkId {
-        self.add(Link::InHub(Box::new(callback)))
-    }
-
-    /// Takes a link off, so that its callback never runs. Returns whether it was there and its callback had
-    /// not begun. A callback may take off the links that come after it.
-    pub fn unlink(&self, link: LinkId) -> bool {
-        Head::of(&self.0).is_some_and(|head| head.unlink(link.id))
     }
 
     /// Has `tell` called at its end, at once if it has ended. It must not wait.

@@ -13,6 +13,7 @@ mod builder;
 mod error;
 mod future;
 mod join;
+mod link;
 mod packet;
 mod remote;
 mod scope;

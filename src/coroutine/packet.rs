@@ -53,6 +53,9 @@ struct Others {
 /// The user's.
 pub(super) type Callback = Box<dyn FnOnce()>;
 
+/// Spawns a coroutine that calls the callback.
+pub(super) type Spawner = fn(&'static Location<'static>, Callback);
+
 /// What is to be done when a coroutine has ended.
 pub(super) enum Link {
     Unpark(AnyWeakGreenlet),
@@ -61,8 +64,8 @@ pub(super) enum Link {
     Tell(Callback),
     /// To be run in the hub.
     InHub(Callback),
-    /// To be run in a coroutine.
-    Spawn(Callback, &'static Location<'static>),
+    /// Called in a coroutine that the function makes, spawned at the location.
+    Spawn(Callback, &'static Location<'static>, Spawner),
 }
 
 /// A link that is taken off when this is dropped.
@@ -457,7 +460,9 @@ pub(super) fn notify_in_hub(task: TaskRef) {
                 Link::Tell(tell) => tell(),
                 Link::Wake(waker) => waker.wake(),
                 Link::InHub(callback) => callback(),
-                Link::Spawn(callback, site) => head.start(&task, id, callback, site),
+                Link::Spawn(callback, site, spawn) => {
+                    spawn(site, head.until_begun(&task, id, callback));
+                }
             });
         }
     });
@@ -479,17 +484,17 @@ impl Drop for Starting {
 }
 
 impl Head {
-    /// Spawns a coroutine that calls a link's callback, unless the link is taken off before it begins.
-    fn start(&self, task: &TaskRef, id: u64, callback: Callback, site: &'static Location<'static>) {
+    /// Wraps the callback of a link for its coroutine, so that the link can be removed until that begins.
+    fn until_begun(&self, task: &TaskRef, id: u64, callback: Callback) -> Callback {
         self.others.borrow_mut().get_or_insert_default().starting.push((id, callback));
         let starting = Starting(task.clone(), id);
-        drop(super::spawn::spawn_at(site, move || {
+        Box::new(move || {
             let callback = starting.take();
             drop(starting);
             if let Some(callback) = callback {
                 callback();
             }
-        }));
+        })
     }
 }
 

@@ -2,8 +2,9 @@
 //! Waiting for several at once.
 
 use super::error::JoinError;
-use super::join::{Coroutine, JoinHandle};
+use super::join::{Coroutine, JoinHandle, LinkId};
 use super::packet::{Head, Link, first_raised};
+use super::spawn::current;
 use crate::greenlet::AnyWeakGreenlet;
 use crate::greenlet::scheduled::Payload;
 use crate::hub::{self, Deadline, Wake};
@@ -74,7 +75,7 @@ pub fn join_all<T: 'static>(
 #[track_caller]
 pub fn kill_all(coroutines: impl IntoIterator<Item = Coroutine>, limit: Option<Duration>) -> bool {
     let deadline = limit.and_then(Deadline::after);
-    let current = super::current();
+    let current = current();
     let (own, others): (Vec<_>, Vec<_>) =
         coroutines.into_iter().partition(|coroutine| *coroutine == current);
     let mut raised = Raised::default();
@@ -177,7 +178,7 @@ struct Ended {
 #[must_use = "an iterator does nothing until it is asked"]
 pub struct Iwait {
     ended: Rc<Ended>,
-    waiting: Vec<(Coroutine, super::LinkId)>,
+    waiting: Vec<(Coroutine, LinkId)>,
     left: usize,
     /// `next` has returned `None` because of the deadline.
     is_over: bool,

@@ -12,23 +12,32 @@
 //! The changes are made under a lock, so there is one who takes the body out: to run it, or to drop it. A
 //! kill of one that has begun is sent to its hub, where it finds it still there or not.
 
-use super::crew::Member;
-use super::worker;
-use crate::coroutine::{self, JoinError};
+use crate::coroutine::{self, Coroutine, JoinError};
 use crate::greenlet::GreenletExit;
-use crate::hub::{self, CopyEnd};
+use crate::hub::{self, CopyEnd, RemoteHub};
 use crate::sync::{Event, Shared};
 use crate::sys::lock::Lock;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::Arc;
+
+/// The hub that a body runs on.
+pub(super) trait Home: Send + Sync {
+    /// Whether this is its thread.
+    fn is_here(&self) -> bool;
+
+    /// The coroutine of the body in this slot, if this is the hub's thread and the body still runs.
+    fn coroutine(&self, slot: usize) -> Option<Coroutine>;
+
+    fn remote(&self) -> &RemoteHub;
+}
 
 /// A body, whatever it returns.
 pub(super) trait Body: Send + Sync {
     /// Where it was spawned.
     fn spawned_at(&self) -> &'static Location<'static>;
 
-    /// Runs it, in its coroutine, which is on `member`'s hub under the number `place`.
-    fn run(&self, member: &Arc<Member>, place: usize);
+    /// Runs it, in its coroutine, which has this slot of `home`.
+    fn run(&self, home: Arc<dyn Home>, slot: usize);
 
     /// Drops it and ends it by `error`, if it has not begun. Whether that was so.
     fn refuse(&self, error: JoinError) -> bool;
@@ -56,7 +65,7 @@ pub(super) struct Packet<T, F> {
 enum Stage<T, F> {
     Waiting(F),
     Ending,
-    Begun(Arc<Member>, usize),
+    Begun(Arc<dyn Home>, usize),
     Ended(Result<T, JoinError>),
     Taken,
 }
@@ -90,19 +99,19 @@ impl<T, F> Packet<T, F> {
     }
 
     /// Where it runs, if it does.
-    fn place(&self) -> Option<(Arc<Member>, usize)> {
+    fn place(&self) -> Option<(Arc<dyn Home>, usize)> {
         match &*self.stage.lock() {
-            Stage::Begun(member, place) => Some((Arc::clone(member), *place)),
+            Stage::Begun(home, slot) => Some((Arc::clone(home), *slot)),
             _ => None,
         }
     }
 
     /// On the thread where it may be running: there it cannot end meanwhile.
     fn kill_here(&self) {
-        if let Some((member, place)) = self.place()
-            && let Some(coroutine) = worker::coroutine_at(&member, place)
+        if let Some((home, slot)) = self.place()
+            && let Some(coroutine) = home.coroutine(slot)
         {
-            drop(member);
+            drop(home);
             coroutine.kill();
         }
     }
@@ -113,8 +122,8 @@ impl<T: Send, F: FnOnce() -> T + Send> Body for Packet<T, F> {
         self.spawned_at
     }
 
-    fn run(&self, member: &Arc<Member>, place: usize) {
-        let Some(body) = self.begin(Stage::Begun(Arc::clone(member), place)) else { return };
+    fn run(&self, home: Arc<dyn Home>, slot: usize) {
+        let Some(body) = self.begin(Stage::Begun(home, slot)) else { return };
         let result = catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
             if payload.is::<GreenletExit>() {
                 JoinError::Killed
@@ -166,17 +175,16 @@ impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> Joinable<T> for Packe
         if self.refuse(JoinError::Killed) {
             return;
         }
-        let Some((member, _)) = self.place() else { return };
-        if worker::is_here(&member) {
+        let Some((home, _)) = self.place() else { return };
+        if home.is_here() {
             self.kill_here();
         } else {
-            member.remote().call(move || self.kill_here());
+            home.remote().call(move || self.kill_here());
         }
     }
 
     fn is_current(&self) -> bool {
-        let coroutine =
-            self.place().and_then(|(member, place)| worker::coroutine_at(&member, place));
+        let coroutine = self.place().and_then(|(home, slot)| home.coroutine(slot));
         coroutine.is_some_and(|coroutine| coroutine == coroutine::current())
     }
 }

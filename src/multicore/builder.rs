@@ -184,6 +184,26 @@ impl Builder {
     }
 }
 
+impl Hubs {
+    /// So many threads, which may run on all processors. See [`Builder`] for others.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system makes no thread.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero: nothing would ever run.
+    ///
+    /// # Switching
+    ///
+    /// As [`Builder::start`].
+    #[track_caller]
+    pub fn new(threads: usize) -> io::Result<Self> {
+        Builder::new().threads(threads).start()
+    }
+}
+
 /// Says that a thread has ended, also if it was never made.
 struct Ended(Arc<Crew>);
 

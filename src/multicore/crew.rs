@@ -1,16 +1,12 @@
 #![forbid(unsafe_code)]
 //! What the hubs of a crew share, and what each of them shows the others.
 
-use super::body::Body;
 use super::idle::Idle;
 use super::run_queue::RunQueue;
-use super::worker;
-use crate::coroutine::Builder;
 use crate::hub::RemoteHub;
 use crate::sync::{Event, Shared};
 use crate::sys::exit::at_exit;
 use crate::sys::lock::Lock;
-use std::cell::Cell;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, OnceLock, Weak};
@@ -44,16 +40,6 @@ pub(super) struct Crew {
     pub(super) over: Event<Shared>,
 }
 
-/// Where a body is to run.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Where {
-    /// On this hub or an idle one.
-    Anywhere,
-    /// The same, this hub being the one of that number.
-    Rather(usize),
-    On(usize),
-}
-
 /// The crews that there are. `None` when the process ends: there are to be no others.
 static ALL: Lock<Option<Vec<Weak<Crew>>>> = Lock::new(Some(Vec::new()));
 
@@ -77,7 +63,7 @@ impl Member {
         self.remote.get().expect("it was introduced")
     }
 
-    fn nudge(&self) {
+    pub(super) fn nudge(&self) {
         if let Some(remote) = self.remote.get() {
             remote.nudge();
         }
@@ -98,55 +84,6 @@ impl Crew {
             running: AtomicUsize::new(threads),
             over: Event::shared(),
         }
-    }
-
-    /// Has a body run. `false` if it is closed: the body has not begun, and nobody else has it.
-    pub(super) fn push(self: &Arc<Self>, body: Arc<dyn Body>, place: Where) -> bool {
-        let own = worker::index_in(self);
-        let (index, is_movable) = match (place, own) {
-            (Where::On(index), _) => (index, false),
-            (Where::Rather(index), _) => (index, true),
-            (Where::Anywhere, Some(own)) => (own, true),
-            (Where::Anywhere, None) => return self.push_from_outside(body),
-        };
-        let member = &self.members[index];
-        let Some(movable) = member.queue.push(body, is_movable) else { return false };
-        let is_own = own == Some(index);
-        // One that sleeps gets to it at once, and sees to the rest itself.
-        let was_idle = !is_own && self.idle.leave(index);
-        if is_own {
-            worker::begin_soon();
-        } else {
-            member.nudge();
-        }
-        if is_movable && !was_idle {
-            self.call_for_help(movable);
-        }
-        true
-    }
-
-    /// To an idle hub if there is one, or else to one after the other.
-    fn push_from_outside(self: &Arc<Self>, body: Arc<dyn Body>) -> bool {
-        thread_local! {
-            /// For each thread: they share nothing for this.
-            static NEXT: Cell<usize> = const { Cell::new(0) };
-        }
-        let idle = self.idle.claim();
-        let index = idle.unwrap_or_else(|| {
-            let next = NEXT.try_with(|next| next.replace(next.get().wrapping_add(1)));
-            next.unwrap_or(0) % self.members.len()
-        });
-        let member = &self.members[index];
-        let Some(movable) = member.queue.push(body, true) else {
-            // It was taken out to be woken.
-            member.nudge();
-            return false;
-        };
-        member.nudge();
-        if idle.is_none() {
-            self.call_for_help(movable);
-        }
-        true
     }
 
     /// So many bodies may be waiting for a hub that does something else. One may be begun at once all the
@@ -192,17 +129,9 @@ impl Crew {
         self.members.iter().all(|member| member.queue.movable() == 0)
     }
 
-    /// Ends what there is, after `close`. Returns at once.
-    pub(super) fn kill(&self) {
+    /// Bodies are killed from now on, and do not begin.
+    pub(super) fn set_killing(&self) {
         self.is_killing.store(true, Release);
-        for member in &self.members {
-            member.remote().call(|| {
-                // Destructors may wait. Without memory for a coroutine they panic where they do.
-                if Builder::new().spawn(worker::kill_all).is_err() {
-                    worker::kill_all();
-                }
-            });
-        }
     }
 
     pub(super) fn is_killing(&self) -> bool {

@@ -2,15 +2,14 @@
 //! The handle of a crew of hubs.
 
 use super::body::Packet;
-use super::builder::Builder;
-use super::crew::{Crew, Where};
+use super::crew::Crew;
+use super::dispatch::{self, Where};
 use super::join::JoinHandle;
 use super::worker;
 use crate::greenlet::dropping::drop_reporting;
 use crate::sys::lock::Lock;
 use crate::thread;
 use std::fmt;
-use std::io;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,24 +76,6 @@ impl<F> fmt::Display for Closed<F> {
 impl<F> std::error::Error for Closed<F> {}
 
 impl Hubs {
-    /// So many threads, which may run on all processors. See [`Builder`] for others.
-    ///
-    /// # Errors
-    ///
-    /// If the operating system makes no thread.
-    ///
-    /// # Panics
-    ///
-    /// If it is zero: nothing would ever run.
-    ///
-    /// # Switching
-    ///
-    /// As [`Builder::start`].
-    #[track_caller]
-    pub fn new(threads: usize) -> io::Result<Self> {
-        Builder::new().threads(threads).start()
-    }
-
     pub(super) fn new_of(crew: Arc<Crew>) -> Self {
         Hubs { handle: Arc::new(Handle { crew, threads: Lock::new(Vec::new()) }) }
     }
@@ -294,7 +275,7 @@ impl Hubs {
     ) -> Result<JoinHandle<T>, Closed<F>> {
         let packet = Arc::new(Packet::new(site, body));
         let body = Arc::clone(&packet);
-        if self.crew().push(body, place) {
+        if dispatch::push(self.crew(), body, place) {
             Ok(JoinHandle::new(packet))
         } else {
             Err(Closed(packet.into_body()))
@@ -334,7 +315,7 @@ impl Hubs {
             }
         };
         if !in_time {
-            crew.kill();
+            dispatch::kill(crew);
             crew.over.wait();
         }
         loop {

@@ -28,12 +28,14 @@
 //! - `hubs.rs` is the handle of them all, `builder.rs` starts them, `join.rs` are the handles of bodies;
 //! - `body.rs` is what a body and its handle share, `run_queue.rs` are those of a hub that have not begun;
 //! - `crew.rs` is what the hubs share, `worker.rs` what each of them does, `roster.rs` what it has begun;
+//! - `dispatch.rs` chooses the hub of a body;
 //! - `idle.rs` says which hubs sleep, and who of them is to be woken;
 //! - `servers.rs` has servers over all hubs, `listeners.rs` where each of them takes its connections from.
 
 mod body;
 mod builder;
 mod crew;
+mod dispatch;
 mod hubs;
 mod idle;
 mod join;

@@ -7,19 +7,20 @@
 //! taken by others. How many at a time depends on how quickly they are through: one that computes keeps few
 //! waiting.
 
-use super::body::Body;
+use super::body::{Body, Home};
 use super::crew::{Crew, Member};
 use super::roster::Roster;
 use crate::coroutine::{Builder, Coroutine, JoinError};
 use crate::greenlet;
 use crate::greenlet::dropping::{drop_reporting, report, run_reporting};
-use crate::hub::{self, Feed};
+use crate::hub::{self, Feed, RemoteHub};
 use crate::sync::Event;
 use crate::sys::clock;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::hint::spin_loop;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -74,15 +75,23 @@ pub(super) fn index_in(crew: &Arc<Crew>) -> Option<usize> {
     HERE.try_with(|here| here.get().and_then(index)).ok().flatten()
 }
 
-/// Whether this is `member`'s thread.
-pub(super) fn is_here(member: &Arc<Member>) -> bool {
-    here().is_some_and(|worker| Arc::ptr_eq(&worker.member, member))
+/// The worker of `member`, if this is its thread.
+fn worker_of(member: &Member) -> Option<Rc<Worker>> {
+    here().filter(|worker| ptr::eq(&*worker.member, member))
 }
 
-/// The coroutine in a place of `member`'s roster, if this is its thread.
-pub(super) fn coroutine_at(member: &Arc<Member>, place: usize) -> Option<Coroutine> {
-    let worker = here().filter(|worker| Arc::ptr_eq(&worker.member, member))?;
-    worker.roster.borrow().coroutine(place)
+impl Home for Member {
+    fn is_here(&self) -> bool {
+        worker_of(self).is_some()
+    }
+
+    fn coroutine(&self, slot: usize) -> Option<Coroutine> {
+        worker_of(self)?.roster.borrow().coroutine(slot)
+    }
+
+    fn remote(&self) -> &RemoteHub {
+        Member::remote(self)
+    }
 }
 
 /// Has this thread's hub begin bodies when it comes to that.
@@ -357,7 +366,7 @@ impl Place {
             self.worker.crew.note_killed();
             refuse(body);
         } else {
-            body.run(&self.worker.member, self.index);
+            body.run(Arc::<Member>::clone(&self.worker.member), self.index);
             // Perhaps nobody wants the result: then it is dropped here.
             drop_reporting("the destructor of a body's result", body);
         }

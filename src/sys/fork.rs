@@ -1,20 +1,13 @@
 //! Another process with a copy of this one's memory, in which only the calling thread goes on.
 //!
-//! What is shared by threads must be whole in the copy, although those who were changing it are not there:
-//! whoever keeps such a thing says by [`around_fork`] what is to be held meanwhile, and how it begins anew.
-//!
-//! ```text
-//!   fork ──► hook 1: lock ──► hook 2: lock ──► the kernel ──┬─► parent:        unlock 2, unlock 1
-//!                                                           └─► child: anew 2, unlock 2, anew 1, unlock 1
-//! ```
-//!
-//! The C library does the same for its allocator and its own state. Of other threads nothing is known: see
-//! [`other_threads`].
+//! What threads share is locked by `fork_hooks.rs` meanwhile. The C library does the same for its allocator
+//! and its own state. Nothing is known of other threads: see [`other_threads`].
 
+pub(crate) use super::fork_hooks::{Fork, Side, around_fork};
 use super::lineage;
 pub(crate) use super::lineage::{Generation, is_child};
 use super::lock::Lock;
-use super::{exit, process, signal};
+use super::{exit, fork_hooks, process};
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, Write};
@@ -25,30 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
-
-/// Who has returned from [`fork`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    /// With the number of the child.
-    Parent(u32),
-    Child,
-}
-
-/// The fork itself, with what others do around it.
-pub(crate) type Fork<'a> = &'a mut dyn FnMut() -> io::Result<Side>;
-
-/// What is done around a fork: it calls what it is given once, and returns what that returns.
-pub(crate) type Hook = fn(Fork<'_>) -> io::Result<Side>;
-
-static HOOKS: Lock<Vec<Hook>> = Lock::new(Vec::new());
-
-/// Has every fork go through `hook`, from now on. It neither unwinds nor waits by what may let others run.
-pub(crate) fn around_fork(hook: Hook) {
-    let mut hooks = HOOKS.lock();
-    if !hooks.iter().any(|known| ptr::fn_addr_eq(*known, hook)) {
-        hooks.push(hook);
-    }
-}
 
 /// One at a time.
 static OWNING: Lock<()> = Lock::new(());
@@ -85,13 +54,12 @@ pub(crate) fn own_unless_copied() {
 
 /// As in a child of [`fork`], after the fact.
 fn begin_anew() -> io::Result<()> {
-    let hooks = HOOKS.lock();
     let mut pretend = || {
         forget_threads_and_children(&mut COMPANIONS.lock(), &mut process::waited_for());
         exit::hold().take_over();
         Ok(Side::Child)
     };
-    signal::around_fork(&mut || through(&hooks, &mut pretend)).map(drop)
+    fork_hooks::run(&mut pretend).map(drop)
 }
 
 /// They are the parent's.
@@ -116,18 +84,9 @@ pub(crate) fn fork(last: &mut dyn FnMut(Fork<'_>) -> io::Result<Side>) -> io::Re
     out.flush()?;
     let _err = io::stderr().lock();
     let blocked = SignalsBlocked::new();
-    let hooks = HOOKS.lock();
-    let side = signal::around_fork(&mut || through(&hooks, &mut || last(&mut fork_now)));
-    drop(hooks);
+    let side = fork_hooks::run(&mut || last(&mut fork_now));
     drop(blocked);
     side
-}
-
-fn through(hooks: &[Hook], last: Fork<'_>) -> io::Result<Side> {
-    match hooks {
-        [first, others @ ..] => first(&mut || through(others, last)),
-        [] => last(),
-    }
 }
 
 fn fork_now() -> io::Result<Side> {

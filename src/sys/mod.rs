@@ -12,6 +12,7 @@ pub(crate) mod exit;
 pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod fork;
+mod fork_hooks;
 #[cfg(feature = "monkey")]
 pub(crate) mod handled;
 #[cfg(feature = "monkey")]

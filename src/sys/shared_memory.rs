@@ -30,7 +30,7 @@
 //! and raising the signal, leaves nobody woken: so whoever waits looks again now and then. One that is killed
 //! while it waits has said that the lock is awaited: that is one signal for nothing.
 
-use super::fork::Generation;
+use super::lineage::Generation;
 use super::living::Living;
 use super::poll::Signal;
 use super::shared_cell::SharedCell;

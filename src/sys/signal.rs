@@ -10,8 +10,8 @@
 //!
 //! Not `signalfd`: it wants the signal blocked, in every thread there is, and children inherit that.
 
-use super::fork::{Fork, Generation, Side};
-use super::lineage;
+use super::fork_hooks::{self, Fork, Side};
+use super::lineage::{self, Generation};
 use super::lock::Lock;
 use super::poll;
 use std::io;
@@ -48,6 +48,7 @@ struct Use {
 
 /// A copy of what there is an event of, in the edge-triggered sense, whenever a signal has come.
 pub(crate) fn news() -> io::Result<OwnedFd> {
+    fork_hooks::around_fork(around_fork);
     // SAFETY: it is never closed.
     unsafe { BorrowedFd::borrow_raw(NEWS.fd()?) }.try_clone_to_owned()
 }
@@ -66,6 +67,7 @@ impl Installed {
     pub(crate) fn new(signal: libc::c_int) -> io::Result<Self> {
         let index = usize::try_from(signal).ok().filter(|index| (1..NUMBERS).contains(index));
         let Some(index) = index else { return Err(io::Error::from_raw_os_error(libc::EINVAL)) };
+        fork_hooks::around_fork(around_fork);
         NEWS.fd()?;
         let mut uses = USES.lock();
         lineage::tell_now(&COUNTED_IN);
@@ -113,7 +115,7 @@ fn bring_back(signal: libc::c_int) -> bool {
 
 /// Around a fork: the child handles no signals, for whoever handled them is not there. What there was
 /// before comes back.
-pub(super) fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
+fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
     let mut uses = USES.lock();
     let news = NEWS.renewal()?;
     let side = fork();
