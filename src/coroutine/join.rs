@@ -3,7 +3,8 @@
 
 use super::error::JoinError;
 use super::packet::{Head, Link, Packet, drop_in_passing, notify_in_hub};
-use crate::greenlet::scheduled::{LEFT_BEHIND, Payload};
+use crate::greenlet::scheduled::Payload;
+use crate::greenlet::scheduled::marks::LEFT_BEHIND;
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
 use crate::hub::{self, Deadline, TaskRef, Wake};
 use std::borrow::Cow;

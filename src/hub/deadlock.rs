@@ -1,35 +1,16 @@
 #![forbid(unsafe_code)]
 //! When nothing can ever wake anybody: who waits for what.
 
-use super::limit::LimitPassed;
-use super::park::STATE;
+use super::interrupt::{Deadlock, Interrupt, LimitPassed, OPENING, into_message};
 use super::state::Hub;
-use super::task::{Interrupt, TaskRef};
+use super::task::TaskRef;
 use crate::greenlet::dropping::drop_payload;
-use crate::greenlet::scheduled::{self, LEFT_BEHIND, NO_THROW, Payload, describe};
+use crate::greenlet::scheduled::marks::{LEFT_BEHIND, NO_THROW, STATE};
+use crate::greenlet::scheduled::{self, Payload, describe};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
 use crate::sys::stderr;
 use std::fmt::Write;
 use std::process;
-
-/// What is raised in main. Raised where it waits, it becomes a panic with a message.
-pub(super) struct Deadlock(pub(super) String);
-
-/// How the message of a deadlock begins.
-const OPENING: &str = "this would block for ever: ";
-
-/// Whether this is what main has panicked with because of a deadlock.
-pub(crate) fn is_message(payload: &Payload) -> bool {
-    payload.downcast_ref::<String>().is_some_and(|text| text.starts_with(OPENING))
-}
-
-/// As the payload of a panic, where there is no wait that would make one of it.
-pub(super) fn into_message(payload: Payload) -> Payload {
-    match payload.downcast::<Deadlock>() {
-        Ok(deadlock) => Box::new(deadlock.0),
-        Err(payload) => payload,
-    }
-}
 
 /// Says what main was not told, since it has not waited again before its thread's end.
 pub(super) fn report_undelivered(payload: Payload) {
@@ -45,14 +26,6 @@ pub(super) fn report_undelivered(payload: Payload) {
 pub(super) fn say_where_no_hook_does(payload: &Payload) {
     if let Some(Deadlock(text)) = payload.downcast_ref() {
         stderr::write(&["switchgrass: ", text, "\n"]);
-    }
-}
-
-/// The other way round.
-pub(super) fn from_message(payload: Payload) -> Payload {
-    match payload.downcast::<String>() {
-        Ok(text) => Box::new(Deadlock(*text)),
-        Err(payload) => payload,
     }
 }
 

@@ -1,8 +1,7 @@
 #![forbid(unsafe_code)]
 //! What is said of the end of a process that nothing else would be said of.
 
-use super::deadlock::Deadlock;
-use super::limit::LimitPassed;
+use super::interrupt::{Deadlock, LimitPassed};
 use super::task::Task;
 use crate::greenlet::GreenletExit;
 use crate::greenlet::scheduled::{Payload, describe};

@@ -1,10 +1,6 @@
 #![forbid(unsafe_code)]
-//! Where a hub finds work that is not its own yet: it asks there when it looks for events, and before and
+//! Where a hub finds work besides its own queues: what it calls when it looks for events, and before and
 //! after it sleeps.
-
-use super::here::with;
-use super::state::Hub;
-use std::rc::Rc;
 
 /// Asked by the hub, in its own greenlet: so none of this waits, and none may panic.
 pub(crate) trait Feed {
@@ -19,32 +15,17 @@ pub(crate) trait Feed {
     fn after_sleep(&self);
 }
 
-/// Has this thread's hub ask `feed` from now on. There is one at most.
-pub(crate) fn feed(feed: Rc<dyn Feed>) {
-    with(|hub| {
-        let is_first = hub.feed.set(feed).is_ok();
-        assert!(is_first, "a hub has one feed");
-    });
-}
-
-impl Hub {
-    pub(super) fn ask_for_work(&self) {
-        if let Some(feed) = self.feed.get() {
-            feed.look(!self.ready.is_empty());
-        }
-    }
-
-    /// How long to sleep, where it would be `limit`. `None`: not at all.
-    pub(super) fn ask_before_sleep(&self, limit: Option<u64>) -> Option<Option<u64>> {
-        let Some(feed) = self.feed.get() else { return Some(limit) };
-        let limit = limit.unwrap_or(u64::MAX);
-        let other = feed.before_sleep(limit)?;
-        Some(Some(limit.min(other)).filter(|limit| *limit != u64::MAX))
-    }
-
-    pub(super) fn tell_of_sleep(&self) {
-        if let Some(feed) = self.feed.get() {
-            feed.after_sleep();
-        }
-    }
+/// A word in memory through which code unaware of the hub wakes its thread: that of `thread::park`.
+///
+/// Nothing comes to the inbox while the thread is awake: so the hub looks at the word whenever it looks for
+/// events, and marks it before it sleeps, so that a change calls the hub. None of these functions waits.
+#[cfg(feature = "monkey")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watch {
+    /// Looks at it, and makes ready whoever is to be.
+    pub(crate) look: fn(),
+    /// Has it say that whoever changes it is to call. `false`: it has been changed, and there is no sleep.
+    pub(crate) ask_to_be_called: fn() -> bool,
+    /// Has it say so no more.
+    pub(crate) ask_no_more: fn(),
 }

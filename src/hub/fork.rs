@@ -12,12 +12,12 @@
 //! Nothing that was inherited is dropped, so that no destructor runs in both processes.
 
 use super::here::{here, keep};
-use super::park::{HUB, INTERRUPTED, STATE};
 use super::run::ALARM;
 use super::state::Hub;
 use super::task::TaskRef;
 use crate::greenlet::AnyWeakGreenlet;
-use crate::greenlet::scheduled::{self, LEFT_BEHIND};
+use crate::greenlet::scheduled;
+use crate::greenlet::scheduled::marks::{HUB, INTERRUPTED, LEFT_BEHIND, STATE};
 use crate::sys::fork::{self, Side};
 use std::io;
 use std::mem::forget;

@@ -28,19 +28,18 @@
 //! An event names a source by its slot and generation: one that is late, for a descriptor that was closed,
 //! finds nobody, also if the number is in use again.
 
+use super::current::current_greenlet;
 use super::deadline::Deadline;
 use super::here::{Here, here, try_with, unless_ended, with};
 use super::park::Wake;
-use super::slots::{SlotKey, Slots};
-use super::state::{Hub, current_greenlet};
+use super::slots::SlotKey;
+use super::sources::{BLOCKED, FIRST, Inner, OTHERS, Others, Side, State};
+use super::state::Hub;
 use crate::arch::prefetch;
 use crate::greenlet::AnyWeakGreenlet;
 use crate::greenlet::scheduled;
 use crate::sys::poll::{Events, Interest};
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
-use std::mem::forget;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::rc::Rc;
@@ -70,99 +69,6 @@ pub(crate) enum Ended {
 pub(crate) struct Source {
     key: SlotKey,
     inner: Rc<Inner>,
-}
-
-/// In a cache line of its own: with many descriptors, it has left the cache by the time of the next event.
-#[repr(align(64))]
-struct Inner {
-    read: Side,
-    write: Side,
-    fd: RawFd,
-    /// A hang-up, an error or urgent data was seen: nothing is known by a short read any more.
-    exceptional: Cell<bool>,
-    state: Cell<State>,
-    /// What is called by every event. Rare, so in a box: it is one word.
-    callback: Option<Box<Callback>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Its events are heard of.
-    Registered,
-    /// It is new, or was inherited from the process that has forked this one, and not waited for here.
-    Unregistered,
-    Closed,
-}
-
-type Callback = Box<dyn Fn()>;
-
-const _: () = assert!(size_of::<Inner>() == 64);
-
-#[derive(Default)]
-struct Side {
-    /// [`BLOCKED`], [`FIRST`], [`OTHERS`].
-    state: Cell<u8>,
-    /// The first of the queue, and as a rule all of it. There is one if `FIRST` is set.
-    first: Cell<Option<AnyWeakGreenlet>>,
-    /// `None` if there are none.
-    others: Cell<Option<Box<Others>>>,
-}
-
-/// A call would block, as far as is known: set when one has, cleared by an event. While it is not set, the
-/// first of the queue has been woken.
-const BLOCKED: u8 = 0b001;
-/// `Side::first` waits.
-const FIRST: u8 = 0b010;
-/// `Others::queue` is not empty.
-const OTHERS: u8 = 0b100;
-
-#[derive(Default)]
-struct Others {
-    /// Behind `Side::first`, in order.
-    queue: VecDeque<(u64, AnyWeakGreenlet)>,
-    /// Woken by every event. They take no turns.
-    watchers: Vec<(u64, AnyWeakGreenlet)>,
-}
-
-/// A thread's sources.
-#[derive(Default)]
-pub(super) struct Sources {
-    all: RefCell<Slots<Rc<Inner>>>,
-    /// How many greenlets wait for an event.
-    waiting: Cell<usize>,
-}
-
-impl Sources {
-    pub(super) fn is_empty(&self) -> bool {
-        self.all.borrow().len() == 0
-    }
-
-    /// Whether anybody waits for an event.
-    pub(super) fn are_waited_for(&self) -> bool {
-        self.waiting.get() > 0
-    }
-
-    /// In a child: nobody waits, and nothing is registered.
-    pub(super) fn begin_anew(&self) {
-        self.waiting.set(0);
-        for inner in self.all.borrow().iter() {
-            for side in [&inner.read, &inner.write] {
-                side.state.set(0);
-                forget((side.first.take(), side.others.take()));
-            }
-            if inner.state.get() == State::Registered {
-                inner.state.set(State::Unregistered);
-            }
-        }
-    }
-
-    fn one_waits(&self) {
-        self.waiting.set(self.waiting.get() + 1);
-    }
-
-    fn one_waits_no_more(&self) {
-        self.waiting.set(self.waiting.get() - 1);
-    }
 }
 
 impl Hub {
@@ -502,19 +408,6 @@ impl Source {
     }
 }
 
-impl Inner {
-    fn new(fd: RawFd, callback: Option<Box<Callback>>) -> Self {
-        Inner {
-            read: Side::default(),
-            write: Side::default(),
-            fd,
-            exceptional: Cell::new(false),
-            state: Cell::new(State::Unregistered),
-            callback,
-        }
-    }
-}
-
 impl Drop for Source {
     fn drop(&mut self) {
         self.leave();
@@ -522,22 +415,6 @@ impl Drop for Source {
 }
 
 impl Side {
-    /// Whether one of these bits is set.
-    #[inline(always)]
-    fn is(&self, bits: u8) -> bool {
-        self.state.get() & bits != 0
-    }
-
-    #[inline(always)]
-    fn set(&self, bits: u8) {
-        self.state.set(self.state.get() | bits);
-    }
-
-    #[inline(always)]
-    fn clear(&self, bits: u8) {
-        self.state.set(self.state.get() & !bits);
-    }
-
     /// Takes those off the front of the queue that never leave it by themselves: they have ended without
     /// being unwound.
     fn remove_dead(&self, hub: &Hub) {
@@ -554,20 +431,6 @@ impl Side {
                 hub.sources.one_waits_no_more();
             }
         });
-    }
-
-    /// Changes `others`, and keeps the bit `OTHERS` true.
-    fn change_others<R>(&self, change: impl FnOnce(&mut Others) -> R) -> R {
-        let mut others = self.others.take().unwrap_or_default();
-        let result = change(&mut others);
-        self.clear(OTHERS);
-        if !others.queue.is_empty() {
-            self.set(OTHERS);
-        }
-        if !others.queue.is_empty() || !others.watchers.is_empty() {
-            self.others.set(Some(others));
-        }
-        result
     }
 
     /// Classifies an error. `None`: the call is to be made again, after an event or at once.

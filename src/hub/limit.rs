@@ -1,16 +1,13 @@
 #![forbid(unsafe_code)]
 //! Time limits of coroutines.
 
+use super::current::current_task;
 use super::deadline::Deadline;
 use super::here::{try_with, with};
-use super::state::{Fire, current_task};
+use super::state::Fire;
 use super::task::{self, TaskRef};
 use super::timers::Key;
 use crate::greenlet::scheduled;
-
-/// What is raised in a coroutine when one of its time limits has passed. The number says which.
-#[derive(Debug)]
-pub(crate) struct LimitPassed(pub(crate) u64);
 
 /// A time limit of the current coroutine: when it has passed, a [`LimitPassed`] with its number is raised
 /// in it, unless this was dropped before.

@@ -3,22 +3,24 @@
 //! A thread's hub is made when it is first needed, and ends with the thread. Its own greenlet, the parent
 //! of all coroutines, looks for events and sleeps; everybody else hands over directly.
 //!
-//! - `state.rs` is what a thread's hub keeps, and `here.rs` where it is found;
-//! - `park.rs` is the blocking primitive, `quiet.rs` the same for callers that must not unwind, and `run.rs`
-//!   what the hub's greenlet does;
-//! - `spawn.rs` makes coroutines, `limit.rs` time limits of them, `deadline.rs` moments;
-//! - `io.rs` waits for descriptors, `fork.rs` begins anew in a child;
-//! - `ready.rs`, `timers.rs`, `inbox.rs` hold what is ready, what is to happen at a time, and what comes
-//!   from other threads; `remote.rs` who can be woken by these, `slots.rs` by which keys;
-//! - `watch.rs` is about a word in memory by which others wake the thread, and know nothing of a hub;
-//! - `feed.rs` is where a hub finds work that is not its own yet;
-//! - `progress.rs` is what a watchdog sees, `trim.rs` what an idle hub does about memory;
-//! - `idle.rs` runs all that is ready until nothing is;
-//! - `task.rs` is what the hub knows about a coroutine, `deadlock.rs` what it says when all are stuck, and
-//!   `farewell.rs` when main is killed.
+//! From the bottom up; each file knows only those above it in this list:
+//!
+//! - `deadline.rs`, `ready.rs`, `timers.rs`, `slots.rs`, `inbox.rs`: moments, and the queues of what is ready,
+//!   of what is due at a time, and of what other threads send;
+//! - `interrupt.rs`, `task.rs`: what is raised in a coroutine, and what the hub knows about it;
+//! - `sources.rs`, `feed.rs`, `state.rs`: the data of descriptors, of work sources, of a hub;
+//! - `here.rs`, `current.rs`: the hub of this thread, and its current task;
+//! - `park.rs`: the blocking primitive, and `quiet.rs` the same for callers that must not unwind;
+//! - `io.rs`, `limit.rs`, `spawn.rs`, `remote.rs`, `idle.rs`, `outside.rs`: descriptors, time limits, births,
+//!   wake-ups by other threads, running until idle, work sources;
+//! - `run.rs`: the scheduler's loop, with `deadlock.rs`, `trim.rs`, `farewell.rs` for its rare cases;
+//! - `lifecycle.rs`, `fork.rs`, `progress.rs`: begin and end, a child of a fork, what a watchdog sees.
+//!
+//! The bits of a greenlet's mark are in `greenlet/raw/marks.rs`.
 //!
 //! The hub does not know what a coroutine returns, nor who joins it.
 
+mod current;
 mod deadline;
 mod deadlock;
 mod farewell;
@@ -27,8 +29,11 @@ mod fork;
 mod here;
 mod idle;
 mod inbox;
+mod interrupt;
 mod io;
+mod lifecycle;
 mod limit;
+mod outside;
 mod park;
 mod progress;
 #[cfg(feature = "monkey")]
@@ -37,25 +42,34 @@ mod ready;
 mod remote;
 mod run;
 mod slots;
+mod sources;
 mod spawn;
 mod state;
 mod task;
 mod timers;
 mod trim;
-#[cfg(feature = "monkey")]
-mod watch;
 
+#[cfg(feature = "monkey")]
+pub(crate) use current::at_end;
+pub(crate) use current::{
+    call, current_greenlet, current_task, current_task_id, interrupt, next_id, raise_later,
+};
 pub(crate) use deadline::Deadline;
-pub(crate) use deadlock::is_message as is_deadlock;
 pub(crate) use farewell::tell_of_kill;
-pub(crate) use feed::{Feed, feed};
+pub(crate) use feed::Feed;
+#[cfg(feature = "monkey")]
+pub(crate) use feed::Watch;
 pub(crate) use fork::fork;
 pub(crate) use here::{CopyEnd, end_copy, has_ended};
 pub(crate) use idle::run_until_idle;
+pub(crate) use interrupt::{LimitPassed, is_message as is_deadlock};
 #[cfg(feature = "monkey")]
 pub(crate) use io::Ended;
 pub(crate) use io::{Direction, Source};
-pub(crate) use limit::{Limit, LimitPassed};
+pub(crate) use limit::Limit;
+pub(crate) use outside::feed;
+#[cfg(feature = "monkey")]
+pub(crate) use outside::watch;
 pub(crate) use park::{Wake, breathe, park, refuse_in_callback, unpark, without_waits, yield_now};
 pub(crate) use progress::{Moment, Progress, WatchedHub, holder, moment};
 #[cfg(feature = "monkey")]
@@ -68,11 +82,4 @@ pub(crate) use remote::QuietHub;
 pub(crate) use remote::{Registration, RemoteHub, Unparker};
 pub(crate) use run::prepare_to_sleep;
 pub(crate) use spawn::{Start, begin, forget_start, spawn};
-#[cfg(feature = "monkey")]
-pub(crate) use state::at_end;
-pub(crate) use state::{
-    call, current_greenlet, current_task, current_task_id, interrupt, next_id, raise_later,
-};
 pub(crate) use task::{Task, TaskRef, raise_here, refuse_own};
-#[cfg(feature = "monkey")]
-pub(crate) use watch::{Watch, watch};

@@ -14,12 +14,12 @@
 //! left over from an earlier wait. It is registered with whoever is to wake it *before* it parks, and
 //! takes itself off in a destructor, since a kill or a timeout is raised in here.
 
+#[cfg(feature = "monkey")]
+use super::current::raise_later;
 use super::deadline::Deadline;
-use super::deadlock::Deadlock;
 use super::farewell::tell_of_kill;
 use super::here::{CopyEnd, end_copy, here, try_with, unless_ended};
-#[cfg(feature = "monkey")]
-use super::state::raise_later;
+use super::interrupt::Deadlock;
 use super::state::{Fire, Hub, Why};
 use super::task::{self, TaskRef};
 use super::timers::Key;
@@ -27,22 +27,12 @@ use crate::arch;
 use crate::greenlet::scheduled;
 #[cfg(feature = "monkey")]
 use crate::greenlet::scheduled::Came;
+use crate::greenlet::scheduled::marks::{HUB, INTERRUPTED, PARKED, QUEUED, ROOT, STATE};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit, SwitchError};
 use crate::sys::{clock, stderr};
 use std::mem::ManuallyDrop;
 use std::panic::resume_unwind;
 use std::process;
-
-/// Marks of a greenlet. Which of the states it is in; 0 if it runs, or is suspended by hand.
-pub(super) const STATE: u8 = scheduled::SUSPENDED;
-pub(super) const PARKED: u8 = 0b0001;
-pub(super) const QUEUED: u8 = 0b0010;
-/// Something is to be raised in it.
-pub(super) const INTERRUPTED: u8 = 0b0100;
-/// It has a task of its own.
-pub(super) const ROOT: u8 = 0b1000;
-/// It is the hub's own.
-pub(super) const HUB: u8 = 0b1_0000;
 
 /// Why a greenlet that had parked goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@
 
 use super::here::{try_with, with};
 use super::inbox::Inbox;
-use super::park::{HUB, ROOT};
 use super::task::Task;
+use crate::greenlet::scheduled::marks::{HUB, ROOT};
 use crate::greenlet::scheduled::{self, Glimpse};
 use crate::sys::question::Thread;
 use std::panic::Location;

@@ -21,10 +21,12 @@
 
 use super::deadline::Deadline;
 use super::here::{here, try_with};
-use super::park::{Delegate, HUB, INTERRUPTED, PARKED, QUEUED, ROOT, Timer, Wake};
+use super::interrupt::Interrupt;
+use super::park::{Delegate, Timer, Wake};
 use super::state::Hub;
-use super::task::{self, Interrupt, TaskRef};
-use crate::greenlet::scheduled::{self, NO_THROW};
+use super::task::{self, TaskRef};
+use crate::greenlet::scheduled;
+use crate::greenlet::scheduled::marks::{HUB, INTERRUPTED, NO_THROW, PARKED, QUEUED, ROOT};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
 use crate::sys::errno;
 use crate::sys::handled::{self, Count, Handlers};

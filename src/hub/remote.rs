@@ -1,10 +1,11 @@
 #![forbid(unsafe_code)]
 //! What other threads may do to a hub: wake its greenlets, and have it run something.
 
+use super::current::current_greenlet;
 use super::here::{try_with, with};
 use super::inbox::{Inbox, Message};
 use super::slots::SlotKey;
-use super::state::{Hub, current_greenlet};
+use super::state::Hub;
 use crate::sys::lineage::{self, Generation};
 use std::fmt;
 use std::mem::forget;

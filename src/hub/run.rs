@@ -1,16 +1,16 @@
 #![forbid(unsafe_code)]
 //! What the hub's own greenlet does: calls, timers, events, and sleep.
 
-use super::deadlock::{self, Deadlock};
+use super::deadlock;
 use super::farewell::tell_of_kill;
 use super::here::{CopyEnd, end_copy, with};
 use super::inbox::Message;
-use super::limit::LimitPassed;
-use super::park::{INTERRUPTED, PARKED, QUEUED, ROOT, STATE};
+use super::interrupt::{Deadlock, Interrupt, LimitPassed, from_message, into_message};
 use super::state::{Call, Fire, Hub, Why};
-use super::task::{Interrupt, Task, TaskRef};
+use super::task::{Task, TaskRef};
 use crate::greenlet::dropping::{drop_payload, report};
-use crate::greenlet::scheduled::{Came, LEFT_BEHIND, Payload, Unwinding};
+use crate::greenlet::scheduled::marks::{INTERRUPTED, LEFT_BEHIND, PARKED, QUEUED, ROOT, STATE};
+use crate::greenlet::scheduled::{Came, Payload, Unwinding};
 use crate::greenlet::{AnyWeakGreenlet, SwitchError};
 use crate::sys::clock;
 use crate::sys::poll::{Epoll, Events};
@@ -135,11 +135,11 @@ impl Hub {
         let unwinding = if is_deadlock { Unwinding::IsRisked } else { Unwinding::IsSpared };
         deadlock::say_where_no_hook_does(&payload);
         tell_of_kill(task, &payload);
-        match target.throw_on(deadlock::into_message(payload), unwinding) {
+        match target.throw_on(into_message(payload), unwinding) {
             Ok(Came::Turn) => None,
             Ok(Came::Failure(payload)) => Some(payload),
             Err(SwitchError::TargetUnwinding { value }) => {
-                let value = if is_deadlock { deadlock::from_message(value) } else { value };
+                let value = if is_deadlock { from_message(value) } else { value };
                 let mut interrupt = Interrupt::new(id, depth, value);
                 interrupt.origin = origin;
                 task.interrupts.borrow_mut().push(interrupt);

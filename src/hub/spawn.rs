@@ -3,9 +3,9 @@
 
 use super::deadline::Deadline;
 use super::here::{try_with, with};
-use super::park::{PARKED, QUEUED, ROOT, STATE};
 use super::state::Fire;
 use super::task::{Task, TaskRef};
+use crate::greenlet::scheduled::marks::{PARKED, QUEUED, ROOT, STATE};
 use crate::greenlet::scheduled::{self, DetachedSpec, Owner};
 use crate::greenlet::{AnyWeakGreenlet, BuildError};
 use std::rc::Rc;

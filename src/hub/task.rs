@@ -1,9 +1,10 @@
 #![forbid(unsafe_code)]
 //! What the hub knows about a coroutine, or about main.
 
-use super::park::{INTERRUPTED, QUEUED, ROOT, STATE};
+use super::interrupt::Interrupt;
 use super::timers::Key;
 use crate::greenlet::dropping::drop_reporting;
+use crate::greenlet::scheduled::marks::{EXIT_GOES_ON, INTERRUPTED, QUEUED, ROOT, STATE};
 use crate::greenlet::scheduled::{self, Owner, Payload};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
 use std::any::Any;
@@ -32,33 +33,6 @@ pub(crate) struct Task {
 
 /// Few coroutines have them, so they are one word.
 type Delegates = Option<Box<Vec<AnyWeakGreenlet>>>;
-
-/// Something to be raised in a coroutine.
-pub(crate) struct Interrupt {
-    /// By which it can be taken back.
-    pub(crate) id: u64,
-    /// So many panics may be under way where it is raised. It waits for its destructors to end
-    /// where there are more: a panic that left one of these would end the process.
-    pub(crate) depth: usize,
-    pub(crate) payload: Payload,
-    /// The greenlet that it is meant for, if that is not the whole task: one whose time limit has passed. It
-    /// is raised there, or in one that runs for it.
-    pub(super) origin: Option<AnyWeakGreenlet>,
-    /// A call in which nothing may be raised has been cut short for it (see `hub/quiet.rs`).
-    pub(super) is_told: bool,
-}
-
-impl Interrupt {
-    /// Whether it is to be raised in `me`.
-    pub(super) fn is_meant_for(&self, me: &AnyWeakGreenlet) -> bool {
-        let Some(origin) = &self.origin else { return true };
-        origin == me || me.line().any(|node| node == *origin)
-    }
-
-    pub(crate) fn new(id: u64, depth: usize, payload: Payload) -> Self {
-        Interrupt { id, depth, payload, origin: None, is_told: false }
-    }
-}
 
 /// A task, by whatever belongs to it.
 #[derive(Clone)]
@@ -211,7 +185,7 @@ pub(super) fn let_exit_go_on(me: &AnyWeakGreenlet) {
     if me.owner().is_none() {
         me.line()
             .filter(|node| node.owner().is_none())
-            .for_each(|node| node.set_mark(node.mark() | scheduled::EXIT_GOES_ON));
+            .for_each(|node| node.set_mark(node.mark() | EXIT_GOES_ON));
     }
 }
 

@@ -15,7 +15,7 @@
 
 use super::wait_list::Waiter;
 use crate::greenlet::AnyWeakGreenlet;
-use crate::greenlet::scheduled::{LEFT_BEHIND, SUSPENDED};
+use crate::greenlet::scheduled::marks::{LEFT_BEHIND, STATE};
 use crate::hub::{self, Registration, Unparker};
 use crate::sys::lock::{Lock, Locked};
 use crate::sys::{fork, lineage};
@@ -171,7 +171,7 @@ impl Waiter for LocalWaker {
     fn is_left_behind(&self) -> bool {
         // One that has parked since goes on here: an inherited generator's. In a copy of the process that
         // this library has not made nobody does.
-        let mark = || self.0.mark() & (LEFT_BEHIND | SUSPENDED);
+        let mark = || self.0.mark() & (LEFT_BEHIND | STATE);
         fork::is_child() && (mark() == LEFT_BEHIND || !lineage::owns())
     }
 }

@@ -23,7 +23,8 @@
 //! that is not closed tells the truth: what a handle of the declared types sends is what is awaited.
 
 use super::handle::Hold;
-use super::scheduled::{Owner, SUSPENDED};
+use super::marks::STATE;
+use super::scheduled::Owner;
 use super::types::TypeKey;
 use crate::arch::Context;
 use crate::stack::Stack;
@@ -153,7 +154,7 @@ impl Core {
 
     /// It is not suspended any more: it has been resumed, or has ended.
     pub(super) fn arrive(&self) {
-        self.mark.set(self.mark.get() & !SUSPENDED);
+        self.mark.set(self.mark.get() & !STATE);
     }
 
     /// Its parent, if it is not a main greenlet.

@@ -13,7 +13,8 @@
 //! | `report.rs` | what goes wrong where nobody can be told |
 //! | `handle.rs` | counted handles |
 //! | `scoped.rs` | greenlets that may borrow |
-//! | `scheduled.rs` | what a scheduler keeps in a block, and its switch |
+//! | `marks.rs` | the bits that a scheduler keeps in a block |
+//! | `scheduled.rs` | what else it keeps there, and its switch |
 //! | `peek.rs` | what a signal handler may see |
 //! | `overflow.rs` | the message when a stack is full |
 //! | `sanitize.rs` | the same switches, told to AddressSanitizer |
@@ -27,6 +28,7 @@ mod create;
 mod end;
 mod end_waiters;
 mod handle;
+pub(crate) mod marks;
 mod overflow;
 mod peek;
 mod report;
@@ -46,8 +48,8 @@ pub use self::handle::{Greenlet, Untyped, WeakGreenlet};
 pub(crate) use self::peek::{Glimpse, peek};
 pub(crate) use self::report::describe;
 pub(crate) use self::scheduled::{
-    Came, DetachedSpec, EXIT_GOES_ON, LEFT_BEHIND, NO_THROW, Owner, SUSPENDED, close_thread,
-    for_each_alive, made_count, main, panics, pin, running, set_scheduler, spawn, wind_up,
+    Came, DetachedSpec, Owner, close_thread, for_each_alive, made_count, main, panics, pin,
+    running, set_scheduler, spawn, wind_up,
 };
 pub(crate) use self::scoped::scoped;
 pub(crate) use self::switch::Unwinding;

@@ -10,8 +10,8 @@
 use super::core::{Core, Life};
 use super::end::{close, discard_unstarted};
 use super::handle::Hold;
+use super::marks::EXIT_GOES_ON;
 use super::report::{report, swallow_panic};
-use super::scheduled::EXIT_GOES_ON;
 use super::switch::{
     Failure, LOOK, PLAIN, decode, encode, leave, mismatch, receive, switch_stacks,
 };

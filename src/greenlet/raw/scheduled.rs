@@ -24,22 +24,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-/// A bit of the mark: should the greenlet end by a `GreenletExit`, that is raised in its parent as
-/// well. What is to end is not this one greenlet, but all that it works for.
-pub(crate) const EXIT_GOES_ON: u8 = 0b1000_0000;
-
-/// A bit of the mark: nothing may be thrown into the greenlet where it is suspended, since its callers there
-/// do not unwind.
-pub(crate) const NO_THROW: u8 = 0b0100_0000;
-
-/// A bit of the mark: the process was forked while the greenlet was suspended, and this is the child. It is
-/// not unwound with the others.
-pub(crate) const LEFT_BEHIND: u8 = 0b0010_0000;
-
-/// Bits of the mark: how the scheduler has suspended the greenlet. One that has been resumed is not
-/// suspended: they are cleared before user code runs at its arrival, which may suspend it once more.
-pub(crate) const SUSPENDED: u8 = 0b0000_0011;
-
 /// What a scheduler knows about one of its greenlets.
 pub(crate) trait Owner: Any {
     /// What the scheduler itself knows.
