@@ -6,8 +6,7 @@
 //!
 //! - `raw/` is the engine, and the only place here with `unsafe`;
 //! - `handle.rs`, `pair.rs`, `scope.rs`, `builder.rs` are what one makes and switches to;
-//! - `error.rs`, `trace.rs`, `local.rs` are what goes with them; `scheduled.rs` is what a scheduler needs;
-//! - `dropping.rs` runs user code where nothing may unwind.
+//! - `error.rs`, `trace.rs`, `local.rs` are what goes with them; `scheduled.rs` is what a scheduler needs.
 //!
 //! Nothing here knows that there is a loop.
 //!
@@ -39,7 +38,6 @@
 //!   Do not switch in an initializer.
 
 mod builder;
-pub(crate) mod dropping;
 mod error;
 mod handle;
 mod local;
@@ -54,6 +52,7 @@ pub use error::{BuildError, GreenletExit, Mismatch, ParentError, SwitchError};
 pub use handle::{AnyGreenlet, current, live_count};
 pub use local::Local;
 pub use pair::pair;
+pub(crate) use raw::dropping;
 pub use raw::{AnyWeakGreenlet, Greenlet, Untyped, WeakGreenlet, trim_stacks, unwind_all};
 pub use scope::scoped;
 pub use trace::{TraceEvent, TraceHook, set_trace, trace};

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! Watching every switch of a thread.
 
-use super::raw::{self, AnyWeakGreenlet, TraceKind};
+use super::raw::{self, AnyWeakGreenlet, Hold, TraceKind};
 use std::any::Any;
 use std::rc::Rc;
 
@@ -74,7 +74,8 @@ fn hook_of(tracer: raw::Tracer) -> Option<TraceHook> {
 struct Hook(TraceHook);
 
 impl raw::Trace for Hook {
-    fn switched(&self, kind: TraceKind, from: AnyWeakGreenlet, to: AnyWeakGreenlet) {
+    fn switched(&self, kind: TraceKind, from: Hold, to: Hold) {
+        let [from, to] = [from, to].map(AnyWeakGreenlet::untyped_of);
         self.0(&match kind {
             TraceKind::Switch => TraceEvent::Switch { from, to },
             TraceKind::Throw => TraceEvent::Throw { from, to },

@@ -5,8 +5,8 @@
 //!
 //! From the bottom up; each file knows only those above it in this list:
 //!
-//! - `deadline.rs`, `ready.rs`, `timers.rs`, `slots.rs`, `inbox.rs`: moments, and the queues of what is ready,
-//!   of what is due at a time, and of what other threads send;
+//! - `deadline.rs`, `ready.rs`, `timers.rs`, `slots.rs`, `inbox.rs`: moments, and the queues of what is
+//!   ready, of what is due at a time, and of what other threads send;
 //! - `interrupt.rs`, `task.rs`: what is raised in a coroutine, and what the hub knows about it;
 //! - `sources.rs`, `feed.rs`, `state.rs`: the data of descriptors, of work sources, of a hub;
 //! - `here.rs`, `current.rs`: the hub of this thread, and its current task;

@@ -1,11 +1,10 @@
 //! Beginnings: a stack, a block, and a body in its place.
 
-use super::core::{Body, Core, Life};
-use super::handle::Hold;
+use super::block::{Body, Core, Hold, Life};
+use super::handle::AnyWeakGreenlet;
+use super::overflow;
 use super::run::entry;
-use super::scheduled::DetachedSpec;
 use super::thread::Here;
-use super::{AnyWeakGreenlet, locals_of};
 use crate::arch::STACK_ALIGNMENT;
 use crate::greenlet::error::BuildError;
 use crate::stack::{DEFAULT_SIZE, MIN_SIZE, Stack, guard_size};
@@ -36,6 +35,14 @@ impl Default for Spec {
             parent: None,
         }
     }
+}
+
+/// What a detached greenlet is to be like.
+#[derive(Debug, Default)]
+pub(crate) struct DetachedSpec {
+    pub(crate) name: Option<Cow<'static, str>>,
+    /// `None` for the usual one.
+    pub(crate) stack_size: Option<usize>,
 }
 
 /// Makes a greenlet with a stack from the pool, the current greenlet its parent.
@@ -99,7 +106,7 @@ where
         drop(maker.map(|maker| unsafe { Hold::from_block(maker) }));
     }
     if spec.share_locals {
-        *cold.locals.borrow_mut() = Some(locals_of(here.running()));
+        *cold.locals.borrow_mut() = Some(here.running().locals());
     }
     Ok(block)
 }
@@ -165,6 +172,9 @@ where
     // SAFETY: aligned for `F`, in memory that is ours.
     unsafe { place.cast::<F>().write(body) };
 
+    if here.next_id.get() == 1 {
+        overflow::install();
+    }
     let block = here.slab.take();
     // SAFETY: just taken.
     let core = unsafe { block.as_ref() };

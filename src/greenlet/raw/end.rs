@@ -9,17 +9,14 @@
 //!                            └──────────────────────────────────────────────┘
 //! ```
 
-use super::Payload;
-use super::core::{Core, Life};
-use super::counts::{add_handle, remove_handle};
-use super::handle::Hold;
+use super::block::{Core, Hold, Life, add_handle, remove_handle};
+use super::dropping::{Payload, drop_reporting, run_reporting};
 use super::marks::{EXIT_GOES_ON, LEFT_BEHIND, NO_THROW};
 use super::report::{complain, swallow_panic};
 use super::run::drop_locals;
 use super::switch::{deliver, receive_anything};
 use super::thread::{self, Arrival, Here};
 use super::types::TypeKey;
-use crate::greenlet::dropping::{drop_reporting, run_reporting};
 use crate::greenlet::error::GreenletExit;
 use crate::stack::Pool;
 use crate::sys::stderr;
@@ -98,11 +95,13 @@ pub(super) fn discard_unstarted(here: Here, core: &Core) {
     bury_belongings(core, custom);
 }
 
-/// What is done when the last handle has gone, given the hold of the handles.
-#[inline]
-pub(super) fn release(core: Hold) {
-    if core.life.get() != Life::Dead {
-        release_alive(&core);
+impl Hold {
+    /// What is done when the last handle has gone: this is the hold of the handles.
+    #[inline]
+    pub(super) fn release(self) {
+        if self.life.get() != Life::Dead {
+            release_alive(&self);
+        }
     }
 }
 
@@ -284,18 +283,20 @@ fn living(here: Here) -> Vec<Hold> {
     living
 }
 
-/// Ends all greenlets of a thread that is about to end, and what it keeps for them. Nothing happens if that
-/// has been done.
-pub(super) fn end_thread(here: Here) {
-    if !here.ended.get() {
-        if here.current() == here.main {
-            wind_up(here);
+impl Here {
+    /// Ends all greenlets of a thread that is about to end, and what it keeps for them. Nothing happens if
+    /// that has been done.
+    pub(super) fn end_thread(self) {
+        if !self.ended.get() {
+            if self.current() == self.main {
+                wind_up(self);
+            }
+            close_thread(self);
         }
-        close_thread(here);
     }
 }
 
-/// The second half of [`end_thread`]: what is left, since it does not let itself be unwound, is never
+/// The second half of [`Here::end_thread`]: what is left, since it does not let itself be unwound, is never
 /// resumed.
 ///
 /// If the current greenlet is not main, `exit` was called in it: main is in the middle of something, and must

@@ -13,7 +13,7 @@
 //!
 //! The links need no holds: a suspended greenlet holds its own block, and has a hold of `X` on its stack.
 
-use super::core::Core;
+use super::block::Core;
 use super::types::TypeKey;
 use std::ptr::NonNull;
 

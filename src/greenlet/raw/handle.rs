@@ -1,12 +1,6 @@
 //! Handles: what keeps a greenlet alive, and what keeps its block. Their methods are in `../handle.rs`.
 
-use super::Payload;
-use super::core::{Core, Life};
-use super::counts::{add_handle, hold, unhold};
-use super::end;
-use super::switch;
-use super::thread::Here;
-use crate::greenlet::error::SwitchError;
+use super::block::{Core, Hold, Life, add_handle};
 use std::marker::PhantomData;
 use std::mem;
 use std::ops::Deref;
@@ -106,6 +100,9 @@ pub struct WeakGreenlet<In = (), Out = In> {
     types: PhantomData<(*mut In, *mut Out)>,
 }
 
+/// A weak handle of a greenlet whose types are not known to the compiler.
+pub type AnyWeakGreenlet = WeakGreenlet<Untyped, Untyped>;
+
 impl<In, Out> Greenlet<In, Out> {
     /// Takes over a handle that is counted already.
     ///
@@ -186,29 +183,13 @@ impl<In, Out> WeakGreenlet<In, Out> {
 impl WeakGreenlet<Untyped, Untyped> {
     #[inline]
     pub(super) fn untyped(core: &Core) -> Self {
+        Self::untyped_of(core.hold())
+    }
+
+    #[inline]
+    pub(crate) fn untyped_of(hold: Hold) -> Self {
         // SAFETY: no types.
-        unsafe { Self::of(core.hold()) }
-    }
-}
-
-impl<In: 'static, Out: 'static> WeakGreenlet<In, Out> {
-    #[inline(always)]
-    pub(crate) fn exchange(&self, value: In) -> Result<Out, SwitchError<In>> {
-        // SAFETY: by Invariant 2; nobody has an `Untyped` to send.
-        unsafe { switch::switch(self.block(), value) }
-    }
-}
-
-impl<In, Out> WeakGreenlet<In, Out> {
-    pub(crate) fn exchange_any<T: 'static, R: 'static>(
-        &self,
-        value: T,
-    ) -> Result<R, SwitchError<T>> {
-        switch::switch_slowly(self.core(), value)
-    }
-
-    pub(crate) fn raise<R: 'static>(&self, payload: Payload) -> Result<R, SwitchError<Payload>> {
-        switch::throw(self.core(), payload)
+        unsafe { Self::of(hold) }
     }
 }
 
@@ -239,7 +220,7 @@ impl<In, Out> Drop for Greenlet<In, Out> {
         handles.set(handles.get() - 1);
         if handles.get() == 0 {
             // SAFETY: that of the handles together, of which there is none any more.
-            end::release(unsafe { Hold::from_block(self.block) });
+            unsafe { Hold::from_block(self.block) }.release();
         }
     }
 }
@@ -248,70 +229,5 @@ impl<In, Out> Clone for WeakGreenlet<In, Out> {
     #[inline]
     fn clone(&self) -> Self {
         WeakGreenlet { hold: self.hold.hold(), types: PhantomData }
-    }
-}
-
-impl Core {
-    /// Keeps the block. Whoever has a `&Core` has it from somebody who holds it (Invariant 7).
-    #[inline]
-    pub(super) fn hold(&self) -> Hold {
-        let block = NonNull::from(self);
-        // SAFETY: held.
-        unsafe { hold(block) };
-        Hold(block)
-    }
-
-    /// Whether it was declared to take a `T` and to give an `R`.
-    fn is_declared<T: 'static, R: 'static>(&self) -> bool {
-        let types = &Here::of_a_block().types;
-        let cold = self.cold();
-        (cold.takes.get(), cold.gives.get()) == (types.key::<T>(), types.key::<R>())
-    }
-}
-
-/// Keeps a block, and not its greenlet.
-#[repr(transparent)]
-pub(super) struct Hold(NonNull<Core>);
-
-impl Hold {
-    #[inline]
-    pub(super) fn block(&self) -> NonNull<Core> {
-        self.0
-    }
-
-    /// The block, with the hold left to whoever calls [`Hold::from_block`].
-    #[inline]
-    pub(super) fn into_block(self) -> NonNull<Core> {
-        let block = self.0;
-        mem::forget(self);
-        block
-    }
-
-    /// Takes over a hold.
-    ///
-    /// # Safety
-    ///
-    /// It is the caller's to take: left by [`Hold::into_block`], or counted by who set `holds`.
-    #[inline]
-    pub(super) unsafe fn from_block(block: NonNull<Core>) -> Self {
-        Hold(block)
-    }
-}
-
-impl Deref for Hold {
-    type Target = Core;
-
-    #[inline]
-    fn deref(&self) -> &Core {
-        // SAFETY: held.
-        unsafe { self.0.as_ref() }
-    }
-}
-
-impl Drop for Hold {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: the hold is this one's.
-        unsafe { unhold(self.0) };
     }
 }

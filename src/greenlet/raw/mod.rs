@@ -1,33 +1,31 @@
 //! The engine: control blocks, the switch, life and death. Untyped inside, safe outside.
 //!
-//! | file | duty |
-//! |---|---|
-//! | `core.rs` | the control block, and the *door* that decides most switches |
-//! | `types.rs` | types as small numbers |
-//! | `slab.rs` | where blocks live |
-//! | `thread.rs` | what a thread keeps; the *alarm*; what is handed over beside a value |
-//! | `switch.rs` | switch and throw, short way and long |
-//! | `create.rs`, `run.rs`, `end.rs` | beginnings; what runs before and after a body; ends |
-//! | `end_waiters.rs` | who waits for an end |
-//! | `counts.rs` | who keeps a block |
-//! | `report.rs` | what goes wrong where nobody can be told |
-//! | `handle.rs` | counted handles |
-//! | `scoped.rs` | greenlets that may borrow |
-//! | `marks.rs` | the bits that a scheduler keeps in a block |
-//! | `scheduled.rs` | what else it keeps there, and its switch |
-//! | `peek.rs` | what a signal handler may see |
-//! | `overflow.rs` | the message when a stack is full |
-//! | `sanitize.rs` | the same switches, told to AddressSanitizer |
+//! From the bottom up; each file knows only those above it, but for two knots, which are one thing each:
+//!
+//! - `types.rs`, `marks.rs`: types as small numbers; the bits that a scheduler keeps in a block;
+//! - `dropping.rs`: runs user code where nothing may unwind;
+//! - **`block.rs`, `slab.rs`, `thread.rs`**, the blocks of a thread: the control block, with the *door* that
+//!   decides most switches; where blocks live; what a thread keeps: the slab, the *alarm*, and what is handed
+//!   over beside a value;
+//! - `end_waiters.rs`: who waits for an end;
+//! - `report.rs`, `peek.rs`, `overflow.rs`: messages on standard error; what a signal handler may see; the
+//!   message when a stack is full;
+//! - `sanitize.rs`: switches, told to AddressSanitizer;
+//! - `handle.rs`, `line.rs`: counted handles; which greenlets one runs for;
+//! - **`switch.rs`, `end.rs`, `run.rs`**, the passage: switch and throw, short way and long; ends, which are
+//!   switches as well; what runs before and after a body;
+//! - `create.rs`, `scoped.rs`, `scheduled.rs`: beginnings; greenlets that may borrow; what a scheduler needs.
 //!
 //! The rest of the crate sees what this file exports, all of it safe to call. Invariants by number:
-//! see `core.rs` (1), `handle.rs` (2) and ARCHITECTURE.md (all).
+//! see `block.rs` (1), `handle.rs` (2) and ARCHITECTURE.md (all).
 
-mod core;
-mod counts;
+mod block;
 mod create;
+pub(crate) mod dropping;
 mod end;
 mod end_waiters;
 mod handle;
+mod line;
 pub(crate) mod marks;
 mod overflow;
 mod peek;
@@ -42,47 +40,24 @@ mod switch;
 mod thread;
 mod types;
 
-pub(crate) use self::core::{Core, Life, Locals};
-pub(crate) use self::create::Spec;
-pub use self::handle::{Greenlet, Untyped, WeakGreenlet};
+pub(crate) use self::block::{Core, Hold, Life, Locals, Owner};
+pub(crate) use self::create::{DetachedSpec, Spec};
+pub(crate) use self::dropping::{Payload, describe};
+pub use self::handle::{AnyWeakGreenlet, Greenlet, Untyped, WeakGreenlet};
 pub(crate) use self::peek::{Glimpse, peek};
-pub(crate) use self::report::describe;
 pub(crate) use self::scheduled::{
-    Came, DetachedSpec, Owner, close_thread, for_each_alive, made_count, main, panics, pin,
-    running, set_scheduler, spawn, wind_up,
+    Came, close_thread, for_each_alive, made_count, main, panics, pin, running, set_scheduler,
+    spawn, wind_up,
 };
 pub(crate) use self::scoped::scoped;
 pub(crate) use self::switch::Unwinding;
-pub(crate) use self::thread::has_ended;
+pub(crate) use self::thread::{Trace, TraceKind, Tracer, has_ended};
 
-use self::handle::Hold;
 use self::thread::Here;
 use super::error::{BuildError, ParentError};
 use crate::stack::Stack;
-use std::any::Any;
 use std::borrow::Cow;
 use std::rc::Rc;
-
-/// What is thrown.
-pub(crate) type Payload = Box<dyn Any + Send>;
-
-/// Whether a switch brings a value or raises something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TraceKind {
-    Switch,
-    Throw,
-}
-
-/// Is told of every switch.
-pub(crate) trait Trace: Any {
-    /// `to` was switched to from `from`, and has not gone on yet.
-    fn switched(&self, kind: TraceKind, from: AnyWeakGreenlet, to: AnyWeakGreenlet);
-}
-
-pub(crate) type Tracer = Rc<dyn Trace>;
-
-/// A weak handle of a greenlet whose types are not known to the compiler.
-pub type AnyWeakGreenlet = WeakGreenlet<Untyped, Untyped>;
 
 /// The greenlet that runs. `None` when the thread has unwound its greenlets.
 pub(crate) fn current() -> Option<AnyWeakGreenlet> {
@@ -212,7 +187,7 @@ pub fn unwind_all() {
 
 /// The current greenlet's locals, made if need be. `None` when the thread has unwound its greenlets.
 pub(crate) fn locals() -> Option<Rc<Locals>> {
-    Here::ready().map(|here| locals_of(here.running()))
+    Here::ready().map(|here| here.running().locals())
 }
 
 /// Drops the current greenlet's locals, and those that their destructors make. Called by a body just before
@@ -223,11 +198,6 @@ pub(crate) fn drop_current_locals() {
     if here.running().cold().locals.borrow().is_some() {
         run::drop_locals(here.running());
     }
-}
-
-/// The values of a greenlet's locals, made if need be.
-fn locals_of(core: &Core) -> Rc<Locals> {
-    Rc::clone(core.cold().locals.borrow_mut().get_or_insert_default())
 }
 
 /// What the rest of the crate may see of a block.

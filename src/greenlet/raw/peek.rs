@@ -13,7 +13,7 @@
 //!
 //! Only blocks that are alive are looked into, so that 3 and 4 hold where a link is out of date as well.
 
-use super::scheduled::Owner;
+use super::block::Owner;
 use super::thread;
 
 /// Ancestors that are looked at. The way by those that wait for an end may be a circle.

@@ -1,8 +1,7 @@
 //! What goes wrong where only the operator can be told, on standard error.
 
-use super::Payload;
-use super::core::Core;
-use crate::greenlet::dropping::drop_payload;
+use super::block::Core;
+use super::dropping::{Payload, describe, drop_payload};
 use crate::greenlet::error::GreenletExit;
 use crate::sys::stderr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,15 +22,6 @@ pub(super) fn report(core: &Core, what: &str, payload: &Payload) {
     let message = describe(payload);
     let title = core.title();
     stderr::write(&[&format!("switchgrass: greenlet {title} {what}: {message}\n")]);
-}
-
-/// The message of a panic.
-pub(crate) fn describe(payload: &Payload) -> &str {
-    payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(no message)")
 }
 
 /// Reports a greenlet that will never end.

@@ -7,17 +7,16 @@
 //!                           └── otherwise: settle_estate finds who gets what ──┘
 //! ```
 
-use super::core::{Core, Life};
+use super::block::{Core, Hold, Life};
+use super::dropping::Payload;
 use super::end::{close, discard_unstarted};
-use super::handle::Hold;
 use super::marks::EXIT_GOES_ON;
 use super::report::{report, swallow_panic};
 use super::switch::{
     Failure, LOOK, PLAIN, decode, encode, leave, mismatch, receive, switch_stacks,
 };
-use super::thread::{self, Arrival, Here};
+use super::thread::{self, Arrival, Here, TraceKind};
 use super::types::TypeKey;
-use super::{Payload, TraceKind};
 use crate::arch::{Word, float_modes_changed};
 use crate::greenlet::error::{GreenletExit, SwitchError};
 use crate::sys::stderr;

@@ -1,6 +1,6 @@
 //! Which stack a switch goes to, for AddressSanitizer.
 
-use super::core::{Core, Life};
+use super::block::{Core, Life};
 use super::thread::Here;
 use crate::sys::sanitizer;
 use std::ffi::c_void;

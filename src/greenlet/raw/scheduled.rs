@@ -3,45 +3,24 @@
 //! A scheduler's greenlets are *detached*: no handle keeps them, they live until they end. That there is
 //! a loop is not known here: the purpose and the owner are not looked at, and of the mark one bit.
 
-use super::core::{Core, Life};
-use super::create::create_detached;
+use super::block::{Hold, Life, Owner};
+use super::create::{DetachedSpec, create_detached};
+use super::dropping::Payload;
 use super::end;
-use super::handle::{Hold, Untyped, WeakGreenlet};
+use super::handle::{AnyWeakGreenlet, Untyped, WeakGreenlet};
 use super::switch::{
     self, Failure, LOOK, PLAIN, Passage, Unwinding, bury_signal, receive, receive_anything,
     switch_stacks,
 };
 use super::thread::{self, Arrival, Here};
 use super::types::TypeKey;
-use super::{AnyWeakGreenlet, Payload};
 use crate::arch::{self, Word, float_modes_changed};
 use crate::greenlet::error::{BuildError, GreenletExit, SwitchError};
-use std::any::Any;
-use std::borrow::Cow;
 use std::mem::{self, ManuallyDrop};
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::rc::Rc;
-
-/// What a scheduler knows about one of its greenlets.
-pub(crate) trait Owner: Any {
-    /// What the scheduler itself knows.
-    fn as_any(&self) -> &dyn Any;
-
-    /// What others have added.
-    fn more(&self) -> Option<&dyn Any> {
-        None
-    }
-}
-
-/// What a detached greenlet is to be like.
-#[derive(Debug, Default)]
-pub(crate) struct DetachedSpec {
-    pub(crate) name: Option<Cow<'static, str>>,
-    /// `None` for the usual one.
-    pub(crate) stack_size: Option<usize>,
-}
 
 /// Makes a greenlet that no handle keeps. Its end goes to `parent`.
 #[inline]
@@ -357,44 +336,5 @@ impl WeakGreenlet<Untyped, Untyped> {
         // SAFETY: alive, as above. It accepts a `()`, so it is suspended or fresh, or the current one;
         // and so do we.
         Ok(unsafe { switch_stacks(from, to.as_ref(), Word::uninit(), PLAIN) })
-    }
-
-    /// The greenlets that it runs for, itself first, up to the first that has an owner: from each to the one
-    /// that waits for its end, or else to its parent.
-    pub(crate) fn line(&self) -> Line {
-        let by_waiters = Line { next: Some(self.clone()), by_waiters: true };
-        // A greenlet may drop its own ancestor, and wait for its end: then the way up by waiters is a circle.
-        // The way by parents is not (Invariant 10).
-        let longest = Here::of_a_block().live.get() + 2;
-        let is_circle = by_waiters.clone().take(longest + 1).count() > longest;
-        Line { by_waiters: !is_circle, ..by_waiters }
-    }
-}
-
-/// See [`WeakGreenlet::line`].
-#[derive(Clone)]
-pub(crate) struct Line {
-    next: Option<AnyWeakGreenlet>,
-    by_waiters: bool,
-}
-
-impl Iterator for Line {
-    type Item = AnyWeakGreenlet;
-
-    fn next(&mut self) -> Option<AnyWeakGreenlet> {
-        let greenlet = self.next.take()?;
-        let core = greenlet.core();
-        if !core.is_detached() {
-            let waiter = core.end_waiter().filter(|_| self.by_waiters).map(Core::hold);
-            self.next = waiter.or_else(|| core.parent_hold()).map(WeakGreenlet::untyped_of);
-        }
-        Some(greenlet)
-    }
-}
-
-impl WeakGreenlet<Untyped, Untyped> {
-    fn untyped_of(hold: Hold) -> Self {
-        // SAFETY: no types.
-        unsafe { Self::of(hold) }
     }
 }

@@ -1,11 +1,11 @@
 //! Greenlets whose body may borrow from the one that makes them.
 
-use super::core::{Core, Life};
+use super::block::{Core, Life};
+use super::dropping::drop_payload;
 use super::handle::Greenlet;
 use super::thread::Here;
 use super::types::TypeKey;
 use super::{create, end};
-use crate::greenlet::dropping::drop_payload;
 use crate::greenlet::error::BuildError;
 use crate::sys::stderr;
 use std::panic::{AssertUnwindSafe, catch_unwind};

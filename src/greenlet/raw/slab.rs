@@ -1,6 +1,6 @@
 //! Where control blocks live: in chunks, at addresses that stay.
 
-use super::core::{Cold, Core};
+use super::block::{Cold, Core};
 use std::cell::{Cell, RefCell};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;

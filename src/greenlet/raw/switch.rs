@@ -10,13 +10,13 @@
 //! greenlet and is kept by its thread (the count of panics, float modes that were set) is carried by
 //! the long way, in the frame of the one who leaves.
 
-use super::core::{Core, Life};
-use super::handle::{Hold, WeakGreenlet};
-use super::thread::{self, Arrival, Here};
+use super::block::{Core, Hold, Life};
+use super::dropping::{Payload, drop_payload, drop_reporting};
+use super::end;
+use super::handle::WeakGreenlet;
+use super::thread::{self, Arrival, Here, TraceKind};
 use super::types::TypeKey;
-use super::{Payload, TraceKind, end};
 use crate::arch::{self, FloatModes, Word, float_modes_changed};
-use crate::greenlet::dropping::{drop_payload, drop_reporting};
 use crate::greenlet::error::{GreenletExit, Mismatch, SwitchError};
 use std::any::Any;
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -29,6 +29,27 @@ pub(super) const PLAIN: usize = 0;
 /// The signal that says: look at the thread's `Delivery`. Any other is the address of a block: a value
 /// is handed over by a greenlet that has ended with that.
 pub(super) const LOOK: usize = 1;
+
+impl<In: 'static, Out: 'static> WeakGreenlet<In, Out> {
+    #[inline(always)]
+    pub(crate) fn exchange(&self, value: In) -> Result<Out, SwitchError<In>> {
+        // SAFETY: by Invariant 2; nobody has an `Untyped` to send.
+        unsafe { switch(self.block(), value) }
+    }
+}
+
+impl<In, Out> WeakGreenlet<In, Out> {
+    pub(crate) fn exchange_any<T: 'static, R: 'static>(
+        &self,
+        value: T,
+    ) -> Result<R, SwitchError<T>> {
+        switch_slowly(self.core(), value)
+    }
+
+    pub(crate) fn raise<R: 'static>(&self, payload: Payload) -> Result<R, SwitchError<Payload>> {
+        throw(self.core(), payload)
+    }
+}
 
 /// Sends `value` to `target` and returns what is next sent to the caller.
 ///
@@ -544,8 +565,7 @@ fn settle(here: Here) {
 /// removed, and its panic goes on here.
 fn trace(here: Here, kind: TraceKind, from: &Core) {
     let Some(tracer) = here.tracer() else { return };
-    let from = WeakGreenlet::untyped(from);
-    let to = WeakGreenlet::untyped(here.running());
+    let (from, to) = (from.hold(), here.running().hold());
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| tracer.switched(kind, from, to))) {
         // It may have put another in its place.
         let is_it = here.tracer().is_some_and(|other| Rc::ptr_eq(&other, &tracer));

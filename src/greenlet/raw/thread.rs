@@ -1,10 +1,9 @@
 //! What a thread keeps for its greenlets.
 
-use super::core::{Core, Life};
-use super::handle::{Hold, WeakGreenlet};
+use super::block::{Core, Hold, Life};
+use super::dropping::Payload;
 use super::slab::Slab;
 use super::types::{TypeKey, TypeTable};
-use super::{Payload, TraceKind, Tracer, end, overflow};
 use crate::arch::{FloatModes, float_modes_changed, float_probe_works};
 use crate::greenlet::error::Mismatch;
 use crate::stack::Pool;
@@ -49,11 +48,26 @@ impl Drop for End {
         // That of std is gone by now.
         alternate_stack::ensure();
         if let Some(thread) = Here::existing() {
-            end::end_thread(thread);
+            thread.end_thread();
         }
         set_ended();
     }
 }
+
+/// Whether a switch brings a value or raises something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TraceKind {
+    Switch,
+    Throw,
+}
+
+/// Is told of every switch.
+pub(crate) trait Trace: Any {
+    /// `to` was switched to from `from`, and has not gone on yet.
+    fn switched(&self, kind: TraceKind, from: Hold, to: Hold);
+}
+
+pub(crate) type Tracer = Rc<dyn Trace>;
 
 /// A thread's greenlets and what belongs to all of them.
 pub(super) struct Thread {
@@ -165,7 +179,6 @@ impl Here {
         // first is dropped last.
         alternate_stack::ensure();
         END.try_with(|_| ()).ok()?;
-        overflow::install();
         let slab = Slab::new();
         let main = slab.take();
         let thread = Box::new(Thread {
@@ -314,15 +327,6 @@ impl Thread {
         // SAFETY: a hold runs no user code, so the cell is not written to meanwhile.
         let scheduler = unsafe { &*self.scheduler.as_ptr() };
         scheduler.as_ref().map(|scheduler| scheduler.hold())
-    }
-
-    /// Whether a switch made by hand must not lead to `target`: it is not the pinned greenlet, and does not
-    /// run for it. So what a pinned greenlet holds is given back before anything else runs, and such calls
-    /// end in the opposite order of their beginnings.
-    pub(super) fn is_barred(&self, target: &Core) -> bool {
-        let pinned = self.pinned.borrow();
-        let Some(pinned) = pinned.as_ref() else { return false };
-        !WeakGreenlet::untyped(target).line().any(|node| ptr::eq(node.core(), &**pinned))
     }
 
     pub(super) fn tracer(&self) -> Option<Tracer> {

@@ -4,12 +4,24 @@
 //! A destructor may panic, with a payload whose own destructor panics, and so on. None of the functions here
 //! unwinds, but for [`drop_each`].
 
-use super::error::GreenletExit;
-use super::raw::{Payload, describe};
+use crate::greenlet::error::GreenletExit;
 use crate::sys::stderr;
+use std::any::Any;
 use std::fmt::Display;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// What is thrown: the payload of a panic, a kill, a time limit.
+pub(crate) type Payload = Box<dyn Any + Send>;
+
+/// The message of a panic.
+pub(crate) fn describe(payload: &Payload) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no message)")
+}
 
 /// Drops `value`. A panic of its destructor is reported in one line, as one of `what`, and goes no further.
 pub(crate) fn drop_reporting<T>(what: impl Display, value: T) {
