@@ -18,7 +18,7 @@
 use super::closed;
 use super::known::Known;
 use super::numbers::{self, COPIED, Number, WATCHED, number, number_made};
-use super::table::fcntl;
+use super::originals::fcntl;
 use crate::hub::{QuietHub, at_end};
 use crate::sys::descriptor::Kind;
 use crate::sys::fork::{Fork, Side};
@@ -219,7 +219,7 @@ fn rouse_here(fd: RawFd, generation: u32) {
 fn copy(fd: RawFd) -> Option<Arc<OwnedFd>> {
     const FIRST: usize = 3;
     // SAFETY: no memory is involved.
-    let copy = unsafe { fcntl::original(fd, libc::F_DUPFD_CLOEXEC, FIRST) };
+    let copy = unsafe { fcntl::call(fd, libc::F_DUPFD_CLOEXEC, FIRST) };
     // SAFETY: a new descriptor, owned by nobody else.
     (copy >= 0).then(|| Arc::new(unsafe { OwnedFd::from_raw_fd(copy) }))
 }

@@ -8,7 +8,7 @@
 //! no hub, so that what they call is libc's. They take no signals, which are for the program's own threads,
 //! but those that a call itself brings about, if its caller takes them: `SIGPIPE` and `SIGXFSZ`.
 
-use super::{errno, table};
+use super::{errno, originals};
 use crate::hub::{Interrupts, Registration, Unparker, Wake, park_quietly, tell_interrupts};
 use crate::pool::ThreadPool;
 use libc::c_int;
@@ -117,7 +117,7 @@ impl<F: FnOnce() -> R, R> Call<F, R> {
             }
             // No thread could be made for it.
             State::ToBeMade(f) => {
-                table::count_blocked(purpose);
+                originals::count_blocked(purpose);
                 f()
             }
             State::Taken => unreachable!("a call is made once and taken once"),

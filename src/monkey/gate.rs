@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! Whether a call is ours to make cooperative.
 
-use super::{OnKill, What};
+use super::kinds::{OnKill, What};
 use crate::hub::{Place, place};
 use crate::sys::lineage;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};

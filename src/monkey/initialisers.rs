@@ -5,11 +5,12 @@
 //! A coroutine that comes while a sibling is in the initialiser waits among `addresses` until that one is
 //! done. The kernel would keep the whole thread. Which of them is in it is known by `owners.rs`.
 
+use super::addresses;
 use super::gate::Row;
 use super::hooks::acquire::{ANY, Attempt, Limit, Wanted};
+use super::kinds::{OnKill, What};
+use super::originals::next_definition;
 use super::owners::{self, Owner};
-use super::table::next_definition;
-use super::{OnKill, What, addresses};
 use crate::hub::{Place, place};
 use libc::{c_int, c_void};
 use std::cell::Cell;
@@ -38,7 +39,7 @@ macro_rules! rows {
                 /// # Safety
                 ///
                 /// As libc's function of this name.
-                pub(super) unsafe fn original($argument: *mut c_int, init: Init) -> $result {
+                pub(super) unsafe fn call($argument: *mut c_int, init: Init) -> $result {
                     let mut address = ORIGINAL.load(Relaxed);
                     if address.is_null() {
                         address = resolve();
@@ -70,7 +71,7 @@ macro_rules! rows {
                     // SAFETY: the caller's.
                     let running = if is_ours { unsafe { wait_for_turn($argument, init) } } else { None };
                     // SAFETY: the caller's.
-                    let result = unsafe { original($argument, init) };
+                    let result = unsafe { call($argument, init) };
                     drop(running);
                     result
                 }
@@ -201,7 +202,7 @@ fn running() -> c_int {
     CONTROL.with(|control| {
         control.store(0, Relaxed);
         // SAFETY: a control that no other call uses.
-        unsafe { pthread_once::original(control.as_ptr(), look) };
+        unsafe { pthread_once::call(control.as_ptr(), look) };
     });
     SEEN.get()
 }
@@ -213,7 +214,7 @@ fn done() -> c_int {
     *DONE.get_or_init(|| {
         let mut control = 0;
         // SAFETY: a control that has not been used.
-        unsafe { pthread_once::original(&mut control, nothing) };
+        unsafe { pthread_once::call(&mut control, nothing) };
         control
     })
 }

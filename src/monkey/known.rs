@@ -3,7 +3,7 @@
 use super::closed;
 use super::errno;
 use super::numbers::{Waiting, number, settings_version};
-use super::table::fcntl;
+use super::originals::fcntl;
 use crate::hub::{
     Deadline, Direction, Ended, Interrupts, Source, Wake, breathe_quietly_with, park_quietly,
     prepare_to_sleep, tell_interrupts,
@@ -133,7 +133,7 @@ impl Known {
     /// Whether the number is that of another file by now.
     pub(super) fn is_replaced(&self) -> bool {
         // SAFETY: no memory is involved.
-        !self.is_current() && unsafe { fcntl::original(self.fd, libc::F_GETFD, 0) } >= 0
+        !self.is_current() && unsafe { fcntl::call(self.fd, libc::F_GETFD, 0) } >= 0
     }
 
     /// As [`breathe_quietly_with`], at the beginning of a call: while others have their turn, and until what
@@ -177,7 +177,7 @@ impl Known {
     pub(super) fn is_nonblocking(&self) -> bool {
         self.is_nonblocking.get(self.fd, || {
             // SAFETY: no memory is involved.
-            let flags = unsafe { fcntl::original(self.fd, libc::F_GETFL, 0) };
+            let flags = unsafe { fcntl::call(self.fd, libc::F_GETFL, 0) };
             flags >= 0 && flags & libc::O_NONBLOCK != 0
         })
     }
@@ -284,7 +284,7 @@ impl Known {
         // The hub has it already, as one of its own. A copy can be registered beside it.
         const FIRST: usize = 3;
         // SAFETY: no memory is involved.
-        let copy = unsafe { fcntl::original(self.fd, libc::F_DUPFD_CLOEXEC, FIRST) };
+        let copy = unsafe { fcntl::call(self.fd, libc::F_DUPFD_CLOEXEC, FIRST) };
         if copy < 0 {
             return Err(io::Error::last_os_error());
         }

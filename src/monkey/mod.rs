@@ -138,7 +138,8 @@
 //!
 //! # Inside
 //!
-//! - `table.rs` is **the** table: one row per libc symbol that is defined here;
+//! - `table.rs` is **the** table: one row per libc symbol that is defined here, of the kinds in `kinds.rs`;
+//! - `originals.rs` expands it into libc's functions, `exports.rs` into the symbols that the program calls;
 //! - `hooks/` is what the symbols do in a coroutine, one file per kind;
 //! - `gate.rs` decides whether a call is made cooperative, `patch.rs` is how that is chosen, `report.rs` and
 //!   `summary.rs` say what is known about it; `errno.rs` is how C calls fail;
@@ -166,12 +167,15 @@ mod closed;
 mod descriptors;
 mod elsewhere;
 mod errno;
+mod exports;
 mod gate;
 mod handlers;
 mod hooks;
 mod initialisers;
+mod kinds;
 mod known;
 mod numbers;
+mod originals;
 mod owners;
 mod parking;
 mod patch;
@@ -181,6 +185,7 @@ mod table;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod vforks;
 
-pub use patch::{Patch, What, is_patched, patch_all};
-pub use report::{OnKill, Symbol, self_check};
+pub use kinds::{OnKill, What};
+pub use patch::{Patch, is_patched, patch_all};
+pub use report::{Symbol, self_check};
 pub use summary::{Report, blocked_calls, report};

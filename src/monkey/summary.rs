@@ -1,9 +1,10 @@
 #![forbid(unsafe_code)]
 //! All that is known of the patches, in words.
 
+use super::exports::first_definition;
+use super::kinds::What;
+use super::patch::is_patched;
 use super::report::self_check;
-use super::table::first_definition;
-use super::{What, is_patched};
 use crate::sys::{library, panic_count};
 use std::ffi::CString;
 use std::fmt;

@@ -1,170 +1,18 @@
-//! **The** table: a row a symbol of libc that is defined here.
+#![forbid(unsafe_code)]
+//! **The** table: one row per libc symbol that this crate defines.
 //!
-//! Each row becomes a module with the name of the symbol, which has the function that the program calls, what
-//! there was before (`original`), and what is counted (`ROW`).
+//! The columns: the kinds of calls that the symbol is patched with; which callers reach the hook (`tasks`:
+//! coroutines; `threads`: all threads, since it changes what is known of a descriptor; `always`: all threads,
+//! before anything is patched, too); what becomes of a call that waits in a coroutine that is killed; the
+//! symbol and its type; the hook.
 //!
-//! ```text
-//!   recv(fd, ..)           the program, std, a C library
-//!     │
-//!     ▼
-//!   the row's function ──► patched, and called by a coroutine? ──no──► original: libc's
-//!                                       │ yes
-//!                                       ▼
-//!                                    hooks::..
-//! ```
-//!
-//! The columns: with what it is patched, which callers reach the hook (coroutines; all threads, since it
-//! changes what is known of a descriptor; or all threads also before anything is patched), and what becomes
-//! of a call that waits in a coroutine that is killed.
-//!
-//! The functions never unwind: their callers are compiled for that. `original` is found by `dlsym`, the next
-//! definition after this one, before `main` runs: a signal handler may call any of them.
+//! It is expanded twice: by `originals.rs`, below the hooks, into libc's functions, and by `exports.rs`,
+//! above them, into the symbols that the program calls.
 
-use super::gate::{self, Row};
-use super::hooks::{
-    actions, barriers, c11, checked, children, conditions, connecting, copying, dns, epoll,
-    file_locks, files, futexes, joining, locks, mutexes, opening, polling, queues, receiving,
-    rwlocks, selecting, semaphore_sets, semaphores, sending, sending_files, signals, sleeping,
-    spinlocks, stdio, streams, terminals,
-};
-use super::{OnKill, What, errno, initialisers};
-use libc::{
-    FILE, addrinfo, c_char, c_int, c_long, c_uint, c_ulong, c_void, clockid_t, epoll_event, fd_set,
-    hostent, id_t, idtype_t, iovec, mmsghdr, mode_t, mqd_t, msghdr, nfds_t, off_t, off64_t, pid_t,
-    pollfd, pthread_barrier_t, pthread_cond_t, pthread_mutex_t, pthread_rwlock_t,
-    pthread_spinlock_t, pthread_t, rusage, sem_t, sembuf, sigaction as Action, sighandler_t,
-    siginfo_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t, termios, timespec, timeval,
-};
-use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
-
-/// Who has to see a call.
-macro_rules! is_ours {
-    (tasks) => {
-        gate::is_cooperative(&ROW)
-    };
-    (threads) => {
-        gate::is_to_be_seen(&ROW)
-    };
-    (always) => {
-        true
-    };
-}
-
-/// A call that succeeds leaves errno as it was, however many attempts it has made: those of coroutines do so
-/// here, and the others make one. Calls that return a line do so themselves: they may return a part of it,
-/// and say in errno why it is not whole.
-macro_rules! keeping_errno {
-    (tasks, $symbol:ident, $call:expr) => {{
-        let before = errno::get();
-        let result = $call;
-        let is_line =
-            matches!(stringify!($symbol), "fgets" | "__fgets_chk" | "getline" | "getdelim");
-        if !is_line && Fails::has_succeeded(&result) {
-            errno::set(before);
-        }
-        result
-    }};
-    ($who:ident, $symbol:ident, $call:expr) => {
-        $call
-    };
-}
-
-macro_rules! table {
-    ($($($what:ident)|+ $who:ident $on_kill:ident
-       fn $symbol:ident($($argument:ident: $type:ty),* $(,)?) -> $result:ty => $hook:path;)*) => {
-        $(
-            #[allow(clippy::too_many_arguments, reason = "libc's")]
-            pub(super) mod $symbol {
-                use super::*;
-
-                pub(in crate::monkey) static ROW: Row =
-                    Row::new(stringify!($symbol), &[$(What::$what),+], OnKill::$on_kill);
-
-                static ORIGINAL: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
-
-                /// What the symbol is without us.
-                ///
-                /// # Safety
-                ///
-                /// As libc's function of this name.
-                #[inline]
-                pub(in crate::monkey) unsafe fn original($($argument: $type),*) -> $result {
-                    let mut address = ORIGINAL.load(Relaxed);
-                    if address.is_null() {
-                        address = resolve();
-                    }
-                    type Function = unsafe extern "C" fn($($type),*) -> $result;
-                    // SAFETY: libc's function of this name has this type. Where it takes variable arguments,
-                    // those are numbers and pointers, which are passed as others are on Linux.
-                    let function: Function = unsafe { std::mem::transmute(address) };
-                    // SAFETY: the caller's.
-                    unsafe { function($($argument),*) }
-                }
-
-                /// As `original`, of a call that there is no way to make cooperative: it holds up the hub.
-                ///
-                /// # Safety
-                ///
-                /// As libc's function of this name.
-                #[allow(dead_code, reason = "some calls never block")]
-                #[cold]
-                pub(in crate::monkey) unsafe fn blocking($($argument: $type),*) -> $result {
-                    ROW.count_blocked();
-                    // SAFETY: the caller's.
-                    unsafe { original($($argument),*) }
-                }
-
-                #[cold]
-                pub(super) fn resolve() -> *mut c_void {
-                    let address = super::next_definition(concat!(stringify!($symbol), "\0"));
-                    let address = address
-                        .unwrap_or(missing as extern "C" fn($($type),*) -> $result as *mut c_void);
-                    ORIGINAL.store(address, Relaxed);
-                    address
-                }
-
-                /// There is none before us: libc is older than the function.
-                extern "C" fn missing($(_: $type),*) -> $result {
-                    errno::set(libc::ENOSYS);
-                    Fails::FAILED
-                }
-
-                /// # Safety
-                ///
-                /// As libc's function of this name, which it is for the whole program.
-                #[unsafe(no_mangle)]
-                unsafe extern "C" fn $symbol($($argument: $type),*) -> $result {
-                    if is_ours!($who) {
-                        // SAFETY: the caller's.
-                        keeping_errno!($who, $symbol, unsafe { $hook($($argument),*) })
-                    } else {
-                        // SAFETY: the caller's.
-                        unsafe { original($($argument),*) }
-                    }
-                }
-
-                /// Where the function is that the program is to call.
-                pub(super) fn ours() -> *const c_void {
-                    $symbol as unsafe extern "C" fn($($type),*) -> $result as *const c_void
-                }
-            }
-        )*
-
-        /// All rows, and where the function of each is.
-        pub(super) fn rows() -> impl Iterator<Item = (&'static Row, *const c_void)> {
-            type Ours = fn() -> *const c_void;
-            let rows = [$((&$symbol::ROW, $symbol::ours as Ours)),*].into_iter();
-            rows.map(|(row, ours)| (row, ours())).chain(initialisers::rows())
-        }
-
-        extern "C" fn resolve_all() {
-            $($symbol::resolve();)*
-            initialisers::resolve_all();
-        }
-    };
-}
-
-table! {
+/// Calls a macro with all rows.
+macro_rules! for_each_row {
+    ($expand:ident) => {
+        $expand! {
     // what    who      kill        symbol and type                                         by whom
     Sleep   tasks   ReturnsEarly fn sleep(seconds: c_uint) -> c_uint => sleeping::sleep;
     Sleep   tasks   ReturnsEarly fn usleep(micros: c_uint) -> c_int => sleeping::usleep;
@@ -199,13 +47,13 @@ table! {
 
     // Of a file: deferred.
     Sockets|Files tasks Fails   fn read(fd: c_int, buffer: *mut c_void, length: size_t)
-                        -> ssize_t => streams::read;
+                        -> ssize_t => reading::read;
     Sockets|Files tasks Fails   fn readv(fd: c_int, parts: *const iovec, count: c_int)
-                        -> ssize_t => streams::readv;
+                        -> ssize_t => reading::readv;
     Sockets|Files tasks Fails   fn write(fd: c_int, buffer: *const c_void, length: size_t)
-                        -> ssize_t => streams::write;
+                        -> ssize_t => writing::write;
     Sockets|Files tasks Fails   fn writev(fd: c_int, parts: *const iovec, count: c_int)
-                        -> ssize_t => streams::writev;
+                        -> ssize_t => writing::writev;
 
     // What C calls if it is compiled with _FORTIFY_SOURCE: the room is known.
     Sockets tasks   Fails       fn __recv_chk(fd: c_int, buffer: *mut c_void, length: size_t, room: size_t,
@@ -234,9 +82,9 @@ table! {
     Files   tasks   Deferred    fn preadv64(fd: c_int, parts: *const iovec, count: c_int, offset: off64_t)
                         -> ssize_t => files::preadv64;
     Sockets|Files tasks Fails   fn preadv2(fd: c_int, parts: *const iovec, count: c_int, offset: off_t,
-                        flags: c_int) -> ssize_t => files::preadv2;
+                        flags: c_int) -> ssize_t => positioned::preadv2;
     Sockets|Files tasks Fails   fn preadv64v2(fd: c_int, parts: *const iovec, count: c_int, offset: off64_t,
-                        flags: c_int) -> ssize_t => files::preadv64v2;
+                        flags: c_int) -> ssize_t => positioned::preadv64v2;
     Files   tasks   Deferred    fn pwrite(fd: c_int, buffer: *const c_void, length: size_t, offset: off_t)
                         -> ssize_t => files::pwrite;
     Files   tasks   Deferred    fn pwrite64(fd: c_int, buffer: *const c_void, length: size_t, offset: off64_t)
@@ -246,9 +94,9 @@ table! {
     Files   tasks   Deferred    fn pwritev64(fd: c_int, parts: *const iovec, count: c_int, offset: off64_t)
                         -> ssize_t => files::pwritev64;
     Sockets|Files tasks Fails   fn pwritev2(fd: c_int, parts: *const iovec, count: c_int, offset: off_t,
-                        flags: c_int) -> ssize_t => files::pwritev2;
+                        flags: c_int) -> ssize_t => positioned::pwritev2;
     Sockets|Files tasks Fails   fn pwritev64v2(fd: c_int, parts: *const iovec, count: c_int, offset: off64_t,
-                        flags: c_int) -> ssize_t => files::pwritev64v2;
+                        flags: c_int) -> ssize_t => positioned::pwritev64v2;
     Files   tasks   Deferred    fn fsync(fd: c_int) -> c_int => files::fsync;
     Files   tasks   Deferred    fn fdatasync(fd: c_int) -> c_int => files::fdatasync;
     Files   tasks   Deferred    fn syncfs(fd: c_int) -> c_int => files::syncfs;
@@ -349,22 +197,22 @@ table! {
                         -> *mut FILE => opening::freopen64;
 
     // Of sockets that linger.
-    Sockets|Files threads Deferred fn close(fd: c_int) -> c_int => streams::close;
+    Sockets|Files threads Deferred fn close(fd: c_int) -> c_int => closing::close;
     Sockets|Files threads Deferred fn close_range(first: c_uint, last: c_uint, flags: c_int)
-                        -> c_int => streams::close_range;
-    Sockets|Files threads Deferred fn closefrom(first: c_int) -> () => streams::closefrom;
-    Sockets|Files threads Deferred fn fclose(file: *mut FILE) -> c_int => streams::fclose;
+                        -> c_int => closing::close_range;
+    Sockets|Files threads Deferred fn closefrom(first: c_int) -> () => closing::closefrom;
+    Sockets|Files threads Deferred fn fclose(file: *mut FILE) -> c_int => closing::fclose;
     Sockets|Files|Process threads Deferred fn pclose(file: *mut FILE) -> c_int => children::pclose;
-    Sockets|Files threads NeverWaits fn dup(fd: c_int) -> c_int => streams::dup;
-    Sockets|Files threads Deferred fn dup2(from: c_int, to: c_int) -> c_int => streams::dup2;
-    Sockets|Files threads Deferred fn dup3(from: c_int, to: c_int, flags: c_int) -> c_int => streams::dup3;
+    Sockets|Files threads NeverWaits fn dup(fd: c_int) -> c_int => closing::dup;
+    Sockets|Files threads Deferred fn dup2(from: c_int, to: c_int) -> c_int => closing::dup2;
+    Sockets|Files threads Deferred fn dup3(from: c_int, to: c_int, flags: c_int) -> c_int => closing::dup3;
     // Those of its commands that wait for a lock.
     Sockets|Files threads Deferred fn fcntl(fd: c_int, command: c_int, argument: usize)
-                        -> c_int => streams::fcntl;
+                        -> c_int => closing::fcntl;
     Sockets|Files threads Deferred fn fcntl64(fd: c_int, command: c_int, argument: usize)
-                        -> c_int => streams::fcntl;
+                        -> c_int => closing::fcntl;
     Sockets threads NeverWaits  fn ioctl(fd: c_int, request: c_ulong, argument: usize)
-                        -> c_int => streams::ioctl;
+                        -> c_int => closing::ioctl;
     Sockets threads NeverWaits  fn shutdown(fd: c_int, how: c_int) -> c_int => connecting::shutdown;
     Sockets threads NeverWaits  fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void,
                         length: socklen_t) -> c_int => sending::setsockopt;
@@ -548,127 +396,7 @@ table! {
     Sockets tasks   Fails       fn tcsendbreak(fd: c_int, duration: c_int) -> c_int => terminals::tcsendbreak;
     Sockets tasks   Fails       fn tcsetattr(fd: c_int, when: c_int, to: *const termios)
                         -> c_int => terminals::tcsetattr;
-}
-
-/// A call that is waited for under this name is made by the thread of a hub after all.
-#[cold]
-pub(super) fn count_blocked(symbol: &str) {
-    let row = rows().map(|(row, _)| row).find(|row| row.symbol == symbol);
-    row.into_iter().for_each(Row::count_blocked);
-}
-
-/// What libc has only had for some years, or not every libc has. The others are always there.
-const YOUNG: &[&str] = &[
-    "call_once\0",
-    "__sigaction\0",
-    "__sysv_signal\0",
-    "__fgets_unlocked_chk\0",
-    "__fread_unlocked_chk\0",
-    "__uflow\0",
-    "__xpg_sigpause\0",
-    "bsd_signal\0",
-    "close_range\0",
-    "closefrom\0",
-    "cnd_broadcast\0",
-    "cnd_signal\0",
-    "cnd_timedwait\0",
-    "cnd_wait\0",
-    "copy_file_range\0",
-    "epoll_pwait2\0",
-    "fcntl64\0",
-    // In a library of its own until glibc 2.34.
-    "mq_close\0",
-    "mq_receive\0",
-    "mq_send\0",
-    "mq_timedreceive\0",
-    "mq_timedsend\0",
-    "mtx_destroy\0",
-    "mtx_lock\0",
-    "mtx_timedlock\0",
-    "mtx_trylock\0",
-    "mtx_unlock\0",
-    "preadv2\0",
-    "preadv64v2\0",
-    "pthread_clockjoin_np\0",
-    "pthread_cond_clockwait\0",
-    "pthread_mutex_clocklock\0",
-    "pthread_rwlock_clockrdlock\0",
-    "pthread_rwlock_clockwrlock\0",
-    "pthread_timedjoin_np\0",
-    "pwritev2\0",
-    "pwritev64v2\0",
-    "sem_clockwait\0",
-    "thrd_join\0",
-    "thrd_sleep\0",
-    "thrd_yield\0",
-    "siginterrupt\0",
-    "sigpause\0",
-    "sigset\0",
-    "ssignal\0",
-    "sysv_signal\0",
-];
-
-/// What is returned by a call that fails.
-trait Fails {
-    const FAILED: Self;
-
-    /// Whether this is certainly no failure, so that errno says nothing about the call.
-    fn has_succeeded(&self) -> bool;
-}
-
-macro_rules! fails {
-    ($($type:ty => $value:expr, $has_succeeded:expr;)*) => {
-        $(impl Fails for $type {
-            const FAILED: Self = $value;
-
-            #[inline]
-            fn has_succeeded(&self) -> bool {
-                let has_succeeded: fn(&Self) -> bool = $has_succeeded;
-                has_succeeded(self)
-            }
-        })*
+        }
     };
 }
-
-fails! {
-    () => (), |()| true;
-    c_int => -1, |result| *result >= 0;
-    // What is left of a sleep, which keeps errno itself.
-    c_uint => c_uint::MAX, |_| false;
-    ssize_t => -1, |result| *result >= 0;
-    c_long => -1, |result| *result >= 0;
-    // Also what `fread` counts, which is less than was asked for if it has failed.
-    sighandler_t => libc::SIG_ERR, |_| false;
-    *mut hostent => std::ptr::null_mut(), |result| !result.is_null();
-    *mut FILE => std::ptr::null_mut(), |result| !result.is_null();
-    *mut c_char => std::ptr::null_mut(), |result| !result.is_null();
-}
-
-#[used]
-#[unsafe(link_section = ".init_array")]
-static RESOLVE: extern "C" fn() = resolve_all;
-
-/// The definition of a symbol that the program would have without us.
-pub(super) fn next_definition(symbol: &'static str) -> Option<*mut c_void> {
-    // SAFETY: a string that ends with a zero.
-    let address = unsafe { libc::dlsym(libc::RTLD_NEXT, symbol.as_ptr().cast()) };
-    if !address.is_null() {
-        return Some(address);
-    }
-    if !YOUNG.contains(&symbol) {
-        let name = symbol.trim_end_matches('\0');
-        crate::sys::stderr::write(&[
-            "switchgrass: the feature `monkey` needs a libc that is linked dynamically: there is no other `",
-            name,
-            "`\n",
-        ]);
-        std::process::abort();
-    }
-    None
-}
-
-/// Where a symbol leads whoever calls it: another library may have been there first.
-pub(super) fn first_definition(symbol: &std::ffi::CStr) -> *const c_void {
-    // SAFETY: a string that ends with a zero.
-    unsafe { libc::dlsym(libc::RTLD_DEFAULT, symbol.as_ptr()) }
-}
+pub(super) use for_each_row;

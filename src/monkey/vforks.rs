@@ -8,7 +8,7 @@
 //! Children that are made by a system call without libc, with this memory and this thread's variables, are
 //! not noticed.
 
-use super::table::next_definition;
+use super::originals::next_definition;
 use crate::sys::lineage;
 use libc::{c_int, c_void};
 use std::arch::naked_asm;
@@ -102,7 +102,7 @@ extern "C" fn resolve() {
     definition(&CLONE, "clone\0");
 }
 
-// Before `main`: see `table.rs`.
+// Before `main`: see `exports.rs`.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static RESOLVE: extern "C" fn() = resolve;

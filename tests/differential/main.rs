@@ -129,8 +129,8 @@ fn every_row_is_called() -> Result<(), Failed> {
         include_str!("calls/threads.rs"),
         include_str!("calls/waiting.rs"),
     ];
-    let table = include_str!("../../src/monkey/table.rs").split("\ntable! {").nth(1);
-    let table = table.and_then(|text| text.split("\n}\n").next()).ok_or("no table")?;
+    let table = include_str!("../../src/monkey/table.rs").split("$expand! {").nth(1);
+    let table = table.and_then(|text| text.split("\n        }\n").next()).ok_or("no table")?;
     let symbols = table.split(" fn ").skip(1).filter_map(|row| row.split('(').next());
     let is_called = |symbol: &str| {
         let is_call = |text: &str| text.starts_with(&format!("{symbol}("));

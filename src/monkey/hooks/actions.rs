@@ -4,7 +4,7 @@
 //! The functions beside `sigaction` are hooked since libc calls its own `sigaction` in them, not this one.
 
 use crate::monkey::handlers::{unwrap, wrap};
-use crate::monkey::table;
+use crate::monkey::originals;
 use libc::{c_int, sighandler_t};
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -35,7 +35,7 @@ pub(in crate::monkey) unsafe fn sigaction(
     });
     let action = wrapped.as_ref().map_or(ptr::null(), ptr::from_ref);
     // SAFETY: the caller's; a trampoline calls the handler that it stands for.
-    let result = unsafe { table::sigaction::original(signal, action, old) };
+    let result = unsafe { originals::sigaction::call(signal, action, old) };
     // SAFETY: the caller's; it was filled if the call has succeeded.
     if let (0, Some(old)) = (result, unsafe { old.as_mut() }) {
         old.sa_sigaction = unwrap(old.sa_sigaction);
@@ -54,7 +54,7 @@ macro_rules! setters {
         ) -> sighandler_t {
             let wrapped = wrap($signal, handler, $restarts);
             // SAFETY: the caller's; a trampoline calls the handler that it stands for.
-            unwrap(unsafe { table::$name::original($signal, wrapped) })
+            unwrap(unsafe { originals::$name::call($signal, wrapped) })
         }
     )*};
 }
@@ -78,7 +78,7 @@ pub(in crate::monkey) unsafe fn siginterrupt(signal: c_int, flag: c_int) -> c_in
     };
     let mut action = MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: room for the answer.
-    if unsafe { table::sigaction::original(signal, ptr::null(), action.as_mut_ptr()) } == 0 {
+    if unsafe { originals::sigaction::call(signal, ptr::null(), action.as_mut_ptr()) } == 0 {
         // SAFETY: it was answered.
         let mut action = unsafe { action.assume_init() };
         let flags = match flag {
@@ -93,5 +93,5 @@ pub(in crate::monkey) unsafe fn siginterrupt(signal: c_int, flag: c_int) -> c_in
     }
     // Notes it for `signal`, and finds the action as it is to be.
     // SAFETY: the caller's.
-    unsafe { table::siginterrupt::original(signal, flag) }
+    unsafe { originals::siginterrupt::call(signal, flag) }
 }

@@ -2,7 +2,7 @@
 //! counts those who arrive and does not know them, and how many are missing only libc knows.
 
 use crate::monkey::aside::aside;
-use crate::monkey::table;
+use crate::monkey::originals;
 use libc::{c_int, pthread_barrier_t};
 use std::ptr;
 
@@ -14,8 +14,8 @@ pub(in crate::monkey) unsafe fn pthread_barrier_wait(barrier: *mut pthread_barri
     let result = aside("pthread_barrier_wait", move || {
         let barrier = ptr::with_exposed_provenance_mut(address);
         // SAFETY: the caller's: the barrier lives on while the caller waits.
-        unsafe { table::pthread_barrier_wait::original(barrier) }
+        unsafe { originals::pthread_barrier_wait::call(barrier) }
     });
     // SAFETY: the caller's.
-    result.unwrap_or_else(|| unsafe { table::pthread_barrier_wait::blocking(barrier) })
+    result.unwrap_or_else(|| unsafe { originals::pthread_barrier_wait::call_blocking(barrier) })
 }

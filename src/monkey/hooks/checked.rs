@@ -1,8 +1,8 @@
 //! The variants that C calls when it is compiled with `_FORTIFY_SOURCE`: they are told of the room as well.
 //! It is for libc to end the program if that is too small.
 
-use super::{files, polling, receiving, streams};
-use crate::monkey::table;
+use super::{files, polling, reading, receiving};
+use crate::monkey::originals;
 use libc::{
     c_int, c_void, nfds_t, off_t, off64_t, pollfd, sigset_t, size_t, sockaddr, socklen_t, ssize_t,
     timespec,
@@ -20,7 +20,7 @@ pub(in crate::monkey) unsafe fn recv(
 ) -> ssize_t {
     if length > room {
         // SAFETY: the caller's.
-        return unsafe { table::__recv_chk::original(fd, buffer, length, room, flags) };
+        return unsafe { originals::__recv_chk::call(fd, buffer, length, room, flags) };
     }
     // SAFETY: the caller's.
     unsafe { receiving::recv(fd, buffer, length, flags) }
@@ -41,7 +41,7 @@ pub(in crate::monkey) unsafe fn recvfrom(
     if length > room {
         // SAFETY: the caller's.
         return unsafe {
-            table::__recvfrom_chk::original(fd, buffer, length, room, flags, address, address_room)
+            originals::__recvfrom_chk::call(fd, buffer, length, room, flags, address, address_room)
         };
     }
     // SAFETY: the caller's.
@@ -59,10 +59,10 @@ pub(in crate::monkey) unsafe fn read(
 ) -> ssize_t {
     if length > room {
         // SAFETY: the caller's.
-        return unsafe { table::__read_chk::original(fd, buffer, length, room) };
+        return unsafe { originals::__read_chk::call(fd, buffer, length, room) };
     }
     // SAFETY: the caller's.
-    unsafe { streams::read(fd, buffer, length) }
+    unsafe { reading::read(fd, buffer, length) }
 }
 
 /// # Safety
@@ -77,7 +77,7 @@ pub(in crate::monkey) unsafe fn pread(
 ) -> ssize_t {
     if length > room {
         // SAFETY: the caller's.
-        return unsafe { table::__pread_chk::original(fd, buffer, length, offset, room) };
+        return unsafe { originals::__pread_chk::call(fd, buffer, length, offset, room) };
     }
     // SAFETY: the caller's.
     unsafe { files::pread(fd, buffer, length, offset) }
@@ -95,7 +95,7 @@ pub(in crate::monkey) unsafe fn pread64(
 ) -> ssize_t {
     if length > room {
         // SAFETY: the caller's.
-        return unsafe { table::__pread64_chk::original(fd, buffer, length, offset, room) };
+        return unsafe { originals::__pread64_chk::call(fd, buffer, length, offset, room) };
     }
     // SAFETY: the caller's.
     unsafe { files::pread64(fd, buffer, length, offset) }
@@ -112,7 +112,7 @@ pub(in crate::monkey) unsafe fn poll(
 ) -> c_int {
     if room / size_of::<pollfd>() < count as usize {
         // SAFETY: the caller's.
-        return unsafe { table::__poll_chk::original(all, count, millis, room) };
+        return unsafe { originals::__poll_chk::call(all, count, millis, room) };
     }
     // SAFETY: the caller's.
     unsafe { polling::poll(all, count, millis) }
@@ -130,7 +130,7 @@ pub(in crate::monkey) unsafe fn ppoll(
 ) -> c_int {
     if room / size_of::<pollfd>() < count as usize {
         // SAFETY: the caller's.
-        return unsafe { table::__ppoll_chk::original(all, count, time, mask, room) };
+        return unsafe { originals::__ppoll_chk::call(all, count, time, mask, room) };
     }
     // SAFETY: the caller's.
     unsafe { polling::ppoll(all, count, time, mask) }

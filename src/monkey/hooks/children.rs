@@ -1,15 +1,16 @@
 //! Children. One that is named is waited for by a descriptor of its process; any of several by a thread,
 //! which leaves it as it is: whoever comes first takes it, and the others wait again.
 
+use super::closing::forget_file;
 use super::file_locks;
-use super::streams::forget_file;
 use crate::hub::{Direction, Interrupts, breathe_quietly};
 use crate::monkey::aside::{aside, aside_or_interrupted};
 use crate::monkey::descriptors::{forget, forget_last, look_up};
 use crate::monkey::elsewhere::Lent;
 use crate::monkey::gate::{is_cooperative, is_patched};
+use crate::monkey::kinds::What;
 use crate::monkey::known::wait_a_while;
-use crate::monkey::{What, errno, table};
+use crate::monkey::{errno, originals};
 use libc::{FILE, c_char, c_int, id_t, idtype_t, pid_t, rusage, siginfo_t, sigset_t};
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -53,7 +54,7 @@ pub(in crate::monkey) unsafe fn wait4(
     usage: *mut rusage,
 ) -> pid_t {
     // SAFETY: the caller's.
-    let ask = || unsafe { table::wait4::original(pid, status, options | libc::WNOHANG, usage) };
+    let ask = || unsafe { originals::wait4::call(pid, status, options | libc::WNOHANG, usage) };
     if options & libc::WNOHANG != 0 {
         return ask();
     }
@@ -81,7 +82,7 @@ pub(in crate::monkey) unsafe fn waitid(
     let place = if about.is_null() { own.as_mut_ptr() } else { about };
     let ask = || {
         // SAFETY: the caller's, or room for the answer.
-        match unsafe { table::waitid::original(kind, id, place, options | libc::WNOHANG) } {
+        match unsafe { originals::waitid::call(kind, id, place, options | libc::WNOHANG) } {
             // SAFETY: the kernel has written to it, and 0 if there is nobody.
             0 => unsafe { (*place).si_pid() },
             _ => -1,
@@ -119,10 +120,10 @@ fn wait_for(kind: idtype_t, id: id_t, options: c_int, mut ask: impl FnMut() -> p
         let wait = move || {
             let mut about = MaybeUninit::<siginfo_t>::uninit();
             // SAFETY: room for the answer.
-            unsafe { table::waitid::original(kind, id, about.as_mut_ptr(), options) }
+            unsafe { originals::waitid::call(kind, id, about.as_mut_ptr(), options) }
         };
         let waited = aside_or_interrupted("wait", interrupts, wait).unwrap_or_else(|| {
-            table::waitid::ROW.count_blocked();
+            originals::waitid::ROW.count_blocked();
             wait()
         });
         let error = errno::get();
@@ -191,7 +192,7 @@ impl Drop for Process {
         let before = errno::get();
         forget(self.0);
         // SAFETY: nobody else knows of it.
-        unsafe { table::close::original(self.0) };
+        unsafe { originals::close::call(self.0) };
         errno::set(before);
     }
 }
@@ -200,7 +201,7 @@ impl Drop for Process {
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn pclose(file: *mut FILE) -> c_int {
-    let is_ours = is_patched(What::Process) && is_cooperative(&table::pclose::ROW);
+    let is_ours = is_patched(What::Process) && is_cooperative(&originals::pclose::ROW);
     if is_ours {
         // SAFETY: the caller's, who closes it.
         unsafe { file_locks::give_up(file) };
@@ -209,14 +210,14 @@ pub(in crate::monkey) unsafe fn pclose(file: *mut FILE) -> c_int {
     unsafe { forget_file(file) };
     if !is_ours {
         // SAFETY: the caller's.
-        return unsafe { table::pclose::original(file) };
+        return unsafe { originals::pclose::call(file) };
     }
     // SAFETY: the caller's, who is suspended until the call is over.
     let lent = unsafe { Lent::new(file) };
     // SAFETY: the caller's.
-    let closed = aside("pclose", move || unsafe { table::pclose::original(lent.get()) });
+    let closed = aside("pclose", move || unsafe { originals::pclose::call(lent.get()) });
     // SAFETY: the caller's.
-    closed.unwrap_or_else(|| unsafe { table::pclose::blocking(file) })
+    closed.unwrap_or_else(|| unsafe { originals::pclose::call_blocking(file) })
 }
 
 /// By a thread that blocks the signals that the caller does, since its child blocks them as well.
@@ -234,8 +235,8 @@ pub(in crate::monkey) unsafe fn system(command: *const c_char) -> c_int {
         // SAFETY: it was answered.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask.as_ptr(), ptr::null_mut()) };
         // SAFETY: the caller's.
-        unsafe { table::system::original(lent.get()) }
+        unsafe { originals::system::call(lent.get()) }
     });
     // SAFETY: the caller's.
-    status.unwrap_or_else(|| unsafe { table::system::blocking(command) })
+    status.unwrap_or_else(|| unsafe { originals::system::call_blocking(command) })
 }

@@ -11,7 +11,7 @@ use crate::hub::{Place, place};
 use crate::monkey::addresses::{self, Waiting};
 use crate::monkey::aside::Aside;
 use crate::monkey::gate::Row;
-use crate::monkey::table;
+use crate::monkey::originals;
 use libc::{c_int, clockid_t, pthread_cond_t, pthread_mutex_t, timespec};
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
@@ -28,9 +28,9 @@ pub(in crate::monkey) unsafe fn pthread_cond_wait(
     mutex: *mut pthread_mutex_t,
 ) -> c_int {
     if place() != Place::Task {
-        unlock_is_near(mutex, &table::pthread_cond_wait::ROW);
+        unlock_is_near(mutex, &originals::pthread_cond_wait::ROW);
         // SAFETY: the caller's.
-        return unsafe { table::pthread_cond_wait::original(condition, mutex) };
+        return unsafe { originals::pthread_cond_wait::call(condition, mutex) };
     }
     // SAFETY: the caller's.
     let result = match unsafe { is_shared(condition) } {
@@ -39,14 +39,15 @@ pub(in crate::monkey) unsafe fn pthread_cond_wait(
         Some(true) => {
             // SAFETY: the caller's, of the condition variable; the mutex is locked.
             let call =
-                |condition, own| unsafe { table::pthread_cond_wait::original(condition, own) };
+                |condition, own| unsafe { originals::pthread_cond_wait::call(condition, own) };
             // SAFETY: the caller's.
             unsafe { wait_aside(condition, mutex, call) }
         }
         None => None,
     };
     // SAFETY: the caller's.
-    result.unwrap_or_else(|| unsafe { table::pthread_cond_wait::blocking(condition, mutex) })
+    result
+        .unwrap_or_else(|| unsafe { originals::pthread_cond_wait::call_blocking(condition, mutex) })
 }
 
 /// # Safety
@@ -58,9 +59,9 @@ pub(in crate::monkey) unsafe fn pthread_cond_timedwait(
     until: *const timespec,
 ) -> c_int {
     if place() != Place::Task {
-        unlock_is_near(mutex, &table::pthread_cond_timedwait::ROW);
+        unlock_is_near(mutex, &originals::pthread_cond_timedwait::ROW);
         // SAFETY: the caller's.
-        return unsafe { table::pthread_cond_timedwait::original(condition, mutex, until) };
+        return unsafe { originals::pthread_cond_timedwait::call(condition, mutex, until) };
     }
     let is_monotonic = traits().is_monotonic.is_some_and(|bit| {
         // SAFETY: the caller's.
@@ -71,7 +72,7 @@ pub(in crate::monkey) unsafe fn pthread_cond_timedwait(
     let limit = unsafe { Limit::until(clock, until) };
     if limit == Limit::Invalid {
         // SAFETY: the caller's. libc complains at once.
-        return unsafe { table::pthread_cond_timedwait::original(condition, mutex, until) };
+        return unsafe { originals::pthread_cond_timedwait::call(condition, mutex, until) };
     }
     // SAFETY: the caller's.
     let result = match unsafe { is_shared(condition) } {
@@ -82,7 +83,7 @@ pub(in crate::monkey) unsafe fn pthread_cond_timedwait(
             let time = unsafe { *until };
             let call = move |condition, own| {
                 // SAFETY: the caller's, of the condition variable; the mutex is locked.
-                unsafe { table::pthread_cond_timedwait::original(condition, own, &time) }
+                unsafe { originals::pthread_cond_timedwait::call(condition, own, &time) }
             };
             // SAFETY: the caller's.
             unsafe { wait_aside(condition, mutex, call) }
@@ -91,7 +92,7 @@ pub(in crate::monkey) unsafe fn pthread_cond_timedwait(
     };
     result.unwrap_or_else(|| {
         // SAFETY: the caller's.
-        unsafe { table::pthread_cond_timedwait::blocking(condition, mutex, until) }
+        unsafe { originals::pthread_cond_timedwait::call_blocking(condition, mutex, until) }
     })
 }
 
@@ -105,15 +106,15 @@ pub(in crate::monkey) unsafe fn pthread_cond_clockwait(
     until: *const timespec,
 ) -> c_int {
     if place() != Place::Task {
-        unlock_is_near(mutex, &table::pthread_cond_clockwait::ROW);
+        unlock_is_near(mutex, &originals::pthread_cond_clockwait::ROW);
         // SAFETY: the caller's.
-        return unsafe { table::pthread_cond_clockwait::original(condition, mutex, clock, until) };
+        return unsafe { originals::pthread_cond_clockwait::call(condition, mutex, clock, until) };
     }
     // SAFETY: the caller's.
     let limit = unsafe { Limit::until(clock, until) };
     if limit == Limit::Invalid {
         // SAFETY: the caller's. libc complains at once.
-        return unsafe { table::pthread_cond_clockwait::original(condition, mutex, clock, until) };
+        return unsafe { originals::pthread_cond_clockwait::call(condition, mutex, clock, until) };
     }
     // SAFETY: the caller's.
     let result = match unsafe { is_shared(condition) } {
@@ -124,7 +125,7 @@ pub(in crate::monkey) unsafe fn pthread_cond_clockwait(
             let time = unsafe { *until };
             let call = move |condition, own| {
                 // SAFETY: the caller's, of the condition variable; the mutex is locked.
-                unsafe { table::pthread_cond_clockwait::original(condition, own, clock, &time) }
+                unsafe { originals::pthread_cond_clockwait::call(condition, own, clock, &time) }
             };
             // SAFETY: the caller's.
             unsafe { wait_aside(condition, mutex, call) }
@@ -133,7 +134,7 @@ pub(in crate::monkey) unsafe fn pthread_cond_clockwait(
     };
     result.unwrap_or_else(|| {
         // SAFETY: the caller's.
-        unsafe { table::pthread_cond_clockwait::blocking(condition, mutex, clock, until) }
+        unsafe { originals::pthread_cond_clockwait::call_blocking(condition, mutex, clock, until) }
     })
 }
 
@@ -193,28 +194,28 @@ unsafe fn wait_aside(
     let (theirs, address) = (Arc::clone(&own), condition.expose_provenance());
     let prepare = move || {
         // SAFETY: a mutex.
-        unsafe { table::pthread_mutex_lock::original(theirs.0.get()) };
+        unsafe { originals::pthread_mutex_lock::call(theirs.0.get()) };
         theirs
     };
     let wait = move |theirs: Arc<Own>| {
         let result = call(ptr::with_exposed_provenance_mut(address), theirs.0.get());
         // SAFETY: a mutex, which is this thread's: libc has unlocked it and locked it again.
-        unsafe { table::pthread_mutex_unlock::original(theirs.0.get()) };
+        unsafe { originals::pthread_mutex_unlock::call(theirs.0.get()) };
         result
     };
     let aside = Aside::begin("pthread_cond_wait", prepare, wait)?;
     aside.wait_prepared();
     // SAFETY: a mutex. It is unlocked when the other thread is enqueued, in some instructions.
     unsafe {
-        table::pthread_mutex_lock::original(own.0.get());
-        table::pthread_mutex_unlock::original(own.0.get());
+        originals::pthread_mutex_lock::call(own.0.get());
+        originals::pthread_mutex_unlock::call(own.0.get());
     }
     // SAFETY: the caller's.
     let refused = unsafe { pthread_mutex_unlock(mutex) };
     if refused != 0 {
         // It is not the caller's. The other thread is called back, and all others may wake for nothing.
         // SAFETY: the caller's.
-        unsafe { table::pthread_cond_broadcast::original(condition) };
+        unsafe { originals::pthread_cond_broadcast::call(condition) };
     }
     let result = aside.wait();
     if refused != 0 {
@@ -241,7 +242,7 @@ unsafe impl Sync for Own {}
 pub(in crate::monkey) unsafe fn pthread_cond_signal(condition: *mut pthread_cond_t) -> c_int {
     addresses::wake(condition.addr(), ANY, 1);
     // SAFETY: the caller's.
-    unsafe { table::pthread_cond_signal::original(condition) }
+    unsafe { originals::pthread_cond_signal::call(condition) }
 }
 
 /// # Safety
@@ -250,7 +251,7 @@ pub(in crate::monkey) unsafe fn pthread_cond_signal(condition: *mut pthread_cond
 pub(in crate::monkey) unsafe fn pthread_cond_broadcast(condition: *mut pthread_cond_t) -> c_int {
     addresses::wake(condition.addr(), ANY, usize::MAX);
     // SAFETY: the caller's.
-    unsafe { table::pthread_cond_broadcast::original(condition) }
+    unsafe { originals::pthread_cond_broadcast::call(condition) }
 }
 
 /// Where a condition variable says what it is. Not the same in all versions of glibc: so it is asked to make

@@ -10,7 +10,7 @@ use crate::hub::{
 };
 use crate::monkey::descriptors::{forget_last, look_up, rouse};
 use crate::monkey::known::Known;
-use crate::monkey::{errno, table};
+use crate::monkey::{errno, originals};
 use crate::sys::descriptor::{Kind, is_ready, option};
 use libc::{c_int, sockaddr, socklen_t};
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub(in crate::monkey) unsafe fn accept4(
     flags: c_int,
 ) -> c_int {
     // SAFETY: the caller's.
-    let call = |fd| unsafe { table::accept4::original(fd, address, room, flags) };
+    let call = |fd| unsafe { originals::accept4::call(fd, address, room, flags) };
     let may_wait = flags & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) == 0;
     // Of anything but a listener it fails at once.
     let known = if may_wait { look_up(fd).filter(|known| known.is_listening()) } else { None };
@@ -52,7 +52,7 @@ pub(in crate::monkey) unsafe fn accept4(
     });
     match outcome.or_zero() {
         None => {
-            table::accept4::ROW.count_blocked();
+            originals::accept4::ROW.count_blocked();
             call(fd)
         }
         Some(number) => {
@@ -71,7 +71,7 @@ pub(in crate::monkey) unsafe fn connect(
     length: socklen_t,
 ) -> c_int {
     // SAFETY: the caller's.
-    let call = || unsafe { table::connect::original(fd, address, length) };
+    let call = || unsafe { originals::connect::call(fd, address, length) };
     let Some(known) = look_up(fd) else { return call() };
     if !is_connected_by_waiting(known.kind()) || known.is_nonblocking() {
         return call();
@@ -123,7 +123,7 @@ pub(super) fn settle(fd: c_int) -> c_int {
     let length = size_of_val(&address) as socklen_t;
     // SAFETY: an address, of which nothing is used: the connection was begun.
     without_blocking(fd, || unsafe {
-        table::connect::original(fd, (&raw const address).cast(), length)
+        originals::connect::call(fd, (&raw const address).cast(), length)
     })
 }
 
@@ -135,10 +135,10 @@ fn is_connected_by_waiting(kind: Kind) -> bool {
 /// Makes a call for as long as the descriptor does not block. It fails as the call does.
 fn without_blocking(fd: c_int, call: impl Fn() -> c_int) -> c_int {
     // SAFETY: no memory is involved.
-    let flags = unsafe { table::fcntl::original(fd, libc::F_GETFL, 0) } as usize;
+    let flags = unsafe { originals::fcntl::call(fd, libc::F_GETFL, 0) } as usize;
     let set = |flags: usize| {
         // SAFETY: no memory is involved.
-        unsafe { table::fcntl::original(fd, libc::F_SETFL, flags) }
+        unsafe { originals::fcntl::call(fd, libc::F_SETFL, flags) }
     };
     set(flags | libc::O_NONBLOCK as usize);
     let result = call();
@@ -202,7 +202,7 @@ fn wait_until_connected(
             Err(Some(error)) => return errno::fail(error),
             // The kernel's call waits for a connection that was begun.
             Err(None) => {
-                table::connect::ROW.count_blocked();
+                originals::connect::ROW.count_blocked();
                 return call();
             }
         }
@@ -234,7 +234,7 @@ fn wait_until_connected(
 /// As libc's.
 pub(in crate::monkey) unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
     // SAFETY: no memory is involved.
-    let result = unsafe { table::shutdown::original(fd, how) };
+    let result = unsafe { originals::shutdown::call(fd, how) };
     let number = errno::get();
     rouse(fd);
     errno::set(number);

@@ -19,7 +19,7 @@ use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::descriptors::look_up;
 use crate::monkey::elsewhere::{Lent, elsewhere};
 use crate::monkey::known::Known;
-use crate::monkey::{errno, table};
+use crate::monkey::{errno, originals};
 use crate::sys::descriptor::{Kind, option};
 use libc::{c_int, c_uint, iovec, off64_t, size_t, ssize_t};
 use std::ptr;
@@ -45,7 +45,7 @@ impl Splice<'_> {
         let flags = self.flags | libc::SPLICE_F_NONBLOCK;
         // SAFETY: the caller's.
         unsafe {
-            table::splice::original(self.from.0, self.from.2, self.to.0, self.to.2, length, flags)
+            originals::splice::call(self.from.0, self.from.2, self.to.0, self.to.2, length, flags)
         }
     }
 
@@ -61,7 +61,7 @@ impl Splice<'_> {
         aside_or_interrupted("splice", Interrupts::Tell, move || {
             let (from_offset, to_offset) = lent.get();
             // SAFETY: the caller's.
-            unsafe { table::splice::original(from, from_offset, to, to_offset, length, flags) }
+            unsafe { originals::splice::call(from, from_offset, to, to_offset, length, flags) }
         })
     }
 
@@ -241,7 +241,7 @@ impl Splice<'_> {
 /// The flags of a descriptor.
 fn mode(fd: c_int) -> c_int {
     // SAFETY: no memory is involved.
-    unsafe { table::fcntl::original(fd, libc::F_GETFL, 0) }
+    unsafe { originals::fcntl::call(fd, libc::F_GETFL, 0) }
 }
 
 /// # Safety
@@ -261,7 +261,7 @@ pub(in crate::monkey) unsafe fn splice(
         (look_up(from), look_up(to), length > 0 && flags & !ALL_FLAGS == 0)
     else {
         // SAFETY: the caller's.
-        return unsafe { table::splice::original(from, from_offset, to, to_offset, length, flags) };
+        return unsafe { originals::splice::call(from, from_offset, to, to_offset, length, flags) };
     };
     let call =
         Splice { from: (from, &input, from_offset), to: (to, &output, to_offset), length, flags };
@@ -269,7 +269,7 @@ pub(in crate::monkey) unsafe fn splice(
     let done = unsafe { call.make() };
     // SAFETY: the caller's.
     done.or_else(|| unsafe { call.aside() }).unwrap_or_else(|| unsafe {
-        table::splice::blocking(from, from_offset, to, to_offset, length, flags)
+        originals::splice::call_blocking(from, from_offset, to, to_offset, length, flags)
     })
 }
 
@@ -288,19 +288,19 @@ pub(in crate::monkey) unsafe fn tee(
     breathe_quietly();
     let (Some(input), Some(output)) = (look_up(from), look_up(to)) else {
         // SAFETY: no memory is involved.
-        return unsafe { table::tee::original(from, to, length, flags) };
+        return unsafe { originals::tee::call(from, to, length, flags) };
     };
     let may_wait =
         flags & libc::SPLICE_F_NONBLOCK == 0 && !input.is_nonblocking() && !output.is_nonblocking();
     // SAFETY: no memory is involved. What are no pipes is refused.
-    let now = || unsafe { table::tee::original(from, to, length, flags | libc::SPLICE_F_NONBLOCK) };
+    let now = || unsafe { originals::tee::call(from, to, length, flags | libc::SPLICE_F_NONBLOCK) };
     if !may_wait {
         return now();
     }
     let ends = [(&*input, Direction::Read), (&*output, Direction::Write)];
     until_ready("tee", &ends, (None, Interrupts::Tell), || unless_blocked(now()))
         // SAFETY: no memory is involved.
-        .unwrap_or_else(|| unsafe { table::tee::blocking(from, to, length, flags) })
+        .unwrap_or_else(|| unsafe { originals::tee::call_blocking(from, to, length, flags) })
 }
 
 /// # Safety
@@ -314,7 +314,7 @@ pub(in crate::monkey) unsafe fn vmsplice(
 ) -> ssize_t {
     breathe_quietly();
     // SAFETY: the caller's.
-    let with = |flags| unsafe { table::vmsplice::original(fd, parts, count, flags) };
+    let with = |flags| unsafe { originals::vmsplice::call(fd, parts, count, flags) };
     let known = look_up(fd).filter(|known| known.kind() == Kind::Pipe);
     let Some(known) = known.filter(|_| flags & libc::SPLICE_F_NONBLOCK == 0) else {
         return with(flags);
@@ -327,7 +327,7 @@ pub(in crate::monkey) unsafe fn vmsplice(
     let attempt = || unless_blocked(with(flags | libc::SPLICE_F_NONBLOCK));
     until_ready("vmsplice", &[(&known, direction)], (None, Interrupts::Tell), attempt)
         // SAFETY: the caller's.
-        .unwrap_or_else(|| unsafe { table::vmsplice::blocking(fd, parts, count, flags) })
+        .unwrap_or_else(|| unsafe { originals::vmsplice::call_blocking(fd, parts, count, flags) })
 }
 
 /// The deadline of a call on a socket, and what interrupts it.

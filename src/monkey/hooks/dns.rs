@@ -6,7 +6,7 @@
 //! between.
 
 use crate::monkey::elsewhere::{Lent, look_up_elsewhere, look_up_or_interrupted};
-use crate::monkey::{errno, table};
+use crate::monkey::{errno, originals};
 use libc::{addrinfo, c_char, c_int, c_void, hostent, size_t, sockaddr, socklen_t};
 use std::cell::RefCell;
 use std::ffi::{CStr, CString};
@@ -61,7 +61,7 @@ pub(in crate::monkey) unsafe fn getaddrinfo(
     let hints = unsafe { hints.as_ref() };
     if node.is_null() || hints.is_some_and(|hints| hints.ai_flags & libc::AI_NUMERICHOST != 0) {
         // SAFETY: the caller's.
-        return unsafe { table::getaddrinfo::original(node, service, to_pointer(hints), result) };
+        return unsafe { originals::getaddrinfo::call(node, service, to_pointer(hints), result) };
     }
     // SAFETY: the caller's.
     let (node, service) = unsafe { (owned(node), owned(service)) };
@@ -80,7 +80,7 @@ pub(in crate::monkey) unsafe fn getaddrinfo(
         // SAFETY: copies, and a place for the result.
         let error = unsafe {
             let hints = to_pointer(hints.as_ref());
-            table::getaddrinfo::original(pointer(&node), pointer(&service), hints, &mut found.0)
+            originals::getaddrinfo::call(pointer(&node), pointer(&service), hints, &mut found.0)
         };
         (error, found)
     });
@@ -117,7 +117,7 @@ pub(in crate::monkey) unsafe fn getnameinfo(
         let (address, host, service) = lent.get();
         // SAFETY: the caller's.
         unsafe {
-            table::getnameinfo::original(
+            originals::getnameinfo::call(
                 address,
                 length,
                 host,
@@ -209,7 +209,7 @@ pub(in crate::monkey) unsafe fn gethostbyname(name: *const c_char) -> *mut hoste
     look_up_host("gethostbyname", move || {
         // SAFETY: a name that lives on, and places.
         with_room(&|place, buffer, room, found, error| unsafe {
-            table::gethostbyname_r::original(name.as_ptr(), place, buffer, room, found, error)
+            originals::gethostbyname_r::call(name.as_ptr(), place, buffer, room, found, error)
         })
     })
 }
@@ -224,7 +224,7 @@ pub(in crate::monkey) unsafe fn gethostbyname2(name: *const c_char, family: c_in
         // SAFETY: a name that lives on, and places.
         with_room(&|place, buffer, room, found, error| unsafe {
             let name = name.as_ptr();
-            table::gethostbyname2_r::original(name, family, place, buffer, room, found, error)
+            originals::gethostbyname2_r::call(name, family, place, buffer, room, found, error)
         })
     })
 }
@@ -247,7 +247,7 @@ pub(in crate::monkey) unsafe fn gethostbyaddr(
         // SAFETY: an address that lives on, and places.
         with_room(&|place, buffer, room, found, error| unsafe {
             let address = bytes.as_ptr().cast();
-            table::gethostbyaddr_r::original(
+            originals::gethostbyaddr_r::call(
                 address, length, family, place, buffer, room, found, error,
             )
         })
@@ -278,7 +278,7 @@ pub(in crate::monkey) unsafe fn gethostbyname_r(
     look_up_elsewhere("gethostbyname_r", move || {
         let (name, place, buffer, result, error) = lent.get();
         // SAFETY: the caller's.
-        unsafe { table::gethostbyname_r::original(name, place, buffer, room, result, error) }
+        unsafe { originals::gethostbyname_r::call(name, place, buffer, room, result, error) }
     })
 }
 
@@ -300,7 +300,7 @@ pub(in crate::monkey) unsafe fn gethostbyname2_r(
         let (name, place, buffer, result, error) = lent.get();
         // SAFETY: the caller's.
         unsafe {
-            table::gethostbyname2_r::original(name, family, place, buffer, room, result, error)
+            originals::gethostbyname2_r::call(name, family, place, buffer, room, result, error)
         }
     })
 }
@@ -325,7 +325,7 @@ pub(in crate::monkey) unsafe fn gethostbyaddr_r(
         let (address, place, buffer, result, error) = lent.get();
         // SAFETY: the caller's.
         unsafe {
-            table::gethostbyaddr_r::original(
+            originals::gethostbyaddr_r::call(
                 address, length, family, place, buffer, room, result, error,
             )
         }

@@ -5,7 +5,7 @@ use super::polling::{Limit, Watched, changes_signals, interruptible, is_bad_mask
 use crate::hub::breathe_quietly;
 use crate::monkey::aside::aside_or_ended;
 use crate::monkey::elsewhere::Lent;
-use crate::monkey::table;
+use crate::monkey::originals;
 use libc::{c_int, epoll_event, sigset_t, timespec};
 
 /// `None` if there is nothing but to let it block.
@@ -22,7 +22,7 @@ unsafe fn wait_by(
 ) -> Option<c_int> {
     breathe_quietly();
     // SAFETY: the caller's.
-    let ask = || unsafe { table::epoll_wait::original(fd, events, room, 0) };
+    let ask = || unsafe { originals::epoll_wait::call(fd, events, room, 0) };
     let now = ask();
     if now != 0 || limit.is_zero() {
         return Some(now);
@@ -44,7 +44,9 @@ pub(in crate::monkey) unsafe fn epoll_wait(
     // SAFETY: the caller's.
     let done = unsafe { wait_by("epoll_wait", fd, events, room, Limit::of_millis(millis)) };
     // SAFETY: the caller's.
-    done.unwrap_or_else(|| unsafe { table::epoll_wait::blocking(fd, events, room, millis) })
+    done.unwrap_or_else(|| unsafe {
+        originals::epoll_wait::call_blocking(fd, events, room, millis)
+    })
 }
 
 /// # Safety
@@ -59,7 +61,7 @@ pub(in crate::monkey) unsafe fn epoll_pwait(
 ) -> c_int {
     if is_bad_mask(mask) {
         // SAFETY: the caller's. It fails at once.
-        return unsafe { table::epoll_pwait::original(fd, events, room, millis, mask) };
+        return unsafe { originals::epoll_pwait::call(fd, events, room, millis, mask) };
     }
     // SAFETY: the caller's.
     if !unsafe { changes_signals(mask) } {
@@ -72,10 +74,11 @@ pub(in crate::monkey) unsafe fn epoll_pwait(
     // SAFETY: the caller's; it is a set.
     let mask = unsafe { interruptible(mask) };
     // SAFETY: the caller's.
-    let call = move || unsafe { table::epoll_pwait::original(fd, lent.get(), room, millis, &mask) };
+    let call = move || unsafe { originals::epoll_pwait::call(fd, lent.get(), room, millis, &mask) };
     // SAFETY: the caller's.
-    aside_or_ended("epoll_pwait", call)
-        .unwrap_or_else(|| unsafe { table::epoll_pwait::blocking(fd, events, room, millis, &mask) })
+    aside_or_ended("epoll_pwait", call).unwrap_or_else(|| unsafe {
+        originals::epoll_pwait::call_blocking(fd, events, room, millis, &mask)
+    })
 }
 
 /// # Safety
@@ -90,7 +93,7 @@ pub(in crate::monkey) unsafe fn epoll_pwait2(
 ) -> c_int {
     if is_bad_mask(mask) {
         // SAFETY: the caller's. It fails at once.
-        return unsafe { table::epoll_pwait2::original(fd, events, room, time, mask) };
+        return unsafe { originals::epoll_pwait2::call(fd, events, room, time, mask) };
     }
     // SAFETY: the caller's.
     if unsafe { changes_signals(mask) } {
@@ -102,11 +105,11 @@ pub(in crate::monkey) unsafe fn epoll_pwait2(
         let done = aside_or_ended("epoll_pwait2", move || {
             let (events, time) = lent.get();
             // SAFETY: the caller's.
-            unsafe { table::epoll_pwait2::original(fd, events, room, time, &mask) }
+            unsafe { originals::epoll_pwait2::call(fd, events, room, time, &mask) }
         });
         // SAFETY: the caller's.
         return done.unwrap_or_else(|| unsafe {
-            table::epoll_pwait2::blocking(fd, events, room, time, &mask)
+            originals::epoll_pwait2::call_blocking(fd, events, room, time, &mask)
         });
     }
     // SAFETY: the caller's.
@@ -114,5 +117,7 @@ pub(in crate::monkey) unsafe fn epoll_pwait2(
         // SAFETY: the caller's.
         .and_then(|limit| unsafe { wait_by("epoll_pwait2", fd, events, room, limit) });
     // SAFETY: the caller's.
-    done.unwrap_or_else(|| unsafe { table::epoll_pwait2::blocking(fd, events, room, time, mask) })
+    done.unwrap_or_else(|| unsafe {
+        originals::epoll_pwait2::call_blocking(fd, events, room, time, mask)
+    })
 }

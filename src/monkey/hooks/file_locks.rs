@@ -6,7 +6,7 @@
 use super::acquire::{ANY, Attempt, Limit, Wanted};
 use crate::hub::{Place, place};
 use crate::monkey::owners::{self, Owner};
-use crate::monkey::{addresses, table};
+use crate::monkey::{addresses, originals};
 use libc::{FILE, c_int};
 
 /// # Safety
@@ -17,7 +17,7 @@ unsafe fn attempt(file: *mut FILE, me: Owner) -> Attempt {
         return Attempt::Sibling;
     }
     // SAFETY: the caller's.
-    match unsafe { table::ftrylockfile::original(file) } {
+    match unsafe { originals::ftrylockfile::call(file) } {
         0 => Attempt::Over(0),
         _ => Attempt::Foreign,
     }
@@ -37,10 +37,10 @@ pub(in crate::monkey) unsafe fn flockfile(file: *mut FILE) {
         }
         here => {
             if here == Place::Hub && !matches!(attempt(), Attempt::Over(_)) {
-                table::flockfile::ROW.count_blocked();
+                originals::flockfile::ROW.count_blocked();
             }
             // SAFETY: the caller's.
-            unsafe { table::flockfile::original(file) };
+            unsafe { originals::flockfile::call(file) };
         }
     }
     // On threads without a hub, too: what main holds when the first coroutine begins is known so.
@@ -70,7 +70,7 @@ pub(in crate::monkey) unsafe fn funlockfile(file: *mut FILE) {
     // Before it is another's.
     owners::release(address);
     // SAFETY: the caller's.
-    unsafe { table::funlockfile::original(file) };
+    unsafe { originals::funlockfile::call(file) };
     addresses::wake(address, ANY, 1);
 }
 

@@ -2,12 +2,12 @@
 //! writes as well. A number that is a file's is never waited for otherwise.
 
 use super::parts::{Parts, is_length, length};
-use super::streams;
 use crate::hub::breathe_quietly;
 use crate::monkey::descriptors::look_up;
 use crate::monkey::elsewhere::{Lent, elsewhere};
 use crate::monkey::gate::is_patched;
-use crate::monkey::{What, errno, table};
+use crate::monkey::kinds::What;
+use crate::monkey::{errno, originals};
 use crate::sys::descriptor::Kind;
 use libc::{c_int, c_uint, c_void, iovec, off_t, off64_t, size_t, ssize_t};
 
@@ -25,7 +25,7 @@ pub(super) fn are_patched() -> bool {
 }
 
 /// Whether a descriptor is a file, and files are patched.
-fn is_ours(fd: c_int) -> bool {
+pub(super) fn is_ours(fd: c_int) -> bool {
     are_patched() && look_up(fd).is_some_and(|known| known.kind() == Kind::File)
 }
 
@@ -44,7 +44,7 @@ pub(super) unsafe fn read_at(
     breathe_quietly();
     // SAFETY: the caller's.
     let now = |parts, count, offset| unsafe {
-        table::preadv64v2::original(fd, parts, count, offset, flags | libc::RWF_NOWAIT)
+        originals::preadv64v2::call(fd, parts, count, offset, flags | libc::RWF_NOWAIT)
     };
     // SAFETY: the caller's.
     let by_a_thread =
@@ -75,7 +75,7 @@ pub(super) unsafe fn write_at(
     }
     // SAFETY: the caller's.
     let now = |parts, count, offset| unsafe {
-        table::pwritev64v2::original(fd, parts, count, offset, flags | libc::RWF_NOWAIT)
+        originals::pwritev64v2::call(fd, parts, count, offset, flags | libc::RWF_NOWAIT)
     };
     // SAFETY: the caller's; the kernel has looked at them.
     unsafe { all_or_the_end(parts, count, offset, now, by_a_thread) }
@@ -137,9 +137,9 @@ unsafe fn read_elsewhere(
     // SAFETY: the caller's. Without flags, so that it does without a kernel that knows them.
     elsewhere("read", move || unsafe {
         match (offset, flags) {
-            (HERE, 0) => table::readv::original(fd, parts.get(), count),
-            (_, 0) => table::preadv64::original(fd, parts.get(), count, offset),
-            _ => table::preadv64v2::original(fd, parts.get(), count, offset, flags),
+            (HERE, 0) => originals::readv::call(fd, parts.get(), count),
+            (_, 0) => originals::preadv64::call(fd, parts.get(), count, offset),
+            _ => originals::preadv64v2::call(fd, parts.get(), count, offset, flags),
         }
     })
 }
@@ -159,9 +159,9 @@ unsafe fn write_elsewhere(
     // SAFETY: the caller's.
     elsewhere("write", move || unsafe {
         match (offset, flags) {
-            (HERE, 0) => table::writev::original(fd, parts.get(), count),
-            (_, 0) => table::pwritev64::original(fd, parts.get(), count, offset),
-            _ => table::pwritev64v2::original(fd, parts.get(), count, offset, flags),
+            (HERE, 0) => originals::writev::call(fd, parts.get(), count),
+            (_, 0) => originals::pwritev64::call(fd, parts.get(), count, offset),
+            _ => originals::pwritev64v2::call(fd, parts.get(), count, offset, flags),
         }
     })
 }
@@ -180,7 +180,7 @@ macro_rules! at {
         ) -> ssize_t {
             if offset < 0 || length == 0 || !is_length(length) || !is_ours(fd) {
                 // SAFETY: the caller's.
-                return unsafe { table::$name::original(fd, buffer, length, offset) };
+                return unsafe { originals::$name::call(fd, buffer, length, offset) };
             }
             let part = iovec { iov_base: buffer as *mut c_void, iov_len: length };
             // SAFETY: the caller's buffer.
@@ -210,7 +210,7 @@ macro_rules! at_parts {
         ) -> ssize_t {
             if offset < 0 || !is_ours(fd) {
                 // SAFETY: the caller's.
-                return unsafe { table::$name::original(fd, parts, count, offset) };
+                return unsafe { originals::$name::call(fd, parts, count, offset) };
             }
             // SAFETY: the caller's.
             unsafe { $by(fd, parts, count, offset as off64_t, 0) }
@@ -225,46 +225,12 @@ at_parts! {
     pwritev64(off64_t) => write_at;
 }
 
-/// Those that take flags as well, and -1 for the descriptor's own position.
-macro_rules! with_flags {
-    ($($name:ident($offset:ty) => $by:ident, $plain:ident;)*) => {$(
-        /// # Safety
-        ///
-        /// As libc's.
-        pub(in crate::monkey) unsafe fn $name(
-            fd: c_int,
-            parts: *const iovec,
-            count: c_int,
-            offset: $offset,
-            flags: c_int,
-        ) -> ssize_t {
-            if flags & libc::RWF_NOWAIT == 0 && offset >= -1 && is_ours(fd) {
-                // SAFETY: the caller's.
-                return unsafe { $by(fd, parts, count, offset as off64_t, flags) };
-            }
-            if flags & libc::RWF_NOWAIT == 0 && offset == -1 {
-                // SAFETY: the caller's.
-                return unsafe { streams::$plain(fd, parts, count, flags) };
-            }
-            // SAFETY: the caller's.
-            unsafe { table::$name::original(fd, parts, count, offset, flags) }
-        }
-    )*};
-}
-
-with_flags! {
-    preadv2(off_t) => read_at, readv_with;
-    preadv64v2(off64_t) => read_at, readv_with;
-    pwritev2(off_t) => write_at, writev_with;
-    pwritev64v2(off64_t) => write_at, writev_with;
-}
-
 /// # Safety
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn fsync(fd: c_int) -> c_int {
     // SAFETY: no memory is involved.
-    let call = || unsafe { table::fsync::original(fd) };
+    let call = || unsafe { originals::fsync::call(fd) };
     if are_patched() { elsewhere("fsync", call) } else { call() }
 }
 
@@ -273,7 +239,7 @@ pub(in crate::monkey) unsafe fn fsync(fd: c_int) -> c_int {
 /// As libc's.
 pub(in crate::monkey) unsafe fn fdatasync(fd: c_int) -> c_int {
     // SAFETY: no memory is involved.
-    let call = || unsafe { table::fdatasync::original(fd) };
+    let call = || unsafe { originals::fdatasync::call(fd) };
     if are_patched() { elsewhere("fdatasync", call) } else { call() }
 }
 
@@ -282,7 +248,7 @@ pub(in crate::monkey) unsafe fn fdatasync(fd: c_int) -> c_int {
 /// As libc's.
 pub(in crate::monkey) unsafe fn syncfs(fd: c_int) -> c_int {
     // SAFETY: no memory is involved.
-    let call = || unsafe { table::syncfs::original(fd) };
+    let call = || unsafe { originals::syncfs::call(fd) };
     if are_patched() { elsewhere("syncfs", call) } else { call() }
 }
 
@@ -296,7 +262,7 @@ pub(in crate::monkey) unsafe fn sync_file_range(
     flags: c_uint,
 ) -> c_int {
     // SAFETY: no memory is involved.
-    let call = || unsafe { table::sync_file_range::original(fd, offset, length, flags) };
+    let call = || unsafe { originals::sync_file_range::call(fd, offset, length, flags) };
     if are_patched() { elsewhere("sync_file_range", call) } else { call() }
 }
 
@@ -307,7 +273,7 @@ pub(in crate::monkey) unsafe fn msync(place: *mut c_void, length: size_t, flags:
     // SAFETY: the caller's, who is suspended until the call is over.
     let lent = unsafe { Lent::new(place) };
     // SAFETY: the caller's.
-    let call = move || unsafe { table::msync::original(lent.get(), length, flags) };
+    let call = move || unsafe { originals::msync::call(lent.get(), length, flags) };
     if flags & libc::MS_SYNC != 0 && are_patched() { elsewhere("msync", call) } else { call() }
 }
 

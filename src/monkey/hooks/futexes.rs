@@ -10,7 +10,7 @@
 
 use crate::hub::{Deadline, Place, place};
 use crate::monkey::addresses::{self, Waiting};
-use crate::monkey::{errno, parking, table};
+use crate::monkey::{errno, originals, parking};
 use libc::{c_int, c_long, timespec};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicUsize};
@@ -45,7 +45,7 @@ pub(in crate::monkey) unsafe fn syscall(
     let all = [a, b, c, d, e, f];
     if number != libc::SYS_futex {
         if number == SYS_FUTEX_WAITV && place() != Place::Thread {
-            table::syscall::ROW.count_blocked();
+            originals::syscall::ROW.count_blocked();
         }
         // SAFETY: the caller's.
         return unsafe { pass_on(number, all) };
@@ -67,7 +67,7 @@ pub(in crate::monkey) unsafe fn syscall(
         libc::FUTEX_WAKE_BITSET => unsafe { wake(all, f as u32) },
         libc::FUTEX_LOCK_PI | FUTEX_LOCK_PI2 | libc::FUTEX_WAIT_REQUEUE_PI => {
             if place() != Place::Thread {
-                table::syscall::ROW.count_blocked();
+                originals::syscall::ROW.count_blocked();
             }
             // SAFETY: the caller's.
             unsafe { pass_on(number, all) }
@@ -82,7 +82,7 @@ pub(in crate::monkey) unsafe fn syscall(
 /// As libc's `syscall`.
 unsafe fn pass_on(number: c_long, [a, b, c, d, e, f]: Arguments) -> c_long {
     // SAFETY: the caller's.
-    unsafe { table::syscall::original(number, a, b, c, d, e, f) }
+    unsafe { originals::syscall::call(number, a, b, c, d, e, f) }
 }
 
 /// # Safety
@@ -91,7 +91,7 @@ unsafe fn pass_on(number: c_long, [a, b, c, d, e, f]: Arguments) -> c_long {
 #[cold]
 unsafe fn wait_in_kernel(all: Arguments) -> c_long {
     if place() != Place::Thread {
-        table::syscall::ROW.count_blocked();
+        originals::syscall::ROW.count_blocked();
     }
     // Before the kernel looks at the word: as in `addresses.rs`.
     IN_KERNEL.fetch_add(1, SeqCst);

@@ -3,7 +3,7 @@
 
 use crate::hub::breathe_quietly;
 use crate::monkey::aside::aside;
-use crate::monkey::table;
+use crate::monkey::originals;
 use libc::{c_int, c_void, clockid_t, pthread_t, timespec};
 use std::ptr;
 
@@ -13,12 +13,12 @@ use std::ptr;
 pub(in crate::monkey) unsafe fn pthread_join(of: pthread_t, result: *mut *mut c_void) -> c_int {
     let join = move |result: *mut *mut c_void| {
         // SAFETY: the caller's, who leaves it to the thread that calls this.
-        unsafe { table::pthread_join::original(of, result) }
+        unsafe { originals::pthread_join::call(of, result) }
     };
     // SAFETY: the caller's.
     let joined = unsafe { wait("pthread_join", of, result, join) };
     // SAFETY: the caller's.
-    joined.unwrap_or_else(|| unsafe { table::pthread_join::blocking(of, result) })
+    joined.unwrap_or_else(|| unsafe { originals::pthread_join::call_blocking(of, result) })
 }
 
 /// # Safety
@@ -34,13 +34,13 @@ pub(in crate::monkey) unsafe fn pthread_timedjoin_np(
     let join = move |result: *mut *mut c_void| {
         let until = time.as_ref().map_or(ptr::null(), ptr::from_ref);
         // SAFETY: the caller's, who leaves it to the thread that calls this.
-        unsafe { table::pthread_timedjoin_np::original(of, result, until) }
+        unsafe { originals::pthread_timedjoin_np::call(of, result, until) }
     };
     // SAFETY: the caller's.
     let joined = unsafe { wait("pthread_timedjoin_np", of, result, join) };
     joined.unwrap_or_else(|| {
         // SAFETY: the caller's.
-        unsafe { table::pthread_timedjoin_np::blocking(of, result, until) }
+        unsafe { originals::pthread_timedjoin_np::call_blocking(of, result, until) }
     })
 }
 
@@ -58,13 +58,13 @@ pub(in crate::monkey) unsafe fn pthread_clockjoin_np(
     let join = move |result: *mut *mut c_void| {
         let until = time.as_ref().map_or(ptr::null(), ptr::from_ref);
         // SAFETY: the caller's, who leaves it to the thread that calls this.
-        unsafe { table::pthread_clockjoin_np::original(of, result, clock, until) }
+        unsafe { originals::pthread_clockjoin_np::call(of, result, clock, until) }
     };
     // SAFETY: the caller's.
     let joined = unsafe { wait("pthread_clockjoin_np", of, result, join) };
     joined.unwrap_or_else(|| {
         // SAFETY: the caller's.
-        unsafe { table::pthread_clockjoin_np::blocking(of, result, clock, until) }
+        unsafe { originals::pthread_clockjoin_np::call_blocking(of, result, clock, until) }
     })
 }
 

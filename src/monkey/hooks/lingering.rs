@@ -10,7 +10,7 @@
 
 use crate::monkey::aside::aside;
 use crate::monkey::gate::{Row, is_cooperative};
-use crate::monkey::{errno, table};
+use crate::monkey::{errno, originals};
 use libc::{c_int, c_void, linger, socklen_t};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -64,7 +64,7 @@ fn hold_lingering(row: &Row, fd: c_int) -> Option<Held> {
         // Not among the numbers that programs count on getting.
         const FIRST: usize = 3;
         // SAFETY: no memory is involved.
-        let copy = unsafe { table::fcntl::original(fd, libc::F_DUPFD_CLOEXEC, FIRST) };
+        let copy = unsafe { originals::fcntl::call(fd, libc::F_DUPFD_CLOEXEC, FIRST) };
         if copy < 0 {
             row.count_blocked();
         } else {
@@ -91,10 +91,10 @@ impl Drop for Held {
         let before = errno::get();
         let fd = self.0;
         // SAFETY: a descriptor that is nobody else's.
-        let closed = aside("close", move || unsafe { table::close::original(fd) });
+        let closed = aside("close", move || unsafe { originals::close::call(fd) });
         if closed.is_none() {
             // SAFETY: a descriptor that is nobody else's.
-            unsafe { table::close::blocking(fd) };
+            unsafe { originals::close::call_blocking(fd) };
         }
         errno::set(before);
     }

@@ -4,7 +4,7 @@
 
 use crate::hub::breathe_quietly;
 use crate::monkey::aside::aside_or_signalled;
-use crate::monkey::{errno, table};
+use crate::monkey::{errno, originals};
 use libc::{c_int, off_t, off64_t};
 use std::mem::{self, MaybeUninit};
 use std::ptr;
@@ -16,7 +16,7 @@ pub(in crate::monkey) unsafe fn flock(fd: c_int, operation: c_int) -> c_int {
     let before = errno::get();
     breathe_quietly();
     // SAFETY: no memory is involved.
-    let tried = unsafe { table::flock::original(fd, operation | libc::LOCK_NB) };
+    let tried = unsafe { originals::flock::call(fd, operation | libc::LOCK_NB) };
     let must_wait = tried != 0 && errno::get() == libc::EWOULDBLOCK;
     if !must_wait || operation & libc::LOCK_NB != 0 {
         return tried;
@@ -24,9 +24,9 @@ pub(in crate::monkey) unsafe fn flock(fd: c_int, operation: c_int) -> c_int {
     errno::set(before);
     // SAFETY: no memory is involved.
     let locked =
-        aside_or_signalled("flock", true, move || unsafe { table::flock::original(fd, operation) });
+        aside_or_signalled("flock", true, move || unsafe { originals::flock::call(fd, operation) });
     // SAFETY: no memory is involved.
-    locked.unwrap_or_else(|| unsafe { table::flock::blocking(fd, operation) })
+    locked.unwrap_or_else(|| unsafe { originals::flock::call_blocking(fd, operation) })
 }
 
 /// The calls that lock from where the descriptor stands.
@@ -38,12 +38,12 @@ macro_rules! lockf {
         pub(in crate::monkey) unsafe fn $name(fd: c_int, command: c_int, length: $length) -> c_int {
             if command != libc::F_LOCK {
                 // SAFETY: no memory is involved.
-                return unsafe { table::$name::original(fd, command, length) };
+                return unsafe { originals::$name::call(fd, command, length) };
             }
             let before = errno::get();
             breathe_quietly();
             // SAFETY: no memory is involved.
-            let tried = unsafe { table::$name::original(fd, libc::F_TLOCK, length) };
+            let tried = unsafe { originals::$name::call(fd, libc::F_TLOCK, length) };
             if !is_held(tried) {
                 return tried;
             }
@@ -53,9 +53,9 @@ macro_rules! lockf {
             (lock.l_type, lock.l_whence) = (libc::F_WRLCK as _, libc::SEEK_CUR as _);
             lock.l_len = length;
             wait(stringify!($name), fd, libc::F_SETLKW, &lock).unwrap_or_else(|| {
-                table::$name::ROW.count_blocked();
+                originals::$name::ROW.count_blocked();
                 // SAFETY: no memory is involved.
-                unsafe { table::$name::original(fd, command, length) }
+                unsafe { originals::$name::call(fd, command, length) }
             })
         }
     )*};
@@ -89,7 +89,7 @@ pub(super) unsafe fn lock(fd: c_int, waiting: c_int, trying: c_int, lock: usize)
     let before = errno::get();
     breathe_quietly();
     // SAFETY: the caller's: both take the same.
-    let tried = unsafe { table::fcntl::original(fd, trying, lock) };
+    let tried = unsafe { originals::fcntl::call(fd, trying, lock) };
     if !is_held(tried) {
         return tried;
     }
@@ -98,7 +98,7 @@ pub(super) unsafe fn lock(fd: c_int, waiting: c_int, trying: c_int, lock: usize)
     let asked = unsafe { &*ptr::with_exposed_provenance(lock) };
     // SAFETY: the caller's.
     wait("fcntl", fd, waiting, asked)
-        .unwrap_or_else(|| unsafe { table::fcntl::blocking(fd, waiting, lock) })
+        .unwrap_or_else(|| unsafe { originals::fcntl::call_blocking(fd, waiting, lock) })
 }
 
 /// Has another thread wait for a lock by `fcntl` with `command`. `None`: there can be no more threads.
@@ -106,7 +106,7 @@ fn wait(purpose: &'static str, fd: c_int, command: c_int, lock: &libc::flock) ->
     let lock = from_the_start(fd, *lock);
     aside_or_signalled(purpose, true, move || {
         // SAFETY: a lock, which the kernel reads.
-        unsafe { table::fcntl::original(fd, command, ptr::from_ref(&lock).expose_provenance()) }
+        unsafe { originals::fcntl::call(fd, command, ptr::from_ref(&lock).expose_provenance()) }
     })
 }
 

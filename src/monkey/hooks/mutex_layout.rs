@@ -1,7 +1,7 @@
 //! What a mutex of glibc says about itself: its kind, and which thread holds it. Checked at run time, once,
 //! against mutexes of each kind; with another libc nothing is known, and its calls are made as they are.
 
-use crate::monkey::table;
+use crate::monkey::originals;
 use libc::{c_int, pthread_mutex_t};
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
@@ -124,17 +124,17 @@ fn is_as_known(kind: c_int, is_robust: bool) -> bool {
         let mut is_known = is_free()
             && state.is_robust() == is_robust
             && state.kind.load(Relaxed) & TYPE == kind
-            && table::pthread_mutex_lock::original(mutex) == 0
+            && originals::pthread_mutex_lock::call(mutex) == 0
             && state.is_held_here()
             && !state.is_nested();
         if is_known && kind == RECURSIVE {
-            is_known = table::pthread_mutex_lock::original(mutex) == 0
+            is_known = originals::pthread_mutex_lock::call(mutex) == 0
                 && state.is_nested()
-                && table::pthread_mutex_unlock::original(mutex) == 0
+                && originals::pthread_mutex_unlock::call(mutex) == 0
                 && state.is_held_here();
         }
-        is_known = is_known && table::pthread_mutex_unlock::original(mutex) == 0 && is_free();
-        table::pthread_mutex_destroy::original(mutex);
+        is_known = is_known && originals::pthread_mutex_unlock::call(mutex) == 0 && is_free();
+        originals::pthread_mutex_destroy::call(mutex);
         is_known
     }
 }

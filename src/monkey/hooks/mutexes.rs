@@ -17,7 +17,7 @@ use super::acquire::{ANY, Attempt, Limit, SLICE, Wanted};
 use super::mutex_layout::Layout;
 use crate::hub::{Deadline, Place, place};
 use crate::monkey::owners::{self, Owner};
-use crate::monkey::{addresses, table};
+use crate::monkey::{addresses, originals};
 use libc::{c_int, clockid_t, pthread_mutex_t, timespec};
 use std::time::Duration;
 
@@ -32,10 +32,10 @@ fn is_for_libc() -> bool {
 pub(in crate::monkey) unsafe fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) -> c_int {
     if is_for_libc() {
         // SAFETY: the caller's.
-        return unsafe { table::pthread_mutex_lock::original(mutex) };
+        return unsafe { originals::pthread_mutex_lock::call(mutex) };
     }
     // SAFETY: the caller's.
-    unsafe { lock(mutex, || Limit::Never, || table::pthread_mutex_lock::original(mutex)) }
+    unsafe { lock(mutex, || Limit::Never, || originals::pthread_mutex_lock::call(mutex)) }
 }
 
 /// # Safety
@@ -47,11 +47,11 @@ pub(in crate::monkey) unsafe fn pthread_mutex_timedlock(
 ) -> c_int {
     if is_for_libc() {
         // SAFETY: the caller's.
-        return unsafe { table::pthread_mutex_timedlock::original(mutex, until) };
+        return unsafe { originals::pthread_mutex_timedlock::call(mutex, until) };
     }
     // SAFETY: the caller's.
     unsafe {
-        let original = || table::pthread_mutex_timedlock::original(mutex, until);
+        let original = || originals::pthread_mutex_timedlock::call(mutex, until);
         lock(mutex, || Limit::until(libc::CLOCK_REALTIME, until), original)
     }
 }
@@ -67,11 +67,11 @@ pub(in crate::monkey) unsafe fn pthread_mutex_clocklock(
     // Of a clock that it does not know it complains at once.
     if is_for_libc() || !matches!(clock, libc::CLOCK_REALTIME | libc::CLOCK_MONOTONIC) {
         // SAFETY: the caller's.
-        return unsafe { table::pthread_mutex_clocklock::original(mutex, clock, until) };
+        return unsafe { originals::pthread_mutex_clocklock::call(mutex, clock, until) };
     }
     // SAFETY: the caller's.
     unsafe {
-        let original = || table::pthread_mutex_clocklock::original(mutex, clock, until);
+        let original = || originals::pthread_mutex_clocklock::call(mutex, clock, until);
         lock(mutex, || Limit::until(clock, until), original)
     }
 }
@@ -84,7 +84,7 @@ pub(in crate::monkey) unsafe fn pthread_mutex_trylock(mutex: *mut pthread_mutex_
     let owned = if is_for_libc() { None } else { unsafe { Owned::of(mutex) } };
     let Some(owned) = owned else {
         // SAFETY: the caller's.
-        return unsafe { table::pthread_mutex_trylock::original(mutex) };
+        return unsafe { originals::pthread_mutex_trylock::call(mutex) };
     };
     // SAFETY: the caller's.
     let result = match unsafe { owned.attempt(false) } {
@@ -107,7 +107,7 @@ pub(in crate::monkey) unsafe fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t
         return libc::EPERM;
     }
     // SAFETY: the caller's.
-    let result = unsafe { table::pthread_mutex_unlock::original(mutex) };
+    let result = unsafe { originals::pthread_mutex_unlock::call(mutex) };
     // It may be gone by now: of interest is only where it was.
     if owned.is_some() && result == 0 {
         owners::release(address);
@@ -121,7 +121,7 @@ pub(in crate::monkey) unsafe fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t
 /// As libc's.
 pub(in crate::monkey) unsafe fn pthread_mutex_destroy(mutex: *mut pthread_mutex_t) -> c_int {
     // SAFETY: the caller's.
-    let result = unsafe { table::pthread_mutex_destroy::original(mutex) };
+    let result = unsafe { originals::pthread_mutex_destroy::call(mutex) };
     if result == 0 {
         owners::forget(mutex.addr());
     }
@@ -163,7 +163,7 @@ unsafe fn lock(
 /// In the hub's own greenlet, which cannot wait for one of its coroutines, but for another thread.
 #[cold]
 fn refuse_in_hub(first: Attempt, original: impl FnOnce() -> c_int) -> c_int {
-    table::pthread_mutex_lock::ROW.count_blocked();
+    originals::pthread_mutex_lock::ROW.count_blocked();
     if first == Attempt::Foreign { original() } else { libc::EDEADLK }
 }
 
@@ -181,7 +181,7 @@ unsafe fn lock_plain(
 ) -> c_int {
     let attempt = || {
         // SAFETY: the caller's.
-        let result = unsafe { table::pthread_mutex_trylock::original(mutex) };
+        let result = unsafe { originals::pthread_mutex_trylock::call(mutex) };
         if result != libc::EBUSY {
             return Attempt::Over(result);
         }
@@ -198,10 +198,10 @@ unsafe fn lock_plain(
         let until = Deadline::after(SLICE).into_iter().chain(deadline).min();
         let until = time_of(until.map_or(SLICE, Deadline::left));
         // SAFETY: the caller's.
-        let result = unsafe { table::pthread_mutex_timedlock::original(mutex, &until) };
+        let result = unsafe { originals::pthread_mutex_timedlock::call(mutex, &until) };
         (result != libc::ETIMEDOUT).then_some(result)
     };
-    let count = || table::pthread_mutex_lock::ROW.count_blocked();
+    let count = || originals::pthread_mutex_lock::ROW.count_blocked();
     wanted(mutex, limit()).acquire_patiently(attempt, Some(&slice), count)
 }
 
@@ -282,7 +282,7 @@ impl Owned<'_> {
         match result {
             0 if self.me != Owner::MAIN && self.state.is_nested() => {
                 // SAFETY: it has just been locked, once more than before.
-                unsafe { table::pthread_mutex_unlock::original(self.mutex) };
+                unsafe { originals::pthread_mutex_unlock::call(self.mutex) };
                 Attempt::Sibling
             }
             libc::EBUSY | libc::EDEADLK if self.state.is_held_here() => match self.me {
@@ -300,7 +300,7 @@ impl Owned<'_> {
     /// As libc's `pthread_mutex_trylock`.
     unsafe fn trylock(&self) -> c_int {
         // SAFETY: the caller's.
-        unsafe { table::pthread_mutex_trylock::original(self.mutex) }
+        unsafe { originals::pthread_mutex_trylock::call(self.mutex) }
     }
 
     /// Locks it if that can be done at once. Otherwise EBUSY.
@@ -318,7 +318,7 @@ impl Owned<'_> {
         }
         let past = timespec { tv_sec: -1, tv_nsec: 0 };
         // SAFETY: the caller's.
-        match unsafe { table::pthread_mutex_timedlock::original(self.mutex, &past) } {
+        match unsafe { originals::pthread_mutex_timedlock::call(self.mutex, &past) } {
             libc::ETIMEDOUT => libc::EBUSY,
             result => result,
         }
@@ -335,7 +335,7 @@ impl Owned<'_> {
             false => Attempt::Over(unsafe { self.trylock() }),
             true if self.state.answers_its_owner() => {
                 // SAFETY: the caller's.
-                Attempt::Over(unsafe { table::pthread_mutex_lock::original(self.mutex) })
+                Attempt::Over(unsafe { originals::pthread_mutex_lock::call(self.mutex) })
             }
             // The kernel would wait indefinitely. So does the coroutine.
             true => Attempt::Sibling,

@@ -1,14 +1,14 @@
 //! Opening. One end of a FIFO is opened when there is the other one: a thread of its own waits for that.
 //! Everything else that has a path is opened at once.
 
-use super::streams::{forget_file, forget_number};
+use super::closing::{forget_file, forget_number};
 use super::{file_locks, output};
 use crate::hub::{Interrupts, breathe_quietly};
 use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::descriptors::forget_last;
 use crate::monkey::elsewhere::Lent;
 use crate::monkey::gate::is_cooperative;
-use crate::monkey::{errno, table};
+use crate::monkey::{errno, originals};
 use libc::{FILE, c_char, c_int, mode_t};
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
@@ -32,7 +32,7 @@ macro_rules! opens {
             // SAFETY: the caller's.
             unsafe {
                 by(folder, path, flags, mode, || {
-                    table::$name::ROW.count_blocked();
+                    originals::$name::ROW.count_blocked();
                 })
             }
         }
@@ -56,7 +56,7 @@ const CREATES: c_int = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn creat(path: *const c_char, mode: mode_t) -> c_int {
-    let count = || table::creat::ROW.count_blocked();
+    let count = || originals::creat::ROW.count_blocked();
     // SAFETY: the caller's.
     unsafe { by(libc::AT_FDCWD, path, CREATES, mode, count) }
 }
@@ -65,7 +65,7 @@ pub(in crate::monkey) unsafe fn creat(path: *const c_char, mode: mode_t) -> c_in
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn creat64(path: *const c_char, mode: mode_t) -> c_int {
-    let count = || table::creat64::ROW.count_blocked();
+    let count = || originals::creat64::ROW.count_blocked();
     // SAFETY: the caller's.
     unsafe { by(libc::AT_FDCWD, path, CREATES, mode, count) }
 }
@@ -92,15 +92,15 @@ unsafe fn by(
         let path: CString = unsafe { CStr::from_ptr(path) }.into();
         let copy = path.clone();
         // SAFETY: a path that lives on.
-        let open = move || unsafe { table::openat64::original(folder, path.as_ptr(), flags, mode) };
+        let open = move || unsafe { originals::openat64::call(folder, path.as_ptr(), flags, mode) };
         aside_or_interrupted("open", Interrupts::Tell, open).unwrap_or_else(|| {
             count_blocked();
             // SAFETY: a path that lives on.
-            unsafe { table::openat64::original(folder, copy.as_ptr(), flags, mode) }
+            unsafe { originals::openat64::call(folder, copy.as_ptr(), flags, mode) }
         })
     } else {
         // SAFETY: the caller's.
-        unsafe { table::openat64::original(folder, path, flags, mode) }
+        unsafe { originals::openat64::call(folder, path, flags, mode) }
     };
     forget_last(opened);
     opened
@@ -150,9 +150,9 @@ macro_rules! streams {
             // SAFETY: the caller's.
             reopened.iter().for_each(|file| output::forget(unsafe { forget_number(*file) }));
             // SAFETY: the caller's.
-            if !unsafe { stream_waits(path, mode) } || !is_cooperative(&table::$name::ROW) {
+            if !unsafe { stream_waits(path, mode) } || !is_cooperative(&originals::$name::ROW) {
                 // SAFETY: the caller's.
-                let opened = unsafe { table::$name::original(path, mode, $($file)?) };
+                let opened = unsafe { originals::$name::call(path, mode, $($file)?) };
                 match reopened {
                     _ if opened.is_null() => {}
                     // SAFETY: it was opened just now.
@@ -165,7 +165,7 @@ macro_rules! streams {
             if reopened.iter().any(|file| file_locks::is_callers(*file)) {
                 // Another thread would wait for the caller's lock.
                 // SAFETY: the caller's.
-                return unsafe { table::$name::blocking(path, mode, $($file)?) };
+                return unsafe { originals::$name::call_blocking(path, mode, $($file)?) };
             }
             breathe_quietly();
             // SAFETY: the caller's, who is suspended until the call is over.
@@ -174,12 +174,12 @@ macro_rules! streams {
                 #[allow(unused_parens, reason = "of one that takes two arguments")]
                 let (path, mode, $($file)?) = lent.get();
                 // SAFETY: the caller's. A stream of C's is not bound to the thread that opens it.
-                unsafe { Lent::new(table::$name::original(path, mode, $($file)?)) }
+                unsafe { Lent::new(originals::$name::call(path, mode, $($file)?)) }
             });
             let opened = match opened {
                 Some(opened) => opened.get(),
                 // SAFETY: the caller's.
-                None => unsafe { table::$name::blocking(path, mode, $($file)?) },
+                None => unsafe { originals::$name::call_blocking(path, mode, $($file)?) },
             };
             if !opened.is_null() {
                 // SAFETY: it was opened just now.

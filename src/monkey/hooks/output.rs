@@ -5,9 +5,9 @@
 //! cannot be asked so (a file, a terminal) is written to as ever. A handler of signals may be in here.
 
 use super::parts::{self, Parts};
-use super::streams::is_unknown;
+use super::transfers::is_unknown;
 use crate::monkey::gate::Row;
-use crate::monkey::{errno, table};
+use crate::monkey::{errno, originals};
 use crate::sys::descriptor::{Kind, is_ready};
 use libc::{c_int, c_uint, c_void, iovec, size_t, ssize_t};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -57,11 +57,11 @@ enum Left {
 pub(super) unsafe fn write(fd: c_int, buffer: *const c_void, length: size_t) -> ssize_t {
     let part = iovec { iov_base: buffer.cast_mut(), iov_len: length };
     // SAFETY: the caller's buffer.
-    match unsafe { attempt(&table::write::ROW, fd, &part, 1, Some(length)) } {
+    match unsafe { attempt(&originals::write::ROW, fd, &part, 1, Some(length)) } {
         (done, Left::Nothing) => done,
         (_, Left::From(done)) => {
             // SAFETY: the caller's: what is left of it.
-            let rest = unsafe { table::write::original(fd, buffer.byte_add(done), length - done) };
+            let rest = unsafe { originals::write::call(fd, buffer.byte_add(done), length - done) };
             together(done, rest)
         }
     }
@@ -72,17 +72,17 @@ pub(super) unsafe fn write(fd: c_int, buffer: *const c_void, length: size_t) -> 
 /// As libc's.
 pub(super) unsafe fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
     // SAFETY: the caller's.
-    match unsafe { attempt(&table::writev::ROW, fd, parts, count, None) } {
+    match unsafe { attempt(&originals::writev::ROW, fd, parts, count, None) } {
         (done, Left::Nothing) => done,
         // SAFETY: the caller's.
-        (_, Left::From(0)) => unsafe { table::writev::original(fd, parts, count) },
+        (_, Left::From(0)) => unsafe { originals::writev::call(fd, parts, count) },
         (_, Left::From(done)) => {
             // SAFETY: the caller's; the kernel has read them.
             let mut left = unsafe { Parts::of(parts, count as usize) };
             left.advance(done);
             let Some((parts, count)) = left.rest() else { return done as ssize_t };
             // SAFETY: what is left of the caller's.
-            together(done, unsafe { table::writev::original(fd, parts, count) })
+            together(done, unsafe { originals::writev::call(fd, parts, count) })
         }
     }
 }
@@ -114,7 +114,7 @@ unsafe fn attempt(
         let _ = known.compare_exchange(before, before | PLAIN, SeqCst, SeqCst);
     };
     // SAFETY: the caller's. Without a position: the descriptor's own.
-    let written = unsafe { table::pwritev2::original(fd, parts, count, -1, libc::RWF_NOWAIT) };
+    let written = unsafe { originals::pwritev2::call(fd, parts, count, -1, libc::RWF_NOWAIT) };
     if written >= 0 {
         // SAFETY: the caller's; the kernel has read them.
         let length = length.or_else(|| unsafe { parts::length(parts, count) }).unwrap_or(0);
@@ -149,5 +149,5 @@ unsafe fn attempt(
 
 fn is_nonblocking(fd: c_int) -> bool {
     // SAFETY: no memory is involved.
-    unsafe { table::fcntl::original(fd, libc::F_GETFL, 0) & libc::O_NONBLOCK != 0 }
+    unsafe { originals::fcntl::call(fd, libc::F_GETFL, 0) & libc::O_NONBLOCK != 0 }
 }

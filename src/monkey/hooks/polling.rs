@@ -11,7 +11,7 @@ use crate::monkey::aside::aside_or_ended;
 use crate::monkey::descriptors::look_up;
 use crate::monkey::elsewhere::Lent;
 use crate::monkey::known::{Known, park_among};
-use crate::monkey::{errno, table};
+use crate::monkey::{errno, originals};
 use crate::sys::{interrupt, user_memory};
 use libc::{c_int, nfds_t, pollfd, sigset_t, timespec};
 use std::mem::MaybeUninit;
@@ -173,7 +173,7 @@ pub(in crate::monkey) unsafe fn poll(all: *mut pollfd, count: nfds_t, millis: c_
     // SAFETY: the caller's.
     let done = unsafe { poll_by("poll", all, count, limit) };
     // SAFETY: the caller's.
-    done.unwrap_or_else(|| unsafe { table::poll::blocking(all, count, millis) })
+    done.unwrap_or_else(|| unsafe { originals::poll::call_blocking(all, count, millis) })
 }
 
 /// # Safety
@@ -187,7 +187,7 @@ pub(in crate::monkey) unsafe fn ppoll(
 ) -> c_int {
     if is_bad_mask(mask) {
         // SAFETY: the caller's. It fails at once.
-        return unsafe { table::ppoll::original(all, count, time, mask) };
+        return unsafe { originals::ppoll::call(all, count, time, mask) };
     }
     // SAFETY: the caller's.
     if unsafe { changes_signals(mask) } {
@@ -199,17 +199,19 @@ pub(in crate::monkey) unsafe fn ppoll(
         let done = aside_or_ended("ppoll", move || {
             let (all, time) = lent.get();
             // SAFETY: the caller's.
-            unsafe { table::ppoll::original(all, count, time, &mask) }
+            unsafe { originals::ppoll::call(all, count, time, &mask) }
         });
         // SAFETY: the caller's.
-        return done.unwrap_or_else(|| unsafe { table::ppoll::blocking(all, count, time, &mask) });
+        return done.unwrap_or_else(|| unsafe {
+            originals::ppoll::call_blocking(all, count, time, &mask)
+        });
     }
     // SAFETY: the caller's.
     let done = unsafe { Limit::of_time(time) }
         // SAFETY: the caller's.
         .and_then(|limit| unsafe { poll_by("ppoll", all, count, limit) });
     // SAFETY: the caller's.
-    done.unwrap_or_else(|| unsafe { table::ppoll::blocking(all, count, time, mask) })
+    done.unwrap_or_else(|| unsafe { originals::ppoll::call_blocking(all, count, time, mask) })
 }
 
 /// `None` if there is nothing but to let it block.
@@ -225,7 +227,7 @@ unsafe fn poll_by(
 ) -> Option<c_int> {
     breathe_quietly();
     // SAFETY: the caller's.
-    let ask = || unsafe { table::poll::original(all, count, 0) };
+    let ask = || unsafe { originals::poll::call(all, count, 0) };
     let now = ask();
     if now != 0 || limit.is_zero() {
         return Some(now);

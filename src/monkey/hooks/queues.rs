@@ -7,7 +7,7 @@ use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly};
 use crate::monkey::aside::aside_or_ended;
 use crate::monkey::descriptors::{forget, look_up};
 use crate::monkey::elsewhere::Lent;
-use crate::monkey::{errno, table};
+use crate::monkey::{errno, originals};
 use crate::sys::user_memory;
 use libc::{c_char, c_int, c_long, c_uint, c_void, mqd_t, size_t, ssize_t, timespec};
 use std::ptr;
@@ -70,11 +70,11 @@ pub(in crate::monkey) unsafe fn mq_timedreceive(
 ) -> ssize_t {
     // SAFETY: the caller's.
     let attempt =
-        || unsafe { table::mq_timedreceive::original(queue, buffer, room, priority, &PAST) };
+        || unsafe { originals::mq_timedreceive::call(queue, buffer, room, priority, &PAST) };
     // SAFETY: the caller's.
     unsafe { by_turns("mq_receive", queue, Direction::Read, until, attempt) }.unwrap_or_else(|| {
         // SAFETY: the caller's.
-        unsafe { table::mq_timedreceive::blocking(queue, buffer, room, priority, until) }
+        unsafe { originals::mq_timedreceive::call_blocking(queue, buffer, room, priority, until) }
     })
 }
 
@@ -103,13 +103,13 @@ pub(in crate::monkey) unsafe fn mq_timedsend(
 ) -> c_int {
     // SAFETY: the caller's.
     let attempt = || unsafe {
-        table::mq_timedsend::original(queue, message, length, priority, &PAST) as isize
+        originals::mq_timedsend::call(queue, message, length, priority, &PAST) as isize
     };
     // SAFETY: the caller's.
     let sent = unsafe { by_turns("mq_send", queue, Direction::Write, until, attempt) };
     sent.map(|sent| sent as c_int).unwrap_or_else(|| {
         // SAFETY: the caller's.
-        unsafe { table::mq_timedsend::blocking(queue, message, length, priority, until) }
+        unsafe { originals::mq_timedsend::call_blocking(queue, message, length, priority, until) }
     })
 }
 
@@ -132,7 +132,7 @@ pub(in crate::monkey) unsafe fn mq_send(
 pub(in crate::monkey) unsafe fn mq_close(queue: mqd_t) -> c_int {
     forget(queue);
     // SAFETY: the caller's.
-    unsafe { table::mq_close::original(queue) }
+    unsafe { originals::mq_close::call(queue) }
 }
 
 /// # Safety
@@ -148,17 +148,18 @@ pub(in crate::monkey) unsafe fn msgrcv(
     breathe_quietly();
     // SAFETY: the caller's.
     let now =
-        unsafe { table::msgrcv::original(queue, place, room, kind, flags | libc::IPC_NOWAIT) };
+        unsafe { originals::msgrcv::call(queue, place, room, kind, flags | libc::IPC_NOWAIT) };
     if now >= 0 || flags & libc::IPC_NOWAIT != 0 || errno::get() != libc::ENOMSG {
         return now;
     }
     // SAFETY: the caller's, who is suspended until the call is over.
     let lent = unsafe { Lent::new(place) };
     // SAFETY: the caller's.
-    let call = move || unsafe { table::msgrcv::original(queue, lent.get(), room, kind, flags) };
+    let call = move || unsafe { originals::msgrcv::call(queue, lent.get(), room, kind, flags) };
     // SAFETY: the caller's.
-    aside_or_ended("msgrcv", call)
-        .unwrap_or_else(|| unsafe { table::msgrcv::blocking(queue, place, room, kind, flags) })
+    aside_or_ended("msgrcv", call).unwrap_or_else(|| unsafe {
+        originals::msgrcv::call_blocking(queue, place, room, kind, flags)
+    })
 }
 
 /// # Safety
@@ -172,15 +173,16 @@ pub(in crate::monkey) unsafe fn msgsnd(
 ) -> c_int {
     breathe_quietly();
     // SAFETY: the caller's.
-    let now = unsafe { table::msgsnd::original(queue, message, length, flags | libc::IPC_NOWAIT) };
+    let now = unsafe { originals::msgsnd::call(queue, message, length, flags | libc::IPC_NOWAIT) };
     if now >= 0 || flags & libc::IPC_NOWAIT != 0 || errno::get() != libc::EAGAIN {
         return now;
     }
     // SAFETY: the caller's, who is suspended until the call is over.
     let lent = unsafe { Lent::new(message) };
     // SAFETY: the caller's.
-    let call = move || unsafe { table::msgsnd::original(queue, lent.get(), length, flags) };
+    let call = move || unsafe { originals::msgsnd::call(queue, lent.get(), length, flags) };
     // SAFETY: the caller's.
-    aside_or_ended("msgsnd", call)
-        .unwrap_or_else(|| unsafe { table::msgsnd::blocking(queue, message, length, flags) })
+    aside_or_ended("msgsnd", call).unwrap_or_else(|| unsafe {
+        originals::msgsnd::call_blocking(queue, message, length, flags)
+    })
 }

@@ -15,7 +15,7 @@ use crate::hub::Direction;
 use crate::monkey::attempts::{Attempts, Outcome};
 use crate::monkey::descriptors::look_up;
 use crate::monkey::known::Known;
-use crate::monkey::{errno, table};
+use crate::monkey::{errno, originals};
 use crate::sys::descriptor::Kind;
 use crate::sys::{clock, user_memory};
 use libc::{
@@ -162,7 +162,7 @@ fn ask(fd: c_int, question: libc::c_ulong) -> usize {
     let mut answer: c_int = 0;
     let place = &raw mut answer;
     // SAFETY: a question that is answered by a number, and room for it.
-    let result = unsafe { table::ioctl::original(fd, question as _, place.expose_provenance()) };
+    let result = unsafe { originals::ioctl::call(fd, question as _, place.expose_provenance()) };
     if result == 0 { usize::try_from(answer).unwrap_or(0) } else { 0 }
 }
 
@@ -181,12 +181,12 @@ pub(in crate::monkey) unsafe fn recv(
 ) -> ssize_t {
     let Some(known) = waiting(fd, flags) else {
         // SAFETY: the caller's.
-        return unsafe { table::recv::original(fd, buffer, length, flags) };
+        return unsafe { originals::recv::call(fd, buffer, length, flags) };
     };
     // SAFETY: the caller's.
     let done = unsafe { receive(&known, buffer, length, flags) };
     // SAFETY: the caller's.
-    done.unwrap_or_else(|| unsafe { table::recv::blocking(fd, buffer, length, flags) })
+    done.unwrap_or_else(|| unsafe { originals::recv::call_blocking(fd, buffer, length, flags) })
 }
 
 /// As `recv`. `None` if it has to block.
@@ -206,7 +206,7 @@ pub(super) unsafe fn receive(
     let outcome = receive_to(known, "recv", goal, flags, |fd, got| {
         let flags = flags | libc::MSG_DONTWAIT;
         // SAFETY: the caller's; what was received lies before.
-        let part = unsafe { table::recv::original(fd, buffer.byte_add(got), length - got, flags) };
+        let part = unsafe { originals::recv::call(fd, buffer.byte_add(got), length - got, flags) };
         (part, false)
     });
     if let Outcome::Done(count @ 1..) = outcome
@@ -236,7 +236,7 @@ pub(in crate::monkey) unsafe fn recvfrom(
     }
     let Some(known) = waiting(fd, flags) else {
         // SAFETY: the caller's.
-        return unsafe { table::recvfrom::original(fd, buffer, length, flags, address, room) };
+        return unsafe { originals::recvfrom::call(fd, buffer, length, flags, address, room) };
     };
     let _under_way = known.breathe();
     let most = length.min(MOST);
@@ -246,7 +246,7 @@ pub(in crate::monkey) unsafe fn recvfrom(
         // SAFETY: the caller's; what was received lies before.
         let part = unsafe {
             let place = buffer.byte_add(got);
-            table::recvfrom::original(fd, place, most - got, flags, address, room)
+            originals::recvfrom::call(fd, place, most - got, flags, address, room)
         };
         (part, false)
     });
@@ -261,7 +261,7 @@ pub(in crate::monkey) unsafe fn recvfrom(
         }
         // SAFETY: the caller's.
         Outcome::Blocks => unsafe {
-            table::recvfrom::blocking(fd, buffer, length, flags, address, room)
+            originals::recvfrom::call_blocking(fd, buffer, length, flags, address, room)
         },
     }
 }
@@ -272,12 +272,12 @@ pub(in crate::monkey) unsafe fn recvfrom(
 pub(in crate::monkey) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
     let Some(known) = waiting(fd, flags) else {
         // SAFETY: the caller's.
-        return unsafe { table::recvmsg::original(fd, message, flags) };
+        return unsafe { originals::recvmsg::call(fd, message, flags) };
     };
     // SAFETY: the caller's.
     let done = unsafe { receive_message(&known, message, flags) };
     // SAFETY: the caller's.
-    done.unwrap_or_else(|| unsafe { table::recvmsg::blocking(fd, message, flags) })
+    done.unwrap_or_else(|| unsafe { originals::recvmsg::call_blocking(fd, message, flags) })
 }
 
 /// As `recvmsg`. `None` if it has to block.
@@ -290,7 +290,7 @@ unsafe fn receive_message(known: &Known, message: *mut msghdr, flags: c_int) -> 
     if !unsafe { is_message(message) } {
         let fd = known.number()?;
         // SAFETY: the caller's. It fails at once.
-        return Some(unsafe { table::recvmsg::original(fd, message, flags) });
+        return Some(unsafe { originals::recvmsg::call(fd, message, flags) });
     }
     let _under_way = known.breathe();
     let may_take_parts =
@@ -305,7 +305,7 @@ unsafe fn receive_message(known: &Known, message: *mut msghdr, flags: c_int) -> 
                 return 0;
             }
             // SAFETY: the caller's.
-            let got = unsafe { table::recvmsg::original(fd, message, flags | libc::MSG_DONTWAIT) };
+            let got = unsafe { originals::recvmsg::call(fd, message, flags | libc::MSG_DONTWAIT) };
             // As in `receive_nothing`.
             // SAFETY: the caller's; the kernel has read it, or the call has failed otherwise.
             is_nothing = got < 0
@@ -346,7 +346,7 @@ unsafe fn receive_message_to(known: &Known, message: *mut msghdr, flags: c_int) 
         (copy.msg_name, copy.msg_namelen) = (ptr::null_mut(), 0);
         (copy.msg_control, copy.msg_controllen) = (ptr::null_mut(), 0);
         match known.number() {
-            Some(fd) => table::recvmsg::original(fd, &mut copy, peek),
+            Some(fd) => originals::recvmsg::call(fd, &mut copy, peek),
             None => return Outcome::fail(libc::EBADF),
         }
     };
@@ -359,7 +359,7 @@ unsafe fn receive_message_to(known: &Known, message: *mut msghdr, flags: c_int) 
     if goal <= 1 {
         return known.attempts(Direction::Read, "recvmsg").make(|fd| {
             // SAFETY: the caller's.
-            unsafe { table::recvmsg::original(fd, message, flags | libc::MSG_DONTWAIT) }
+            unsafe { originals::recvmsg::call(fd, message, flags | libc::MSG_DONTWAIT) }
         });
     }
     receive_to(known, "recvmsg", goal, flags, |fd, got| {
@@ -368,7 +368,7 @@ unsafe fn receive_message_to(known: &Known, message: *mut msghdr, flags: c_int) 
         let Some((parts, count)) = left.rest() else { return (0, true) };
         let mut part = msghdr { msg_iov: parts.cast_mut(), msg_iovlen: count as _, ..asked };
         // SAFETY: the caller's message, with what is left of its parts.
-        let result = unsafe { table::recvmsg::original(fd, &mut part, flags | libc::MSG_DONTWAIT) };
+        let result = unsafe { originals::recvmsg::call(fd, &mut part, flags | libc::MSG_DONTWAIT) };
         if result >= 0 {
             // SAFETY: the caller's.
             unsafe {
@@ -463,7 +463,7 @@ pub(in crate::monkey) unsafe fn recvmmsg(
     let known = if count > 0 && is_valid { waiting(fd, flags) } else { None };
     let Some(known) = known else {
         // SAFETY: the caller's.
-        return unsafe { table::recvmmsg::original(fd, messages, count, flags, time) };
+        return unsafe { originals::recvmmsg::call(fd, messages, count, flags, time) };
     };
     let timeout = timeout.flatten();
     let _under_way = known.breathe();
@@ -480,7 +480,7 @@ pub(in crate::monkey) unsafe fn recvmmsg(
             // SAFETY: the caller's; what was received lies before.
             let part = unsafe {
                 let rest = messages.add(got as usize);
-                table::recvmmsg::original(fd, rest, most(got), flags, ptr::null_mut())
+                originals::recvmmsg::call(fd, rest, most(got), flags, ptr::null_mut())
             };
             part as isize
         };
@@ -496,7 +496,9 @@ pub(in crate::monkey) unsafe fn recvmmsg(
         match outcome {
             Outcome::Blocks if got == 0 => {
                 // SAFETY: the caller's.
-                return unsafe { table::recvmmsg::blocking(fd, messages, count, flags, time) };
+                return unsafe {
+                    originals::recvmmsg::call_blocking(fd, messages, count, flags, time)
+                };
             }
             Outcome::Blocks => break,
             Outcome::Done(part @ 0..) => {

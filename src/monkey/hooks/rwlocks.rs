@@ -12,7 +12,7 @@ use super::acquire::{Attempt, Limit, Wanted};
 use crate::hub::{Place, place};
 use crate::monkey::gate::Row;
 use crate::monkey::owners::{self, Owner};
-use crate::monkey::{addresses, table};
+use crate::monkey::{addresses, originals};
 use libc::{c_int, clockid_t, pthread_rwlock_t, timespec};
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicI32;
@@ -36,15 +36,15 @@ struct Mode {
 
 const READ: Mode = Mode {
     bits: READERS,
-    attempt: table::pthread_rwlock_tryrdlock::original,
-    lock: table::pthread_rwlock_rdlock::original,
+    attempt: originals::pthread_rwlock_tryrdlock::call,
+    lock: originals::pthread_rwlock_rdlock::call,
     purpose: "pthread_rwlock_rdlock",
 };
 
 const WRITE: Mode = Mode {
     bits: WRITERS,
-    attempt: table::pthread_rwlock_trywrlock::original,
-    lock: table::pthread_rwlock_wrlock::original,
+    attempt: originals::pthread_rwlock_trywrlock::call,
+    lock: originals::pthread_rwlock_wrlock::call,
     purpose: "pthread_rwlock_wrlock",
 };
 
@@ -129,9 +129,9 @@ unsafe fn is_written_here(lock: *mut pthread_rwlock_t) -> Option<bool> {
         // SAFETY: a lock, which stays where it is.
         unsafe {
             !is_writer(own)
-                && table::pthread_rwlock_wrlock::original(own) == 0
+                && originals::pthread_rwlock_wrlock::call(own) == 0
                 && is_writer(own)
-                && table::pthread_rwlock_unlock::original(own) == 0
+                && originals::pthread_rwlock_unlock::call(own) == 0
                 && !is_writer(own)
         }
     };
@@ -150,9 +150,9 @@ fn note(address: usize, bits: u32, me: Owner) {
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn pthread_rwlock_rdlock(at: *mut pthread_rwlock_t) -> c_int {
-    use table::pthread_rwlock_rdlock::{ROW, original};
+    use originals::pthread_rwlock_rdlock::{ROW, call};
     // SAFETY: the caller's.
-    unsafe { lock(READ, at, || Limit::Never, &ROW, || original(at)) }
+    unsafe { lock(READ, at, || Limit::Never, &ROW, || call(at)) }
 }
 
 /// # Safety
@@ -162,11 +162,11 @@ pub(in crate::monkey) unsafe fn pthread_rwlock_timedrdlock(
     at: *mut pthread_rwlock_t,
     until: *const timespec,
 ) -> c_int {
-    use table::pthread_rwlock_timedrdlock::{ROW, original};
+    use originals::pthread_rwlock_timedrdlock::{ROW, call};
     // SAFETY: the caller's.
     unsafe {
         let limit = || Limit::until(libc::CLOCK_REALTIME, until);
-        lock(READ, at, limit, &ROW, || original(at, until))
+        lock(READ, at, limit, &ROW, || call(at, until))
     }
 }
 
@@ -178,18 +178,18 @@ pub(in crate::monkey) unsafe fn pthread_rwlock_clockrdlock(
     clock: clockid_t,
     until: *const timespec,
 ) -> c_int {
-    use table::pthread_rwlock_clockrdlock::{ROW, original};
+    use originals::pthread_rwlock_clockrdlock::{ROW, call};
     // SAFETY: the caller's.
-    unsafe { lock(READ, at, || Limit::until(clock, until), &ROW, || original(at, clock, until)) }
+    unsafe { lock(READ, at, || Limit::until(clock, until), &ROW, || call(at, clock, until)) }
 }
 
 /// # Safety
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn pthread_rwlock_wrlock(at: *mut pthread_rwlock_t) -> c_int {
-    use table::pthread_rwlock_wrlock::{ROW, original};
+    use originals::pthread_rwlock_wrlock::{ROW, call};
     // SAFETY: the caller's.
-    unsafe { lock(WRITE, at, || Limit::Never, &ROW, || original(at)) }
+    unsafe { lock(WRITE, at, || Limit::Never, &ROW, || call(at)) }
 }
 
 /// # Safety
@@ -199,11 +199,11 @@ pub(in crate::monkey) unsafe fn pthread_rwlock_timedwrlock(
     at: *mut pthread_rwlock_t,
     until: *const timespec,
 ) -> c_int {
-    use table::pthread_rwlock_timedwrlock::{ROW, original};
+    use originals::pthread_rwlock_timedwrlock::{ROW, call};
     // SAFETY: the caller's.
     unsafe {
         let limit = || Limit::until(libc::CLOCK_REALTIME, until);
-        lock(WRITE, at, limit, &ROW, || original(at, until))
+        lock(WRITE, at, limit, &ROW, || call(at, until))
     }
 }
 
@@ -215,9 +215,9 @@ pub(in crate::monkey) unsafe fn pthread_rwlock_clockwrlock(
     clock: clockid_t,
     until: *const timespec,
 ) -> c_int {
-    use table::pthread_rwlock_clockwrlock::{ROW, original};
+    use originals::pthread_rwlock_clockwrlock::{ROW, call};
     // SAFETY: the caller's.
-    unsafe { lock(WRITE, at, || Limit::until(clock, until), &ROW, || original(at, clock, until)) }
+    unsafe { lock(WRITE, at, || Limit::until(clock, until), &ROW, || call(at, clock, until)) }
 }
 
 /// # Safety
@@ -225,7 +225,7 @@ pub(in crate::monkey) unsafe fn pthread_rwlock_clockwrlock(
 /// As libc's.
 pub(in crate::monkey) unsafe fn pthread_rwlock_trywrlock(at: *mut pthread_rwlock_t) -> c_int {
     // SAFETY: the caller's.
-    let result = unsafe { table::pthread_rwlock_trywrlock::original(at) };
+    let result = unsafe { originals::pthread_rwlock_trywrlock::call(at) };
     if result == 0 && place() != Place::Thread {
         note(at.addr(), WRITERS, Owner::current());
     }
@@ -237,7 +237,7 @@ pub(in crate::monkey) unsafe fn pthread_rwlock_trywrlock(at: *mut pthread_rwlock
 /// As libc's.
 pub(in crate::monkey) unsafe fn pthread_rwlock_tryrdlock(at: *mut pthread_rwlock_t) -> c_int {
     // SAFETY: the caller's.
-    let result = unsafe { table::pthread_rwlock_tryrdlock::original(at) };
+    let result = unsafe { originals::pthread_rwlock_tryrdlock::call(at) };
     if result == 0 && place() != Place::Thread {
         note(at.addr(), READERS, Owner::current());
     }
@@ -252,7 +252,7 @@ pub(in crate::monkey) unsafe fn pthread_rwlock_unlock(at: *mut pthread_rwlock_t)
     // Before it is another's. If it is not write-locked, there is no entry.
     owners::forget(address);
     // SAFETY: the caller's.
-    let result = unsafe { table::pthread_rwlock_unlock::original(at) };
+    let result = unsafe { originals::pthread_rwlock_unlock::call(at) };
     addresses::wake(address, READERS, usize::MAX);
     addresses::wake(address, WRITERS, 1);
     result
@@ -264,5 +264,5 @@ pub(in crate::monkey) unsafe fn pthread_rwlock_unlock(at: *mut pthread_rwlock_t)
 pub(in crate::monkey) unsafe fn pthread_rwlock_destroy(at: *mut pthread_rwlock_t) -> c_int {
     owners::forget(at.addr());
     // SAFETY: the caller's.
-    unsafe { table::pthread_rwlock_destroy::original(at) }
+    unsafe { originals::pthread_rwlock_destroy::call(at) }
 }

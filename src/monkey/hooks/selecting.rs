@@ -6,7 +6,7 @@ use crate::hub::breathe_quietly;
 use crate::monkey::aside::aside_or_ended;
 use crate::monkey::elsewhere::Lent;
 use crate::monkey::numbers::END;
-use crate::monkey::{errno, table};
+use crate::monkey::{errno, originals};
 use crate::sys::{clock, user_memory};
 use libc::{c_int, c_ulong, fd_set, iovec, sigset_t, timespec, timeval};
 use std::ptr;
@@ -61,7 +61,7 @@ impl Sets {
             if place.is_null() { ptr::null_mut() } else { answer.cast() }
         });
         // SAFETY: sets that are long enough.
-        let answer = unsafe { table::select::original(self.count, read, write, except, &mut now) };
+        let answer = unsafe { originals::select::call(self.count, read, write, except, &mut now) };
         if answer > 0 {
             // SAFETY: the caller's.
             unsafe { self.tell() };
@@ -206,7 +206,7 @@ pub(in crate::monkey) unsafe fn select(
         limit.and_then(|limit| unsafe { select_by("select", count, [read, write, except], limit) });
     let Some(answer) = done else {
         // SAFETY: the caller's.
-        return unsafe { table::select::blocking(count, read, write, except, time) };
+        return unsafe { originals::select::call_blocking(count, read, write, except, time) };
     };
     if let Some(Limit::After(limit)) = limit {
         let left = limit.saturating_sub(Duration::from_nanos(clock::now() - begin));
@@ -236,7 +236,7 @@ pub(in crate::monkey) unsafe fn pselect(
 ) -> c_int {
     if is_bad_mask(mask) {
         // SAFETY: the caller's. It fails at once.
-        return unsafe { table::pselect::original(count, read, write, except, time, mask) };
+        return unsafe { originals::pselect::call(count, read, write, except, time, mask) };
     }
     // SAFETY: the caller's.
     if unsafe { changes_signals(mask) } {
@@ -248,11 +248,11 @@ pub(in crate::monkey) unsafe fn pselect(
         let done = aside_or_ended("pselect", move || {
             let (read, write, except, time) = lent.get();
             // SAFETY: the caller's.
-            unsafe { table::pselect::original(count, read, write, except, time, &mask) }
+            unsafe { originals::pselect::call(count, read, write, except, time, &mask) }
         });
         // SAFETY: the caller's.
         return done.unwrap_or_else(|| unsafe {
-            table::pselect::blocking(count, read, write, except, time, &mask)
+            originals::pselect::call_blocking(count, read, write, except, time, &mask)
         });
     }
     // SAFETY: the caller's.
@@ -261,6 +261,6 @@ pub(in crate::monkey) unsafe fn pselect(
         .and_then(|limit| unsafe { select_by("pselect", count, [read, write, except], limit) });
     // SAFETY: the caller's.
     done.unwrap_or_else(|| unsafe {
-        table::pselect::blocking(count, read, write, except, time, mask)
+        originals::pselect::call_blocking(count, read, write, except, time, mask)
     })
 }

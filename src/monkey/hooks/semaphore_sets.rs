@@ -5,7 +5,7 @@ use super::polling::Limit;
 use crate::hub::breathe_quietly;
 use crate::monkey::aside::aside_or_ended;
 use crate::monkey::elsewhere::Lent;
-use crate::monkey::{errno, table};
+use crate::monkey::{errno, originals};
 use crate::sys::user_memory;
 use libc::{c_int, sembuf, size_t, timespec};
 use std::ptr;
@@ -24,10 +24,10 @@ pub(in crate::monkey) unsafe fn semop(set: c_int, all: *mut sembuf, count: size_
     // SAFETY: the caller's, who is suspended until the call is over.
     let lent = unsafe { Lent::new(all) };
     // SAFETY: the caller's.
-    let call = move || unsafe { table::semop::original(set, lent.get(), count) };
+    let call = move || unsafe { originals::semop::call(set, lent.get(), count) };
     // SAFETY: the caller's.
     aside_or_ended("semop", call)
-        .unwrap_or_else(|| unsafe { table::semop::blocking(set, all, count) })
+        .unwrap_or_else(|| unsafe { originals::semop::call_blocking(set, all, count) })
 }
 
 /// # Safety
@@ -52,11 +52,11 @@ pub(in crate::monkey) unsafe fn semtimedop(
     let call = move || {
         let (all, time) = lent.get();
         // SAFETY: the caller's.
-        unsafe { table::semtimedop::original(set, all, count, time) }
+        unsafe { originals::semtimedop::call(set, all, count, time) }
     };
     // SAFETY: the caller's.
     aside_or_ended("semtimedop", call)
-        .unwrap_or_else(|| unsafe { table::semtimedop::blocking(set, all, count, time) })
+        .unwrap_or_else(|| unsafe { originals::semtimedop::call_blocking(set, all, count, time) })
 }
 
 /// `None` if it has to wait, or if that is for the kernel to say.
@@ -74,7 +74,7 @@ unsafe fn at_once(set: c_int, all: *const sembuf, count: size_t) -> Option<c_int
     all.iter_mut().for_each(|one| one.sem_flg |= libc::IPC_NOWAIT as i16);
     let before = errno::get();
     // SAFETY: `count` operations.
-    let done = unsafe { table::semtimedop::original(set, all.as_mut_ptr(), count, ptr::null()) };
+    let done = unsafe { originals::semtimedop::call(set, all.as_mut_ptr(), count, ptr::null()) };
     if done < 0 && errno::get() == libc::EAGAIN {
         errno::set(before);
         return None;

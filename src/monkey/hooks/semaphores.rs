@@ -3,7 +3,7 @@
 
 use crate::hub::breathe_quietly;
 use crate::monkey::aside::aside_or_signalled;
-use crate::monkey::{errno, table};
+use crate::monkey::{errno, originals};
 use libc::{c_int, clockid_t, sem_t, timespec};
 use std::ptr;
 
@@ -12,11 +12,11 @@ use std::ptr;
 /// As libc's.
 pub(in crate::monkey) unsafe fn sem_wait(semaphore: *mut sem_t) -> c_int {
     // SAFETY: the caller's: the semaphore lives on while the caller waits.
-    let wait = |semaphore| unsafe { table::sem_wait::original(semaphore) };
+    let wait = |semaphore| unsafe { originals::sem_wait::call(semaphore) };
     // SAFETY: the caller's.
     let result = unsafe { take("sem_wait", semaphore, true, wait) };
     // SAFETY: the caller's.
-    result.unwrap_or_else(|| unsafe { table::sem_wait::blocking(semaphore) })
+    result.unwrap_or_else(|| unsafe { originals::sem_wait::call_blocking(semaphore) })
 }
 
 /// # Safety
@@ -30,14 +30,14 @@ pub(in crate::monkey) unsafe fn sem_timedwait(
     let time = unsafe { *until };
     if !is_valid(&time) {
         // SAFETY: the caller's. libc complains at once.
-        return unsafe { table::sem_timedwait::original(semaphore, until) };
+        return unsafe { originals::sem_timedwait::call(semaphore, until) };
     }
     // SAFETY: the caller's: the semaphore lives on while the caller waits.
-    let wait = move |semaphore| unsafe { table::sem_timedwait::original(semaphore, &time) };
+    let wait = move |semaphore| unsafe { originals::sem_timedwait::call(semaphore, &time) };
     // SAFETY: the caller's.
     let result = unsafe { take("sem_timedwait", semaphore, false, wait) };
     // SAFETY: the caller's.
-    result.unwrap_or_else(|| unsafe { table::sem_timedwait::blocking(semaphore, until) })
+    result.unwrap_or_else(|| unsafe { originals::sem_timedwait::call_blocking(semaphore, until) })
 }
 
 /// # Safety
@@ -52,14 +52,16 @@ pub(in crate::monkey) unsafe fn sem_clockwait(
     let time = unsafe { *until };
     if !is_valid(&time) || !matches!(clock, libc::CLOCK_REALTIME | libc::CLOCK_MONOTONIC) {
         // SAFETY: the caller's. libc complains at once.
-        return unsafe { table::sem_clockwait::original(semaphore, clock, until) };
+        return unsafe { originals::sem_clockwait::call(semaphore, clock, until) };
     }
     // SAFETY: the caller's: the semaphore lives on while the caller waits.
-    let wait = move |semaphore| unsafe { table::sem_clockwait::original(semaphore, clock, &time) };
+    let wait = move |semaphore| unsafe { originals::sem_clockwait::call(semaphore, clock, &time) };
     // SAFETY: the caller's.
     let result = unsafe { take("sem_clockwait", semaphore, false, wait) };
     // SAFETY: the caller's.
-    result.unwrap_or_else(|| unsafe { table::sem_clockwait::blocking(semaphore, clock, until) })
+    result.unwrap_or_else(|| unsafe {
+        originals::sem_clockwait::call_blocking(semaphore, clock, until)
+    })
 }
 
 fn is_valid(time: &timespec) -> bool {

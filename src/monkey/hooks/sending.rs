@@ -12,7 +12,7 @@ use crate::monkey::attempts::{Attempts, Outcome};
 use crate::monkey::descriptors::look_up;
 use crate::monkey::known::{Known, low_water_changed};
 use crate::monkey::numbers::settings_changed;
-use crate::monkey::{errno, table};
+use crate::monkey::{errno, originals};
 use crate::sys::descriptor::{Kind, option, poll_now};
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 use std::cell::Cell;
@@ -165,13 +165,13 @@ pub(in crate::monkey) unsafe fn sendto(
 ) -> ssize_t {
     let Some(known) = waiting(fd, flags) else {
         // SAFETY: the caller's.
-        return unsafe { table::sendto::original(fd, buffer, length, flags, address, room) };
+        return unsafe { originals::sendto::call(fd, buffer, length, flags, address, room) };
     };
     // SAFETY: the caller's.
     let done = unsafe { transmit(&known, buffer, length, flags, address, room) };
     // SAFETY: the caller's.
     done.unwrap_or_else(|| unsafe {
-        table::sendto::blocking(fd, buffer, length, flags, address, room)
+        originals::sendto::call_blocking(fd, buffer, length, flags, address, room)
     })
 }
 
@@ -195,7 +195,7 @@ pub(super) unsafe fn transmit(
         // SAFETY: the caller's; what was sent lies before.
         unsafe {
             let rest = buffer.byte_add(sent.get());
-            table::sendto::original(fd, rest, length - sent.get(), flags, address, room)
+            originals::sendto::call(fd, rest, length - sent.get(), flags, address, room)
         }
     };
     let left = |count| {
@@ -218,12 +218,12 @@ pub(in crate::monkey) unsafe fn sendmsg(
 ) -> ssize_t {
     let Some(known) = waiting(fd, flags) else {
         // SAFETY: the caller's.
-        return unsafe { table::sendmsg::original(fd, message, flags) };
+        return unsafe { originals::sendmsg::call(fd, message, flags) };
     };
     // SAFETY: the caller's.
     let done = unsafe { transmit_message(&known, message, flags) };
     // SAFETY: the caller's.
-    done.unwrap_or_else(|| unsafe { table::sendmsg::blocking(fd, message, flags) })
+    done.unwrap_or_else(|| unsafe { originals::sendmsg::call_blocking(fd, message, flags) })
 }
 
 /// As `sendmsg`. `None` if it has to block.
@@ -236,7 +236,7 @@ unsafe fn transmit_message(known: &Known, message: *const msghdr, flags: c_int) 
     if !unsafe { is_message(message) } {
         let fd = known.number()?;
         // SAFETY: the caller's. It fails at once.
-        return Some(unsafe { table::sendmsg::original(fd, message, flags) });
+        return Some(unsafe { originals::sendmsg::call(fd, message, flags) });
     }
     let _under_way = known.breathe();
     // Only what addresses a Unix datagram is looked at before the kernel has said that the message is one.
@@ -250,7 +250,7 @@ unsafe fn transmit_message(known: &Known, message: *const msghdr, flags: c_int) 
         let part = rest.as_ref().and_then(Parts::rest).map(|(parts, count)| of_parts(parts, count));
         let message = part.as_ref().map_or(message, ptr::from_ref);
         // SAFETY: the caller's message, or what is left of it.
-        unsafe { table::sendmsg::original(fd, message, flags) }
+        unsafe { originals::sendmsg::call(fd, message, flags) }
     };
     let left = |count| {
         let mut rest = rest.borrow_mut();
@@ -288,7 +288,7 @@ pub(in crate::monkey) unsafe fn sendmmsg(
 ) -> c_int {
     let Some(known) = waiting(fd, flags).filter(|_| count > 0) else {
         // SAFETY: the caller's.
-        return unsafe { table::sendmmsg::original(fd, messages, count, flags) };
+        return unsafe { originals::sendmmsg::call(fd, messages, count, flags) };
     };
     // As many as the kernel takes.
     let count = count.min(libc::UIO_MAXIOV as c_uint);
@@ -302,8 +302,10 @@ pub(in crate::monkey) unsafe fn sendmmsg(
             Some(sent @ 0..) => unsafe { (*message).msg_len = sent as c_uint },
             _ if number > 0 => return number as c_int,
             Some(error) => return error as c_int,
-            // SAFETY: the caller's.
-            None => return unsafe { table::sendmmsg::blocking(fd, messages, count, flags) },
+            None => {
+                // SAFETY: the caller's.
+                return unsafe { originals::sendmmsg::call_blocking(fd, messages, count, flags) };
+            }
         }
     }
     count as c_int
@@ -334,7 +336,7 @@ pub(in crate::monkey) unsafe fn setsockopt(
     length: socklen_t,
 ) -> c_int {
     // SAFETY: the caller's.
-    let result = unsafe { table::setsockopt::original(fd, level, name, value, length) };
+    let result = unsafe { originals::setsockopt::call(fd, level, name, value, length) };
     if result == 0 {
         // SAFETY: the caller's; it has succeeded.
         unsafe { lingering::option_set(level, name, value, length) };

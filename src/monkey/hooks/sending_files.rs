@@ -9,7 +9,7 @@ use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::descriptors::look_up;
 use crate::monkey::elsewhere::{Lent, elsewhere};
 use crate::monkey::known::Known;
-use crate::monkey::{errno, table};
+use crate::monkey::{errno, originals};
 use crate::sys::descriptor::Kind;
 use crate::sys::user_memory;
 use libc::{c_int, c_uint, iovec, off_t, off64_t, size_t, ssize_t};
@@ -31,7 +31,7 @@ pub(in crate::monkey) unsafe fn sendfile(
     // SAFETY: the caller's: both kinds of offsets are the same.
     let sent = unsafe { send_by(to, from, offset.cast(), count) };
     // SAFETY: the caller's.
-    sent.unwrap_or_else(|| unsafe { table::sendfile::blocking(to, from, offset, count) })
+    sent.unwrap_or_else(|| unsafe { originals::sendfile::call_blocking(to, from, offset, count) })
 }
 
 /// # Safety
@@ -46,7 +46,7 @@ pub(in crate::monkey) unsafe fn sendfile64(
     // SAFETY: the caller's.
     let sent = unsafe { send_by(to, from, offset, count) };
     // SAFETY: the caller's.
-    sent.unwrap_or_else(|| unsafe { table::sendfile64::blocking(to, from, offset, count) })
+    sent.unwrap_or_else(|| unsafe { originals::sendfile64::call_blocking(to, from, offset, count) })
 }
 
 /// As `sendfile64`. `None` if there is nothing but to let it block.
@@ -60,12 +60,12 @@ unsafe fn send_by(to: c_int, from: c_int, offset: *mut off64_t, count: size_t) -
         (look_up(from), look_up(to), count > 0 && count <= isize::MAX as usize)
     else {
         // SAFETY: the caller's. It is refused, or has nothing to do.
-        return Some(unsafe { table::sendfile64::original(to, from, offset, count) });
+        return Some(unsafe { originals::sendfile64::call(to, from, offset, count) });
     };
     // SAFETY: the caller's, who is suspended until the call is over.
     let lent = unsafe { Lent::new(offset) };
     // SAFETY: the caller's.
-    let call = move || unsafe { table::sendfile64::original(to, from, lent.get(), count) };
+    let call = move || unsafe { originals::sendfile64::call(to, from, lent.get(), count) };
     match (input.kind(), output.kind()) {
         (Kind::File, Kind::Tcp | Kind::Stream) if !output.is_nonblocking() => {
             // SAFETY: the caller's.
@@ -141,7 +141,7 @@ unsafe fn read_and_send(
                 // SAFETY: as many bytes were read.
                 unsafe {
                     let rest = buffer.as_ptr().add(done).cast();
-                    table::send::original(to, rest, got - done, libc::MSG_DONTWAIT | quiet)
+                    originals::send::call(to, rest, got - done, libc::MSG_DONTWAIT | quiet)
                 }
             });
             let Some(Ok(part)) = outcome.or_zero().map(usize::try_from) else {
@@ -189,6 +189,6 @@ pub(in crate::monkey) unsafe fn copy_file_range(
     elsewhere("copy_file_range", move || {
         let (from_offset, to_offset) = lent.get();
         // SAFETY: the caller's.
-        unsafe { table::copy_file_range::original(from, from_offset, to, to_offset, length, flags) }
+        unsafe { originals::copy_file_range::call(from, from_offset, to, to_offset, length, flags) }
     })
 }

@@ -14,7 +14,7 @@ use crate::hub::{
 };
 use crate::monkey::descriptors::{forget, look_up};
 use crate::monkey::known::Known;
-use crate::monkey::{errno, table};
+use crate::monkey::{errno, originals};
 use libc::{c_int, siginfo_t, sigset_t, timespec};
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -58,7 +58,7 @@ pub(in crate::monkey) unsafe fn sigwait(set: *const sigset_t, signal: *mut c_int
             Some(_) if errno::get() == libc::EINTR => {}
             Some(_) => return errno::get(),
             // SAFETY: the caller's.
-            None => return unsafe { table::sigwait::blocking(set, signal) },
+            None => return unsafe { originals::sigwait::call_blocking(set, signal) },
         }
     }
 }
@@ -70,7 +70,7 @@ pub(in crate::monkey) unsafe fn sigwaitinfo(set: *const sigset_t, info: *mut sig
     // SAFETY: the caller's.
     let got = unsafe { take("sigwaitinfo", set, info, None) };
     // SAFETY: the caller's.
-    got.unwrap_or_else(|| unsafe { table::sigwaitinfo::blocking(set, info) })
+    got.unwrap_or_else(|| unsafe { originals::sigwaitinfo::call_blocking(set, info) })
 }
 
 /// # Safety
@@ -84,16 +84,16 @@ pub(in crate::monkey) unsafe fn sigtimedwait(
     // SAFETY: the caller's.
     let Some(limit) = (unsafe { Limit::of_time(time) }) else {
         // SAFETY: the caller's. It fails at once, for the time.
-        return unsafe { table::sigtimedwait::original(set, info, time) };
+        return unsafe { originals::sigtimedwait::call(set, info, time) };
     };
     if limit.is_zero() {
         // SAFETY: the caller's. It does not wait.
-        return unsafe { table::sigtimedwait::original(set, info, time) };
+        return unsafe { originals::sigtimedwait::call(set, info, time) };
     }
     // SAFETY: the caller's.
     let got = unsafe { take("sigtimedwait", set, info, limit.deadline()) };
     // SAFETY: the caller's.
-    got.unwrap_or_else(|| unsafe { table::sigtimedwait::blocking(set, info, time) })
+    got.unwrap_or_else(|| unsafe { originals::sigtimedwait::call_blocking(set, info, time) })
 }
 
 /// # Safety
@@ -102,7 +102,7 @@ pub(in crate::monkey) unsafe fn sigtimedwait(
 pub(in crate::monkey) unsafe fn sigsuspend(mask: *const sigset_t) -> c_int {
     if mask.is_null() || is_bad_mask(mask) {
         // SAFETY: the caller's. It fails at once.
-        return unsafe { table::sigsuspend::original(mask) };
+        return unsafe { originals::sigsuspend::call(mask) };
     }
     // SAFETY: room for a set, which is filled first.
     let through = unsafe {
@@ -117,13 +117,13 @@ pub(in crate::monkey) unsafe fn sigsuspend(mask: *const sigset_t) -> c_int {
     let let_in = || {
         const NOW: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: no descriptors, a valid time; the mask is the caller's.
-        let result = unsafe { table::ppoll::original(ptr::null_mut(), 0, &NOW, mask) };
+        let result = unsafe { originals::ppoll::call(ptr::null_mut(), 0, &NOW, mask) };
         (result < 0).then_some(-1)
     };
     match wait_for("sigsuspend", &through, None, let_in) {
         Some(result) => result,
         // SAFETY: the caller's.
-        None => unsafe { table::sigsuspend::blocking(mask) },
+        None => unsafe { originals::sigsuspend::call_blocking(mask) },
     }
 }
 
@@ -178,7 +178,7 @@ unsafe fn take(
     const NOW: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
     wait_for(purpose, set, deadline, || {
         // SAFETY: the caller's.
-        let got = unsafe { table::sigtimedwait::original(set, info, &NOW) };
+        let got = unsafe { originals::sigtimedwait::call(set, info, &NOW) };
         (got >= 0 || errno::get() != libc::EAGAIN).then_some(got)
     })
 }
@@ -231,7 +231,7 @@ impl Pending {
         let known = look_up(fd);
         if known.is_none() && fd >= 0 {
             // SAFETY: nobody else knows of it.
-            unsafe { table::close::original(fd) };
+            unsafe { originals::close::call(fd) };
         }
         Some(Pending { fd, known: known? })
     }
@@ -242,7 +242,7 @@ impl Drop for Pending {
         let before = errno::get();
         forget(self.fd);
         // SAFETY: nobody else knows of it.
-        unsafe { table::close::original(self.fd) };
+        unsafe { originals::close::call(self.fd) };
         errno::set(before);
     }
 }

@@ -4,10 +4,7 @@
 use crate::hub::{Deadline, Interrupts, Wake, park_quietly, tell_interrupts, yield_quietly};
 use crate::monkey::aside::aside_or_ended;
 use crate::monkey::elsewhere::Lent;
-use crate::monkey::errno;
-use crate::monkey::table::{
-    clock_nanosleep as original_clock_nanosleep, nanosleep as original_nanosleep,
-};
+use crate::monkey::{errno, originals};
 use crate::sys::{clock, user_memory};
 use libc::{c_int, c_long, c_uint, clockid_t, timespec};
 use std::time::Duration;
@@ -86,7 +83,7 @@ pub(in crate::monkey) unsafe fn nanosleep(time: *const timespec, left: *mut time
     // SAFETY: the caller's. It is for the kernel to complain of what is no time.
     let Some(duration) = unsafe { user_memory::read(time) }.and_then(|time| duration(&time)) else {
         // SAFETY: the caller's.
-        return unsafe { original_nanosleep::original(time, left) };
+        return unsafe { originals::nanosleep::call(time, left) };
     };
     match wait(duration) {
         Slept::Enough => 0,
@@ -132,7 +129,7 @@ pub(in crate::monkey) unsafe fn clock_nanosleep(
             return unsafe { sleep_aside(clock, flags, time, left) };
         }
         // SAFETY: the caller's.
-        _ => return unsafe { original_clock_nanosleep::original(clock, flags, time, left) },
+        _ => return unsafe { originals::clock_nanosleep::call(clock, flags, time, left) },
     };
     let is_relative = flags & libc::TIMER_ABSTIME == 0;
     let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
@@ -182,7 +179,7 @@ unsafe fn sleep_aside(
     let slept = aside_or_ended("clock_nanosleep", move || {
         let (time, left) = lent.get();
         // SAFETY: the caller's.
-        let error = unsafe { original_clock_nanosleep::original(clock, flags, time, left) };
+        let error = unsafe { originals::clock_nanosleep::call(clock, flags, time, left) };
         errno::set(error);
         error
     });
@@ -191,7 +188,7 @@ unsafe fn sleep_aside(
         Some(libc::EINTR) if errno::get() == libc::ECANCELED => 0,
         Some(error) => error,
         // SAFETY: the caller's.
-        None => unsafe { original_clock_nanosleep::blocking(clock, flags, time, left) },
+        None => unsafe { originals::clock_nanosleep::call_blocking(clock, flags, time, left) },
     }
 }
 

@@ -5,7 +5,7 @@
 use super::acquire::{ANY, Attempt, Limit, SLICE, Wanted};
 use crate::hub::{Deadline, Place, place};
 use crate::monkey::owners::{self, Owner};
-use crate::monkey::{addresses, table};
+use crate::monkey::{addresses, originals};
 use libc::{c_int, pthread_spinlock_t};
 use std::hint::spin_loop;
 
@@ -15,10 +15,10 @@ use std::hint::spin_loop;
 pub(in crate::monkey) unsafe fn pthread_spin_lock(lock: *mut pthread_spinlock_t) -> c_int {
     let (address, here) = (lock.addr(), place());
     // SAFETY: the caller's.
-    let now = || unsafe { table::pthread_spin_trylock::original(lock) };
+    let now = || unsafe { originals::pthread_spin_trylock::call(lock) };
     if here == Place::Thread || addresses::is_inside() {
         // SAFETY: the caller's.
-        return unsafe { table::pthread_spin_lock::original(lock) };
+        return unsafe { originals::pthread_spin_lock::call(lock) };
     }
     let me = Owner::current();
     let attempt = || match now() {
@@ -38,7 +38,7 @@ pub(in crate::monkey) unsafe fn pthread_spin_lock(lock: *mut pthread_spinlock_t)
         }
         None
     };
-    let count = || table::pthread_spin_lock::ROW.count_blocked();
+    let count = || originals::pthread_spin_lock::ROW.count_blocked();
     let result = match attempt() {
         Attempt::Over(result) => result,
         Attempt::Sibling if here == Place::Hub => {
@@ -47,7 +47,7 @@ pub(in crate::monkey) unsafe fn pthread_spin_lock(lock: *mut pthread_spinlock_t)
         }
         _ if here == Place::Hub => {
             // SAFETY: the caller's.
-            unsafe { table::pthread_spin_lock::blocking(lock) }
+            unsafe { originals::pthread_spin_lock::call_blocking(lock) }
         }
         _ => {
             let (purpose, limit) = ("pthread_spin_lock", Limit::Never);
@@ -63,7 +63,7 @@ pub(in crate::monkey) unsafe fn pthread_spin_lock(lock: *mut pthread_spinlock_t)
 /// As libc's.
 pub(in crate::monkey) unsafe fn pthread_spin_trylock(lock: *mut pthread_spinlock_t) -> c_int {
     // SAFETY: the caller's.
-    let result = unsafe { table::pthread_spin_trylock::original(lock) };
+    let result = unsafe { originals::pthread_spin_trylock::call(lock) };
     match place() {
         Place::Thread => result,
         Place::Hub | Place::Task => note(lock.addr(), Owner::current(), result),
@@ -87,7 +87,7 @@ pub(in crate::monkey) unsafe fn pthread_spin_unlock(lock: *mut pthread_spinlock_
     // Before it is another's.
     owners::forget(address);
     // SAFETY: the caller's.
-    let result = unsafe { table::pthread_spin_unlock::original(lock) };
+    let result = unsafe { originals::pthread_spin_unlock::call(lock) };
     addresses::wake(address, ANY, 1);
     result
 }
@@ -98,5 +98,5 @@ pub(in crate::monkey) unsafe fn pthread_spin_unlock(lock: *mut pthread_spinlock_
 pub(in crate::monkey) unsafe fn pthread_spin_destroy(lock: *mut pthread_spinlock_t) -> c_int {
     owners::forget(lock.addr());
     // SAFETY: the caller's.
-    unsafe { table::pthread_spin_destroy::original(lock) }
+    unsafe { originals::pthread_spin_destroy::call(lock) }
 }

@@ -12,11 +12,12 @@
 //! the stream is libc's and is held for each part only: another thread that reads the same stream may
 //! come in between. Those that take no lock are read by those that do.
 
-use super::streams::is_unreadable;
+use super::reading::is_unreadable;
 use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly, park_quietly};
 use crate::monkey::descriptors::look_up;
 use crate::monkey::gate::{Row, is_patched};
-use crate::monkey::{What, errno, table};
+use crate::monkey::kinds::What;
+use crate::monkey::{errno, originals};
 use crate::sys::descriptor::{Kind, is_ready};
 use libc::{FILE, c_char, c_int, c_void, size_t, ssize_t};
 use std::cell::RefCell;
@@ -202,11 +203,11 @@ macro_rules! bytes {
         ///
         /// As libc's.
         pub(in crate::monkey) unsafe fn $name(file: *mut FILE) -> c_int {
-            if is_ours(file) && Turn::take(&table::$name::ROW, file).wait().is_none() {
+            if is_ours(file) && Turn::take(&originals::$name::ROW, file).wait().is_none() {
                 return libc::EOF;
             }
             // SAFETY: the caller's.
-            unsafe { table::$name::original(file) }
+            unsafe { originals::$name::call(file) }
         }
     )*};
 }
@@ -240,9 +241,9 @@ pub(in crate::monkey) unsafe fn fgets(
 ) -> *mut c_char {
     if !is_ours(file) || room <= 1 || place.is_null() {
         // SAFETY: the caller's.
-        return unsafe { table::fgets::original(place, room, file) };
+        return unsafe { originals::fgets::call(place, room, file) };
     }
-    let turn = Turn::take(&table::fgets::ROW, file);
+    let turn = Turn::take(&originals::fgets::ROW, file);
     let (mut done, most) = (0, room as usize - 1);
     while done < most {
         let Some(part) = turn.wait() else {
@@ -255,7 +256,7 @@ pub(in crate::monkey) unsafe fn fgets(
         // SAFETY: the caller's; so much is left of it.
         let rest = unsafe { place.add(done) };
         // SAFETY: as above, with a zero at the end.
-        let read = || unsafe { table::fgets::original(rest, part + 1, file) };
+        let read = || unsafe { originals::fgets::call(rest, part + 1, file) };
         let (got, has_failed) = turn.fails_in(read);
         if got.is_null() {
             // What was read before the end counts.
@@ -299,7 +300,7 @@ pub(in crate::monkey) unsafe fn __fgets_chk(
 ) -> *mut c_char {
     if usize::try_from(room).is_ok_and(|room| room > known) {
         // SAFETY: the caller's. It ends the process.
-        return unsafe { table::__fgets_chk::original(place, known, room, file) };
+        return unsafe { originals::__fgets_chk::call(place, known, room, file) };
     }
     // SAFETY: the caller's.
     unsafe { fgets(place, room, file) }
@@ -317,15 +318,15 @@ pub(in crate::monkey) unsafe fn fread(
     let all = size.checked_mul(count).filter(|all| *all > 0 && is_ours(file));
     let Some(all) = all else {
         // SAFETY: the caller's.
-        return unsafe { table::fread::original(place, size, count, file) };
+        return unsafe { originals::fread::call(place, size, count, file) };
     };
-    let turn = Turn::take(&table::fread::ROW, file);
+    let turn = Turn::take(&originals::fread::ROW, file);
     let mut done = 0;
     while done < all {
         let Some(part) = turn.wait() else { break };
         // SAFETY: the caller's; so much is left of it.
         let got =
-            unsafe { table::fread::original(place.byte_add(done), 1, part.min(all - done), file) };
+            unsafe { originals::fread::call(place.byte_add(done), 1, part.min(all - done), file) };
         done += got;
         if got == 0 || part == ALL {
             break;
@@ -346,7 +347,7 @@ pub(in crate::monkey) unsafe fn __fread_chk(
 ) -> size_t {
     if size.checked_mul(count).is_none_or(|all| all > known) {
         // SAFETY: the caller's. It ends the process.
-        return unsafe { table::__fread_chk::original(place, known, size, count, file) };
+        return unsafe { originals::__fread_chk::call(place, known, size, count, file) };
     }
     // SAFETY: the caller's.
     unsafe { fread(place, size, count, file) }
@@ -375,23 +376,23 @@ pub(in crate::monkey) unsafe fn getdelim(
 ) -> ssize_t {
     if !is_ours(file) || line.is_null() || room.is_null() {
         // SAFETY: the caller's.
-        return unsafe { table::getdelim::original(line, room, end, file) };
+        return unsafe { originals::getdelim::call(line, room, end, file) };
     }
     const LEAST: usize = 120;
-    let turn = Turn::take(&table::getdelim::ROW, file);
+    let turn = Turn::take(&originals::getdelim::ROW, file);
     if turn.flags() & HAS_FAILED != 0 {
         // SAFETY: the caller's. It refuses at once.
-        return unsafe { table::getdelim::original(line, room, end, file) };
+        return unsafe { originals::getdelim::call(line, room, end, file) };
     }
     let mut done = 0;
     loop {
         let byte = match turn.wait() {
             // SAFETY: the caller's.
             Some(ALL) if done == 0 => unsafe {
-                return table::getdelim::original(line, room, end, file);
+                return originals::getdelim::call(line, room, end, file);
             },
             // SAFETY: the caller's.
-            Some(_) => unsafe { table::fgetc::original(file) },
+            Some(_) => unsafe { originals::fgetc::call(file) },
             // What was read before counts, whatever has failed.
             None if done > 0 => return done as ssize_t,
             None => return -1,

@@ -8,7 +8,7 @@
 use crate::hub::{Interrupts, breathe_quietly};
 use crate::monkey::aside::aside_or_interrupted;
 use crate::monkey::elsewhere::Lent;
-use crate::monkey::{errno, table};
+use crate::monkey::{errno, originals};
 use libc::{c_int, termios};
 use std::mem::MaybeUninit;
 
@@ -51,10 +51,10 @@ impl Timing {
 pub(in crate::monkey) unsafe fn tcdrain(fd: c_int) -> c_int {
     breathe_quietly();
     // SAFETY: no memory is involved.
-    let drain = move || unsafe { table::tcdrain::original(fd) };
+    let drain = move || unsafe { originals::tcdrain::call(fd) };
     let drained = aside_or_interrupted("tcdrain", Interrupts::Tell, drain);
     // SAFETY: no memory is involved.
-    drained.unwrap_or_else(|| unsafe { table::tcdrain::blocking(fd) })
+    drained.unwrap_or_else(|| unsafe { originals::tcdrain::call_blocking(fd) })
 }
 
 /// # Safety
@@ -63,10 +63,10 @@ pub(in crate::monkey) unsafe fn tcdrain(fd: c_int) -> c_int {
 pub(in crate::monkey) unsafe fn tcsendbreak(fd: c_int, duration: c_int) -> c_int {
     breathe_quietly();
     // SAFETY: no memory is involved.
-    let call = move || unsafe { table::tcsendbreak::original(fd, duration) };
+    let call = move || unsafe { originals::tcsendbreak::call(fd, duration) };
     // SAFETY: no memory is involved.
     aside_or_interrupted("tcsendbreak", Interrupts::Tell, call)
-        .unwrap_or_else(|| unsafe { table::tcsendbreak::blocking(fd, duration) })
+        .unwrap_or_else(|| unsafe { originals::tcsendbreak::call_blocking(fd, duration) })
 }
 
 /// Some ways of setting wait for the output first.
@@ -77,14 +77,14 @@ pub(in crate::monkey) unsafe fn tcsendbreak(fd: c_int, duration: c_int) -> c_int
 pub(in crate::monkey) unsafe fn tcsetattr(fd: c_int, when: c_int, to: *const termios) -> c_int {
     if !matches!(when, libc::TCSADRAIN | libc::TCSAFLUSH) {
         // SAFETY: the caller's.
-        return unsafe { table::tcsetattr::original(fd, when, to) };
+        return unsafe { originals::tcsetattr::call(fd, when, to) };
     }
     breathe_quietly();
     // SAFETY: the caller's, who is suspended until the call is over.
     let lent = unsafe { Lent::new(to) };
     // SAFETY: the caller's.
-    let call = move || unsafe { table::tcsetattr::original(fd, when, lent.get()) };
+    let call = move || unsafe { originals::tcsetattr::call(fd, when, lent.get()) };
     // SAFETY: the caller's.
     aside_or_interrupted("tcsetattr", Interrupts::Tell, call)
-        .unwrap_or_else(|| unsafe { table::tcsetattr::blocking(fd, when, to) })
+        .unwrap_or_else(|| unsafe { originals::tcsetattr::call_blocking(fd, when, to) })
 }
