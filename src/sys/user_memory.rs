@@ -3,11 +3,14 @@
 //!
 //! A word is readable if `rt_sigprocmask` gets as far as complaining of its first argument: it reads the new
 //! set before that, and then changes nothing. That is one short system call per page, and none for what lies
-//! in the frames of the callers, where arguments are as a rule: the next [`FRAMES`] bytes of the stack.
+//! in the frames of the callers, the next [`FRAMES`] bytes of the stack, or in the program's constants and
+//! statics: arguments are there as a rule.
 
 use std::hint::black_box;
 use std::io::Error;
 use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::sync::OnceLock;
 
 const PAGE: usize = 4096;
 
@@ -23,10 +26,51 @@ pub(crate) fn is_readable<T>(place: *const T, length: usize) -> bool {
     let frames = black_box(&raw const here).addr();
     let frames = frames..frames.saturating_add(FRAMES);
     let Some(last) = place.addr().checked_add(length.saturating_sub(1)) else { return false };
-    if frames.contains(&place.addr()) && frames.contains(&last) {
+    let is_within = |range: &Range<usize>| range.contains(&place.addr()) && range.contains(&last);
+    if is_within(&frames) || segments().iter().any(is_within) {
         return true;
     }
     length == 0 || (place.addr() / PAGE..=last / PAGE).all(is_page_readable)
+}
+
+#[cfg(target_pointer_width = "64")]
+type Header = libc::Elf64_Phdr;
+#[cfg(not(target_pointer_width = "64"))]
+type Header = libc::Elf32_Phdr;
+
+/// Room for the segments of the program: as a rule it has four, of which one has code, and is not read.
+const SEGMENTS: usize = 4;
+
+/// What the program has mapped of its own file for good, and can be read.
+fn segments() -> &'static [Range<usize>; SEGMENTS] {
+    static FOUND: OnceLock<[Range<usize>; SEGMENTS]> = OnceLock::new();
+    FOUND.get_or_init(find_segments)
+}
+
+fn find_segments() -> [Range<usize>; SEGMENTS] {
+    let mut found = [const { 0..0 }; SEGMENTS];
+    // SAFETY: no preconditions.
+    let (table, count) =
+        unsafe { (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM)) };
+    if table == 0 {
+        return found;
+    }
+    let headers = std::ptr::with_exposed_provenance::<Header>(table as usize);
+    // SAFETY: the kernel says that the program's headers are there, as many, which stay.
+    let headers = unsafe { std::slice::from_raw_parts(headers, count as usize) };
+    // The table says itself where it was meant to be.
+    let Some(own) = headers.iter().find(|header| header.p_type == libc::PT_PHDR) else {
+        return found;
+    };
+    let base = (table as usize).wrapping_sub(own.p_vaddr as usize);
+    let is_data = |header: &&Header| {
+        header.p_type == libc::PT_LOAD && header.p_flags & (libc::PF_R | libc::PF_X) == libc::PF_R
+    };
+    for (place, header) in found.iter_mut().zip(headers.iter().filter(is_data)) {
+        let start = base.wrapping_add(header.p_vaddr as usize);
+        *place = start..start.wrapping_add(header.p_memsz as usize);
+    }
+    found
 }
 
 #[cold]
@@ -100,6 +144,12 @@ mod tests {
     #[test]
     fn bad_addresses_are_told_from_good_ones() {
         let (none, some) = (page(libc::PROT_NONE), page(libc::PROT_READ));
+        static CONSTANT: u64 = 3;
+        let data = segments().iter().filter(|range| !range.is_empty());
+        assert!(data.clone().any(|range| range.contains(&(&raw const CONSTANT).addr())));
+        // What is taken for readable is so.
+        let mut pages = data.flat_map(|range| range.start / PAGE..=(range.end - 1) / PAGE);
+        assert!(pages.all(is_page_readable));
         let local = 7_u64;
         assert!(is_readable(&raw const local, 8) && is_readable(some, PAGE));
         assert!(!is_readable(none, 1) && !is_readable(ptr::null::<u64>(), 8));
