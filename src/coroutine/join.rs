@@ -137,8 +137,8 @@ impl Coroutine {
         // Not if its body never began and is being dropped: it has ended, and keeps its first outcome.
         let Some(greenlet) = self.greenlet().filter(|greenlet| !greenlet.is_dead()) else { return };
         if hub::current_task().id == task.id {
-            hub::tell_of_kill(task, &payload);
-            hub::raise_here(payload);
+            hub::report_kill(task, &payload);
+            hub::unwind_current(payload);
         }
         // In a child, one of its parent's is left as it is by the hub.
         if greenlet.is_started() || greenlet.mark() & LEFT_BEHIND != 0 {

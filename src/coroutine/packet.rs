@@ -5,7 +5,7 @@ use super::error::JoinError;
 use crate::greenlet::dropping::{drop_reporting, report, run_reporting};
 use crate::greenlet::scheduled::{Owner, Payload, describe, drop_current_locals};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
-use crate::hub::{self, CopyEnd, LimitPassed, Task, TaskRef};
+use crate::hub::{self, CopyEnd, Task, TaskRef, TimeoutExit};
 use crate::sys::stderr;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -199,7 +199,7 @@ pub(super) fn drop_in_passing<T>(what: impl fmt::Display, value: T) {
 pub(super) fn run_in_passing(what: impl fmt::Display, f: impl FnOnce()) {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(()) => {}
-        Err(payload) if is_interrupt(&payload) && !hub::has_ended() => hub::raise_later([payload]),
+        Err(payload) if is_interrupt(&payload) && !hub::has_ended() => hub::defer_unwind([payload]),
         Err(payload) => report(what, payload),
     }
 }
@@ -209,7 +209,7 @@ pub(super) fn run_in_passing(what: impl fmt::Display, f: impl FnOnce()) {
 pub(super) fn first_raised(first: Option<Payload>, other: Option<Payload>) -> Option<Payload> {
     match (first, other) {
         (Some(first), Some(other)) if is_interrupt(&other) => {
-            hub::raise_later([other]);
+            hub::defer_unwind([other]);
             Some(first)
         }
         (Some(first), other) => {
@@ -222,7 +222,7 @@ pub(super) fn first_raised(first: Option<Payload>, other: Option<Payload>) -> Op
 
 /// Whether it is a kill or a time limit: code that catches one must not lose it.
 pub(super) fn is_interrupt(payload: &Payload) -> bool {
-    payload.is::<GreenletExit>() || payload.is::<LimitPassed>()
+    payload.is::<GreenletExit>() || payload.is::<TimeoutExit>()
 }
 
 /// "coroutine", and its name or number.

@@ -86,7 +86,7 @@ pub fn scope<'env, R>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) ->
         Err(_) => None,
     };
     // One thing at a time: what else was raised is not this scope's to lose.
-    hub::raise_later(by_hub);
+    hub::defer_unwind(by_hub);
     let first = first_raised(first, by_body);
     let first = match (&result, first) {
         (Ok(_), None) => failed.iter().find_map(Coroutine::take_panic),

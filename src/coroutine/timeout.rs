@@ -2,7 +2,7 @@
 //! Sleeping, and time limits.
 
 use super::error::Elapsed;
-use crate::hub::{self, Deadline, Limit, LimitPassed, Wake};
+use crate::hub::{self, Deadline, Limit, TimeoutExit, Wake};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
@@ -109,14 +109,14 @@ pub fn timeout<T>(limit: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> 
     let Some(deadline) = Deadline::after(limit) else { return Ok(f()) };
     let guard = Limit::new(deadline);
     let result = catch_unwind(AssertUnwindSafe(f));
-    let (id, is_told) = (guard.id(), guard.is_told());
+    let (id, is_reported) = (guard.id(), guard.is_reported());
     drop(guard);
     match result {
         // It has cut something short, which has said so in its own way.
-        Ok(_) if is_told => Err(Elapsed(limit)),
+        Ok(_) if is_reported => Err(Elapsed(limit)),
         Ok(value) => Ok(value),
         Err(payload) => match payload.downcast_ref() {
-            Some(LimitPassed(passed)) if *passed == id => Err(Elapsed(limit)),
+            Some(TimeoutExit(passed)) if *passed == id => Err(Elapsed(limit)),
             _ => resume_unwind(payload),
         },
     }

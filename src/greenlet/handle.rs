@@ -95,7 +95,7 @@ impl<In: 'static, Out: 'static> Greenlet<In, Out> {
 impl<In, Out> Greenlet<In, Out> {
     /// The same handle, its types forgotten by the compiler. See [`AnyGreenlet`].
     pub fn erase(self) -> AnyGreenlet {
-        self.into_untyped()
+        self.erase_types()
     }
 
     /// The same handle, its types known to the compiler.
@@ -293,7 +293,7 @@ impl<In, Out> WeakGreenlet<In, Out> {
     /// As [`WeakGreenlet::switch`].
     #[track_caller]
     pub fn switch_any<T: 'static, R: 'static>(&self, value: T) -> R {
-        match self.exchange_any(value) {
+        match self.switch_any_checked(value) {
             Ok(received) => received,
             Err(error) => without_value(error),
         }
@@ -324,7 +324,7 @@ impl<In, Out> WeakGreenlet<In, Out> {
     ///
     /// As [`WeakGreenlet::switch`].
     pub fn try_switch_any<T: 'static, R: 'static>(&self, value: T) -> Result<R, SwitchError<T>> {
-        self.exchange_any(value)
+        self.switch_any_checked(value)
     }
 
     /// As [`WeakGreenlet::throw`], awaiting a value of any type.

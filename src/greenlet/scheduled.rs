@@ -2,7 +2,7 @@
 //! What only the hub needs of greenlets.
 
 pub(crate) use super::raw::{
-    Came, DetachedSpec, Glimpse, Owner, Payload, Unwinding, begin_stack_period, close_thread,
+    DetachedSpec, Owner, Payload, Resumed, Snapshot, Unwinding, begin_stack_period, close_thread,
     describe, drop_current_locals, for_each_alive, has_ended, made_count, main, marks,
     may_have_unused_stacks, panics, peek, pin, running, set_scheduler, spawn, trim_unused_stacks,
     wind_up,

@@ -2,7 +2,7 @@
 //! The greenlet and the task that run, and what is queued or raised for them.
 
 use super::here::{has_ended, here, is_copied, unless_ended, with};
-use super::interrupt::{self, Interrupt, LimitPassed};
+use super::interrupt::{self, Interrupt, TimeoutExit};
 use super::state::{Call, Hub};
 use super::task::{self, TaskRef};
 use crate::greenlet::AnyWeakGreenlet;
@@ -65,10 +65,10 @@ pub(crate) fn interrupt(task: TaskRef, payload: Payload) {
 
 /// Has `payloads`, which were raised in the current coroutine and caught, raised once more where it
 /// waits next, before what else is to be raised there.
-pub(crate) fn raise_later(payloads: impl IntoIterator<Item = Payload>) {
+pub(crate) fn defer_unwind(payloads: impl IntoIterator<Item = Payload>) {
     let interrupts = payloads.into_iter().filter_map(|payload| {
         let id = match payload.downcast_ref() {
-            Some(LimitPassed(id)) => *id,
+            Some(TimeoutExit(id)) => *id,
             None => next_id(),
         };
         // Of a deadlock there is nothing left to be told: if it is one still, it is found again.

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! When nothing can ever wake anybody: who waits for what.
 
-use super::interrupt::{Deadlock, Interrupt, LimitPassed, OPENING, into_message};
+use super::interrupt::{Deadlock, Interrupt, OPENING, TimeoutExit, into_message};
 use super::state::Hub;
 use super::task::TaskRef;
 use crate::greenlet::dropping::drop_payload;
@@ -14,7 +14,7 @@ use std::process;
 
 /// Says what main was not told, since it has not waited again before its thread's end.
 pub(super) fn report_undelivered(payload: Payload) {
-    if !payload.is::<GreenletExit>() && !payload.is::<LimitPassed>() {
+    if !payload.is::<GreenletExit>() && !payload.is::<TimeoutExit>() {
         let payload = into_message(payload);
         let message = describe(&payload);
         stderr::write(&[&format!("switchgrass: main has ended, and was not told of: {message}\n")]);

@@ -19,7 +19,7 @@
 use super::slots::SlotKey;
 #[cfg(not(loom))]
 use crate::sys::lock::{Lock, Locked as Guard};
-use crate::sys::poll::Signal;
+use crate::sys::poll::EventFd;
 #[cfg(loom)]
 use lock_of_loom::{Lock, MutexGuard as Guard};
 #[cfg(loom)]
@@ -43,7 +43,7 @@ pub(super) trait Alarm {
     fn lower(&self);
 }
 
-impl Alarm for Signal {
+impl Alarm for EventFd {
     fn raise(&self) {
         self.raise();
     }
@@ -53,7 +53,7 @@ impl Alarm for Signal {
     }
 }
 
-pub(super) struct Inbox<A = Signal, M = Message> {
+pub(super) struct Inbox<A = EventFd, M = Message> {
     messages: Lock<VecDeque<M>>,
     state: AtomicU8,
     pub(super) alarm: A,

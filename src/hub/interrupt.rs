@@ -15,8 +15,8 @@ pub(crate) struct Interrupt {
     /// The greenlet that it is meant for, if that is not the whole task: one whose time limit has passed. It
     /// is raised there, or in one that runs for it.
     pub(super) origin: Option<AnyWeakGreenlet>,
-    /// A call in which nothing may be raised has been cut short for it (see `hub/quiet.rs`).
-    pub(super) is_told: bool,
+    /// A call in which nothing may be raised has been cut short for it (see `hub/nounwind.rs`).
+    pub(super) is_reported: bool,
 }
 
 impl Interrupt {
@@ -27,13 +27,13 @@ impl Interrupt {
     }
 
     pub(crate) fn new(id: u64, depth: usize, payload: Payload) -> Self {
-        Interrupt { id, depth, payload, origin: None, is_told: false }
+        Interrupt { id, depth, payload, origin: None, is_reported: false }
     }
 }
 
 /// What is raised in a coroutine when one of its time limits has passed. The number says which.
 #[derive(Debug)]
-pub(crate) struct LimitPassed(pub(crate) u64);
+pub(crate) struct TimeoutExit(pub(crate) u64);
 
 /// What is raised in main. Raised where it waits, it becomes a panic with a message.
 pub(super) struct Deadlock(pub(super) String);

@@ -38,7 +38,7 @@ use super::state::Hub;
 use crate::arch::prefetch;
 use crate::greenlet::AnyWeakGreenlet;
 use crate::greenlet::scheduled;
-use crate::sys::poll::{Events, Interest};
+use crate::sys::poll::{Events, Readiness};
 use std::io;
 use std::os::fd::RawFd;
 use std::ptr;
@@ -74,17 +74,17 @@ pub(crate) struct Source {
 impl Hub {
     /// Notes what has happened to a descriptor.
     #[inline]
-    pub(super) fn note(&self, token: u64, interest: Interest) {
+    pub(super) fn note(&self, token: u64, readiness: Readiness) {
         // Nobody's code but ours runs while it is borrowed.
         let sources = self.sources.all.borrow();
         let Some(inner) = sources.get(SlotKey::from_bits(token)) else { return };
-        if interest.exceptional {
+        if readiness.exceptional {
             inner.exceptional.set(true);
         }
-        if interest.read {
+        if readiness.read {
             self.unblock(&inner.read);
         }
-        if interest.write {
+        if readiness.write {
             self.unblock(&inner.write);
         }
         if inner.callback.is_some() {
@@ -220,7 +220,7 @@ impl Source {
         // There may be no end to what can be done at once. Before the call, and not after it: a kill may be
         // raised here, and what the call has brought would be lost.
         if let Some(hub) = unless_ended() {
-            hub.breathe();
+            hub.yield_if_due();
         }
         let side = self.side(direction);
         let mut behind = FIRST | OTHERS;

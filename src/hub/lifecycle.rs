@@ -7,7 +7,7 @@ use super::inbox::Inbox;
 use super::ready::Ready;
 use super::slots::Slots;
 use super::sources::Sources;
-use super::state::{Hub, Why};
+use super::state::{Hub, RunReason};
 use super::task::{Task, TaskRef};
 use super::timers::Timers;
 use crate::greenlet::BuildError;
@@ -15,7 +15,7 @@ use crate::greenlet::dropping::drop_reporting;
 use crate::greenlet::scheduled::marks::{HUB, QUEUED, ROOT, STATE};
 use crate::greenlet::scheduled::{self, DetachedSpec, Owner};
 use crate::sys::clock;
-use crate::sys::poll::Signal;
+use crate::sys::poll::EventFd;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -44,11 +44,11 @@ impl Hub {
             polled: Cell::new(clock::now()),
             watched: OnceCell::new(),
             context,
-            why: Cell::new(Why::End),
+            why: Cell::new(RunReason::End),
             calls: RefCell::new(VecDeque::new()),
             timers: RefCell::new(Timers::new()),
             epoll: OnceCell::new(),
-            inbox: Arc::new(Inbox::new(Signal::new())),
+            inbox: Arc::new(Inbox::new(EventFd::new())),
             sources: Sources::default(),
             remotes: RefCell::new(Slots::default()),
             outside: RefCell::new(Arc::new(())),
@@ -61,7 +61,7 @@ impl Hub {
             next_id: Cell::new(1),
             callback: Cell::new(None),
             at_end: RefCell::new(Vec::new()),
-            feed: OnceCell::new(),
+            work_source: OnceCell::new(),
             trimmed: Cell::new(clock::now()),
             waiting_for_idle: Cell::new(0),
             #[cfg(feature = "monkey")]
@@ -69,7 +69,7 @@ impl Hub {
             #[cfg(feature = "monkey")]
             handled: Cell::default(),
             #[cfg(feature = "monkey")]
-            breathed: Cell::new(None),
+            call_began: Cell::new(None),
             #[cfg(feature = "monkey")]
             ended_by_any_handler: Cell::new(0),
         })
@@ -78,7 +78,9 @@ impl Hub {
     /// Begins the hub's greenlet, before anything can end it.
     pub(super) fn start(&self) {
         #[cfg(feature = "monkey")]
-        crate::sys::handled::call_after_each(|| _ = super::here::try_with(|hub| hub.inbox.nudge()));
+        crate::sys::signal_counts::call_after_each(|| {
+            _ = super::here::try_with(|hub| hub.inbox.nudge())
+        });
         let me = &*scheduled::running();
         me.set_mark(me.mark() | QUEUED);
         self.ready.push(me.clone());
@@ -88,9 +90,9 @@ impl Hub {
 
     /// Ends the hub's greenlet.
     fn stop(&self) {
-        self.why.set(Why::Stop);
+        self.why.set(RunReason::Stop);
         // What it was in the middle of comes first, if that was a callback.
-        let _ = self.context.clone().pass_quietly();
+        let _ = self.context.clone().pass_nounwind();
         scheduled::set_scheduler(None);
     }
 
@@ -103,7 +105,7 @@ impl Hub {
         }
         // Their destructors may wait: the hub's greenlet is spared and still works.
         #[cfg(feature = "monkey")]
-        self.cut_short();
+        self.interrupt_nounwind_waits();
         scheduled::wind_up();
         self.stop();
         main.set_mark(0);

@@ -4,12 +4,12 @@
 use super::current::current_task;
 use super::deadline::Deadline;
 use super::here::{try_with, with};
-use super::state::Fire;
+use super::state::TimerAction;
 use super::task::{self, TaskRef};
 use super::timers::Key;
 use crate::greenlet::scheduled;
 
-/// A time limit of the current coroutine: when it has passed, a [`LimitPassed`] with its number is raised
+/// A time limit of the current coroutine: when it has passed, a [`TimeoutExit`] with its number is raised
 /// in it, unless this was dropped before.
 pub(crate) struct Limit {
     id: u64,
@@ -22,7 +22,7 @@ impl Limit {
         let task = current_task();
         let (id, timer) = with(|hub| {
             let (id, me) = (hub.next_id(), scheduled::running());
-            let fire = Fire::Interrupt(task.clone(), id, task::panics(&me), me.clone());
+            let fire = TimerAction::Interrupt(task.clone(), id, task::panics(&me), me.clone());
             (id, hub.add_timer(deadline, true, fire))
         });
         Limit { id, task, timer }
@@ -33,9 +33,9 @@ impl Limit {
     }
 
     /// Whether it has passed, and has cut short a call in which nothing may be raised.
-    pub(crate) fn is_told(&self) -> bool {
+    pub(crate) fn is_reported(&self) -> bool {
         let interrupts = self.task.interrupts.borrow();
-        interrupts.iter().any(|interrupt| interrupt.id == self.id && interrupt.is_told)
+        interrupts.iter().any(|interrupt| interrupt.id == self.id && interrupt.is_reported)
     }
 }
 

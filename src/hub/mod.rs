@@ -8,12 +8,12 @@
 //! - `deadline.rs`, `ready.rs`, `timers.rs`, `slots.rs`, `inbox.rs`: moments, and the queues of what is
 //!   ready, of what is due at a time, and of what other threads send;
 //! - `interrupt.rs`, `task.rs`: what is raised in a coroutine, and what the hub knows about it;
-//! - `sources.rs`, `feed.rs`, `state.rs`: the data of descriptors, of work sources, of a hub;
+//! - `sources.rs`, `work_source.rs`, `state.rs`: the data of descriptors, of work sources, of a hub;
 //! - `here.rs`, `current.rs`: the hub of this thread, and its current task;
-//! - `park.rs`: the blocking primitive, and `quiet.rs` the same for callers that must not unwind;
+//! - `park.rs`: the blocking primitive, and `nounwind.rs` the same for callers that must not unwind;
 //! - `io.rs`, `limit.rs`, `spawn.rs`, `remote.rs`, `idle.rs`, `outside.rs`: descriptors, time limits, births,
 //!   wake-ups by other threads, running until idle, work sources;
-//! - `run.rs`: the scheduler's loop, with `deadlock.rs`, `trim.rs`, `farewell.rs` for its rare cases;
+//! - `run.rs`: the scheduler's loop, with `deadlock.rs`, `trim.rs`, `report.rs` for its rare cases;
 //! - `lifecycle.rs`, `fork.rs`, `progress.rs`: begin and end, a child of a fork, what a watchdog sees.
 //!
 //! The bits of a greenlet's mark are in `greenlet/raw/marks.rs`.
@@ -23,8 +23,6 @@
 mod current;
 mod deadline;
 mod deadlock;
-mod farewell;
-mod feed;
 mod fork;
 mod here;
 mod idle;
@@ -33,13 +31,14 @@ mod interrupt;
 mod io;
 mod lifecycle;
 mod limit;
+#[cfg(feature = "monkey")]
+mod nounwind;
 mod outside;
 mod park;
 mod progress;
-#[cfg(feature = "monkey")]
-mod quiet;
 mod ready;
 mod remote;
+mod report;
 mod run;
 mod slots;
 mod sources;
@@ -48,38 +47,41 @@ mod state;
 mod task;
 mod timers;
 mod trim;
+mod work_source;
 
 #[cfg(feature = "monkey")]
 pub(crate) use current::at_end;
 pub(crate) use current::{
-    call, current_greenlet, current_task, current_task_id, interrupt, next_id, raise_later,
+    call, current_greenlet, current_task, current_task_id, defer_unwind, interrupt, next_id,
 };
 pub(crate) use deadline::Deadline;
-pub(crate) use farewell::tell_of_kill;
-pub(crate) use feed::Feed;
-#[cfg(feature = "monkey")]
-pub(crate) use feed::Watch;
 pub(crate) use fork::fork;
 pub(crate) use here::{CopyEnd, end_copy, has_ended};
 pub(crate) use idle::run_until_idle;
-pub(crate) use interrupt::{LimitPassed, is_message as is_deadlock};
+pub(crate) use interrupt::{TimeoutExit, is_message as is_deadlock};
 #[cfg(feature = "monkey")]
 pub(crate) use io::Ended;
 pub(crate) use io::{Direction, Source};
 pub(crate) use limit::Limit;
-pub(crate) use outside::feed;
+#[cfg(feature = "monkey")]
+pub(crate) use nounwind::{
+    Interrupts, Place, mark_interrupts_reported, park_nounwind, place, yield_if_due_nounwind,
+    yield_if_due_nounwind_with, yield_nounwind,
+};
+pub(crate) use outside::set_work_source;
 #[cfg(feature = "monkey")]
 pub(crate) use outside::watch;
-pub(crate) use park::{Wake, breathe, park, refuse_in_callback, unpark, without_waits, yield_now};
+pub(crate) use park::{
+    Wake, park, refuse_in_callback, unpark, without_waits, yield_if_due, yield_now,
+};
 pub(crate) use progress::{Moment, Progress, WatchedHub, holder, moment};
 #[cfg(feature = "monkey")]
-pub(crate) use quiet::{
-    Interrupts, Place, breathe_quietly, breathe_quietly_with, park_quietly, place, tell_interrupts,
-    yield_quietly,
-};
-#[cfg(feature = "monkey")]
-pub(crate) use remote::QuietHub;
+pub(crate) use remote::NounwindHub;
 pub(crate) use remote::{Registration, RemoteHub, Unparker};
+pub(crate) use report::report_kill;
 pub(crate) use run::prepare_to_sleep;
 pub(crate) use spawn::{Start, begin, forget_start, spawn};
-pub(crate) use task::{Task, TaskRef, raise_here, refuse_own};
+pub(crate) use task::{Task, TaskRef, refuse_own, unwind_current};
+#[cfg(feature = "monkey")]
+pub(crate) use work_source::Watch;
+pub(crate) use work_source::WorkSource;

@@ -1,17 +1,17 @@
 #![forbid(unsafe_code)]
-//! Registers the work sources of a hub, and asks them: see `feed.rs`.
+//! Registers the work sources of a hub, and asks them: see `work_source.rs`.
 
-use super::feed::Feed;
-#[cfg(feature = "monkey")]
-use super::feed::Watch;
 use super::here::with;
 use super::state::Hub;
+#[cfg(feature = "monkey")]
+use super::work_source::Watch;
+use super::work_source::WorkSource;
 use std::rc::Rc;
 
 /// Has this thread's hub ask `feed` from now on. There is one at most.
-pub(crate) fn feed(feed: Rc<dyn Feed>) {
+pub(crate) fn set_work_source(source: Rc<dyn WorkSource>) {
     with(|hub| {
-        let is_first = hub.feed.set(feed).is_ok();
+        let is_first = hub.work_source.set(source).is_ok();
         assert!(is_first, "a hub has one feed");
     });
 }
@@ -24,42 +24,42 @@ pub(crate) fn watch(watch: Watch) {
 }
 
 impl Hub {
-    pub(super) fn ask_for_work(&self) {
-        if let Some(feed) = self.feed.get() {
-            feed.look(!self.ready.is_empty());
+    pub(super) fn poll_work_source(&self) {
+        if let Some(source) = self.work_source.get() {
+            source.look(!self.ready.is_empty());
         }
     }
 
     /// How long to sleep, where it would be `limit`. `None`: not at all.
-    pub(super) fn ask_before_sleep(&self, limit: Option<u64>) -> Option<Option<u64>> {
-        let Some(feed) = self.feed.get() else { return Some(limit) };
+    pub(super) fn work_source_before_sleep(&self, limit: Option<u64>) -> Option<Option<u64>> {
+        let Some(source) = self.work_source.get() else { return Some(limit) };
         let limit = limit.unwrap_or(u64::MAX);
-        let other = feed.before_sleep(limit)?;
+        let other = source.before_sleep(limit)?;
         Some(Some(limit.min(other)).filter(|limit| *limit != u64::MAX))
     }
 
-    pub(super) fn tell_of_sleep(&self) {
-        if let Some(feed) = self.feed.get() {
-            feed.after_sleep();
+    pub(super) fn work_source_after_sleep(&self) {
+        if let Some(source) = self.work_source.get() {
+            source.after_sleep();
         }
     }
 }
 
 #[cfg(feature = "monkey")]
 impl Hub {
-    pub(super) fn look_at_the_word(&self) {
+    pub(super) fn poll_watched_word(&self) {
         if let Some(watch) = self.watch.get() {
             (watch.look)();
         }
     }
 
-    pub(super) fn ask_to_be_called(&self) -> bool {
-        self.watch.get().is_none_or(|watch| (watch.ask_to_be_called)())
+    pub(super) fn request_call(&self) -> bool {
+        self.watch.get().is_none_or(|watch| (watch.request_call)())
     }
 
-    pub(super) fn ask_no_more(&self) {
+    pub(super) fn cancel_call(&self) {
         if let Some(watch) = self.watch.get() {
-            (watch.ask_no_more)();
+            (watch.cancel_call)();
         }
     }
 }

@@ -15,18 +15,18 @@
 //! takes itself off in a destructor, since a kill or a timeout is raised in here.
 
 #[cfg(feature = "monkey")]
-use super::current::raise_later;
+use super::current::defer_unwind;
 use super::deadline::Deadline;
-use super::farewell::tell_of_kill;
 use super::here::{CopyEnd, end_copy, here, try_with, unless_ended};
 use super::interrupt::Deadlock;
-use super::state::{Fire, Hub, Why};
+use super::report::report_kill;
+use super::state::{Hub, RunReason, TimerAction};
 use super::task::{self, TaskRef};
 use super::timers::Key;
 use crate::arch;
 use crate::greenlet::scheduled;
 #[cfg(feature = "monkey")]
-use crate::greenlet::scheduled::Came;
+use crate::greenlet::scheduled::Resumed;
 use crate::greenlet::scheduled::marks::{HUB, INTERRUPTED, PARKED, QUEUED, ROOT, STATE};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit, SwitchError};
 use crate::sys::{clock, stderr};
@@ -34,14 +34,14 @@ use std::mem::ManuallyDrop;
 use std::panic::resume_unwind;
 use std::process;
 
-/// Why a greenlet that had parked goes on.
+/// RunReason a greenlet that had parked goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
     /// Somebody has woken it, or nobody has: see what has become of what it waits for.
     Unparked,
     /// Its deadline has passed.
     TimedOut,
-    /// Something is to be raised in it, which it does not allow. Only of a wait that says so (`quiet.rs`).
+    /// Something is to be raised in it, which it does not allow. Only of a wait that says so (`nounwind.rs`).
     #[cfg(feature = "monkey")]
     Interrupted,
     /// A signal handler has run on this thread that interrupts the call. Only of a wait that asks for it.
@@ -90,9 +90,9 @@ pub(crate) fn yield_now() {
 
 /// Yields if the current coroutine has used up its share of time: for a loop that may never wait.
 #[track_caller]
-pub(crate) fn breathe() {
+pub(crate) fn yield_if_due() {
     if let Some(hub) = unless_ended() {
-        hub.breathe();
+        hub.yield_if_due();
     }
 }
 
@@ -209,7 +209,7 @@ impl Hub {
     /// on without ever waiting.
     #[inline(always)]
     #[track_caller]
-    pub(super) fn breathe(&self) {
+    pub(super) fn yield_if_due(&self) {
         if self.tick() {
             self.yield_to_the_poller();
         }
@@ -266,9 +266,9 @@ impl Hub {
 
     /// As `suspend`, and raises nothing.
     #[cfg(feature = "monkey")]
-    pub(super) fn suspend_quietly(&self, me: &AnyWeakGreenlet, next: Option<AnyWeakGreenlet>) {
+    pub(super) fn suspend_nounwind(&self, me: &AnyWeakGreenlet, next: Option<AnyWeakGreenlet>) {
         let suspended = Suspended(me);
-        self.leave_quietly(next);
+        self.leave_nounwind(next);
         end_copy(CopyEnd::Hub);
         drop(suspended);
     }
@@ -311,13 +311,13 @@ impl Hub {
 
     /// As [`Hub::leave`], and raises nothing: a failure that comes here is raised later.
     #[cfg(feature = "monkey")]
-    fn leave_quietly(&self, mut next: Option<AnyWeakGreenlet>) {
+    fn leave_nounwind(&self, mut next: Option<AnyWeakGreenlet>) {
         loop {
-            match next.take().unwrap_or_else(|| self.next()).pass_quietly() {
-                Ok(Came::Turn) => return,
-                Ok(Came::Failure(payload)) => {
+            match next.take().unwrap_or_else(|| self.next()).pass_nounwind() {
+                Ok(Resumed::Turn) => return,
+                Ok(Resumed::Failure(payload)) => {
                     end_copy(CopyEnd::Hub);
-                    return raise_later([payload]);
+                    return defer_unwind([payload]);
                 }
                 Err(error) => self.look_at_refusal(error),
             }
@@ -344,7 +344,7 @@ impl Hub {
             stderr::write(&["switchgrass: the hub's greenlet has ended; this is a bug\n"]);
             process::abort();
         }
-        self.why.set(Why::Poll);
+        self.why.set(RunReason::Poll);
         self.context.clone()
     }
 
@@ -354,7 +354,7 @@ impl Hub {
     fn may_run(&self, next: &AnyWeakGreenlet) -> bool {
         let mark = next.mark();
         if mark & HUB != 0 {
-            self.why.set(Why::Call);
+            self.why.set(RunReason::Call);
             return true;
         }
         mark & STATE == QUEUED
@@ -372,7 +372,7 @@ impl Hub {
     pub(super) fn tick(&self) -> bool {
         let left = self.ticks.get();
         if left == 0 || self.is_overdue() {
-            return self.look_at_the_clock();
+            return self.read_clock();
         }
         self.ticks.set(left - 1);
         false
@@ -388,7 +388,7 @@ impl Hub {
     /// events were last looked for a millisecond ago.
     #[cold]
     #[inline(never)]
-    fn look_at_the_clock(&self) -> bool {
+    fn read_clock(&self) -> bool {
         /// Nanoseconds.
         const ENOUGH: u64 = 1_000_000;
         let now = clock::now();
@@ -414,12 +414,12 @@ impl Hub {
             task.mark_interrupted(me);
         }
         if let Some(interrupt) = &interrupt {
-            tell_of_kill(&task, &interrupt.payload);
+            report_kill(&task, &interrupt.payload);
         }
         drop(task);
         if let Some(interrupt) = interrupt {
             if interrupt.payload.is::<GreenletExit>() {
-                task::let_exit_go_on(me);
+                task::propagate_exit(me);
             }
             match interrupt.payload.downcast::<Deadlock>() {
                 Ok(deadlock) => panic!("{}", deadlock.0),
@@ -455,7 +455,7 @@ pub(super) struct Timer<'a> {
 
 impl<'a> Timer<'a> {
     pub(super) fn new(hub: &'a Hub, deadline: Deadline, greenlet: &AnyWeakGreenlet) -> Self {
-        let fire = Fire::Unpark(greenlet.clone());
+        let fire = TimerAction::Unpark(greenlet.clone());
         Timer { hub, key: hub.add_timer(deadline, false, fire) }
     }
 

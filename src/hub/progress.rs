@@ -6,8 +6,8 @@ use super::here::{try_with, with};
 use super::inbox::Inbox;
 use super::task::Task;
 use crate::greenlet::scheduled::marks::{HUB, ROOT};
-use crate::greenlet::scheduled::{self, Glimpse};
-use crate::sys::question::Thread;
+use crate::greenlet::scheduled::{self, Snapshot};
+use crate::sys::thread_probe::Thread;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -99,7 +99,7 @@ impl Holder {
     }
 
     /// The one that a greenlet runs for, if it has a task of its own.
-    fn of(seen: &Glimpse<'_>) -> Option<Self> {
+    fn of(seen: &Snapshot<'_>) -> Option<Self> {
         if seen.mark & HUB != 0 {
             return Some(Self::new(Kind::Hub, None, None));
         }

@@ -130,13 +130,13 @@ fn push(inbox: &Inbox, f: impl FnOnce() + Send + 'static) {
 /// A thread's hub, for other threads that may or may not have something for it.
 #[cfg(feature = "monkey")]
 #[derive(Clone)]
-pub(crate) struct QuietHub(Arc<Inbox>);
+pub(crate) struct NounwindHub(Arc<Inbox>);
 
 #[cfg(feature = "monkey")]
-impl QuietHub {
+impl NounwindHub {
     /// This thread's.
     pub(crate) fn here() -> Self {
-        QuietHub(with(|hub| Arc::clone(&hub.inbox)))
+        NounwindHub(with(|hub| Arc::clone(&hub.inbox)))
     }
 
     pub(crate) fn is_here(&self) -> bool {
@@ -150,7 +150,7 @@ impl QuietHub {
 }
 
 #[cfg(feature = "monkey")]
-impl PartialEq for QuietHub {
+impl PartialEq for NounwindHub {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

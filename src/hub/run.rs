@@ -2,15 +2,15 @@
 //! What the hub's own greenlet does: calls, timers, events, and sleep.
 
 use super::deadlock;
-use super::farewell::tell_of_kill;
 use super::here::{CopyEnd, end_copy, with};
 use super::inbox::Message;
-use super::interrupt::{Deadlock, Interrupt, LimitPassed, from_message, into_message};
-use super::state::{Call, Fire, Hub, Why};
+use super::interrupt::{Deadlock, Interrupt, TimeoutExit, from_message, into_message};
+use super::report::report_kill;
+use super::state::{Call, Hub, RunReason, TimerAction};
 use super::task::{Task, TaskRef};
 use crate::greenlet::dropping::{drop_payload, report};
 use crate::greenlet::scheduled::marks::{INTERRUPTED, LEFT_BEHIND, PARKED, QUEUED, ROOT, STATE};
-use crate::greenlet::scheduled::{Came, Payload, Unwinding};
+use crate::greenlet::scheduled::{Payload, Resumed, Unwinding};
 use crate::greenlet::{AnyWeakGreenlet, SwitchError};
 use crate::sys::clock;
 use crate::sys::poll::{Epoll, Events};
@@ -31,15 +31,15 @@ impl Hub {
         // It may be resumed to end in the middle of each of these.
         while !self.is_stopping() {
             end_copy(CopyEnd::Hub);
-            match self.why.replace(Why::End) {
-                Why::End | Why::Stop => {}
-                Why::Call => {
+            match self.why.replace(RunReason::End) {
+                RunReason::End | RunReason::Stop => {}
+                RunReason::Call => {
                     let call = self.calls.borrow_mut().pop_front();
                     if let Some(call) = call {
                         self.execute(call);
                     }
                 }
-                Why::Poll => self.poll_guarded(),
+                RunReason::Poll => self.poll_guarded(),
             }
             if self.is_stopping() {
                 return;
@@ -47,8 +47,8 @@ impl Hub {
             let next = self.next();
             if next != self.context {
                 match next.pass_on() {
-                    Ok(Came::Turn) => {}
-                    Ok(Came::Failure(payload)) => self.raise_in_root(payload),
+                    Ok(Resumed::Turn) => {}
+                    Ok(Resumed::Failure(payload)) => self.raise_in_root(payload),
                     // Not one that the hub could have resumed: it was switched to by hand.
                     Err(_) => {}
                 }
@@ -57,7 +57,7 @@ impl Hub {
     }
 
     fn is_stopping(&self) -> bool {
-        matches!(self.why.get(), Why::Stop)
+        matches!(self.why.get(), RunReason::Stop)
     }
 
     fn execute(&self, call: Call) {
@@ -134,10 +134,10 @@ impl Hub {
         let is_deadlock = payload.is::<Deadlock>();
         let unwinding = if is_deadlock { Unwinding::IsRisked } else { Unwinding::IsSpared };
         deadlock::say_where_no_hook_does(&payload);
-        tell_of_kill(task, &payload);
+        report_kill(task, &payload);
         match target.throw_on(into_message(payload), unwinding) {
-            Ok(Came::Turn) => None,
-            Ok(Came::Failure(payload)) => Some(payload),
+            Ok(Resumed::Turn) => None,
+            Ok(Resumed::Failure(payload)) => Some(payload),
             Err(SwitchError::TargetUnwinding { value }) => {
                 let value = if is_deadlock { from_message(value) } else { value };
                 let mut interrupt = Interrupt::new(id, depth, value);
@@ -201,11 +201,11 @@ impl Hub {
     /// Makes ready whoever is to be by what has come meanwhile.
     fn take_in(&self) {
         #[cfg(feature = "monkey")]
-        self.look_at_the_word();
+        self.poll_watched_word();
         if self.inbox.is_filled() {
             self.take_messages();
         }
-        self.ask_for_work();
+        self.poll_work_source();
         let now = clock::now();
         self.polled.set(now);
         if let Some(watched) = self.watched.get() {
@@ -215,9 +215,9 @@ impl Hub {
             let fire = self.timers.borrow_mut().pop_due(now);
             match fire {
                 None => return self.is_timed.set(self.timers.borrow().next().is_some()),
-                Some(Fire::Unpark(greenlet)) => self.unpark(&greenlet),
-                Some(Fire::Interrupt(task, id, depth, greenlet)) => {
-                    let mut interrupt = Interrupt::new(id, depth, Box::new(LimitPassed(id)));
+                Some(TimerAction::Unpark(greenlet)) => self.unpark(&greenlet),
+                Some(TimerAction::Interrupt(task, id, depth, greenlet)) => {
+                    let mut interrupt = Interrupt::new(id, depth, Box::new(TimeoutExit(id)));
                     interrupt.origin = Some(greenlet);
                     self.interrupt(&task, interrupt, false);
                 }
@@ -229,7 +229,7 @@ impl Hub {
     fn take_messages(&self) {
         let messages = self.inbox.take();
         #[cfg(feature = "monkey")]
-        self.look_at_handlers();
+        self.wake_interrupted_waits();
         for message in messages {
             match message {
                 Message::Unpark(key) => {
@@ -245,16 +245,16 @@ impl Hub {
 
     /// The one place where a hub's thread sleeps.
     pub(super) fn sleep(&self, limit: Option<u64>) -> io::Result<()> {
-        let Some(limit) = self.ask_before_sleep(limit) else { return Ok(()) };
+        let Some(limit) = self.work_source_before_sleep(limit) else { return Ok(()) };
         #[cfg(feature = "monkey")]
-        if !self.ask_to_be_called() {
-            self.tell_of_sleep();
+        if !self.request_call() {
+            self.work_source_after_sleep();
             return Ok(());
         }
         let slept = self.inbox.sleep_unless_filled(|| self.sleep_and_trim(limit));
         #[cfg(feature = "monkey")]
-        self.ask_no_more();
-        self.tell_of_sleep();
+        self.cancel_call();
+        self.work_source_after_sleep();
         if slept.is_ok() {
             self.reports.set(0);
         }
@@ -264,16 +264,16 @@ impl Hub {
     /// Waits for events, and notes them. Whether the alarm was among them.
     pub(super) fn look_for_events(&self, limit: Option<u64>) -> io::Result<bool> {
         #[cfg(feature = "monkey")]
-        crate::sys::handled::leave_all();
+        crate::sys::signal_counts::leave_all();
         let mut events = Events::new();
         self.epoll()?.wait(limit, &mut events)?;
         let mut rung = false;
         for index in 0..events.count() {
-            let Some((token, interest)) = events.get(index) else { break };
+            let Some((token, readiness)) = events.get(index) else { break };
             self.look_ahead(&events, index);
             match token {
                 ALARM => rung = true,
-                _ => self.note(token, interest),
+                _ => self.note(token, readiness),
             }
         }
         Ok(rung)

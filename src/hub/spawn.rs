@@ -3,7 +3,7 @@
 
 use super::deadline::Deadline;
 use super::here::{try_with, with};
-use super::state::Fire;
+use super::state::TimerAction;
 use super::task::{Task, TaskRef};
 use crate::greenlet::scheduled::marks::{PARKED, QUEUED, ROOT, STATE};
 use crate::greenlet::scheduled::{self, DetachedSpec, Owner};
@@ -38,7 +38,7 @@ pub(crate) fn spawn(
             }
             Start::At(deadline) => {
                 greenlet.set_mark(ROOT | PARKED);
-                let fire = Fire::Unpark(greenlet.clone());
+                let fire = TimerAction::Unpark(greenlet.clone());
                 let key = hub.add_timer(deadline, false, fire);
                 if let Some(owner) = greenlet.owner() {
                     TaskRef(owner).start.set(Some(key));

@@ -2,9 +2,6 @@
 //! What a thread's hub keeps.
 
 use super::deadline::Deadline;
-use super::feed::Feed;
-#[cfg(feature = "monkey")]
-use super::feed::Watch;
 use super::inbox::Inbox;
 use super::interrupt::Interrupt;
 use super::ready::Ready;
@@ -12,6 +9,9 @@ use super::slots::Slots;
 use super::sources::Sources;
 use super::task::TaskRef;
 use super::timers::{Key, Timers};
+#[cfg(feature = "monkey")]
+use super::work_source::Watch;
+use super::work_source::WorkSource;
 use crate::greenlet::AnyWeakGreenlet;
 use crate::sys::poll::Epoll;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -37,9 +37,9 @@ pub(super) struct Hub {
     pub(super) watched: OnceCell<Arc<AtomicU64>>,
     /// The hub's own greenlet, and what it is to do when it has the thread.
     pub(super) context: AnyWeakGreenlet,
-    pub(super) why: Cell<Why>,
+    pub(super) why: Cell<RunReason>,
     pub(super) calls: RefCell<VecDeque<Call>>,
-    pub(super) timers: RefCell<Timers<Fire>>,
+    pub(super) timers: RefCell<Timers<TimerAction>>,
     pub(super) epoll: OnceCell<Epoll>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) sources: Sources,
@@ -63,7 +63,7 @@ pub(super) struct Hub {
     pub(super) callback: Cell<Option<&'static str>>,
     /// What is to be done last.
     pub(super) at_end: RefCell<Vec<fn()>>,
-    pub(super) feed: OnceCell<Rc<dyn Feed>>,
+    pub(super) work_source: OnceCell<Rc<dyn WorkSource>>,
     /// When unused stacks were last looked for.
     pub(super) trimmed: Cell<u64>,
     /// How many wait until nobody is ready.
@@ -72,18 +72,18 @@ pub(super) struct Hub {
     pub(super) watch: Cell<Option<Watch>>,
     /// When signal handlers were last looked for.
     #[cfg(feature = "monkey")]
-    pub(super) handled: Cell<crate::sys::handled::Count>,
+    pub(super) handled: Cell<crate::sys::signal_counts::Count>,
     /// When the current call of C began, if others have had their turn since.
     #[cfg(feature = "monkey")]
-    pub(super) breathed: Cell<Option<crate::sys::handled::Count>>,
+    pub(super) call_began: Cell<Option<crate::sys::signal_counts::Count>>,
     /// How many wait in calls that any handler ends. Some of them may have been left behind in the parent.
     #[cfg(feature = "monkey")]
     pub(super) ended_by_any_handler: Cell<usize>,
 }
 
-/// Why the hub's greenlet has the thread.
+/// RunReason the hub's greenlet has the thread.
 #[derive(Clone, Copy, Default)]
-pub(super) enum Why {
+pub(super) enum RunReason {
     /// A coroutine has ended.
     #[default]
     End,
@@ -102,7 +102,7 @@ pub(super) enum Call {
 }
 
 /// What happens when a time has come.
-pub(super) enum Fire {
+pub(super) enum TimerAction {
     Unpark(AnyWeakGreenlet),
     /// A time limit has passed: with its number and depth, and the greenlet that has set it.
     Interrupt(TaskRef, u64, usize, AnyWeakGreenlet),
@@ -110,7 +110,7 @@ pub(super) enum Fire {
 
 impl Hub {
     /// Has something happen at a time.
-    pub(super) fn add_timer(&self, deadline: Deadline, urgent: bool, fire: Fire) -> Key {
+    pub(super) fn add_timer(&self, deadline: Deadline, urgent: bool, fire: TimerAction) -> Key {
         self.is_timed.set(true);
         self.timers.borrow_mut().insert(deadline, urgent, fire)
     }

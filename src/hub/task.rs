@@ -4,7 +4,7 @@
 use super::interrupt::Interrupt;
 use super::timers::Key;
 use crate::greenlet::dropping::drop_reporting;
-use crate::greenlet::scheduled::marks::{EXIT_GOES_ON, INTERRUPTED, QUEUED, ROOT, STATE};
+use crate::greenlet::scheduled::marks::{EXIT_PROPAGATES, INTERRUPTED, QUEUED, ROOT, STATE};
 use crate::greenlet::scheduled::{self, Owner, Payload};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
 use std::any::Any;
@@ -181,19 +181,19 @@ pub(super) fn panics(me: &AnyWeakGreenlet) -> usize {
 }
 
 /// A kill is raised in `me`: if it is a generator's greenlet, for example, then more than that is to end.
-pub(super) fn let_exit_go_on(me: &AnyWeakGreenlet) {
+pub(super) fn propagate_exit(me: &AnyWeakGreenlet) {
     if me.owner().is_none() {
         me.line()
             .filter(|node| node.owner().is_none())
-            .for_each(|node| node.set_mark(node.mark() | EXIT_GOES_ON));
+            .for_each(|node| node.set_mark(node.mark() | EXIT_PROPAGATES));
     }
 }
 
 /// Raises `payload` in the current greenlet, on behalf of its task.
 #[track_caller]
-pub(crate) fn raise_here(payload: Payload) -> ! {
+pub(crate) fn unwind_current(payload: Payload) -> ! {
     if payload.is::<GreenletExit>() {
-        let_exit_go_on(&scheduled::running());
+        propagate_exit(&scheduled::running());
     }
     resume_unwind(payload)
 }

@@ -26,7 +26,7 @@
 //! may let go of a mutex of its own meanwhile: nobody waits for that one here, and it is not looked for.
 
 use crate::hub::{
-    Deadline, Interrupts, QuietHub, Registration, Unparker, Wake, at_end, park_quietly,
+    Deadline, Interrupts, NounwindHub, Registration, Unparker, Wake, at_end, park_nounwind,
 };
 use crate::sys::fork::{Fork, Side};
 use crate::sys::lock::Lock;
@@ -55,7 +55,7 @@ struct Entry {
     address: usize,
     /// Of those that a wake-up names, it is for one that has some of the same.
     bits: u32,
-    hub: QuietHub,
+    hub: NounwindHub,
     who: Who,
 }
 
@@ -166,7 +166,7 @@ impl Waiting {
         let is_woken = AtomicBool::new(false);
         let ticket = Arc::new(Ticket { is_woken, unparker: registration.unparker() });
         let who = Who::Task(Arc::clone(&ticket));
-        let entry = Entry { address, bits, hub: QuietHub::here(), who };
+        let entry = Entry { address, bits, hub: NounwindHub::here(), who };
         let is_enqueued = inside(bucket(address), |entries| {
             WAITING.fetch_add(1, Relaxed);
             fence(SeqCst);
@@ -196,7 +196,7 @@ impl Waiting {
             if self.ticket.is_woken.load(Acquire) {
                 return true;
             }
-            if park_quietly(purpose, deadline, Interrupts::Defer) == Wake::TimedOut {
+            if park_nounwind(purpose, deadline, Interrupts::Defer) == Wake::TimedOut {
                 let is_mine = |entry: &Entry| self.ticket.is_in(entry);
                 return remove(bucket(self.address), is_mine) == 0;
             }
@@ -208,7 +208,7 @@ impl Bell {
     /// `f` is called in the hub, and must not wait.
     pub(super) fn new(address: usize, f: fn()) -> Bell {
         leave_in_time();
-        let entry = Entry { address, bits: u32::MAX, hub: QuietHub::here(), who: Who::Bell(f) };
+        let entry = Entry { address, bits: u32::MAX, hub: NounwindHub::here(), who: Who::Bell(f) };
         inside(bucket(address), |entries| {
             WAITING.fetch_add(1, SeqCst);
             entries.push_back(entry);

@@ -208,10 +208,10 @@ impl Attempts<'_> {
         let (deadline, interrupts) = *self.limits.get_or_insert_with(|| {
             let deadline = known.deadline(direction);
             let interrupts = match has_some {
-                true => Interrupts::TellAnySignal,
+                true => Interrupts::ReportAnySignal,
                 false => Interrupts::of_socket(deadline),
             };
-            (deadline, interrupts.begun_by_breathing())
+            (deadline, interrupts.since_call_began())
         });
         if self.waiting.is_none() {
             self.waiting = known.begin_waiting();

@@ -19,11 +19,11 @@ use super::closed;
 use super::known::Known;
 use super::numbers::{self, COPIED, Number, WATCHED, number, number_made};
 use super::originals::fcntl;
-use crate::hub::{QuietHub, at_end};
+use crate::hub::{NounwindHub, at_end};
 use crate::sys::descriptor::Kind;
 use crate::sys::fork::{Fork, Side};
-use crate::sys::handled;
 use crate::sys::lock::{Lock, Locked};
+use crate::sys::signal_counts;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
@@ -35,7 +35,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, LazyLock};
 
 /// The threads that know a number.
-static WATCHERS: LazyLock<Lock<HashMap<RawFd, Vec<QuietHub>>>> =
+static WATCHERS: LazyLock<Lock<HashMap<RawFd, Vec<NounwindHub>>>> =
     LazyLock::new(|| Lock::new(HashMap::new()));
 
 /// The process that knows all this. A child that has just been made, and has its parent's memory or a copy
@@ -48,7 +48,7 @@ thread_local! {
         const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
-fn watchers() -> Locked<'static, HashMap<RawFd, Vec<QuietHub>>> {
+fn watchers() -> Locked<'static, HashMap<RawFd, Vec<NounwindHub>>> {
     WATCHERS.lock()
 }
 
@@ -75,7 +75,7 @@ fn learn(fd: RawFd, old: Option<Rc<Known>>) -> Option<Rc<Known>> {
     let generation = {
         let mut watchers = watchers();
         let all = watchers.entry(fd).or_default();
-        let here = QuietHub::here();
+        let here = NounwindHub::here();
         if !all.contains(&here) {
             all.push(here);
         }
@@ -105,7 +105,7 @@ pub(super) fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
     let side = fork();
     if matches!(side, Ok(Side::Child)) {
         PROCESS.store(process(), Relaxed);
-        watchers.values_mut().for_each(|hubs| hubs.retain(QuietHub::is_here));
+        watchers.values_mut().for_each(|hubs| hubs.retain(NounwindHub::is_here));
     }
     side
 }
@@ -162,7 +162,7 @@ fn forget_known(fd: RawFd, number: &Number, is_open: bool) {
     if PROCESS.load(Relaxed) != process() {
         return;
     }
-    if handled::is_inside() {
+    if signal_counts::is_inside() {
         // The table may be locked by the code that was interrupted. Waiting calls are not woken, as in the
         // kernel, and the next look-up learns the number anew.
         number.end_generation();
@@ -171,7 +171,7 @@ fn forget_known(fd: RawFd, number: &Number, is_open: bool) {
     let (all, generation, file) = {
         let mut watchers = watchers();
         let all = watchers.remove(&fd).unwrap_or_default();
-        let is_known_here = all.iter().any(QuietHub::is_here);
+        let is_known_here = all.iter().any(NounwindHub::is_here);
         let is_in_use_here = is_known_here && is_in_use(fd, number.generation());
         let mut files = closed::hold();
         let generation = number.end_generation();
@@ -196,7 +196,7 @@ fn forget_known(fd: RawFd, number: &Number, is_open: bool) {
 
 /// The program has done something to a descriptor of which calls that wait for it get no event.
 pub(super) fn rouse(fd: RawFd) {
-    let Some(number) = noted(fd).filter(|_| !handled::is_inside()) else { return };
+    let Some(number) = noted(fd).filter(|_| !signal_counts::is_inside()) else { return };
     let generation = number.generation();
     let all = watchers().get(&fd).cloned().unwrap_or_default();
     for hub in all {

@@ -13,12 +13,12 @@
 //! 2. The flags are as the program has set them, so what the kernel does is unchanged: which stack, which
 //!    mask, `SA_RESETHAND`.
 //! 3. What cannot be wrapped (no slot is left) is installed as it is, and interrupts no call of a coroutine.
-//! 4. What a wrapped handler calls is libc's, also on the thread of coroutines: see `sys/handled.rs`.
+//! 4. What a wrapped handler calls is libc's, also on the thread of coroutines: see `sys/signal_counts.rs`.
 //!
 //! This is so from the beginning, whatever is patched: so no handler has to be found and replaced later.
 
 use super::errno;
-use crate::sys::{handled, lineage, question, signal};
+use crate::sys::{lineage, signal, signal_counts, thread_probe};
 use libc::{c_int, c_void, siginfo_t};
 use std::mem::transmute;
 use std::sync::atomic::AtomicUsize;
@@ -60,14 +60,14 @@ unsafe extern "C-unwind" fn trampoline<const SLOT: usize, const RESTARTS: bool>(
         return unsafe { handler(signal, info, context) };
     }
     let before = errno::get();
-    let outer = handled::enter();
+    let outer = signal_counts::enter();
     if is_counted(signal) {
-        handled::count(RESTARTS);
+        signal_counts::count(RESTARTS);
     }
     errno::set(before);
     // SAFETY: what the kernel has called this with.
     unsafe { handler(signal, info, context) };
-    handled::leave(outer);
+    signal_counts::leave(outer);
 }
 
 /// Whether handlers of a signal are counted. Not of the clocks of processor time: those interrupt a thread
@@ -93,7 +93,7 @@ fn is_handler(address: usize) -> bool {
 /// What is to be installed for a handler of the program.
 pub(super) fn wrap(signal: c_int, handler: usize, restarts: bool) -> usize {
     let handler = unwrap(handler);
-    let is_own = signal::is_own_handler(handler) || question::is_own_handler(handler);
+    let is_own = signal::is_own_handler(handler) || thread_probe::is_own_handler(handler);
     if !is_handler(handler) || is_own || !is_wrapped(signal) {
         return handler;
     }

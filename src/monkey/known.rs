@@ -5,8 +5,8 @@ use super::errno;
 use super::numbers::{Waiting, number, settings_version};
 use super::originals::fcntl;
 use crate::hub::{
-    Deadline, Direction, Ended, Interrupts, Source, Wake, breathe_quietly_with, park_quietly,
-    prepare_to_sleep, tell_interrupts,
+    Deadline, Direction, Ended, Interrupts, Source, Wake, mark_interrupts_reported, park_nounwind,
+    prepare_to_sleep, yield_if_due_nounwind_with,
 };
 use crate::sys::descriptor::{Kind, has_failed, is_ready, is_shut_down, option};
 use libc::c_int;
@@ -136,11 +136,11 @@ impl Known {
         !self.is_current() && unsafe { fcntl::call(self.fd, libc::F_GETFD, 0) } >= 0
     }
 
-    /// As [`breathe_quietly_with`], at the beginning of a call: while others have their turn, and until what
+    /// As [`yield_if_due_nounwind_with`], at the beginning of a call: while others have their turn, and until what
     /// this returns is dropped, a close keeps the file, as for a call that waits.
     #[inline]
-    pub(super) fn breathe(&self) -> Option<Waiting> {
-        breathe_quietly_with(|| self.begin_waiting()).flatten()
+    pub(super) fn yield_if_due(&self) -> Option<Waiting> {
+        yield_if_due_nounwind_with(|| self.begin_waiting()).flatten()
     }
 
     /// A call is about to wait. `None` if the number was closed just now.
@@ -378,14 +378,14 @@ impl Known {
             Err(Unregistered::NotNow) => return wait_a_while(PAUSE, purpose, deadline, interrupts),
             Err(Unregistered::Blocks) => return Err(None),
         };
-        let park = || park_quietly(purpose, deadline, interrupts);
+        let park = || park_nounwind(purpose, deadline, interrupts);
         match source.wait_by(direction, is_again, park) {
             Ended::Event => Ok(()),
             Ended::TimedOut => Err(Some(libc::EAGAIN)),
             Ended::Closed => Err(Some(libc::EBADF)),
             Ended::Signalled => Err(Some(libc::EINTR)),
             Ended::Interrupted => {
-                tell_interrupts();
+                mark_interrupts_reported();
                 Err(Some(libc::ECANCELED))
             }
         }
@@ -433,13 +433,13 @@ pub(super) fn wait_a_while(
     let is_last = deadline.is_some() && deadline <= end;
     let until = if is_last { deadline } else { end };
     loop {
-        match park_quietly(purpose, until, interrupts) {
+        match park_nounwind(purpose, until, interrupts) {
             Wake::Unparked => {}
             Wake::TimedOut if is_last => return Err(Some(libc::EAGAIN)),
             Wake::TimedOut => return Ok(()),
             Wake::Signalled => return Err(Some(libc::EINTR)),
             Wake::Interrupted => {
-                tell_interrupts();
+                mark_interrupts_reported();
                 return Err(Some(libc::ECANCELED));
             }
         }
@@ -458,14 +458,14 @@ pub(super) fn park_among<'a>(
     match (deadline, end) {
         (Some(deadline), Some(end)) if deadline <= end => {}
         (_, Some(_)) => {
-            return match park_quietly(purpose, end, interrupts) {
+            return match park_nounwind(purpose, end, interrupts) {
                 Wake::TimedOut => Wake::Unparked,
                 wake => wake,
             };
         }
         _ => {}
     }
-    park_quietly(purpose, deadline, interrupts)
+    park_nounwind(purpose, deadline, interrupts)
 }
 
 /// Whether there were no resources for a registration: there may be some later.

@@ -145,7 +145,7 @@
 //!   `summary.rs` say what is known about it; `errno.rs` is how C calls fail;
 //! - `numbers.rs`, `known.rs`, `closed.rs` and `descriptors.rs` are what is known of the program's
 //!   descriptors, and `attempts.rs` is the loop of all calls on them;
-//! - `elsewhere.rs` runs work that ends by itself on a pool of threads, `aside.rs` gives a wait for a peer a
+//! - `blocking_pool.rs` runs work that ends by itself on a pool of threads, `dedicated.rs` gives a wait for a peer a
 //!   thread of its own;
 //! - `addresses.rs` holds the coroutines that wait at an address, as by futex, and `parking.rs` those in
 //!   `thread::park`; `owners.rs` is which coroutine holds a lock that libc takes for the thread's;
@@ -161,11 +161,11 @@ compile_error!(
 );
 
 mod addresses;
-mod aside;
 mod attempts;
+mod blocking_pool;
 mod closed;
+mod dedicated;
 mod descriptors;
-mod elsewhere;
 mod errno;
 mod exports;
 mod gate;

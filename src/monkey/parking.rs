@@ -33,7 +33,7 @@
 
 use super::addresses::Bell;
 use crate::hub::{
-    Deadline, Interrupts, Registration, Unparker, Wake, Watch, at_end, current_task, park_quietly,
+    Deadline, Interrupts, Registration, Unparker, Wake, Watch, at_end, current_task, park_nounwind,
     watch,
 };
 use crate::sys::clock;
@@ -79,7 +79,7 @@ enum Word {
 }
 
 struct Waiter {
-    is_told: Cell<bool>,
+    is_reported: Cell<bool>,
     unparker: Unparker,
 }
 
@@ -160,7 +160,7 @@ impl Parking {
         if matches!(self.word.get(), Word::Asked) {
             self.word.set(Word::Foreign);
         } else {
-            watch(Watch { look, ask_to_be_called, ask_no_more });
+            watch(Watch { look, request_call, cancel_call });
             at_end(forget);
             self.news.set(clock::now());
         }
@@ -177,8 +177,8 @@ impl Parking {
             return true;
         }
         let me = current_task().id;
-        let is_told = !self.was_notified.get() || self.told.borrow().contains_key(&me);
-        let in_time = !is_told || self.wait(word, me, deadline);
+        let is_reported = !self.was_notified.get() || self.told.borrow().contains_key(&me);
+        let in_time = !is_reported || self.wait(word, me, deadline);
         if self.was_notified.get() {
             self.told.borrow_mut().entry(me).or_insert(0);
         }
@@ -196,7 +196,7 @@ impl Parking {
     fn wait(&self, word: &AtomicU32, me: u64, deadline: Option<Deadline>) -> bool {
         let registration = Registration::new();
         let unparker = registration.unparker();
-        let waiter = Rc::new(Waiter { is_told: Cell::new(false), unparker });
+        let waiter = Rc::new(Waiter { is_reported: Cell::new(false), unparker });
         self.waiting.borrow_mut().push(Rc::clone(&waiter));
         if self.bell.borrow().is_none() {
             let bell = Bell::new(word.as_ptr() as usize, notify_all);
@@ -205,8 +205,8 @@ impl Parking {
         let looks = self.told.borrow().get(&me).copied().unwrap_or(0);
         let look = Deadline::after(pause(looks, clock::now() - self.news.get()));
         let next = deadline.into_iter().chain(look).min();
-        while !waiter.is_told.get() {
-            if park_quietly("thread::park", next, Interrupts::Defer) == Wake::TimedOut {
+        while !waiter.is_reported.get() {
+            if park_nounwind("thread::park", next, Interrupts::Defer) == Wake::TimedOut {
                 break;
             }
         }
@@ -219,7 +219,7 @@ impl Parking {
             let bell = self.bell.take();
             drop(bell);
         }
-        if waiter.is_told.get() {
+        if waiter.is_reported.get() {
             return true;
         }
         if next == deadline {
@@ -239,7 +239,7 @@ impl Parking {
         self.news.set(clock::now());
         self.told.borrow_mut().clear();
         for waiter in &*self.waiting.borrow() {
-            waiter.is_told.set(true);
+            waiter.is_reported.set(true);
             waiter.unparker.unpark();
         }
     }
@@ -283,14 +283,14 @@ fn look() {
     });
 }
 
-fn ask_to_be_called() -> bool {
+fn request_call() -> bool {
     HERE.with(|here| {
         here.word_waited_for()
             .is_none_or(|word| word.compare_exchange(EMPTY, PARKED, SeqCst, Relaxed).is_ok())
     })
 }
 
-fn ask_no_more() {
+fn cancel_call() {
     HERE.with(|here| {
         if let Some(word) = here.word_waited_for() {
             let _ = word.compare_exchange(PARKED, EMPTY, Acquire, Relaxed);

@@ -13,7 +13,7 @@ use super::roster::Roster;
 use crate::coroutine::{Builder, Coroutine, JoinError};
 use crate::greenlet;
 use crate::greenlet::dropping::{drop_reporting, report, run_reporting};
-use crate::hub::{self, Feed, RemoteHub};
+use crate::hub::{self, RemoteHub, WorkSource};
 use crate::sync::Event;
 use crate::sys::clock;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -136,7 +136,7 @@ pub(super) fn begin(crew: Arc<Crew>, index: usize) -> io::Result<Rc<Worker>> {
         let is_first = here.set(Rc::clone(&worker)).is_ok();
         assert!(is_first, "a thread has one worker");
     });
-    hub::feed(Rc::clone(&worker) as Rc<dyn Feed>);
+    hub::set_work_source(Rc::clone(&worker) as Rc<dyn WorkSource>);
     Ok(worker)
 }
 
@@ -294,7 +294,7 @@ impl Worker {
     }
 }
 
-impl Feed for Worker {
+impl WorkSource for Worker {
     fn look(&self, is_busy: bool) {
         if self.member.queue.len() > 0 {
             self.begin_soon();

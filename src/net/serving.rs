@@ -168,7 +168,7 @@ impl<S: Serve> Serving<S> {
         let mut pause = FIRST;
         loop {
             // A socket of a user type may have something, or fail for one peer, each time without a wait.
-            hub::breathe();
+            hub::yield_if_due();
             let place = Place::take(&self);
             let has_begun = match self.serve.take() {
                 Ok(taken) => self.spawn(taken, Some(place)).is_ok(),

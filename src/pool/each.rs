@@ -3,7 +3,7 @@
 
 use crate::coroutine::{JoinError, JoinHandle, yield_now};
 use crate::greenlet::GreenletExit;
-use crate::hub::LimitPassed;
+use crate::hub::TimeoutExit;
 use crate::sync::Queue;
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -82,7 +82,7 @@ impl<It: Iterator<Item = I>, I: 'static> Input<It, I> {
                 None
             }
             // Not of the items, but of the one who asks: it is to end now.
-            Err(payload) if payload.is::<GreenletExit>() || payload.is::<LimitPassed>() => {
+            Err(payload) if payload.is::<GreenletExit>() || payload.is::<TimeoutExit>() => {
                 resume_unwind(payload)
             }
             Err(payload) => {

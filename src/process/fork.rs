@@ -216,7 +216,7 @@ impl Builder {
         let code = match catch_unwind(AssertUnwindSafe(|| body().into_exit_code())) {
             Ok(code) => code,
             Err(payload) => {
-                tell_of_kill(&*payload);
+                report_kill(&*payload);
                 1
             }
         };
@@ -228,7 +228,7 @@ impl Builder {
 
 /// Says on standard error that a child's body was killed: by itself, or since main, to which it had switched
 /// by hand, has returned. No panic hook reports that.
-fn tell_of_kill(payload: &(dyn Any + Send)) {
+fn report_kill(payload: &(dyn Any + Send)) {
     if payload.is::<GreenletExit>() {
         stderr::write(&[
             "switchgrass: the body of a child process was killed: it ends with status 1\n",

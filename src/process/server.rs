@@ -28,9 +28,9 @@ use crate::net::UnixStream;
 use crate::pool::Group;
 use crate::signal::{self, Signal};
 use crate::sys::exit::at_exit;
+use crate::sys::fd_passing::{self, Received};
 use crate::sys::fork::{Fork, Generation, Side, around_fork};
 use crate::sys::lock::Lock;
-use crate::sys::passing::{self, Received};
 use crate::sys::process::Forked;
 use crate::sys::signal::Installed;
 use serde::de::DeserializeOwned;
@@ -122,7 +122,7 @@ fn end_servers() {
     let all = std::mem::take(&mut *STARTED.lock());
     for server in all.iter().filter(|server| server.made_in == Generation::current()) {
         // It ends by the end of the socket, too.
-        let _ = passing::send(server.control.as_fd(), EXIT, &[]);
+        let _ = fd_passing::send(server.control.as_fd(), EXIT, &[]);
         let _ = server.control.shutdown(Shutdown::Both);
     }
 }
@@ -131,7 +131,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         let Handle(server) = self;
         if server.made_in == Generation::current() {
-            let _ = passing::send(server.control.as_fd(), NO_MORE, &[]);
+            let _ = fd_passing::send(server.control.as_fd(), NO_MORE, &[]);
             let server = Begun::new(Reaper::Forked(Forked::new(server.id, false)));
             wait_for(&Rc::new(server), "the end of a fork server", |server| {
                 if server.has_ended().is_ok_and(|has_ended| has_ended) {
@@ -279,7 +279,7 @@ impl ForkServer {
     fn hand_over(&self, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut pauses = Pauses::until(None);
         loop {
-            match passing::send(self.handle.0.control.as_fd(), MAKE, descriptors) {
+            match fd_passing::send(self.handle.0.control.as_fd(), MAKE, descriptors) {
                 // There is room again when the server has taken what is under way to it.
                 Err(error)
                     if error.kind() == io::ErrorKind::WouldBlock
@@ -350,7 +350,7 @@ fn serve(control: net::UnixStream) -> io::Result<()> {
     let group = Rc::new(Group::new());
     loop {
         // An error, or the end, is that of the program.
-        let said = made.control.read_with(|control| passing::receive(control.as_fd()));
+        let said = made.control.read_with(|control| fd_passing::receive(control.as_fd()));
         match said.ok().flatten() {
             Some(Received { byte: MAKE, descriptors, is_whole }) => {
                 let Some(asked) = Asked::new(descriptors) else { continue };

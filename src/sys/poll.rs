@@ -17,18 +17,18 @@ const BATCH: usize = 64;
 
 /// What has happened to a descriptor.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Interest {
+pub(crate) struct Readiness {
     pub(crate) read: bool,
     pub(crate) write: bool,
     /// The other end has closed, one direction or both, or there was an error, or urgent data has come.
     pub(crate) exceptional: bool,
 }
 
-impl Interest {
+impl Readiness {
     fn of(events: u32) -> Self {
         let has = |bits: libc::c_int| events & bits as u32 != 0;
         let exceptional = has(libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR | libc::EPOLLPRI);
-        Interest {
+        Readiness {
             read: has(libc::EPOLLIN) || exceptional,
             write: has(libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR),
             exceptional,
@@ -55,11 +55,11 @@ impl Events {
 
     /// The token of a descriptor, and what has happened to it. `None` if there are fewer.
     #[inline]
-    pub(crate) fn get(&self, index: usize) -> Option<(u64, Interest)> {
+    pub(crate) fn get(&self, index: usize) -> Option<(u64, Readiness)> {
         let event = self.all[..self.count].get(index)?;
         // SAFETY: the kernel has written so many.
         let event = unsafe { event.assume_init() };
-        Some((event.u64, Interest::of(event.events)))
+        Some((event.u64, Readiness::of(event.events)))
     }
 }
 
@@ -170,11 +170,11 @@ impl Epoll {
 /// A descriptor that becomes readable when it is raised, from whichever thread. Made when it is first asked
 /// for.
 #[derive(Debug)]
-pub(crate) struct Signal(OnceLock<OwnedFd>);
+pub(crate) struct EventFd(OnceLock<OwnedFd>);
 
-impl Signal {
+impl EventFd {
     pub(crate) const fn new() -> Self {
-        Signal(OnceLock::new())
+        EventFd(OnceLock::new())
     }
 
     /// The descriptor.

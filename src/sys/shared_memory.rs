@@ -31,8 +31,8 @@
 //! while it waits has said that the lock is awaited: that is one signal for nothing.
 
 use super::lineage::Generation;
-use super::living::Living;
-use super::poll::Signal;
+use super::liveness::Living;
+use super::poll::EventFd;
 use super::shared_cell::SharedCell;
 use bytemuck::Pod;
 use std::fmt;
@@ -81,7 +81,7 @@ pub(crate) struct SharedMemory {
     len: usize,
     living: Living,
     /// Raised by who unlocks, never lowered: every write is an event for whoever has a copy.
-    unlocked: Signal,
+    unlocked: EventFd,
     /// This process's ticket, and in the bits above [`NUMBER`] the generation that has taken it.
     ticket: AtomicU64,
 }
@@ -101,7 +101,7 @@ impl SharedMemory {
     pub(crate) fn new(len: usize) -> io::Result<Arc<Self>> {
         let mapped = VALUES.checked_add(len).filter(|all| isize::try_from(*all).is_ok());
         let mapped = mapped.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
-        let (living, unlocked) = (Living::new()?, Signal::new());
+        let (living, unlocked) = (Living::new()?, EventFd::new());
         unlocked.fd()?;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;

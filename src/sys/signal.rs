@@ -34,7 +34,7 @@ static PREVIOUS: [AtomicPtr<libc::sigaction>; NUMBERS] =
 static USES: Lock<[Use; NUMBERS]> = Lock::new([Use { users: 0, is_there: false }; NUMBERS]);
 
 /// Written to whenever one has come.
-static NEWS: poll::Signal = poll::Signal::new();
+static NEWS: poll::EventFd = poll::EventFd::new();
 
 /// The process that they are counted in.
 static COUNTED_IN: AtomicU32 = AtomicU32::new(0);
@@ -186,12 +186,12 @@ unsafe extern "C" fn on_signal(
             match previous.load(Ordering::Acquire).as_ref() {
                 Some(previous) if is_handler(previous) => {
                     #[cfg(feature = "monkey")]
-                    let outer = super::handled::enter();
+                    let outer = super::signal_counts::enter();
                     #[cfg(feature = "monkey")]
-                    super::handled::count(previous.sa_flags & libc::SA_RESTART != 0);
+                    super::signal_counts::count(previous.sa_flags & libc::SA_RESTART != 0);
                     call_handler(previous, signal, info, context);
                     #[cfg(feature = "monkey")]
-                    super::handled::leave(outer);
+                    super::signal_counts::leave(outer);
                 }
                 _ if !is_counted => send_again(signal),
                 _ => {}

@@ -47,7 +47,7 @@ const UNSAFE: &[&str] = &[
 const SAFE: &[&str] = &[
     "stack/error.rs",
     "monkey/addresses.rs",
-    "monkey/aside.rs",
+    "monkey/dedicated.rs",
     "monkey/gate.rs",
     "monkey/owners.rs",
     "monkey/patch.rs",

@@ -28,7 +28,7 @@
 //!
 //! - every weak handle, and every child;
 //! - all handles together, from the first to the last;
-//! - the greenlet's life, from `create` until its stack is given back: by `bury`, or `discard_unstarted`.
+//! - the greenlet's life, from `create` until its stack is given back: by `reclaim`, or `discard_unstarted`.
 //!   A main greenlet's lasts until the thread has ended; one that is left behind then keeps it for ever.
 //!
 //! None of them depends on another, so that whatever a destructor does meanwhile, each is given up once.

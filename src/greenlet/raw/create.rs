@@ -178,7 +178,7 @@ where
     let block = here.slab.take();
     // SAFETY: just taken.
     let core = unsafe { block.as_ref() };
-    // SAFETY: the stack is the greenlet's until `bury`. Above `place` lies the body alone.
+    // SAFETY: the stack is the greenlet's until `reclaim`. Above `place` lies the body alone.
     unsafe { core.context.prepare(place.as_ptr(), stack.bottom().as_ptr(), entry::<In, Out, F>) };
     let parent = parent.hold().into_block();
     let (takes, gives) = (here.types.key::<In>(), here.types.key::<Out>());

@@ -11,8 +11,8 @@
 
 use super::block::{Core, Hold, Life, add_handle, remove_handle};
 use super::dropping::{Payload, drop_reporting, run_reporting};
-use super::marks::{EXIT_GOES_ON, LEFT_BEHIND, NO_THROW};
-use super::report::{complain, swallow_panic};
+use super::marks::{EXIT_PROPAGATES, LEFT_BEHIND, NO_THROW};
+use super::report::{complain, report_panic};
 use super::run::drop_locals;
 use super::switch::{deliver, receive_anything};
 use super::thread::{self, Arrival, Here};
@@ -26,12 +26,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 /// Does away with what is left of a greenlet that has ended by a switch to the current one, given the hold of
 /// its life.
 #[inline]
-pub(super) fn bury(here: Here, core: Hold) {
+pub(super) fn reclaim(here: Here, core: Hold) {
     // SAFETY: it has ended, and nobody switches to the dead.
     unsafe { core.context.retire() };
     let custom = give_back_stack(here, &core);
     if custom.is_some() || core.cold().locals.borrow().is_some() || core.is_detached() {
-        bury_belongings(core, custom);
+        reclaim_belongings(core, custom);
     }
 }
 
@@ -39,7 +39,7 @@ pub(super) fn bury(here: Here, core: Hold) {
 /// already, and a custom stack. Nothing else comes after it.
 #[cold]
 #[inline(never)]
-fn bury_belongings(core: Hold, custom: Option<Box<dyn corosensei::stack::Stack>>) {
+fn reclaim_belongings(core: Hold, custom: Option<Box<dyn corosensei::stack::Stack>>) {
     Here::of_a_block().running().arrive();
     drop_locals(&core);
     let owner = core.cold().owner.take();
@@ -89,10 +89,10 @@ pub(super) fn discard_unstarted(here: Here, core: &Core) {
     unsafe { core.context.retire() };
     let custom = give_back_stack(here, &core);
     if let Err(payload) = dropped {
-        run_reporting("the destructor of a stack", || bury_belongings(core, custom));
+        run_reporting("the destructor of a stack", || reclaim_belongings(core, custom));
         resume_unwind(payload);
     }
-    bury_belongings(core, custom);
+    reclaim_belongings(core, custom);
 }
 
 impl Hold {
@@ -189,7 +189,7 @@ pub(super) fn try_unwind(here: Here, core: &Core, awaited: TypeKey) -> Option<Pa
     add_handle(&waiter);
     add_handle(&core);
     // A kill that it caught before is over: this exit is its own.
-    core.mark.set(core.mark.get() & !EXIT_GOES_ON);
+    core.mark.set(core.mark.get() & !EXIT_PROPAGATES);
     waiter.begin_to_await_end_of(&core);
     let exit = Arrival::Throw(Box::new(GreenletExit));
     // SAFETY: suspended, so not the current one. We await anything, and read none of it.
@@ -232,7 +232,7 @@ pub(super) fn unwind_all(here: Here) {
     for _ in 0..ROUNDS {
         let living = living(here);
         for core in &living {
-            swallow_panic(core, "unwinding", || match core.life.get() {
+            report_panic(core, "unwinding", || match core.life.get() {
                 Life::Unstarted => discard_unstarted(here, core),
                 // Its drop has been reported.
                 Life::Started if cfg!(panic = "abort") => {}
@@ -256,7 +256,7 @@ pub(super) fn wind_up(here: Here) {
     for _ in 0..ROUNDS {
         unwind_all(here);
         let tracer = here.tracer.take();
-        here.set_alarm();
+        here.update_slow_path();
         let mut all = keep_locals.iter().flatten();
         if tracer.is_none() && all.all(|core| core.cold().locals.borrow().is_none()) {
             break;

@@ -124,7 +124,7 @@ impl<In, Out> Greenlet<In, Out> {
         Greenlet { block, types: PhantomData }
     }
 
-    pub(crate) fn into_untyped(self) -> Greenlet<Untyped, Untyped> {
+    pub(crate) fn erase_types(self) -> Greenlet<Untyped, Untyped> {
         // SAFETY: no types.
         unsafe { self.cast() }
     }

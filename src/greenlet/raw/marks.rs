@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   bit   7              6          5             4     3      2             1        0
-//!         EXIT_GOES_ON   NO_THROW   LEFT_BEHIND   HUB   ROOT   INTERRUPTED   QUEUED   PARKED
+//!         EXIT_PROPAGATES   NO_THROW   LEFT_BEHIND   HUB   ROOT   INTERRUPTED   QUEUED   PARKED
 //! ```
 //!
 //! Each greenlet's mark belongs to its thread. The engine reads the upper three bits and clears [`STATE`] at
@@ -44,4 +44,4 @@ pub(crate) const NO_THROW: u8 = 0b0100_0000;
 
 /// If it ends by a `GreenletExit`, that is raised in its parent as well: the kill is meant for all that it
 /// works for. Set when a kill is raised in it, cleared at its end.
-pub(crate) const EXIT_GOES_ON: u8 = 0b1000_0000;
+pub(crate) const EXIT_PROPAGATES: u8 = 0b1000_0000;

@@ -44,9 +44,9 @@ pub(crate) use self::block::{Core, Hold, Life, Locals, Owner};
 pub(crate) use self::create::{DetachedSpec, Spec};
 pub(crate) use self::dropping::{Payload, describe};
 pub use self::handle::{AnyWeakGreenlet, Greenlet, Untyped, WeakGreenlet};
-pub(crate) use self::peek::{Glimpse, peek};
+pub(crate) use self::peek::{Snapshot, peek};
 pub(crate) use self::scheduled::{
-    Came, close_thread, for_each_alive, made_count, main, panics, pin, running, set_scheduler,
+    Resumed, close_thread, for_each_alive, made_count, main, panics, pin, running, set_scheduler,
     spawn, wind_up,
 };
 pub(crate) use self::scoped::scoped;
@@ -91,7 +91,7 @@ where
 pub(crate) fn set_tracer(tracer: Option<Tracer>) -> Option<Tracer> {
     let here = Here::ready()?;
     let old = here.tracer.replace(tracer);
-    here.set_alarm();
+    here.update_slow_path();
     old
 }
 

@@ -20,7 +20,7 @@ use super::thread;
 const MOST: usize = 1000;
 
 /// What can be seen of a greenlet.
-pub(crate) struct Glimpse<'a> {
+pub(crate) struct Snapshot<'a> {
     /// Zero for a main greenlet.
     pub(crate) id: u64,
     pub(crate) name: Option<&'a str>,
@@ -32,7 +32,7 @@ pub(crate) struct Glimpse<'a> {
 
 /// Calls `look` with the current greenlet and its ancestors, the nearest first, until it returns something.
 /// May be called in a signal handler.
-pub(crate) fn peek<R>(mut look: impl FnMut(Glimpse<'_>) -> Option<R>) -> Option<R> {
+pub(crate) fn peek<R>(mut look: impl FnMut(Snapshot<'_>) -> Option<R>) -> Option<R> {
     let mut next = thread::current();
     for _ in 0..MOST {
         // SAFETY: 2 above.
@@ -42,7 +42,7 @@ pub(crate) fn peek<R>(mut look: impl FnMut(Glimpse<'_>) -> Option<R>) -> Option<
             // SAFETY: 3 and 4 above. The code that was interrupted does not go on before `look` has returned.
             let (name, owner) = unsafe { (&*cold.name.as_ptr(), &*cold.owner.as_ptr()) };
             let (name, owner) = (name.as_deref(), owner.as_deref());
-            let found = look(Glimpse { id: cold.id.get(), name, mark: core.mark.get(), owner });
+            let found = look(Snapshot { id: cold.id.get(), name, mark: core.mark.get(), owner });
             if found.is_some() {
                 return found;
             }

@@ -7,7 +7,7 @@ use crate::sys::stderr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs user code where nothing may unwind. A panic is reported, and an exit is a normal end.
-pub(super) fn swallow_panic(core: &Core, doing: &str, f: impl FnOnce()) {
+pub(super) fn report_panic(core: &Core, doing: &str, f: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
         if !payload.is::<GreenletExit>() {
             report(core, &format!("is where {doing} it panicked"), &payload);

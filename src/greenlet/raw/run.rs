@@ -10,8 +10,8 @@
 use super::block::{Core, Hold, Life};
 use super::dropping::Payload;
 use super::end::{close, discard_unstarted};
-use super::marks::EXIT_GOES_ON;
-use super::report::{report, swallow_panic};
+use super::marks::EXIT_PROPAGATES;
+use super::report::{report, report_panic};
 use super::switch::{
     Failure, LOOK, PLAIN, decode, encode, leave, mismatch, receive, switch_stacks,
 };
@@ -88,7 +88,7 @@ pub(super) fn drop_locals(core: &Core) {
         // `None` if another greenlet shares them.
         let values = Rc::into_inner(locals).map(RefCell::into_inner);
         for (_, value) in values.into_iter().flatten() {
-            swallow_panic(core, "dropping a local of", || drop(value));
+            report_panic(core, "dropping a local of", || drop(value));
         }
     }
     if let Some(left) = core.cold().locals.take() {
@@ -117,7 +117,7 @@ fn finish<Out: 'static>(here: Here, block: NonNull<Core>, outcome: Outcome<Out>)
         Outcome::Returned(result)
             if awaits_it
                 && core.end_waiter().is_none()
-                && !thread::alarmed()
+                && !thread::must_take_slow_path()
                 && !float_modes_changed() =>
         {
             value = ManuallyDrop::new(result);
@@ -139,7 +139,7 @@ fn finish<Out: 'static>(here: Here, block: NonNull<Core>, outcome: Outcome<Out>)
     here.set_current(heir);
     // SAFETY: the heir is started and suspended, or unstarted and fresh, and awaits what `word`
     // encodes, or looks at the delivery. `value` stays in place: this stack is not used again before
-    // `bury`, which comes after the value is read.
+    // `reclaim`, which comes after the value is read.
     unsafe { switch_stacks(core, heir.as_ref(), word, signal) };
     stderr::write(&["switchgrass: a dead greenlet was resumed; this is a bug\n"]);
     process::abort()
@@ -217,14 +217,14 @@ fn pass_over<Out: 'static>(
     let outcome = match outcome {
         Outcome::Returned(value) => {
             let mismatch = mismatch(here, heir, heir.accepts.get(), core.cold().gives.get());
-            swallow_panic(core, "dropping the result of", || drop(value));
+            report_panic(core, "dropping the result of", || drop(value));
             let error: SwitchError<()> = SwitchError::WrongResult(mismatch);
             Outcome::Panicked(Box::new(error.to_string()))
         }
         same => same,
     };
     // Dropping the result may have begun it, or ended it.
-    swallow_panic(heir, "dropping the body of", || {
+    report_panic(heir, "dropping the body of", || {
         if heir.life.get() == Life::Unstarted {
             discard_unstarted(here, heir);
         }
@@ -251,7 +251,7 @@ fn arrival_of<Out: 'static>(
             let gives = core.cold().gives.get();
             Arrival::WrongResult(mismatch(here, heir, heir.accepts.get(), gives))
         }
-        Outcome::Exited if core.mark.get() & EXIT_GOES_ON != 0 => {
+        Outcome::Exited if core.mark.get() & EXIT_PROPAGATES != 0 => {
             Arrival::Throw(Box::new(GreenletExit))
         }
         Outcome::Exited if waits_for_the_end => Arrival::Nothing,

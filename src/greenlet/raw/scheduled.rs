@@ -9,7 +9,7 @@ use super::dropping::Payload;
 use super::end;
 use super::handle::{AnyWeakGreenlet, Untyped, WeakGreenlet};
 use super::switch::{
-    self, Failure, LOOK, PLAIN, Passage, Unwinding, bury_signal, receive, receive_anything,
+    self, Failure, LOOK, PLAIN, Passage, Unwinding, receive, receive_anything, reclaim_signal,
     switch_stacks,
 };
 use super::thread::{self, Arrival, Here};
@@ -109,7 +109,7 @@ pub(crate) struct Pin {
 pub(crate) fn pin() -> Option<Pin> {
     let here = Here::existing()?;
     let before = here.pinned.replace(Some(here.running().hold()));
-    here.set_alarm();
+    here.update_slow_path();
     Some(Pin { before })
 }
 
@@ -117,7 +117,7 @@ impl Drop for Pin {
     fn drop(&mut self) {
         if let Some(here) = Here::existing() {
             let pinned = here.pinned.replace(self.before.take());
-            here.set_alarm();
+            here.update_slow_path();
             drop(pinned);
         }
     }
@@ -144,22 +144,22 @@ pub(crate) fn made_count() -> u64 {
 
 /// How a scheduler's greenlet got the thread back.
 #[derive(Debug)]
-pub(crate) enum Came {
+pub(crate) enum Resumed {
     /// It is its turn.
     Turn,
     /// A greenlet whose ancestors had ended has panicked, or ended with a result that nobody awaits.
     Failure(Payload),
 }
 
-impl From<Arrival> for Came {
+impl From<Arrival> for Resumed {
     fn from(arrival: Arrival) -> Self {
         match arrival {
-            Arrival::Throw(payload) if !payload.is::<GreenletExit>() => Came::Failure(payload),
+            Arrival::Throw(payload) if !payload.is::<GreenletExit>() => Resumed::Failure(payload),
             Arrival::WrongResult(mismatch) => {
                 let error: SwitchError<()> = SwitchError::WrongResult(mismatch);
-                Came::Failure(Box::new(error.to_string()))
+                Resumed::Failure(Box::new(error.to_string()))
             }
-            Arrival::Value | Arrival::Nothing | Arrival::Exit | Arrival::Throw(_) => Came::Turn,
+            Arrival::Value | Arrival::Nothing | Arrival::Exit | Arrival::Throw(_) => Resumed::Turn,
         }
     }
 }
@@ -236,56 +236,56 @@ impl WeakGreenlet<Untyped, Untyped> {
 
     /// As [`WeakGreenlet::pass`], from the scheduler's own greenlet. Raises nothing.
     #[inline(always)]
-    pub(crate) fn pass_on(self) -> Result<Came, SwitchError<()>> {
+    pub(crate) fn pass_on(self) -> Result<Resumed, SwitchError<()>> {
         let here = Here::of_a_block();
         let me = here.running();
         debug_assert!(here.is_scheduler(me));
         me.accepts.set(TypeKey::UNIT);
         let passed = self.pass_shortly();
         me.accepts.set(TypeKey::NONE);
-        Self::arrive_quietly(here, passed)
+        Self::arrive_nounwind(here, passed)
     }
 
     /// As [`WeakGreenlet::pass`], from a greenlet whose callers do not unwind. What would be raised is
     /// returned.
-    pub(crate) fn pass_quietly(self) -> Result<Came, SwitchError<()>> {
+    pub(crate) fn pass_nounwind(self) -> Result<Resumed, SwitchError<()>> {
         let passed = self.pass_shortly();
-        Self::arrive_quietly(Here::of_a_block(), passed)
+        Self::arrive_nounwind(Here::of_a_block(), passed)
     }
 
-    /// As [`WeakGreenlet::pass_quietly`], to the scheduler's own greenlet, which begins with that and
+    /// As [`WeakGreenlet::pass_nounwind`], to the scheduler's own greenlet, which begins with that and
     /// switches back at once. No user code runs meanwhile: a tracer that panicked, or an orphan, would end
     /// it before its body has begun.
-    pub(crate) fn begin_scheduling(self) -> Result<Came, SwitchError<()>> {
+    pub(crate) fn begin_scheduling(self) -> Result<Resumed, SwitchError<()>> {
         let here = Here::of_a_block();
         let (tracer, orphaned) = (here.tracer.take(), here.orphaned.replace(false));
-        here.set_alarm();
-        let came = self.pass_quietly();
+        here.update_slow_path();
+        let came = self.pass_nounwind();
         here.tracer.replace(tracer);
         here.orphaned.set(orphaned);
-        here.set_alarm();
+        here.update_slow_path();
         came
     }
 
     #[inline(always)]
-    fn arrive_quietly(
+    fn arrive_nounwind(
         here: Here,
         passed: Result<(Word, usize), Self>,
-    ) -> Result<Came, SwitchError<()>> {
+    ) -> Result<Resumed, SwitchError<()>> {
         let (word, signal) = match passed {
             Ok(came) => came,
             Err(target) => match switch::cross(here, target.core(), (), TypeKey::UNIT)? {
-                Passage::Oneself(_) => return Ok(Came::Turn),
+                Passage::Oneself(_) => return Ok(Resumed::Turn),
                 Passage::Brought(word, signal) => (word, signal),
             },
         };
         Ok(match signal {
-            PLAIN => Came::Turn,
+            PLAIN => Resumed::Turn,
             // SAFETY: the switch has just brought this to one that awaits a `()`.
             LOOK => unsafe { receive_anything(word, signal) }.into(),
             // SAFETY: any other signal is that of an end. Most are, and bring nothing to look at.
-            _ => match catch_unwind(AssertUnwindSafe(|| unsafe { bury_signal(signal) })) {
-                Ok(()) => Came::Turn,
+            _ => match catch_unwind(AssertUnwindSafe(|| unsafe { reclaim_signal(signal) })) {
+                Ok(()) => Resumed::Turn,
                 Err(payload) => Arrival::Throw(payload).into(),
             },
         })
@@ -296,7 +296,7 @@ impl WeakGreenlet<Untyped, Untyped> {
         &self,
         payload: Payload,
         unwinding: Unwinding,
-    ) -> Result<Came, SwitchError<Payload>> {
+    ) -> Result<Resumed, SwitchError<Payload>> {
         let here = Here::of_a_block();
         let (word, signal) =
             switch::throw_across(here, self.core(), payload, TypeKey::UNIT, unwinding)?;
@@ -325,7 +325,7 @@ impl WeakGreenlet<Untyped, Untyped> {
         // SAFETY: a handle is there, so this thread has a current greenlet, which is alive.
         let from = unsafe { thread::current().unwrap_unchecked().as_ref() };
         let both_unit = to.accepts.get() == TypeKey::UNIT && from.accepts.get() == TypeKey::UNIT;
-        if !both_unit || thread::alarmed() || float_modes_changed() {
+        if !both_unit || thread::must_take_slow_path() || float_modes_changed() {
             return Err(self);
         }
         // One that accepts something is alive, and so has a hold of its own: this is not the last.

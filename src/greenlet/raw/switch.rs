@@ -39,7 +39,7 @@ impl<In: 'static, Out: 'static> WeakGreenlet<In, Out> {
 }
 
 impl<In, Out> WeakGreenlet<In, Out> {
-    pub(crate) fn exchange_any<T: 'static, R: 'static>(
+    pub(crate) fn switch_any_checked<T: 'static, R: 'static>(
         &self,
         value: T,
     ) -> Result<R, SwitchError<T>> {
@@ -64,7 +64,8 @@ pub(super) unsafe fn switch<T: 'static, R: 'static>(
     // SAFETY: the caller's handle holds the target's block, so this thread has state, and a current
     // greenlet, which is alive.
     let (from, to) = unsafe { (thread::current().unwrap_unchecked().as_ref(), target.as_ref()) };
-    if to.door.get() != from.accepts.get() || thread::alarmed() || float_modes_changed() {
+    if to.door.get() != from.accepts.get() || thread::must_take_slow_path() || float_modes_changed()
+    {
         return switch_slowly(to, value);
     }
     thread::set_current(target);
@@ -353,7 +354,7 @@ pub(super) fn leave(here: Here, awaited: TypeKey, kind: TraceKind) -> Carried {
         here.delivery.look.set(true);
     }
     if here.orphaned.replace(false) {
-        here.set_alarm();
+        here.update_slow_path();
         if core.handles.get() == 0 && !core.is_main() {
             here.delivery.orphan.set(Some(core.hold()));
             here.delivery.look.set(true);
@@ -445,7 +446,7 @@ pub(super) unsafe fn receive<R>(word: Word, signal: usize) -> Result<R, Failure>
     // was awaited. It may lie on the stack that is given back, so it is read first.
     let value = unsafe { decode(word) };
     // SAFETY: as above.
-    unsafe { bury_signal(signal) };
+    unsafe { reclaim_signal(signal) };
     Ok(value)
 }
 
@@ -456,11 +457,11 @@ pub(super) unsafe fn receive<R>(word: Word, signal: usize) -> Result<R, Failure>
 /// A switch has just brought it, it is neither [`PLAIN`] nor [`LOOK`], and the value that came along was
 /// read.
 #[inline(always)]
-pub(super) unsafe fn bury_signal(signal: usize) {
+pub(super) unsafe fn reclaim_signal(signal: usize) {
     let finished = ptr::with_exposed_provenance_mut::<Core>(signal);
     let finished = NonNull::new(finished).expect("a signal that is not PLAIN");
     // SAFETY: that of its life, which is over.
-    end::bury(Here::of_a_block(), unsafe { Hold::from_block(finished) });
+    end::reclaim(Here::of_a_block(), unsafe { Hold::from_block(finished) });
 }
 
 /// Looks at the delivery: see [`receive`].
@@ -544,7 +545,7 @@ fn settle(here: Here) {
     };
     if let Some(finished) = finished {
         let mut finished = Some(finished);
-        run(&mut || finished.take().into_iter().for_each(|finished| end::bury(here, finished)));
+        run(&mut || finished.take().into_iter().for_each(|finished| end::reclaim(here, finished)));
     }
     if let Some((kind, from)) = traced {
         run(&mut || trace(here, kind, &from));
@@ -570,7 +571,7 @@ fn trace(here: Here, kind: TraceKind, from: &Core) {
         // It may have put another in its place.
         let is_it = here.tracer().is_some_and(|other| Rc::ptr_eq(&other, &tracer));
         let removed = if is_it { here.tracer.take() } else { None };
-        here.set_alarm();
+        here.update_slow_path();
         drop_reporting("the destructor of a tracer", (removed, tracer));
         resume_unwind(payload);
     }

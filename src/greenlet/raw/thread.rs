@@ -18,7 +18,7 @@ use std::rc::Rc;
 struct Hot {
     /// The greenlet that runs.
     current: Cell<*const Core>,
-    /// A word that is zero as long as a switch may go the short way. See [`Thread::set_alarm`].
+    /// A word that is zero as long as a switch may go the short way. See [`Thread::update_slow_path`].
     alarm: Cell<*const usize>,
     thread: Cell<*const Thread>,
     ended: Cell<bool>,
@@ -212,7 +212,7 @@ impl Here {
             hot.current.set(main.as_ptr());
             hot.thread.set(here.0.as_ptr());
         });
-        here.set_alarm();
+        here.update_slow_path();
         Some(here)
     }
 
@@ -255,7 +255,7 @@ impl Here {
     /// The current greenlet has lost its last handle: whoever it leaves the thread to unwinds it.
     pub(super) fn set_orphaned(self) {
         self.orphaned.set(true);
-        self.set_alarm();
+        self.update_slow_path();
     }
 
     /// Decides whether switches may go the short way.
@@ -263,7 +263,7 @@ impl Here {
     /// The alarm is a *pointer*, normally to std's count of panics, so that one load and one comparison
     /// say at once that the thread does not unwind, that nobody traces, and that the current greenlet
     /// has a handle. If one of the latter is not so, it points to a word that is never zero.
-    pub(super) fn set_alarm(self) {
+    pub(super) fn update_slow_path(self) {
         let loud = self.tracer.borrow().is_some()
             || self.pinned.borrow().is_some()
             || self.orphaned.get()
@@ -299,9 +299,9 @@ pub(super) fn set_current(core: NonNull<Core>) {
     HOT.with(|hot| hot.current.set(core.as_ptr()));
 }
 
-/// Whether a switch must not go the short way: see [`Here::set_alarm`].
+/// Whether a switch must not go the short way: see [`Here::update_slow_path`].
 #[inline(always)]
-pub(super) fn alarmed() -> bool {
+pub(super) fn must_take_slow_path() -> bool {
     // SAFETY: points to a static, or to the calling thread's count of panics, which lives as long as
     // the thread. Volatile, since std writes to it unseen by the compiler.
     HOT.with(|hot| unsafe { hot.alarm.get().read_volatile() } != 0)

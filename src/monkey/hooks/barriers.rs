@@ -1,7 +1,7 @@
 //! Barriers of C. Each coroutine that arrives is represented by a thread that waits in its stead: a barrier
 //! counts those who arrive and does not know them, and how many are missing only libc knows.
 
-use crate::monkey::aside::aside;
+use crate::monkey::dedicated::aside;
 use crate::monkey::originals;
 use libc::{c_int, pthread_barrier_t};
 use std::ptr;

@@ -3,10 +3,10 @@
 
 use super::closing::forget_file;
 use super::file_locks;
-use crate::hub::{Direction, Interrupts, breathe_quietly};
-use crate::monkey::aside::{aside, aside_or_interrupted};
+use crate::hub::{Direction, Interrupts, yield_if_due_nounwind};
+use crate::monkey::blocking_pool::Lent;
+use crate::monkey::dedicated::{aside, aside_or_interrupted};
 use crate::monkey::descriptors::{forget, forget_last, look_up};
-use crate::monkey::elsewhere::Lent;
 use crate::monkey::gate::{is_cooperative, is_patched};
 use crate::monkey::kinds::What;
 use crate::monkey::known::wait_a_while;
@@ -98,12 +98,12 @@ pub(in crate::monkey) unsafe fn waitid(
 /// Asks until the answer is something else than 0, and waits in between until one of those children that are
 /// meant has ended, or whatever else is asked for by the options of `waitid`.
 fn wait_for(kind: idtype_t, id: id_t, options: c_int, mut ask: impl FnMut() -> pid_t) -> pid_t {
-    breathe_quietly();
+    yield_if_due_nounwind();
     let now = ask();
     if now != 0 {
         return now;
     }
-    let interrupts = Interrupts::Tell.begun_by_breathing();
+    let interrupts = Interrupts::Tell.since_call_began();
     // With any other option it may be told of more than an end.
     let of_ends = libc::WEXITED | libc::WNOWAIT | libc::__WNOTHREAD;
     if kind == libc::P_PID

@@ -9,7 +9,7 @@ use super::acquire::{ANY, Limit};
 use super::mutexes::{pthread_mutex_lock, pthread_mutex_unlock};
 use crate::hub::{Place, place};
 use crate::monkey::addresses::{self, Waiting};
-use crate::monkey::aside::Aside;
+use crate::monkey::dedicated::Aside;
 use crate::monkey::gate::Row;
 use crate::monkey::originals;
 use libc::{c_int, clockid_t, pthread_cond_t, pthread_mutex_t, timespec};

@@ -6,7 +6,8 @@
 //! not connected.
 
 use crate::hub::{
-    Deadline, Direction, Interrupts, Wake, breathe_quietly, park_quietly, tell_interrupts,
+    Deadline, Direction, Interrupts, Wake, mark_interrupts_reported, park_nounwind,
+    yield_if_due_nounwind,
 };
 use crate::monkey::descriptors::{forget_last, look_up, rouse};
 use crate::monkey::known::Known;
@@ -42,7 +43,7 @@ pub(in crate::monkey) unsafe fn accept4(
     // Of anything but a listener it fails at once.
     let known = if may_wait { look_up(fd).filter(|known| known.is_listening()) } else { None };
     let Some(known) = known else { return call(fd) };
-    let _under_way = known.breathe();
+    let _under_way = known.yield_if_due();
     let outcome = known.attempts(Direction::Read, "accept").in_turn().make(|fd| {
         if known.is_nonblocking() || is_ready(fd, true) {
             call(fd) as isize
@@ -76,7 +77,7 @@ pub(in crate::monkey) unsafe fn connect(
     if !is_connected_by_waiting(known.kind()) || known.is_nonblocking() {
         return call();
     }
-    breathe_quietly();
+    yield_if_due_nounwind();
     let deadline = known.deadline(Direction::Write);
     let interrupts = Interrupts::of_socket(deadline).begun();
     let mut pause = Duration::from_micros(100);
@@ -99,10 +100,10 @@ pub(in crate::monkey) unsafe fn connect(
                     return errno::fail(libc::EAGAIN);
                 }
                 let next = Deadline::after(pause).into_iter().chain(deadline).min();
-                match park_quietly("connect", next, interrupts) {
+                match park_nounwind("connect", next, interrupts) {
                     Wake::Signalled => return errno::fail(libc::EINTR),
                     Wake::Interrupted => {
-                        tell_interrupts();
+                        mark_interrupts_reported();
                         return errno::fail(libc::ECANCELED);
                     }
                     Wake::Unparked | Wake::TimedOut => {}

@@ -14,10 +14,10 @@
 //! ```
 
 use super::waiting::{unless_blocked, until_ready};
-use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly};
-use crate::monkey::aside::aside_or_interrupted;
+use crate::hub::{Deadline, Direction, Interrupts, yield_if_due_nounwind};
+use crate::monkey::blocking_pool::{Lent, elsewhere};
+use crate::monkey::dedicated::aside_or_interrupted;
 use crate::monkey::descriptors::look_up;
-use crate::monkey::elsewhere::{Lent, elsewhere};
 use crate::monkey::known::Known;
 use crate::monkey::{errno, originals};
 use crate::sys::descriptor::{Kind, option};
@@ -255,7 +255,7 @@ pub(in crate::monkey) unsafe fn splice(
     length: size_t,
     flags: c_uint,
 ) -> ssize_t {
-    breathe_quietly();
+    yield_if_due_nounwind();
     // What the kernel refuses, or what has nothing to do.
     let (Some(input), Some(output), true) =
         (look_up(from), look_up(to), length > 0 && flags & !ALL_FLAGS == 0)
@@ -285,7 +285,7 @@ pub(in crate::monkey) unsafe fn tee(
     length: size_t,
     flags: c_uint,
 ) -> ssize_t {
-    breathe_quietly();
+    yield_if_due_nounwind();
     let (Some(input), Some(output)) = (look_up(from), look_up(to)) else {
         // SAFETY: no memory is involved.
         return unsafe { originals::tee::call(from, to, length, flags) };
@@ -312,7 +312,7 @@ pub(in crate::monkey) unsafe fn vmsplice(
     count: size_t,
     flags: c_uint,
 ) -> ssize_t {
-    breathe_quietly();
+    yield_if_due_nounwind();
     // SAFETY: the caller's.
     let with = |flags| unsafe { originals::vmsplice::call(fd, parts, count, flags) };
     let known = look_up(fd).filter(|known| known.kind() == Kind::Pipe);

@@ -5,7 +5,7 @@
 //! that is one a thread, and it is written when the one who has asked goes on: nobody else's answer comes
 //! between.
 
-use crate::monkey::elsewhere::{Lent, look_up_elsewhere, look_up_or_interrupted};
+use crate::monkey::blocking_pool::{Lent, look_up_elsewhere, look_up_or_interrupted};
 use crate::monkey::{errno, originals};
 use libc::{addrinfo, c_char, c_int, c_void, hostent, size_t, sockaddr, socklen_t};
 use std::cell::RefCell;

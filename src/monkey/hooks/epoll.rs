@@ -2,9 +2,9 @@
 //! what it has at this moment.
 
 use super::polling::{Limit, Watched, changes_signals, interruptible, is_bad_mask, wait_for_any};
-use crate::hub::breathe_quietly;
-use crate::monkey::aside::aside_or_ended;
-use crate::monkey::elsewhere::Lent;
+use crate::hub::yield_if_due_nounwind;
+use crate::monkey::blocking_pool::Lent;
+use crate::monkey::dedicated::aside_or_ended;
 use crate::monkey::originals;
 use libc::{c_int, epoll_event, sigset_t, timespec};
 
@@ -20,7 +20,7 @@ unsafe fn wait_by(
     room: c_int,
     limit: Limit,
 ) -> Option<c_int> {
-    breathe_quietly();
+    yield_if_due_nounwind();
     // SAFETY: the caller's.
     let ask = || unsafe { originals::epoll_wait::call(fd, events, room, 0) };
     let now = ask();
@@ -68,7 +68,7 @@ pub(in crate::monkey) unsafe fn epoll_pwait(
         // SAFETY: the caller's.
         return unsafe { epoll_wait(fd, events, room, millis) };
     }
-    breathe_quietly();
+    yield_if_due_nounwind();
     // SAFETY: the caller's, who is suspended until the call is over.
     let lent = unsafe { Lent::new(events) };
     // SAFETY: the caller's; it is a set.
@@ -97,7 +97,7 @@ pub(in crate::monkey) unsafe fn epoll_pwait2(
     }
     // SAFETY: the caller's.
     if unsafe { changes_signals(mask) } {
-        breathe_quietly();
+        yield_if_due_nounwind();
         // SAFETY: the caller's, who is suspended until the call is over.
         let lent = unsafe { Lent::new((events, time)) };
         // SAFETY: the caller's; it is a set.

@@ -2,9 +2,9 @@
 //! writes as well. A number that is a file's is never waited for otherwise.
 
 use super::parts::{Parts, is_length, length};
-use crate::hub::breathe_quietly;
+use crate::hub::yield_if_due_nounwind;
+use crate::monkey::blocking_pool::{Lent, elsewhere};
 use crate::monkey::descriptors::look_up;
-use crate::monkey::elsewhere::{Lent, elsewhere};
 use crate::monkey::gate::is_patched;
 use crate::monkey::kinds::What;
 use crate::monkey::{errno, originals};
@@ -41,7 +41,7 @@ pub(super) unsafe fn read_at(
     offset: off64_t,
     flags: c_int,
 ) -> ssize_t {
-    breathe_quietly();
+    yield_if_due_nounwind();
     // SAFETY: the caller's.
     let now = |parts, count, offset| unsafe {
         originals::preadv64v2::call(fd, parts, count, offset, flags | libc::RWF_NOWAIT)
@@ -65,7 +65,7 @@ pub(super) unsafe fn write_at(
     offset: off64_t,
     flags: c_int,
 ) -> ssize_t {
-    breathe_quietly();
+    yield_if_due_nounwind();
     // SAFETY: the caller's.
     let by_a_thread =
         |parts, count, offset| unsafe { write_elsewhere(fd, parts, count, offset, flags) };

@@ -1,8 +1,8 @@
 //! Waiting for a thread to end: `JoinHandle::join`. It waits to the end, since whoever does holds what the
 //! thread has borrowed. A thread of its own waits, as the kernel tells only threads.
 
-use crate::hub::breathe_quietly;
-use crate::monkey::aside::aside;
+use crate::hub::yield_if_due_nounwind;
+use crate::monkey::dedicated::aside;
 use crate::monkey::originals;
 use libc::{c_int, c_void, clockid_t, pthread_t, timespec};
 use std::ptr;
@@ -80,7 +80,7 @@ unsafe fn wait(
     result: *mut *mut c_void,
     join: impl FnOnce(*mut *mut c_void) -> c_int + Send + 'static,
 ) -> Option<c_int> {
-    breathe_quietly();
+    yield_if_due_nounwind();
     // SAFETY: no preconditions.
     if of == unsafe { libc::pthread_self() } {
         // Which libc refuses, of the thread itself only.

@@ -8,7 +8,7 @@
 //!
 //! Nothing is asked about a socket unless the program has set such a time for any.
 
-use crate::monkey::aside::aside;
+use crate::monkey::dedicated::aside;
 use crate::monkey::gate::{Row, is_cooperative};
 use crate::monkey::{errno, originals};
 use libc::{c_int, c_void, linger, socklen_t};

@@ -2,8 +2,8 @@
 //! belongs to a description or to the process, and not to the thread that takes it. The wait is not cut
 //! short by a kill.
 
-use crate::hub::breathe_quietly;
-use crate::monkey::aside::aside_or_signalled;
+use crate::hub::yield_if_due_nounwind;
+use crate::monkey::dedicated::aside_or_signalled;
 use crate::monkey::{errno, originals};
 use libc::{c_int, off_t, off64_t};
 use std::mem::{self, MaybeUninit};
@@ -14,7 +14,7 @@ use std::ptr;
 /// As libc's.
 pub(in crate::monkey) unsafe fn flock(fd: c_int, operation: c_int) -> c_int {
     let before = errno::get();
-    breathe_quietly();
+    yield_if_due_nounwind();
     // SAFETY: no memory is involved.
     let tried = unsafe { originals::flock::call(fd, operation | libc::LOCK_NB) };
     let must_wait = tried != 0 && errno::get() == libc::EWOULDBLOCK;
@@ -41,7 +41,7 @@ macro_rules! lockf {
                 return unsafe { originals::$name::call(fd, command, length) };
             }
             let before = errno::get();
-            breathe_quietly();
+            yield_if_due_nounwind();
             // SAFETY: no memory is involved.
             let tried = unsafe { originals::$name::call(fd, libc::F_TLOCK, length) };
             if !is_held(tried) {
@@ -87,7 +87,7 @@ pub(super) fn without_waiting(command: c_int) -> Option<c_int> {
 /// As libc's `fcntl`.
 pub(super) unsafe fn lock(fd: c_int, waiting: c_int, trying: c_int, lock: usize) -> c_int {
     let before = errno::get();
-    breathe_quietly();
+    yield_if_due_nounwind();
     // SAFETY: the caller's: both take the same.
     let tried = unsafe { originals::fcntl::call(fd, trying, lock) };
     if !is_held(tried) {

@@ -3,10 +3,10 @@
 
 use super::closing::{forget_file, forget_number};
 use super::{file_locks, output};
-use crate::hub::{Interrupts, breathe_quietly};
-use crate::monkey::aside::aside_or_interrupted;
+use crate::hub::{Interrupts, yield_if_due_nounwind};
+use crate::monkey::blocking_pool::Lent;
+use crate::monkey::dedicated::aside_or_interrupted;
 use crate::monkey::descriptors::forget_last;
-use crate::monkey::elsewhere::Lent;
 use crate::monkey::gate::is_cooperative;
 use crate::monkey::{errno, originals};
 use libc::{FILE, c_char, c_int, mode_t};
@@ -87,7 +87,7 @@ unsafe fn by(
         // SAFETY: the caller's.
         && unsafe { is_fifo(folder, path) };
     let opened = if waits {
-        breathe_quietly();
+        yield_if_due_nounwind();
         // SAFETY: the caller's; it is a path, since the kernel has looked at it.
         let path: CString = unsafe { CStr::from_ptr(path) }.into();
         let copy = path.clone();
@@ -167,7 +167,7 @@ macro_rules! streams {
                 // SAFETY: the caller's.
                 return unsafe { originals::$name::call_blocking(path, mode, $($file)?) };
             }
-            breathe_quietly();
+            yield_if_due_nounwind();
             // SAFETY: the caller's, who is suspended until the call is over.
             let lent = unsafe { Lent::new((path, mode, $($file)?)) };
             let opened = aside_or_interrupted(stringify!($name), Interrupts::Tell, move || {

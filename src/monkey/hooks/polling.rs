@@ -6,10 +6,12 @@
 //! it, and the kernel gives it to a thread that takes it. The mask of this one is everybody's.
 
 use super::sleeping::duration;
-use crate::hub::{Deadline, Direction, Interrupts, Wake, breathe_quietly, tell_interrupts};
-use crate::monkey::aside::aside_or_ended;
+use crate::hub::{
+    Deadline, Direction, Interrupts, Wake, mark_interrupts_reported, yield_if_due_nounwind,
+};
+use crate::monkey::blocking_pool::Lent;
+use crate::monkey::dedicated::aside_or_ended;
 use crate::monkey::descriptors::look_up;
-use crate::monkey::elsewhere::Lent;
 use crate::monkey::known::{Known, park_among};
 use crate::monkey::{errno, originals};
 use crate::sys::{interrupt, user_memory};
@@ -54,7 +56,7 @@ pub(super) fn wait_for_any(
     });
     let _watches: Vec<_> = watches.collect::<Option<_>>()?;
     let mut is_over = false;
-    let interrupts = Interrupts::TellAnySignal.begun_by_breathing();
+    let interrupts = Interrupts::ReportAnySignal.since_call_began();
     loop {
         // What another file has to say is not asked for.
         if all.0.iter().any(|(known, _)| known.is_replaced()) {
@@ -77,7 +79,7 @@ pub(super) fn wait_for_any(
                 });
             }
             Wake::Interrupted => {
-                tell_interrupts();
+                mark_interrupts_reported();
                 return Some(errno::fail(libc::ECANCELED));
             }
         }
@@ -191,7 +193,7 @@ pub(in crate::monkey) unsafe fn ppoll(
     }
     // SAFETY: the caller's.
     if unsafe { changes_signals(mask) } {
-        breathe_quietly();
+        yield_if_due_nounwind();
         // SAFETY: the caller's, who is suspended until the call is over.
         let lent = unsafe { Lent::new((all, time)) };
         // SAFETY: the caller's; it is a set.
@@ -225,7 +227,7 @@ unsafe fn poll_by(
     count: nfds_t,
     limit: Limit,
 ) -> Option<c_int> {
-    breathe_quietly();
+    yield_if_due_nounwind();
     // SAFETY: the caller's.
     let ask = || unsafe { originals::poll::call(all, count, 0) };
     let now = ask();

@@ -3,10 +3,10 @@
 
 use super::sleeping::duration;
 use super::waiting::until_ready;
-use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly};
-use crate::monkey::aside::aside_or_ended;
+use crate::hub::{Deadline, Direction, Interrupts, yield_if_due_nounwind};
+use crate::monkey::blocking_pool::Lent;
+use crate::monkey::dedicated::aside_or_ended;
 use crate::monkey::descriptors::{forget, look_up};
-use crate::monkey::elsewhere::Lent;
 use crate::monkey::{errno, originals};
 use crate::sys::user_memory;
 use libc::{c_char, c_int, c_long, c_uint, c_void, mqd_t, size_t, ssize_t, timespec};
@@ -29,7 +29,7 @@ unsafe fn by_turns(
     until: *const timespec,
     attempt: impl Fn() -> isize,
 ) -> Option<isize> {
-    breathe_quietly();
+    yield_if_due_nounwind();
     // SAFETY: the caller's.
     let deadline = match until.is_null() {
         true => None,
@@ -145,7 +145,7 @@ pub(in crate::monkey) unsafe fn msgrcv(
     kind: c_long,
     flags: c_int,
 ) -> ssize_t {
-    breathe_quietly();
+    yield_if_due_nounwind();
     // SAFETY: the caller's.
     let now =
         unsafe { originals::msgrcv::call(queue, place, room, kind, flags | libc::IPC_NOWAIT) };
@@ -171,7 +171,7 @@ pub(in crate::monkey) unsafe fn msgsnd(
     length: size_t,
     flags: c_int,
 ) -> c_int {
-    breathe_quietly();
+    yield_if_due_nounwind();
     // SAFETY: the caller's.
     let now = unsafe { originals::msgsnd::call(queue, message, length, flags | libc::IPC_NOWAIT) };
     if now >= 0 || flags & libc::IPC_NOWAIT != 0 || errno::get() != libc::EAGAIN {

@@ -9,8 +9,8 @@ use super::receiving::{receive, receive_parts};
 use super::terminals::Timing;
 use super::transfers::{is_unknown, may_wait, patched};
 use crate::hub::{Direction, Interrupts};
-use crate::monkey::aside::aside_or_interrupted;
-use crate::monkey::elsewhere::Lent;
+use crate::monkey::blocking_pool::Lent;
+use crate::monkey::dedicated::aside_or_interrupted;
 use crate::monkey::known::{Known, Nature};
 use crate::monkey::{errno, originals};
 use crate::sys::descriptor::{Kind, is_ready};
@@ -125,7 +125,7 @@ unsafe fn read_parts(
     count: c_int,
     flags: c_int,
 ) -> Option<ssize_t> {
-    let _under_way = known.breathe();
+    let _under_way = known.yield_if_due();
     // SAFETY: the caller's.
     let fails = || unsafe { is_too_short(known, parts, count) };
     let is_at_once = known.kind() == Kind::Other

@@ -200,7 +200,7 @@ pub(super) unsafe fn receive(
     length: size_t,
     flags: c_int,
 ) -> Option<ssize_t> {
-    let _under_way = known.breathe();
+    let _under_way = known.yield_if_due();
     let length = length.min(MOST);
     let goal = goal(known, length, flags);
     let outcome = receive_to(known, "recv", goal, flags, |fd, got| {
@@ -238,7 +238,7 @@ pub(in crate::monkey) unsafe fn recvfrom(
         // SAFETY: the caller's.
         return unsafe { originals::recvfrom::call(fd, buffer, length, flags, address, room) };
     };
-    let _under_way = known.breathe();
+    let _under_way = known.yield_if_due();
     let most = length.min(MOST);
     let goal = goal(&known, most, flags);
     let outcome = receive_to(&known, "recvfrom", goal, flags, |fd, got| {
@@ -292,7 +292,7 @@ unsafe fn receive_message(known: &Known, message: *mut msghdr, flags: c_int) -> 
         // SAFETY: the caller's. It fails at once.
         return Some(unsafe { originals::recvmsg::call(fd, message, flags) });
     }
-    let _under_way = known.breathe();
+    let _under_way = known.yield_if_due();
     let may_take_parts =
         known.kind().is_stream() && (flags & libc::MSG_WAITALL != 0 || known.low_water() > 1);
     let outcome = if may_take_parts {
@@ -466,7 +466,7 @@ pub(in crate::monkey) unsafe fn recvmmsg(
         return unsafe { originals::recvmmsg::call(fd, messages, count, flags, time) };
     };
     let timeout = timeout.flatten();
-    let _under_way = known.breathe();
+    let _under_way = known.yield_if_due();
     let begin = clock::now();
     let mut attempts = known.attempts(Direction::Read, "recvmmsg");
     let (mut got, mut left) = (0, timeout);

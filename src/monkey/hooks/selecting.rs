@@ -2,9 +2,9 @@
 //! room for, or as the kernel has places for descriptors, if that is less.
 
 use super::polling::{Limit, Watched, changes_signals, interruptible, is_bad_mask, wait_for_any};
-use crate::hub::breathe_quietly;
-use crate::monkey::aside::aside_or_ended;
-use crate::monkey::elsewhere::Lent;
+use crate::hub::yield_if_due_nounwind;
+use crate::monkey::blocking_pool::Lent;
+use crate::monkey::dedicated::aside_or_ended;
 use crate::monkey::numbers::END;
 use crate::monkey::{errno, originals};
 use crate::sys::{clock, user_memory};
@@ -166,7 +166,7 @@ unsafe fn select_by(
     places: [*mut fd_set; 3],
     limit: Limit,
 ) -> Option<c_int> {
-    breathe_quietly();
+    yield_if_due_nounwind();
     // SAFETY: the caller's.
     let Some(mut sets) = (unsafe { Sets::new(count, places) }) else {
         return Some(errno::fail(libc::EFAULT));
@@ -240,7 +240,7 @@ pub(in crate::monkey) unsafe fn pselect(
     }
     // SAFETY: the caller's.
     if unsafe { changes_signals(mask) } {
-        breathe_quietly();
+        yield_if_due_nounwind();
         // SAFETY: the caller's, who is suspended until the call is over.
         let lent = unsafe { Lent::new((read, write, except, time)) };
         // SAFETY: the caller's; it is a set.

@@ -2,9 +2,9 @@
 //! undone belongs to the process, since its threads share that list.
 
 use super::polling::Limit;
-use crate::hub::breathe_quietly;
-use crate::monkey::aside::aside_or_ended;
-use crate::monkey::elsewhere::Lent;
+use crate::hub::yield_if_due_nounwind;
+use crate::monkey::blocking_pool::Lent;
+use crate::monkey::dedicated::aside_or_ended;
 use crate::monkey::{errno, originals};
 use crate::sys::user_memory;
 use libc::{c_int, sembuf, size_t, timespec};
@@ -65,7 +65,7 @@ pub(in crate::monkey) unsafe fn semtimedop(
 ///
 /// As libc's `semop`.
 unsafe fn at_once(set: c_int, all: *const sembuf, count: size_t) -> Option<c_int> {
-    breathe_quietly();
+    yield_if_due_nounwind();
     if count > MOST || !user_memory::is_readable(all, count * size_of::<sembuf>()) {
         return None;
     }

@@ -1,8 +1,8 @@
 //! Semaphores of C. One that is used up is waited for by another thread: `sem_post` may be called by a signal
 //! handler, and by another process, so that there is nothing that could be done in it.
 
-use crate::hub::breathe_quietly;
-use crate::monkey::aside::aside_or_signalled;
+use crate::hub::yield_if_due_nounwind;
+use crate::monkey::dedicated::aside_or_signalled;
 use crate::monkey::{errno, originals};
 use libc::{c_int, clockid_t, sem_t, timespec};
 use std::ptr;
@@ -80,7 +80,7 @@ unsafe fn take(
     is_restarted: bool,
     wait: impl Fn(*mut sem_t) -> c_int + Send + 'static,
 ) -> Option<c_int> {
-    breathe_quietly();
+    yield_if_due_nounwind();
     let before = errno::get();
     // SAFETY: the caller's.
     let result = unsafe { libc::sem_trywait(semaphore) };

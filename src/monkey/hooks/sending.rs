@@ -188,7 +188,7 @@ pub(super) unsafe fn transmit(
     address: *const sockaddr,
     room: socklen_t,
 ) -> Option<ssize_t> {
-    let _under_way = known.breathe();
+    let _under_way = known.yield_if_due();
     let length = length.min(MOST);
     let sent = Cell::new(0);
     let call = |fd, flags: c_int| {
@@ -238,7 +238,7 @@ unsafe fn transmit_message(known: &Known, message: *const msghdr, flags: c_int) 
         // SAFETY: the caller's. It fails at once.
         return Some(unsafe { originals::sendmsg::call(fd, message, flags) });
     }
-    let _under_way = known.breathe();
+    let _under_way = known.yield_if_due();
     // Only what addresses a Unix datagram is looked at before the kernel has said that the message is one.
     let is_addressed = known.kind() == Kind::UnixDatagram
         // SAFETY: the caller's, or null.

@@ -4,10 +4,10 @@
 
 use super::copying::Splice;
 use super::files;
-use crate::hub::{Direction, Interrupts, breathe_quietly};
-use crate::monkey::aside::aside_or_interrupted;
+use crate::hub::{Direction, Interrupts, yield_if_due_nounwind};
+use crate::monkey::blocking_pool::{Lent, elsewhere};
+use crate::monkey::dedicated::aside_or_interrupted;
 use crate::monkey::descriptors::look_up;
-use crate::monkey::elsewhere::{Lent, elsewhere};
 use crate::monkey::known::Known;
 use crate::monkey::{errno, originals};
 use crate::sys::descriptor::Kind;
@@ -55,7 +55,7 @@ pub(in crate::monkey) unsafe fn sendfile64(
 ///
 /// As libc's `sendfile64`.
 unsafe fn send_by(to: c_int, from: c_int, offset: *mut off64_t, count: size_t) -> Option<ssize_t> {
-    breathe_quietly();
+    yield_if_due_nounwind();
     let (Some(input), Some(output), true) =
         (look_up(from), look_up(to), count > 0 && count <= isize::MAX as usize)
     else {

@@ -9,8 +9,8 @@
 
 use super::polling::{Limit, is_bad_mask};
 use crate::hub::{
-    Deadline, Direction, Interrupts, Registration, Wake, breathe_quietly, park_quietly,
-    tell_interrupts,
+    Deadline, Direction, Interrupts, Registration, Wake, mark_interrupts_reported, park_nounwind,
+    yield_if_due_nounwind,
 };
 use crate::monkey::descriptors::{forget, look_up};
 use crate::monkey::known::Known;
@@ -26,12 +26,12 @@ use std::rc::Rc;
 pub(in crate::monkey) unsafe fn pause() -> c_int {
     // A handler may come at any time.
     let registration = Registration::new();
-    let interrupts = Interrupts::TellAnySignal.begun();
+    let interrupts = Interrupts::ReportAnySignal.begun();
     let error = loop {
-        match park_quietly("pause", None, interrupts) {
+        match park_nounwind("pause", None, interrupts) {
             Wake::Signalled => break libc::EINTR,
             Wake::Interrupted => {
-                tell_interrupts();
+                mark_interrupts_reported();
                 break libc::ECANCELED;
             }
             Wake::Unparked | Wake::TimedOut => {}
@@ -191,11 +191,11 @@ fn wait_for(
     deadline: Option<Deadline>,
     mut ask: impl FnMut() -> Option<c_int>,
 ) -> Option<c_int> {
-    breathe_quietly();
+    yield_if_due_nounwind();
     if let Some(answer) = ask() {
         return Some(answer);
     }
-    let interrupts = Interrupts::TellAnySignal.begun_by_breathing();
+    let interrupts = Interrupts::ReportAnySignal.since_call_began();
     let pending = Pending::of(set)?;
     loop {
         // Before the question: what comes after it is an event that wakes.

@@ -1,9 +1,11 @@
 //! Sleeping. A kill or a limit ends a sleep early, as if its time were over: `std` panics if it is told of
 //! any error but EINTR. A signal handler ends it with EINTR.
 
-use crate::hub::{Deadline, Interrupts, Wake, park_quietly, tell_interrupts, yield_quietly};
-use crate::monkey::aside::aside_or_ended;
-use crate::monkey::elsewhere::Lent;
+use crate::hub::{
+    Deadline, Interrupts, Wake, mark_interrupts_reported, park_nounwind, yield_nounwind,
+};
+use crate::monkey::blocking_pool::Lent;
+use crate::monkey::dedicated::aside_or_ended;
 use crate::monkey::{errno, originals};
 use crate::sys::{clock, user_memory};
 use libc::{c_int, c_long, c_uint, clockid_t, timespec};
@@ -30,9 +32,9 @@ fn wait(duration: Duration) -> Slept {
 fn wait_anyhow(duration: Duration) -> Slept {
     let begin = clock::now();
     let deadline = Deadline::after(duration);
-    let interrupts = Interrupts::TellAnySignal.begun();
+    let interrupts = Interrupts::ReportAnySignal.begun();
     loop {
-        match park_quietly("sleep", deadline, interrupts) {
+        match park_nounwind("sleep", deadline, interrupts) {
             Wake::Unparked => {}
             Wake::TimedOut => return Slept::Enough,
             Wake::Signalled => {
@@ -40,7 +42,7 @@ fn wait_anyhow(duration: Duration) -> Slept {
                 return Slept::Interrupted(duration.saturating_sub(slept));
             }
             Wake::Interrupted => {
-                tell_interrupts();
+                mark_interrupts_reported();
                 return Slept::Enough;
             }
         }
@@ -102,8 +104,8 @@ pub(in crate::monkey) unsafe fn nanosleep(time: *const timespec, left: *mut time
 unsafe fn tell_rest(left: *mut timespec, rest: Duration) -> c_int {
     let rest = timespec { tv_sec: rest.as_secs() as _, tv_nsec: c_long::from(rest.subsec_nanos()) };
     // SAFETY: the caller's.
-    let is_told = left.is_null() || unsafe { user_memory::write(left, rest) };
-    if is_told { libc::EINTR } else { libc::EFAULT }
+    let is_reported = left.is_null() || unsafe { user_memory::write(left, rest) };
+    if is_reported { libc::EINTR } else { libc::EFAULT }
 }
 
 /// # Safety
@@ -196,6 +198,6 @@ unsafe fn sleep_aside(
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn sched_yield() -> c_int {
-    yield_quietly();
+    yield_nounwind();
     0
 }

@@ -13,7 +13,7 @@
 //! come in between. Those that take no lock are read by those that do.
 
 use super::reading::is_unreadable;
-use crate::hub::{Deadline, Direction, Interrupts, breathe_quietly, park_quietly};
+use crate::hub::{Deadline, Direction, Interrupts, park_nounwind, yield_if_due_nounwind};
 use crate::monkey::descriptors::look_up;
 use crate::monkey::gate::{Row, is_patched};
 use crate::monkey::kinds::What;
@@ -75,7 +75,7 @@ struct Turn {
 
 impl Turn {
     fn take(row: &'static Row, file: *mut FILE) -> Self {
-        breathe_quietly();
+        yield_if_due_nounwind();
         loop {
             let is_free = READ.with(|all| {
                 let mut all = all.borrow_mut();
@@ -88,7 +88,7 @@ impl Turn {
             if is_free {
                 return Turn { file, row };
             }
-            park_quietly(row.symbol, Deadline::after(Duration::from_millis(1)), Interrupts::Defer);
+            park_nounwind(row.symbol, Deadline::after(Duration::from_millis(1)), Interrupts::Defer);
         }
     }
 

@@ -5,9 +5,9 @@
 //! A terminal that is not read by lines may also be set to end a read without a byte, at once or after some
 //! time.
 
-use crate::hub::{Interrupts, breathe_quietly};
-use crate::monkey::aside::aside_or_interrupted;
-use crate::monkey::elsewhere::Lent;
+use crate::hub::{Interrupts, yield_if_due_nounwind};
+use crate::monkey::blocking_pool::Lent;
+use crate::monkey::dedicated::aside_or_interrupted;
 use crate::monkey::{errno, originals};
 use libc::{c_int, termios};
 use std::mem::MaybeUninit;
@@ -49,7 +49,7 @@ impl Timing {
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn tcdrain(fd: c_int) -> c_int {
-    breathe_quietly();
+    yield_if_due_nounwind();
     // SAFETY: no memory is involved.
     let drain = move || unsafe { originals::tcdrain::call(fd) };
     let drained = aside_or_interrupted("tcdrain", Interrupts::Tell, drain);
@@ -61,7 +61,7 @@ pub(in crate::monkey) unsafe fn tcdrain(fd: c_int) -> c_int {
 ///
 /// As libc's.
 pub(in crate::monkey) unsafe fn tcsendbreak(fd: c_int, duration: c_int) -> c_int {
-    breathe_quietly();
+    yield_if_due_nounwind();
     // SAFETY: no memory is involved.
     let call = move || unsafe { originals::tcsendbreak::call(fd, duration) };
     // SAFETY: no memory is involved.
@@ -79,7 +79,7 @@ pub(in crate::monkey) unsafe fn tcsetattr(fd: c_int, when: c_int, to: *const ter
         // SAFETY: the caller's.
         return unsafe { originals::tcsetattr::call(fd, when, to) };
     }
-    breathe_quietly();
+    yield_if_due_nounwind();
     // SAFETY: the caller's, who is suspended until the call is over.
     let lent = unsafe { Lent::new(to) };
     // SAFETY: the caller's.

@@ -2,7 +2,7 @@
 //! them has the call tried once more. There are no turns, as those that wait for one descriptor may need
 //! different other ones.
 
-use crate::hub::{Deadline, Direction, Interrupts, Wake, tell_interrupts};
+use crate::hub::{Deadline, Direction, Interrupts, Wake, mark_interrupts_reported};
 use crate::monkey::errno;
 use crate::monkey::known::{Known, park_among};
 
@@ -10,7 +10,7 @@ use crate::monkey::known::{Known, park_among};
 /// fails with `EAGAIN` when `deadline` has passed, with `EBADF` if one of them was closed meanwhile, and with
 /// `ECANCELED` if a kill or a limit came. `None` if one of them cannot be waited for.
 ///
-/// To be called after `breathe_quietly`, with which the call has begun.
+/// To be called after `yield_if_due_nounwind`, with which the call has begun.
 ///
 /// An attempt that returns `None` must not have switched since it has looked: an event would be lost.
 pub(super) fn until_ready(
@@ -24,7 +24,7 @@ pub(super) fn until_ready(
     }
     let watches = ends.iter().map(|(known, direction)| known.watch(*direction));
     let _watches: Vec<_> = watches.collect::<Option<_>>()?;
-    let interrupts = interrupts.begun_by_breathing();
+    let interrupts = interrupts.since_call_began();
     loop {
         if !ends.iter().all(|(known, _)| known.is_current()) {
             return Some(errno::fail_long(libc::EBADF));
@@ -45,7 +45,7 @@ pub(super) fn until_ready(
                 return Some(attempt().unwrap_or_else(|| errno::fail_long(libc::EINTR)));
             }
             Wake::Interrupted => {
-                tell_interrupts();
+                mark_interrupts_reported();
                 return Some(errno::fail_long(libc::ECANCELED));
             }
         }

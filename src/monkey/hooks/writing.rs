@@ -10,8 +10,8 @@ use super::sending::{transmit, transmit_parts};
 use super::transfers::{is_unknown, may_wait, patched};
 use super::{files, output};
 use crate::hub::Direction;
-use crate::monkey::aside::aside_or_signalled;
 use crate::monkey::attempts::Outcome;
+use crate::monkey::dedicated::aside_or_signalled;
 use crate::monkey::known::{Known, Nature};
 use crate::monkey::{errno, originals};
 use crate::sys::descriptor::Kind;
@@ -190,7 +190,7 @@ unsafe fn write_parts(
     count: c_int,
     flags: c_int,
 ) -> Option<ssize_t> {
-    let _under_way = known.breathe();
+    let _under_way = known.yield_if_due();
     let mut attempts = known.attempts(Direction::Write, "write");
     // SAFETY: the caller's parts, or what is left of them.
     let write = |fd, parts, count| unsafe { write_now(known, fd, parts, count, flags) };

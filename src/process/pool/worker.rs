@@ -70,19 +70,19 @@ pub(in crate::process) fn work(mut wire: Wire, log: OwnedFd) -> io::Result<()> {
     while let Some(Order { function, arguments }) = wire.receive::<Order<ByteBuf>>()? {
         // Whoever sends another order has seen all results of the last one.
         log.begin_anew();
-        let (mut told, mut is_told) = (Instant::now(), true);
+        let (mut told, mut is_reported) = (Instant::now(), true);
         for argument in arguments {
             let done = call(function, &argument);
             let record = framed(&done)?;
-            is_told = record.len() > SMALL || !log.add(&record);
-            if is_told {
+            is_reported = record.len() > SMALL || !log.add(&record);
+            if is_reported {
                 wire.send(&Said::Done(done))?;
             } else if told.elapsed() > SOON {
                 wire.send(&Said::Look)?;
-                (told, is_told) = (Instant::now(), true);
+                (told, is_reported) = (Instant::now(), true);
             }
         }
-        if !is_told {
+        if !is_reported {
             wire.send(&Said::Look)?;
         }
     }

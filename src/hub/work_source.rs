@@ -3,7 +3,7 @@
 //! after it sleeps.
 
 /// Asked by the hub, in its own greenlet: so none of this waits, and none may panic.
-pub(crate) trait Feed {
+pub(crate) trait WorkSource {
     /// Makes ready whoever is to be. Comes each time that the hub looks for events, busy or not.
     fn look(&self, is_busy: bool);
 
@@ -25,7 +25,7 @@ pub(crate) struct Watch {
     /// Looks at it, and makes ready whoever is to be.
     pub(crate) look: fn(),
     /// Has it say that whoever changes it is to call. `false`: it has been changed, and there is no sleep.
-    pub(crate) ask_to_be_called: fn() -> bool,
+    pub(crate) request_call: fn() -> bool,
     /// Has it say so no more.
-    pub(crate) ask_no_more: fn(),
+    pub(crate) cancel_call: fn(),
 }

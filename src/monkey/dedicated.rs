@@ -9,9 +9,11 @@
 //! `EINTR`, and its thread ends. So no thread is left behind, and nothing happens later in the name of a
 //! caller that is gone.
 
-use super::elsewhere::{OwnSignals, take_only};
+use super::blocking_pool::{OwnSignals, take_only};
 use super::errno;
-use crate::hub::{Deadline, Interrupts, Registration, Wake, park_quietly, tell_interrupts};
+use crate::hub::{
+    Deadline, Interrupts, Registration, Wake, mark_interrupts_reported, park_nounwind,
+};
 use crate::sys::interrupt::Target;
 use crate::sys::lock::Lock;
 use libc::c_int;
@@ -53,9 +55,9 @@ pub(super) fn aside<R: Send + 'static>(
 
 /// Like [`aside`], for a call that a signal ends: in a coroutine that is killed, or whose time is over, it
 /// fails with `ECANCELED`, unless it has succeeded by then. `interrupts` says which handlers of the program
-/// end it: `TellAnySignal` of a call that the kernel never restarts.
+/// end it: `ReportAnySignal` of a call that the kernel never restarts.
 ///
-/// To be called after `breathe_quietly`, with which the call has begun: a handler that has run since then
+/// To be called after `yield_if_due_nounwind`, with which the call has begun: a handler that has run since then
 /// ends it.
 pub(super) fn aside_or_interrupted<R: Send + 'static>(
     purpose: &'static str,
@@ -68,15 +70,15 @@ pub(super) fn aside_or_interrupted<R: Send + 'static>(
 /// Like [`aside`], for a call that a signal ends: also one that a handler of the program without `SA_RESTART`
 /// takes, or one with it, where the kernel does not restart the call. A kill does not end it.
 ///
-/// To be called after `breathe_quietly`, as [`aside_or_interrupted`].
+/// To be called after `yield_if_due_nounwind`, as [`aside_or_interrupted`].
 pub(super) fn aside_or_signalled<R: Send + 'static>(
     purpose: &'static str,
     is_restarted: bool,
     call: impl FnOnce() -> R + Send + 'static,
 ) -> Option<R> {
     let interrupts = match is_restarted {
-        true => Interrupts::TellSignals,
-        false => Interrupts::any_signal_by_breathing(),
+        true => Interrupts::Signals,
+        false => Interrupts::any_signal_since_call_began(),
     };
     Aside::begin_with(purpose, interrupts, || (), |()| call()).map(Aside::wait)
 }
@@ -87,7 +89,7 @@ pub(super) fn aside_or_ended<R: Send + 'static>(
     purpose: &'static str,
     call: impl FnOnce() -> R + Send + 'static,
 ) -> Option<R> {
-    Aside::begin_with(purpose, Interrupts::TellAnySignal, || (), |()| call()).map(Aside::wait)
+    Aside::begin_with(purpose, Interrupts::ReportAnySignal, || (), |()| call()).map(Aside::wait)
 }
 
 impl<R: Send + 'static> Aside<R> {
@@ -107,7 +109,7 @@ impl<R: Send + 'static> Aside<R> {
         call: impl FnOnce(P) -> R + Send + 'static,
     ) -> Option<Self> {
         const STACK: usize = 64 << 10;
-        let interrupts = interrupts.begun_by_breathing();
+        let interrupts = interrupts.since_call_began();
         let registration = Registration::new();
         let unparker = registration.unparker();
         let progress = Lock::new(Progress { is_prepared: false, result: None });
@@ -136,31 +138,31 @@ impl<R: Send + 'static> Aside<R> {
     /// Waits until the other thread has prepared the call, and begins to make it.
     pub(super) fn wait_prepared(&self) {
         while !self.shared.progress.lock().is_prepared {
-            park_quietly(self.purpose, None, Interrupts::Defer);
+            park_nounwind(self.purpose, None, Interrupts::Defer);
         }
     }
 
     /// Waits for the result of the call.
     pub(super) fn wait(self) -> R {
-        let mut cut_short = None;
+        let mut interrupt_nounwind_waits = None;
         loop {
             let done = self.shared.progress.lock().result.take();
             if let Some((result, number)) = done {
                 drop(self);
-                if cut_short == Some(Wake::Interrupted) && number == libc::EINTR {
-                    tell_interrupts();
+                if interrupt_nounwind_waits == Some(Wake::Interrupted) && number == libc::EINTR {
+                    mark_interrupts_reported();
                     errno::set(libc::ECANCELED);
                 } else if number != 0 {
                     errno::set(number);
                 }
                 return result;
             }
-            if cut_short.is_some() {
+            if interrupt_nounwind_waits.is_some() {
                 self.shared.target.interrupt();
-                park_quietly(self.purpose, Deadline::after(PAUSE), Interrupts::Defer);
+                park_nounwind(self.purpose, Deadline::after(PAUSE), Interrupts::Defer);
             } else {
-                let wake = park_quietly(self.purpose, None, self.interrupts);
-                cut_short = (wake != Wake::Unparked).then_some(wake);
+                let wake = park_nounwind(self.purpose, None, self.interrupts);
+                interrupt_nounwind_waits = (wake != Wake::Unparked).then_some(wake);
             }
         }
     }

@@ -176,12 +176,12 @@ unsafe extern "C" fn on_signal(
             let previous = (*PREVIOUS.0.get()).assume_init_ref();
             if !matches!(previous.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) {
                 #[cfg(feature = "monkey")]
-                let outer = super::handled::enter();
+                let outer = super::signal_counts::enter();
                 #[cfg(feature = "monkey")]
-                super::handled::count(previous.sa_flags & libc::SA_RESTART != 0);
+                super::signal_counts::count(previous.sa_flags & libc::SA_RESTART != 0);
                 super::signal::call_handler(previous, signal, info, context);
                 #[cfg(feature = "monkey")]
-                super::handled::leave(outer);
+                super::signal_counts::leave(outer);
             }
         }
     }

@@ -12,7 +12,7 @@
 //! calls of a thread in the kernel:
 //!
 //! ```text
-//!   a handler ──► counted (`sys/handled.rs`), and the inbox is nudged: a sleep ends, or does not begin
+//!   a handler ──► counted (`sys/signal_counts.rs`), and the inbox is nudged: a sleep ends, or does not begin
 //!   the hub looks into its inbox ──► another count? resumes all quiet waits ──► each compares for itself
 //! ```
 //!
@@ -29,22 +29,22 @@ use crate::greenlet::scheduled;
 use crate::greenlet::scheduled::marks::{HUB, INTERRUPTED, NO_THROW, PARKED, QUEUED, ROOT};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
 use crate::sys::errno;
-use crate::sys::handled::{self, Count, Handlers};
+use crate::sys::signal_counts::{self, Count, Handlers};
 
 /// What is done about what would be raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interrupts {
     /// The wait ends with [`Wake::Interrupted`]. Whoever cuts its call short for that says so by
-    /// [`tell_interrupts`]. After a signal handler without `SA_RESTART` it ends with [`Wake::Signalled`].
+    /// [`mark_interrupts_reported`]. After a signal handler without `SA_RESTART` it ends with [`Wake::Signalled`].
     Tell,
     /// As `Tell`, and [`Wake::Signalled`] after any handler: for calls that the kernel never restarts.
-    TellAnySignal,
+    ReportAnySignal,
     /// It goes on after a kill, and ends with [`Wake::Signalled`] after a handler without `SA_RESTART`.
-    TellSignals,
-    /// As `TellSignals`, of a call that began at this count.
-    TellSignalsSince(Handlers, Count),
-    /// As `Tell` or `TellAnySignal`, of a call that began at this count: see [`Interrupts::begun`].
-    TellSince(Handlers, Count),
+    Signals,
+    /// As `Signals`, of a call that began at this count.
+    SignalsSince(Handlers, Count),
+    /// As `Tell` or `ReportAnySignal`, of a call that began at this count: see [`Interrupts::begun`].
+    ReportSince(Handlers, Count),
     /// It goes on.
     Defer,
 }
@@ -55,14 +55,14 @@ impl Interrupts {
     pub(crate) fn of_socket(deadline: Option<Deadline>) -> Self {
         match deadline {
             None => Interrupts::Tell,
-            Some(_) => Interrupts::TellAnySignal,
+            Some(_) => Interrupts::ReportAnySignal,
         }
     }
 
-    /// After any handler that has run since the call has begun by [`breathe_quietly`]. It goes on after a
+    /// After any handler that has run since the call has begun by [`yield_if_due_nounwind`]. It goes on after a
     /// kill.
-    pub(crate) fn any_signal_by_breathing() -> Self {
-        Interrupts::TellSignalsSince(Handlers::Any, breathed())
+    pub(crate) fn any_signal_since_call_began() -> Self {
+        Interrupts::SignalsSince(Handlers::Any, call_began())
     }
 
     /// For all waits of a call that begins now: a handler that runs between two of them, or beside an event,
@@ -71,40 +71,37 @@ impl Interrupts {
         self.since(Count::now)
     }
 
-    /// As [`Interrupts::begun`], of a call that has begun by [`breathe_quietly`]: a handler that has run
+    /// As [`Interrupts::begun`], of a call that has begun by [`yield_if_due_nounwind`]: a handler that has run
     /// since then interrupts it, also one that has run while others had their turn there, or in an earlier
     /// wait.
-    pub(crate) fn begun_by_breathing(self) -> Self {
-        self.since(breathed)
+    pub(crate) fn since_call_began(self) -> Self {
+        self.since(call_began)
     }
 
     /// Of the rest of a call that has done a part: any handler ends it from now on, and so does one that has
     /// run before, and would have ended the wait.
     pub(crate) fn behind_a_part(self) -> Self {
-        if self.has_come() { self } else { Interrupts::TellAnySignal.begun() }
+        if self.has_come() { self } else { Interrupts::ReportAnySignal.begun() }
     }
 
     fn since(self, count: impl FnOnce() -> Count) -> Self {
         match self {
-            Interrupts::Tell => Interrupts::TellSince(Handlers::Cutting, count()),
-            Interrupts::TellAnySignal => Interrupts::TellSince(Handlers::Any, count()),
-            Interrupts::TellSignals => Interrupts::TellSignalsSince(Handlers::Cutting, count()),
+            Interrupts::Tell => Interrupts::ReportSince(Handlers::Cutting, count()),
+            Interrupts::ReportAnySignal => Interrupts::ReportSince(Handlers::Any, count()),
+            Interrupts::Signals => Interrupts::SignalsSince(Handlers::Cutting, count()),
             other => other,
         }
     }
 
     /// Whether a kill or a time limit ends the wait.
-    fn tell_kills(self) -> bool {
-        !matches!(
-            self,
-            Interrupts::Defer | Interrupts::TellSignals | Interrupts::TellSignalsSince(..)
-        )
+    fn reports_kills(self) -> bool {
+        !matches!(self, Interrupts::Defer | Interrupts::Signals | Interrupts::SignalsSince(..))
     }
 
     /// Whether a handler has run that ends the wait.
     fn has_come(self) -> bool {
         match self {
-            Interrupts::TellSince(which, count) | Interrupts::TellSignalsSince(which, count) => {
+            Interrupts::ReportSince(which, count) | Interrupts::SignalsSince(which, count) => {
                 count.differs(which, Count::now())
             }
             _ => false,
@@ -112,9 +109,9 @@ impl Interrupts {
     }
 }
 
-/// The count at which the current call has begun by [`breathe_quietly`], or this moment's.
-fn breathed() -> Count {
-    here().breathed.take().unwrap_or_else(Count::now)
+/// The count at which the current call has begun by [`yield_if_due_nounwind`], or this moment's.
+fn call_began() -> Count {
+    here().call_began.take().unwrap_or_else(Count::now)
 }
 
 /// Where a call is made.
@@ -131,7 +128,7 @@ pub(crate) enum Place {
 /// Where the caller is. A signal handler is outside of all: it may have come in the middle of something.
 #[inline]
 pub(crate) fn place() -> Place {
-    if handled::is_inside() {
+    if signal_counts::is_inside() {
         return Place::Thread;
     }
     match try_with(|_| scheduled::running().mark() & HUB == 0) {
@@ -142,57 +139,57 @@ pub(crate) fn place() -> Place {
 }
 
 /// As [`park`](super::park()), and raises nothing. To be called in a [`Place::Task`].
-pub(crate) fn park_quietly(
+pub(crate) fn park_nounwind(
     purpose: &'static str,
     deadline: Option<Deadline>,
     interrupts: Interrupts,
 ) -> Wake {
-    here().park_quietly(purpose, deadline, interrupts)
+    here().park_nounwind(purpose, deadline, interrupts)
 }
 
 /// The current call is cut short, for all that is to be raised now.
-pub(crate) fn tell_interrupts() {
+pub(crate) fn mark_interrupts_reported() {
     let me = &*scheduled::running();
     let depth = task::panics(me);
     if let Some(task) = TaskRef::of(me) {
         let mut interrupts = task.interrupts.borrow_mut();
         for interrupt in interrupts.iter_mut() {
-            interrupt.is_told |= interrupt.depth >= depth && interrupt.is_meant_for(me);
+            interrupt.is_reported |= interrupt.depth >= depth && interrupt.is_meant_for(me);
         }
     }
 }
 
 /// As [`yield_now`](super::yield_now()), and raises nothing.
-pub(crate) fn yield_quietly() {
+pub(crate) fn yield_nounwind() {
     let hub = here();
     let is_late = hub.tick();
     if is_late || !hub.ready.is_empty() {
-        hub.queue_up_quietly(is_late);
+        hub.queue_up_nounwind(is_late);
     }
 }
 
-/// As `Hub::breathe`, and raises nothing.
+/// As `Hub::yield_if_due`, and raises nothing.
 #[inline]
-pub(crate) fn breathe_quietly() {
-    breathe_quietly_with(|| ());
+pub(crate) fn yield_if_due_nounwind() {
+    yield_if_due_nounwind_with(|| ());
 }
 
-/// As [`breathe_quietly`]. If others are to have their turn, `before` is called first, and its result is
+/// As [`yield_if_due_nounwind`]. If others are to have their turn, `before` is called first, and its result is
 /// returned.
 #[inline]
-pub(crate) fn breathe_quietly_with<R>(before: impl FnOnce() -> R) -> Option<R> {
+pub(crate) fn yield_if_due_nounwind_with<R>(before: impl FnOnce() -> R) -> Option<R> {
     let hub = here();
     if !hub.tick() {
-        hub.breathed.set(None);
+        hub.call_began.set(None);
         return None;
     }
     let result = before();
-    hub.breathe_out();
+    hub.yield_late_nounwind();
     Some(result)
 }
 
 impl Hub {
-    fn park_quietly(
+    fn park_nounwind(
         &self,
         purpose: &'static str,
         deadline: Option<Deadline>,
@@ -200,7 +197,7 @@ impl Hub {
     ) -> Wake {
         let me = &*scheduled::running();
         let interrupts = interrupts.begun();
-        let is_interrupted = || interrupts.tell_kills() && has_untold(me);
+        let is_interrupted = || interrupts.reports_kills() && has_unreported(me);
         if is_interrupted() {
             return Wake::Interrupted;
         }
@@ -211,16 +208,15 @@ impl Hub {
         let timer = deadline.map(|deadline| Timer::new(self, deadline, me));
         let of_any = usize::from(matches!(
             interrupts,
-            Interrupts::TellSince(Handlers::Any, _)
-                | Interrupts::TellSignalsSince(Handlers::Any, _)
+            Interrupts::ReportSince(Handlers::Any, _) | Interrupts::SignalsSince(Handlers::Any, _)
         ));
         self.ended_by_any_handler.set(self.ended_by_any_handler.get() + of_any);
         me.set_purpose(purpose);
         me.set_mark(me.mark() | PARKED);
         self.suspend_shielded(me, None);
         self.ended_by_any_handler.set(self.ended_by_any_handler.get() - of_any);
-        self.breathed.set(match interrupts {
-            Interrupts::TellSince(_, count) => Some(count),
+        self.call_began.set(match interrupts {
+            Interrupts::ReportSince(_, count) => Some(count),
             _ => None,
         });
         let has_fired = timer.is_some_and(Timer::cancel);
@@ -233,7 +229,7 @@ impl Hub {
     }
 
     /// Resumes the waits that signal handlers may have interrupted since the last look.
-    pub(super) fn look_at_handlers(&self) {
+    pub(super) fn wake_interrupted_waits(&self) {
         let now = Count::now();
         let before = self.handled.replace(now);
         let which = match self.ended_by_any_handler.get() {
@@ -251,14 +247,14 @@ impl Hub {
     }
 
     #[cold]
-    fn breathe_out(&self) {
+    fn yield_late_nounwind(&self) {
         let begun = Count::now();
-        self.queue_up_quietly(true);
-        self.breathed.set(Some(begun));
+        self.queue_up_nounwind(true);
+        self.call_began.set(Some(begun));
     }
 
     #[cold]
-    fn queue_up_quietly(&self, is_late: bool) {
+    fn queue_up_nounwind(&self, is_late: bool) {
         let me = &*scheduled::running();
         let _delegate = delegate(me);
         me.set_mark(me.mark() | QUEUED);
@@ -270,14 +266,14 @@ impl Hub {
         me.set_mark(me.mark() | NO_THROW);
         // Siblings have failures of their own.
         let number = errno::get();
-        self.suspend_quietly(me, next);
+        self.suspend_nounwind(me, next);
         errno::set(number);
         me.set_mark(me.mark() & !NO_THROW);
     }
 
     /// Tells all who wait here that their thread ends, and lets each of them have a turn: what they do then
     /// can be unwound, unless they wait here again.
-    pub(super) fn cut_short(&self) {
+    pub(super) fn interrupt_nounwind_waits(&self) {
         let mut waiting = Vec::new();
         scheduled::for_each_alive(|greenlet| {
             if greenlet.mark() & NO_THROW != 0 {
@@ -290,7 +286,7 @@ impl Hub {
         }
         // Nothing is raised in who ends the thread: it is in a destructor.
         if !self.ready.is_empty() {
-            self.queue_up_quietly(false);
+            self.queue_up_nounwind(false);
         }
     }
 }
@@ -305,7 +301,7 @@ fn delegate(me: &AnyWeakGreenlet) -> Option<Delegate> {
 }
 
 /// Whether something is to be raised in the current task that it has not been told of.
-fn has_untold(me: &AnyWeakGreenlet) -> bool {
+fn has_unreported(me: &AnyWeakGreenlet) -> bool {
     if me.mark() & (INTERRUPTED | ROOT) == ROOT {
         return false;
     }
@@ -313,7 +309,7 @@ fn has_untold(me: &AnyWeakGreenlet) -> bool {
     TaskRef::of(me).is_some_and(|task| {
         let interrupts = task.interrupts.borrow();
         interrupts.iter().any(|interrupt| {
-            interrupt.depth >= depth && !interrupt.is_told && interrupt.is_meant_for(me)
+            interrupt.depth >= depth && !interrupt.is_reported && interrupt.is_meant_for(me)
         })
     })
 }

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! What is said of the end of a process that nothing else would be said of.
 
-use super::interrupt::{Deadlock, LimitPassed};
+use super::interrupt::{Deadlock, TimeoutExit};
 use super::task::Task;
 use crate::greenlet::GreenletExit;
 use crate::greenlet::scheduled::{Payload, describe};
@@ -9,8 +9,8 @@ use crate::sys::{process, stderr};
 
 /// Says on standard error what is raised in main from outside: such an unwind has no panic hook that would
 /// report it, and ends the process. Whether main catches it cannot be known.
-pub(crate) fn tell_of_kill(task: &Task, payload: &Payload) {
-    let is_reported = payload.is::<Deadlock>() || payload.is::<LimitPassed>();
+pub(crate) fn report_kill(task: &Task, payload: &Payload) {
+    let is_reported = payload.is::<Deadlock>() || payload.is::<TimeoutExit>();
     if task.id != 0 || is_reported || !process::is_main_thread() {
         return;
     }

@@ -4,12 +4,14 @@
 //! A pool has one thread per call under way, and those that are idle for some seconds end. That for
 //! files has a bound ([`MOST`]), as more threads do not make a disk faster. A look-up waits for a
 //! server, up to the time limit of the resolver, so that pool has none, and files wait for no look-up. A
-//! call that waits for a peer without a limit must not be made here (see `aside.rs`). The threads have
+//! call that waits for a peer without a limit must not be made here (see `dedicated.rs`). The threads have
 //! no hub, so that what they call is libc's. They take no signals, which are for the program's own threads,
 //! but those that a call itself brings about, if its caller takes them: `SIGPIPE` and `SIGXFSZ`.
 
 use super::{errno, originals};
-use crate::hub::{Interrupts, Registration, Unparker, Wake, park_quietly, tell_interrupts};
+use crate::hub::{
+    Interrupts, Registration, Unparker, Wake, mark_interrupts_reported, park_nounwind,
+};
 use crate::pool::ThreadPool;
 use libc::c_int;
 use std::cell::Cell;
@@ -165,7 +167,7 @@ fn wait<'a, R: Send + 'a>(
     // never comes back from a wait in which nothing is raised keeps its stack for ever.
     let call = unsafe { begin(pool, f, registration.unparker()) };
     while !call.is_over.load(Acquire) {
-        park_quietly(purpose, None, Interrupts::Defer);
+        park_nounwind(purpose, None, Interrupts::Defer);
     }
     // The last switch is behind us.
     drop(registration);
@@ -182,10 +184,10 @@ pub(super) fn look_up_or_interrupted<R: Send + 'static>(
     // SAFETY: nothing is borrowed.
     let call = unsafe { begin(&NAMES, f, registration.unparker()) };
     while !call.is_over.load(Acquire) {
-        if park_quietly(purpose, None, Interrupts::Tell) == Wake::Interrupted
+        if park_nounwind(purpose, None, Interrupts::Tell) == Wake::Interrupted
             && !call.is_over.load(Acquire)
         {
-            tell_interrupts();
+            mark_interrupts_reported();
             return None;
         }
     }
