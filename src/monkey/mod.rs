@@ -98,6 +98,9 @@
 //! | `O_NONBLOCK` is set, and a handler restarts | `EAGAIN` | the call goes on |
 //! | a futex wait, and a handler | `EINTR` | goes on |
 //! | `poll` of an epoll instance, a hang-up in it | sleeps on | is woken |
+//! | a `poll` and a read wait for the same data | either is first | either is first, as a rule the read |
+//! | two waits for one epoll instance | the last one is served first | either is served first |
+//! | a Unix `connect` waits, and the listener is shut down | waits on | `ECONNREFUSED` |
 //! | `close` with `SO_LINGER` | waits | a thread of its own waits ⁴ |
 //! | files on disk, FUSE, `/proc` | wait | at most 512 such calls at once, by threads |
 //! | `O_NONBLOCK` or a time limit is set unseen ⁵ | counts | does not count once the number was used |
