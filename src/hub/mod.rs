@@ -74,8 +74,8 @@ pub(crate) use park::{Wake, breathe, park, refuse_in_callback, unpark, without_w
 pub(crate) use progress::{Moment, Progress, WatchedHub, holder, moment};
 #[cfg(feature = "monkey")]
 pub(crate) use quiet::{
-    Interrupts, Place, breathe_quietly, breathe_quietly_with, park_quietly, place, tell_interrupts,
-    yield_quietly,
+    Interrupts, Place, breathe_quietly, breathe_quietly_with, park_quietly, place, retract_reports,
+    tell_interrupts, yield_quietly,
 };
 #[cfg(feature = "monkey")]
 pub(crate) use remote::QuietHub;

@@ -12,6 +12,7 @@ use crate::monkey::descriptors::look_up;
 use crate::monkey::elsewhere::Lent;
 use crate::monkey::known::{Known, park_among};
 use crate::monkey::{errno, originals};
+use crate::sys::descriptor::Kind;
 use crate::sys::{interrupt, user_memory};
 use libc::{c_int, nfds_t, pollfd, sigset_t, timespec};
 use std::mem::MaybeUninit;
@@ -37,6 +38,15 @@ impl Watched {
         self.0.push((known, Direction::Read));
         Some(())
     }
+
+    /// Whether this is what std waits for to read a child's standard output and error at once, as in
+    /// `Command::output`. It takes an error for impossible, and panics: so a kill does not end that wait.
+    fn is_output_of_a_child(&self) -> bool {
+        let is_end = |(known, direction): &(Rc<Known>, Direction)| {
+            *direction == Direction::Read && known.kind() == Kind::Pipe && known.is_nonblocking()
+        };
+        self.0.len() == 2 && self.0.iter().all(is_end)
+    }
 }
 
 /// Asks until the answer is something else than 0, or `deadline` has passed, and waits in between for one of
@@ -54,7 +64,10 @@ pub(super) fn wait_for_any(
     });
     let _watches: Vec<_> = watches.collect::<Option<_>>()?;
     let mut is_over = false;
-    let interrupts = Interrupts::TellAnySignal.begun_by_breathing();
+    let interrupts = match deadline.is_none() && all.is_output_of_a_child() {
+        true => Interrupts::any_signal_by_breathing(),
+        false => Interrupts::TellAnySignal.begun_by_breathing(),
+    };
     loop {
         // What another file has to say is not asked for.
         if all.0.iter().any(|(known, _)| known.is_replaced()) {
