@@ -9,7 +9,7 @@ use std::panic::Location;
 impl Coroutine {
     /// Has `callback` run in a coroutine of its own when this one has ended: at once if it has already,
     /// but never before the caller gives up control. Callbacks, and those who wait in
-    /// [`JoinHandle::join`], come in the order in which they were added.
+    /// [`JoinHandle::join`](crate::JoinHandle::join), come in the order in which they were added.
     ///
     /// # Examples
     ///

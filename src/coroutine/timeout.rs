@@ -66,9 +66,10 @@ fn sleep_to(deadline: Option<Deadline>) {
 /// at whatever it waits for, and `f` is unwound.
 ///
 /// Limits nest by identity. Whichever passes first ends its own `timeout`, and what is inside of that; the
-/// others are as they were. A limit passes only while the coroutine waits: if it computes, then when it next
-/// waits. A limit of zero passes at the first wait. If `f` returns without having been unwound, its value is
-/// returned, however late. Code that catches panics has to let this one through, as in
+/// others are as they were. A limit passes only while the coroutine waits: if it computes, then when it
+/// next waits. A limit of zero passes at the first wait. If `f` returns without having been unwound, its
+/// value is returned, however late; but if a patched call in it was cut short (feature `monkey`), it is
+/// dropped, and the result is [`Elapsed`]. Code that catches panics has to let this one through, as in
 /// [`resume_unwind`](std::panic::resume_unwind).
 ///
 /// Two things can delay the return beyond the limit: a destructor that waits, and a
@@ -91,7 +92,7 @@ fn sleep_to(deadline: Option<Deadline>) {
 ///
 /// # Errors
 ///
-/// [`Elapsed`], if the limit has passed and `f` was unwound.
+/// [`Elapsed`], if the limit has passed and `f` was unwound, or a patched call in it was cut short.
 ///
 /// # Panics
 ///

@@ -65,8 +65,8 @@ pub(crate) use io::{Direction, Source};
 pub(crate) use limit::Limit;
 #[cfg(feature = "monkey")]
 pub(crate) use nounwind::{
-    Interrupts, Place, mark_interrupts_reported, park_nounwind, place, yield_if_due_nounwind,
-    yield_if_due_nounwind_with, yield_nounwind,
+    Interrupts, Place, mark_interrupts_reported, park_nounwind, place, retract_reports,
+    yield_if_due_nounwind, yield_if_due_nounwind_with, yield_nounwind,
 };
 pub(crate) use outside::set_work_source;
 #[cfg(feature = "monkey")]

@@ -159,6 +159,17 @@ pub(crate) fn mark_interrupts_reported() {
     }
 }
 
+/// The current call was cut short, but succeeds with a part: nothing is reported by it, and the next call
+/// that would wait is.
+pub(crate) fn retract_reports() {
+    let me = &*scheduled::running();
+    if let Some(task) = TaskRef::of(me) {
+        let mut interrupts = task.interrupts.borrow_mut();
+        let own = interrupts.iter_mut().filter(|interrupt| interrupt.is_meant_for(me));
+        own.for_each(|interrupt| interrupt.is_reported = false);
+    }
+}
+
 /// As [`yield_now`](super::yield_now()), and raises nothing.
 pub(crate) fn yield_nounwind() {
     let hub = here();

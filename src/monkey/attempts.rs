@@ -17,7 +17,7 @@
 use super::errno;
 use super::known::{Known, Refusal, wait_a_while};
 use super::numbers::Waiting;
-use crate::hub::{Deadline, Direction, Interrupts};
+use crate::hub::{Deadline, Direction, Interrupts, retract_reports};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -228,6 +228,11 @@ impl Attempts<'_> {
             Ok(()) => {}
             // There may be something that came before it was closed.
             Err(Some(libc::EBADF)) if known.number_after_close().is_some() => {}
+            // The call returns what it has: code that goes on with the rest is to be told.
+            Err(Some(libc::ECANCELED)) if has_some => {
+                retract_reports();
+                return Err(Some(libc::ECANCELED));
+            }
             Err(refusal) => return Err(refusal),
         }
         self.has_waited = true;

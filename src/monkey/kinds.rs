@@ -5,7 +5,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum What {
-    /// Sockets and pipes: `std::net`, `std::os::unix::net`, `std::io::pipe`. Also of C: FIFOs, terminals,
+    /// Sockets and pipes: `std::net`, `std::os::unix::net`, `std::io::pipe`. (`TcpStream::connect_timeout`
+    /// needs [`What::Poll`] as well.) Also of C: FIFOs, terminals,
     /// `sendfile` and `splice`, queues of messages, and reading streams such as `popen`'s. What is written by
     /// `fwrite` and its like, and what is read by `scanf`, holds up the thread where it waits: libc does that
     /// inside of itself.
@@ -54,7 +55,8 @@ pub enum What {
     /// Regular files: what has to be fetched from the disk is read by a thread. [`What::Sync`] is patched
     /// with it: std reads files while it holds locks of its own.
     Files,
-    /// Children: `Child::wait`, `Command::output`, `system`, `pclose`.
+    /// Children: `Child::wait`, `Command::output`, `system`, `pclose`. [`What::Sockets`] and [`What::Poll`]
+    /// are patched with it: std reads what children write.
     Process,
     /// Waiting for several descriptors: `poll`, `select`, `epoll_wait`.
     Poll,
@@ -85,6 +87,7 @@ impl What {
     pub(super) const fn bits(self) -> u32 {
         match self {
             What::Files => self.bit() | What::Sync.bit(),
+            What::Process => self.bit() | What::Sockets.bit() | What::Poll.bit(),
             _ => self.bit(),
         }
     }

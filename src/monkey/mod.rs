@@ -46,11 +46,18 @@
 //! | `poll`, `select`, `epoll_wait`, `getaddrinfo`, waits for children or signals | fails with `ECANCELED` |
 //! | sleeps | returns early |
 //! | `std::sync`, `park`, joins, C locks; files and their locks; `close` | goes on to its end |
+//! | `system`, `pclose`, `getnameinfo`, `gethostbyname` and its variants | goes on to its end |
 //!
-//! What was moved by then counts: the call returns it. So code that passes errors on ends soon, and code that
-//! tries again waits again. `timeout` ends as soon as its closure returns, whatever that is. Descriptors stay
-//! as they are, and nothing leaks. A thread that ends does the same to its coroutines; one that waits in such
-//! a call again after that is left where it is.
+//! A call that has moved some bytes returns their count instead, and the next call that would wait fails.
+//! So code that passes errors on ends soon, and code that tries again, such as a loop with `thread::sleep`,
+//! waits again: it ends only where it waits in this library. A coroutine that passes the error on ends
+//! normally: its `join` returns what it has returned, not `JoinError::Killed`. If a call was cut short,
+//! `timeout` returns `Err(Elapsed)` as soon as its closure returns, and drops what that has returned.
+//! Descriptors stay as they are, and nothing leaks. std panics where it takes an error for impossible: in
+//! `Child::wait_with_output` and in `Command::spawn` with `pre_exec`. (`Command::output` is not cut short.)
+//!
+//! When main or another thread ends, each coroutine that waits in a call of libc's is told so in the same
+//! way, once; one that waits again after that is abandoned, and its destructors do not run.
 //!
 //! # Signals
 //!
@@ -77,10 +84,13 @@
 //! |---|---|---|
 //! | the descriptor of a waiting call is closed | waits on | what came before, or `EBADF` ¹ |
 //! | processes share one blocking listener | all wait | one that comes too late blocks its thread ² |
+//! | `stdout().lock()` is held over a wait | keeps others out | lets siblings in |
+//! | `thread::park_timeout` | rarely returns early | may return early many times |
+//! | a thread's signal mask is changed | for that thread | for all coroutines of the thread |
 //! | output to descriptors 1 and 2 | waits | blocks its thread ² ³ |
 //! | reads of C streams (`FILE`) | wait | cooperative, but not `scanf` and wide ones ⁷ |
-//! | writes of C streams (`FILE`) | wait | block their thread |
-//! | main waits, and nothing can end that | waits | prints the deadlock report once, and waits |
+//! | writes of C streams (`FILE`) | wait | block their thread ⁷ |
+//! | main waits, and nothing can end that | waits | prints the deadlock report once, and waits ⁸ |
 //! | two descriptors of one open file | one order | one order per descriptor |
 //! | a datagram is left by `MSG_PEEK` | no other call is woken | the next call is woken |
 //! | over `PIPE_BUF` bytes for a pipe | written in pieces | perhaps written in other pieces |
@@ -98,6 +108,9 @@
 //! | `O_NONBLOCK` is set, and a handler restarts | `EAGAIN` | the call goes on |
 //! | a futex wait, and a handler | `EINTR` | goes on |
 //! | `poll` of an epoll instance, a hang-up in it | sleeps on | is woken |
+//! | a `poll` and a read wait for the same data | either is first | either is first, as a rule the read |
+//! | two waits for one epoll instance | the last one is served first | either is served first |
+//! | a Unix `connect` waits, and the listener is shut down | waits on | `ECONNREFUSED` |
 //! | `close` with `SO_LINGER` | waits | a thread of its own waits ⁴ |
 //! | files on disk, FUSE, `/proc` | wait | at most 512 such calls at once, by threads |
 //! | `O_NONBLOCK` or a time limit is set unseen ⁵ | counts | does not count once the number was used |
@@ -113,7 +126,8 @@
 //! `exec`, or by another process, `close` blocks its thread. ⁵ By another process, through a number that came
 //! in a message, or by a system call made without libc. ⁶ In `recvmsg` with `MSG_WAITALL`, or
 //! `SO_RCVLOWAT`. ⁷ Those block their thread, and no call is counted: a
-//! [`Watchdog`](crate::watchdog::Watchdog) names the coroutine.
+//! [`Watchdog`](crate::watchdog::Watchdog) names the coroutine. ⁸ Not where a lock, a condition variable or
+//! another thread could end the wait: another thread may come for that.
 //!
 //! # What stays as it was
 //!
@@ -122,6 +136,8 @@
 //!
 //! # What cannot work
 //!
+//! - `std::sync::mpsc` between coroutines of one thread: a sender passes over receivers of its own thread,
+//!   which then wait on. Use [`sync::Queue`](crate::sync::Queue). Between threads it is cooperative.
 //! - The coroutines of a thread share `thread::current()`, its `thread_local!`s and its name. A crate that
 //!   keeps something in them for the length of a call is confused by two coroutines in that call: `tokio`
 //!   says "Cannot start a runtime from within a runtime" to the second `block_on` (it works in

@@ -10,6 +10,7 @@ mod arguments;
 mod c11;
 mod children;
 mod copies;
+mod cut_short;
 mod descriptors;
 mod dns;
 mod files;

@@ -12,7 +12,7 @@ use crate::hub::{
 use crate::monkey::descriptors::{forget_last, look_up, rouse};
 use crate::monkey::known::Known;
 use crate::monkey::{errno, originals};
-use crate::sys::descriptor::{Kind, is_ready, option};
+use crate::sys::descriptor::{Kind, is_ready, is_shut_down, option};
 use libc::{c_int, sockaddr, socklen_t};
 use std::time::Duration;
 
@@ -44,11 +44,18 @@ pub(in crate::monkey) unsafe fn accept4(
     let known = if may_wait { look_up(fd).filter(|known| known.is_listening()) } else { None };
     let Some(known) = known else { return call(fd) };
     let _under_way = known.yield_if_due();
+    // What was set later is for later calls.
+    let is_nonblocking = known.is_nonblocking();
     let outcome = known.attempts(Direction::Read, "accept").in_turn().make(|fd| {
-        if known.is_nonblocking() || is_ready(fd, true) {
-            call(fd) as isize
-        } else {
-            errno::fail_long(libc::EAGAIN)
+        if !is_nonblocking && !is_ready(fd, true) {
+            return errno::fail_long(libc::EAGAIN);
+        }
+        let accepted = call(fd) as isize;
+        let would_block = accepted < 0 && errno::get() == libc::EAGAIN;
+        match would_block && !is_nonblocking && is_shut_down(fd) {
+            // Only a call that blocks is told so.
+            true => errno::fail_long(libc::EINVAL),
+            false => accepted,
         }
     });
     match outcome.or_zero() {

@@ -44,12 +44,15 @@ unsafe fn by_turns(
         }
     };
     let known = look_up(queue)?;
+    // What was set later is for later calls.
+    let is_nonblocking = known.is_nonblocking();
     let mut would_wait = false;
     // Restarted after a handler with SA_RESTART, also with a deadline.
     let limits = (deadline, Interrupts::Tell);
     let done = until_ready(purpose, &[(&known, direction)], limits, || {
         let result = attempt();
-        would_wait = result < 0 && errno::get() == libc::ETIMEDOUT;
+        would_wait = result < 0
+            && (errno::get() == libc::ETIMEDOUT || !is_nonblocking && errno::get() == libc::EAGAIN);
         (!would_wait).then_some(result)
     })?;
     if done < 0 && would_wait && errno::get() == libc::EAGAIN {

@@ -188,6 +188,12 @@ pub(super) unsafe fn transmit(
     address: *const sockaddr,
     room: socklen_t,
 ) -> Option<ssize_t> {
+    if known.kind() == Kind::Stream && !address.is_null() && room > 0 {
+        // A connected socket takes no address: it fails at once.
+        let fd = known.number()?;
+        // SAFETY: the caller's.
+        return Some(unsafe { originals::sendto::call(fd, buffer, length, flags, address, room) });
+    }
     let _under_way = known.yield_if_due();
     let length = length.min(MOST);
     let sent = Cell::new(0);
@@ -233,7 +239,13 @@ pub(in crate::monkey) unsafe fn sendmsg(
 /// As libc's `sendmsg`.
 unsafe fn transmit_message(known: &Known, message: *const msghdr, flags: c_int) -> Option<ssize_t> {
     // SAFETY: the caller's.
-    if !unsafe { is_message(message) } {
+    let is_refused = unsafe {
+        !is_message(message)
+            || known.kind() == Kind::Stream
+                && !(*message).msg_name.is_null()
+                && (*message).msg_namelen > 0
+    };
+    if is_refused {
         let fd = known.number()?;
         // SAFETY: the caller's. It fails at once.
         return Some(unsafe { originals::sendmsg::call(fd, message, flags) });

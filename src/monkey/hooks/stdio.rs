@@ -10,17 +10,19 @@
 //!
 //! Coroutines of one thread that read one stream take turns by whole calls, as threads do. The lock of
 //! the stream is libc's and is held for each part only: another thread that reads the same stream may
-//! come in between. Those that take no lock are read by those that do.
+//! come in between, and if it has locked the stream, the lock is tried again after pauses. Functions that
+//! take no lock are read by those that do.
 
 use super::reading::is_unreadable;
 use crate::hub::{Deadline, Direction, Interrupts, park_nounwind, yield_if_due_nounwind};
 use crate::monkey::descriptors::look_up;
 use crate::monkey::gate::{Row, is_patched};
 use crate::monkey::kinds::What;
+use crate::monkey::known::Known;
 use crate::monkey::{errno, originals};
 use crate::sys::descriptor::{Kind, is_ready};
 use libc::{FILE, c_char, c_int, c_void, size_t, ssize_t};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::ptr;
 use std::time::Duration;
@@ -71,6 +73,8 @@ const ALL: usize = usize::MAX;
 struct Turn {
     file: *mut FILE,
     row: &'static Row,
+    /// Whether libc's lock is held, for a part.
+    is_locked: Cell<bool>,
 }
 
 impl Turn {
@@ -86,9 +90,33 @@ impl Turn {
                 is_free
             });
             if is_free {
-                return Turn { file, row };
+                return Turn { file, row, is_locked: Cell::new(false) };
             }
             park_nounwind(row.symbol, Deadline::after(Duration::from_millis(1)), Interrupts::Defer);
+        }
+    }
+
+    /// Takes libc's lock, unless another thread has it.
+    fn try_lock(&self) -> bool {
+        // SAFETY: the caller's stream.
+        let is_free = || unsafe { originals::ftrylockfile::call(self.file) } == 0;
+        if !self.is_locked.get() {
+            self.is_locked.set(is_free());
+        }
+        self.is_locked.get()
+    }
+
+    fn lock(&self) {
+        while !self.try_lock() {
+            let pause = Deadline::after(Duration::from_millis(1));
+            park_nounwind(self.row.symbol, pause, Interrupts::Defer);
+        }
+    }
+
+    fn unlock(&self) {
+        if self.is_locked.replace(false) {
+            // SAFETY: locked by this thread.
+            unsafe { originals::funlockfile::call(self.file) };
         }
     }
 
@@ -142,51 +170,65 @@ impl Turn {
         (result, has_failed)
     }
 
-    /// Waits until a byte can be taken, or the end or an error be found. How many bytes can be taken
-    /// without waiting again: [`ALL`] of what is not waited for. `None`: the wait was cut short, and the
-    /// stream has failed.
+    /// Waits until a byte can be taken, or the end or an error be found, and takes the lock. How many bytes
+    /// can be taken without waiting again: [`ALL`] of what is not waited for. `None`: the wait was cut short,
+    /// and the stream has failed.
     fn wait(&self) -> Option<usize> {
-        let available = self.available();
-        if available > 0 || self.flags() & HAS_ENDED != 0 {
-            return Some(available.max(1));
-        }
-        if self.flags() & IS_NOT_READ != 0 {
-            return Some(ALL);
-        }
-        let before = errno::get();
-        // SAFETY: the caller's stream.
-        let fd = unsafe { libc::fileno(self.file) };
-        let known = look_up(fd).filter(|known| known.kind() != Kind::File);
-        let Some(known) = known.filter(|known| !known.is_nonblocking()) else {
+        loop {
+            // Other threads have it in between, as those of one call of libc's would not.
+            self.unlock();
+            self.lock();
+            let available = self.available();
+            if available > 0 || self.flags() & HAS_ENDED != 0 {
+                return Some(available.max(1));
+            }
+            if self.flags() & IS_NOT_READ != 0 {
+                return Some(ALL);
+            }
+            let before = errno::get();
+            // SAFETY: the caller's stream.
+            let fd = unsafe { libc::fileno(self.file) };
+            let known = look_up(fd).filter(|known| known.kind() != Kind::File);
+            let Some(known) = known.filter(|known| !known.is_nonblocking()) else {
+                errno::set(before);
+                return Some(ALL);
+            };
+            self.flush(fd);
+            self.unlock();
+            self.wait_for_bytes(&known)?;
             errno::set(before);
-            return Some(ALL);
-        };
-        self.flush(fd);
+            // Another thread that has it by now may take what there was.
+            if self.try_lock() {
+                return Some(1);
+            }
+        }
+    }
+
+    /// `None`: the wait was cut short.
+    fn wait_for_bytes(&self, known: &Known) -> Option<()> {
         let mut attempts = known.attempts(Direction::Read, self.row.symbol);
         let waited = attempts.make(|fd| match is_ready(fd, true) {
             true => 0,
             // A read of it fails at once.
-            false if is_unreadable(&known, fd) => 0,
+            false if is_unreadable(known, fd) => 0,
             false => errno::fail_long(libc::EAGAIN),
         });
         match waited.or_zero() {
-            Some(0) => errno::set(before),
-            None => {
-                self.row.count_blocked();
-                errno::set(before);
-            }
+            Some(0) => {}
+            None => self.row.count_blocked(),
             Some(_) => {
                 // SAFETY: the caller's stream, which is one of glibc's.
                 unsafe { (*self.stream()).flags |= HAS_FAILED };
                 return None;
             }
         }
-        Some(1)
+        Some(())
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        self.unlock();
         READ.with(|all| all.borrow_mut().retain(|file| *file != self.file.addr()));
     }
 }
@@ -203,11 +245,14 @@ macro_rules! bytes {
         ///
         /// As libc's.
         pub(in crate::monkey) unsafe fn $name(file: *mut FILE) -> c_int {
-            if is_ours(file) && Turn::take(&originals::$name::ROW, file).wait().is_none() {
+            let turn = is_ours(file).then(|| Turn::take(&originals::$name::ROW, file));
+            if turn.as_ref().is_some_and(|turn| turn.wait().is_none()) {
                 return libc::EOF;
             }
             // SAFETY: the caller's.
-            unsafe { originals::$name::call(file) }
+            let byte = unsafe { originals::$name::call(file) };
+            drop(turn);
+            byte
         }
     )*};
 }
