@@ -115,8 +115,8 @@ pub(crate) fn live_count() -> usize {
 /// The address space stays reserved. A thread keeps the stacks of dead greenlets for reuse, and for each
 /// size the last 4,096 of them with the memory that they have touched. Call this after a peak.
 ///
-/// A thread with coroutines trims its stacks by itself: when it waits, it keeps the memory of 64 of those
-/// that were unused for some seconds.
+/// A thread with coroutines trims its stacks by itself: when it waits, it returns the memory of the stacks
+/// that were unused for some seconds, except for 64.
 ///
 /// # Examples
 ///

@@ -288,7 +288,8 @@ impl WeakGreenlet<Untyped, Untyped> {
             PLAIN => Resumed::Turn,
             // SAFETY: the turn contract.
             DELIVERY => unsafe { receive_anything(word, signal) }.into(),
-            // SAFETY: the signal is a block that has ended with a `()`, so there is no value to read first.
+            // SAFETY: the turn contract; any other signal is a block that has ended with a `()`, so there is
+            // no value to read first.
             _ => match catch_unwind(AssertUnwindSafe(|| unsafe { reclaim_signal(signal) })) {
                 Ok(()) => Resumed::Turn,
                 Err(payload) => Arrival::Throw(payload).into(),

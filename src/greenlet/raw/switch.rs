@@ -209,7 +209,9 @@ pub(super) fn throw<R: 'static>(
 /// that destructor aborts the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unwinding {
+    /// Refuse with [`SwitchError::TargetUnwinding`].
     IsSpared,
+    /// Throw anyway.
     IsRisked,
 }
 

@@ -14,8 +14,8 @@ use std::ops::Deref;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 
-/// The thread-local variables that every switch reads. No destructor, so that access needs no lazy
-/// initialization.
+/// The thread-local variables that every switch reads. Without a destructor, so that each access is a plain
+/// load or store.
 struct Hot {
     /// The current greenlet.
     current: Cell<*const Core>,
