@@ -38,7 +38,7 @@ enum Outcome<Out> {
 ///
 /// # Safety
 ///
-/// Called by the first switch to a greenlet that [`create`] has made with these types.
+/// Called by the first switch to a greenlet that `create` has made with these types.
 pub(super) unsafe extern "C" fn entry<In, Out, F>(word: Word, signal: usize) -> !
 where
     In: 'static,
