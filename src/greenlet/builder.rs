@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What a greenlet can be told before it is made.
+//! Configures a greenlet before it is created.
 
 use super::error::BuildError;
 use super::raw::{self, Greenlet, Spec, WeakGreenlet};
@@ -7,7 +7,7 @@ use corosensei::stack::Stack;
 use std::borrow::Cow;
 use std::fmt;
 
-/// Makes greenlets that have a name, another stack or another parent.
+/// Configures a greenlet: its name, stack, parent and locals.
 ///
 /// # Examples
 ///
@@ -22,34 +22,37 @@ use std::fmt;
 /// assert_eq!(format!("{greenlet:?}"), r#"Greenlet("parser", unstarted)"#);
 /// assert_eq!(greenlet.switch("four".into()), 4);
 /// ```
-#[must_use = "a builder makes nothing before `build`"]
+#[must_use = "a builder creates no greenlet until `build` is called"]
 #[derive(Default)]
 pub struct Builder {
     spec: Spec,
 }
 
 impl Builder {
-    /// A builder of greenlets as [`Greenlet::new`] makes them.
+    /// Creates a builder with the defaults of [`Greenlet::new`].
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The name in messages and in `Debug`. Names need not differ.
+    /// Sets the name shown in messages and by `Debug`. It need not be unique.
     pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.spec.name = Some(name.into());
         self
     }
 
-    /// The size of the stack in bytes, rounded up to whole pages: from
-    /// [`stack::MIN_SIZE`](crate::stack::MIN_SIZE) to [`stack::MAX_SIZE`](crate::stack::MAX_SIZE), and
-    /// [`stack::DEFAULT_SIZE`](crate::stack::DEFAULT_SIZE) if it is not called.
+    /// Sets the size of the stack in bytes.
+    ///
+    /// The size is rounded up to whole pages. It must lie between
+    /// [`stack::MIN_SIZE`](crate::stack::MIN_SIZE) and [`stack::MAX_SIZE`](crate::stack::MAX_SIZE), and
+    /// defaults to [`stack::DEFAULT_SIZE`](crate::stack::DEFAULT_SIZE).
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.spec.stack_size = bytes;
         self
     }
 
-    /// A stack of one's own, instead of one from the pool. It is dropped when the greenlet is dead, on
-    /// the stack of whoever runs next.
+    /// Uses `stack` instead of a stack from the pool.
+    ///
+    /// It is dropped after the greenlet has ended, on the stack of the greenlet that runs next.
     ///
     /// # Examples
     ///
@@ -66,33 +69,39 @@ impl Builder {
         self
     }
 
-    /// Zeroes the stack first, so that [`WeakGreenlet::stack_high_water`] tells of this greenlet alone.
-    /// Costs a system call and the page faults of a new stack. A stack of one's own is left as it is.
+    /// Zeroes the stack first, for an exact [`WeakGreenlet::stack_high_water`].
+    ///
+    /// Without this, the high-water mark may be that of an earlier greenlet on the same stack. Costs a
+    /// system call and the page faults of a new stack. A stack passed to [`Builder::stack`] is left as it
+    /// is.
     pub fn clean_stack(mut self) -> Self {
         self.spec.clean = true;
         self
     }
 
-    /// The greenlet that gets the result, instead of the current one. The link does not keep it alive.
+    /// Sets the parent, which receives the result. The default is the current greenlet.
+    ///
+    /// The link to the parent does not keep it alive.
     pub fn parent<T, R>(mut self, parent: &WeakGreenlet<T, R>) -> Self {
         self.spec.parent = Some(parent.to_untyped());
         self
     }
 
-    /// Lets it use the [`Local`](crate::Local)s of the current greenlet, instead of its own.
+    /// Shares the [`Local`](crate::Local)s of the current greenlet.
     pub fn share_locals(mut self) -> Self {
         self.spec.share_locals = true;
         self
     }
 
-    /// Makes the greenlet.
+    /// Creates the greenlet.
     ///
     /// # Errors
     ///
-    /// - [`BuildError::Stack`]: the size is out of range, or the kernel gives no more memory; the
-    ///   message names the limit and the sysctl that raises it.
-    /// - [`BuildError::Body`]: what the body captures takes more than a quarter of the stack.
-    /// - [`BuildError::ThreadEnded`]: in a destructor of a thread-local variable, at a thread's end.
+    /// - [`BuildError::Stack`]: the size is out of range, or the kernel refuses more memory; the message
+    ///   names the limit and the sysctl that raises it.
+    /// - [`BuildError::Body`]: the captures of the body need more than a quarter of the stack.
+    /// - [`BuildError::ThreadEnded`]: called from a destructor of a thread-local variable while the thread
+    ///   ends.
     ///
     /// # Switching
     ///

@@ -1,13 +1,14 @@
 #![forbid(unsafe_code)]
-//! What can go wrong, one small enum an operation.
+//! The error types: one small enum per operation.
 
 use crate::stack::StackError;
 use std::{error, fmt};
 
-/// The reason with which a greenlet is told to end: a normal end, not an error.
+/// The payload that asks a greenlet to end: a normal end, not an error.
 ///
-/// It is what dropping the last handle of a suspended greenlet throws into it, and may be thrown by
-/// hand. A body that ends by it ends its greenlet without a result and without a report.
+/// It is thrown into a suspended greenlet when its last handle is dropped, and can be thrown explicitly
+/// with [`throw`](crate::WeakGreenlet::throw). A body that unwinds with it ends its greenlet without a
+/// result, and without a panic report.
 ///
 /// # Examples
 ///
@@ -28,13 +29,13 @@ pub struct GreenletExit;
 
 impl fmt::Display for GreenletExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a greenlet was told to end")
+        f.write_str("the greenlet was asked to exit")
     }
 }
 
 impl error::Error for GreenletExit {}
 
-/// Two types where there should be one, and the greenlet that they met at.
+/// A type mismatch: the type that a greenlet awaits, and the type sent to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
     pub(super) greenlet: String,
@@ -43,17 +44,17 @@ pub struct Mismatch {
 }
 
 impl Mismatch {
-    /// The greenlet that was to receive: its name in quotes, or `#` and its number.
+    /// Returns the receiver: its name in quotes, or `#` and its number.
     pub fn greenlet(&self) -> &str {
         &self.greenlet
     }
 
-    /// The name of the type that it awaits.
+    /// Returns the name of the type that the receiver awaits.
     pub fn awaited(&self) -> &'static str {
         self.awaited
     }
 
-    /// The name of the type that it was to be sent.
+    /// Returns the name of the type that was sent.
     pub fn sent(&self) -> &'static str {
         self.sent
     }
@@ -66,7 +67,9 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// Why a switch brought no value. Where nothing was sent, the value comes back.
+/// The reason why a switch or throw returned no value.
+///
+/// Variants with a `value` mean that nothing was sent; [`SwitchError::into_value`] returns it.
 ///
 /// # Examples
 ///
@@ -85,58 +88,68 @@ impl fmt::Display for Mismatch {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SwitchError<T> {
-    /// The target, or its first live ancestor if it is dead, awaits another type. Nothing was sent,
-    /// and the caller was not suspended.
+    /// The target awaits another type.
+    ///
+    /// If the target is dead, this concerns its first live ancestor. Nothing was sent, and the caller was
+    /// not suspended.
     WrongType {
-        /// What was not sent.
+        /// The value that was not sent.
         value: T,
-        /// Who awaits what.
+        /// The receiver and the two types.
         mismatch: Mismatch,
     },
-    /// The thread that the target belongs to is ending, and has unwound its greenlets.
+    /// The target's thread is ending and has unwound its greenlets.
     ThreadEnded {
-        /// What was not sent.
+        /// The value that was not sent.
         value: T,
     },
-    /// The caller is unwinding, and the count of panics that would have to go with it was not found
-    /// in this build of std.
+    /// The caller is unwinding, and its panic count cannot be saved.
+    ///
+    /// A switch during an unwind takes std's count of active panics with it. The counter was not found in
+    /// this build of std.
     Unwinding {
-        /// What was not sent.
+        /// The value that was not sent.
         value: T,
     },
-    /// The target is suspended in a destructor that runs because it unwinds already; one more panic
-    /// there would end the process. It can be switched to, and then goes on unwinding.
+    /// Nothing can be thrown into the target where it is suspended.
+    ///
+    /// It is suspended in a destructor that runs during an unwind, where one more panic would end the
+    /// process; or in a call that must not unwind; or it waits for the end of a scoped greenlet. The target
+    /// can still be switched to, and then continues.
     TargetUnwinding {
-        /// What was not thrown.
+        /// The payload that was not thrown.
         value: T,
     },
-    /// The hub's own greenlet takes no part in switches made by hand: it cannot be thrown into, and a
-    /// callback that runs in it can neither switch nor throw.
+    /// The target or the caller is the hub's own greenlet.
+    ///
+    /// The hub's greenlet cannot be thrown into, and a callback that runs in it can neither switch nor
+    /// throw.
     Scheduler {
-        /// What was not sent.
+        /// The value that was not sent.
         value: T,
     },
-    /// The caller runs in a callback that has something borrowed or locked, such as a comparison of a
-    /// priority queue: only greenlets that run for the callback can be switched to or thrown into.
+    /// The caller runs in a callback that must not switch away.
+    ///
+    /// This library holds a borrow or a lock during the callback, such as a comparison of a priority queue.
+    /// Only greenlets that run on behalf of the callback can be switched to or thrown into.
     InCallback {
-        /// What was not sent.
+        /// The value that was not sent.
         value: T,
     },
-    /// Nothing can be thrown in a program that is compiled with `panic = "abort"`.
+    /// The program is compiled with `panic = "abort"`, so nothing can be thrown.
     CannotUnwind {
-        /// What was not thrown.
+        /// The payload that was not thrown.
         value: T,
     },
-    /// A greenlet of which the caller is the parent ended by [`GreenletExit`], and so without a
-    /// result.
+    /// A child of the caller ended with [`GreenletExit`], so without a result.
     Exited(GreenletExit),
-    /// A greenlet of which the caller is the parent ended with a result that the caller does not
-    /// await. The result was dropped.
+    /// A child of the caller ended with a result of a type that the caller does not await. The result was
+    /// dropped.
     WrongResult(Mismatch),
 }
 
 impl<T> SwitchError<T> {
-    /// The value that was not sent, if there is one.
+    /// Returns the value that was not sent, if any.
     pub fn into_value(self) -> Option<T> {
         match self {
             SwitchError::WrongType { value, .. }
@@ -159,20 +172,20 @@ impl<T> fmt::Display for SwitchError<T> {
                 f.write_str("the greenlet's thread is ending and has unwound its greenlets")
             }
             SwitchError::Unwinding { .. } => f.write_str(
-                "a switch while unwinding: the count of panics in this build of std was not found, \
-                 so it cannot go with the switch",
+                "cannot switch while unwinding: std's panic counter was not found in this build, \
+                 so the count cannot be saved",
             ),
             SwitchError::TargetUnwinding { .. } => f.write_str(
-                "the greenlet is suspended in a destructor while it unwinds, and cannot be made to \
-                 unwind again",
+                "nothing can be thrown into the greenlet where it is suspended: in a destructor during an \
+                 unwind, in a call that must not unwind, or waiting for the end of a scope",
             ),
             SwitchError::Scheduler { .. } => f.write_str(
                 "the hub's greenlet cannot be thrown into, and a callback that runs in it cannot switch: \
-                 spawn a coroutine that does it",
+                 do it in a spawned coroutine",
             ),
             SwitchError::InCallback { .. } => f.write_str(
                 "a comparison of a priority queue cannot switch to, or throw into, a greenlet that does not \
-                 run for it",
+                 run on its behalf",
             ),
             SwitchError::CannotUnwind { .. } => {
                 f.write_str("nothing can be thrown in a program compiled with panic = \"abort\"")
@@ -189,13 +202,13 @@ impl<T> fmt::Display for SwitchError<T> {
 
 impl<T: fmt::Debug> error::Error for SwitchError<T> {}
 
-/// Why a greenlet was not made.
+/// The reason why a greenlet was not created.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// There is no stack for it.
+    /// No stack could be allocated.
     Stack(StackError),
-    /// Its body, which is kept on its stack, takes more than a quarter of it.
+    /// The body, which is stored on the stack, needs more than a quarter of it.
     Body {
         /// The size of the body in bytes.
         bytes: usize,
@@ -204,8 +217,7 @@ pub enum BuildError {
     },
     /// The thread is ending and has unwound its greenlets.
     ThreadEnded,
-    /// A callback that runs in the hub cannot have a scope: it would have to wait for the end of the
-    /// greenlet.
+    /// The caller is a callback in the hub, which cannot wait for the end of a scope.
     Scheduler,
 }
 
@@ -215,14 +227,14 @@ impl fmt::Display for BuildError {
             BuildError::Stack(source) => source.fmt(f),
             BuildError::Body { bytes, stack } => write!(
                 f,
-                "a body of {bytes} bytes for a stack of {stack}: box what it captures, or raise the \
-                 stack size by Builder::stack_size"
+                "a body of {bytes} bytes is too large for a stack of {stack}: box what it captures, or raise \
+                 the stack size with Builder::stack_size"
             ),
             BuildError::ThreadEnded => {
-                f.write_str("the thread is ending and makes no more greenlets")
+                f.write_str("the thread is ending and cannot create greenlets")
             }
             BuildError::Scheduler => f.write_str(
-                "a callback in the hub cannot wait for the end of a scope: spawn a coroutine that has it",
+                "a callback in the hub cannot wait for the end of a scope: open it in a spawned coroutine",
             ),
         }
     }
@@ -237,22 +249,22 @@ impl error::Error for BuildError {
     }
 }
 
-/// Why a greenlet's parent was not changed.
+/// The reason why a greenlet's parent was not changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ParentError {
-    /// The greenlet would be its own ancestor.
+    /// The greenlet would become its own ancestor.
     Cycle {
         /// The greenlet whose parent was to be set.
         greenlet: String,
-        /// The parent that it was to have, one of its descendants or itself.
+        /// The requested parent: the greenlet itself or one of its descendants.
         parent: String,
     },
     /// A thread's main greenlet has no parent.
     Main,
-    /// The parent of the hub's own greenlet is main.
+    /// The parent of the hub's own greenlet is always main.
     Scheduler,
-    /// In a comparison of a priority queue, a greenlet that runs for it keeps a parent that does so.
+    /// The greenlet runs on behalf of a priority queue's comparison, and the new parent does not.
     InCallback,
 }
 
@@ -266,9 +278,10 @@ impl fmt::Display for ParentError {
                 )
             }
             ParentError::Main => f.write_str("a thread's main greenlet has no parent"),
-            ParentError::Scheduler => f.write_str("the parent of the hub's greenlet stays main"),
+            ParentError::Scheduler => f.write_str("the parent of the hub's greenlet is always main"),
             ParentError::InCallback => f.write_str(
-                "the parent of a greenlet that runs for a comparison of a priority queue must do so, too",
+                "a greenlet that runs on behalf of a priority queue's comparison needs a parent that does \
+                 so, too",
             ),
         }
     }

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What can be done with a greenlet.
+//! The methods of greenlet handles.
 
 use super::error::{ParentError, SwitchError};
 use super::raw::{self, AnyWeakGreenlet, Greenlet, Life, Payload, Untyped, WeakGreenlet};
@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-/// A greenlet whose types are not known to the compiler. What it is sent is checked at each switch.
+/// A greenlet whose types are checked at run time, at each switch.
 ///
 /// # Examples
 ///
@@ -22,8 +22,10 @@ use std::hash::{Hash, Hasher};
 /// ```
 pub type AnyGreenlet = Greenlet<Untyped, Untyped>;
 
-/// The greenlet that runs. Outside of every greenlet this is the thread's main greenlet, which is there
-/// from the beginning.
+/// Returns the current greenlet.
+///
+/// Code that runs outside of every created greenlet runs in the thread's main greenlet, which always
+/// exists.
 ///
 /// # Examples
 ///
@@ -37,7 +39,7 @@ pub type AnyGreenlet = Greenlet<Untyped, Untyped>;
 ///
 /// # Panics
 ///
-/// When the thread is ending and has unwound its greenlets.
+/// If the thread is ending and has unwound its greenlets.
 ///
 /// # Switching
 ///
@@ -47,7 +49,9 @@ pub fn current() -> AnyWeakGreenlet {
     raw::current().expect("the thread is ending and has unwound its greenlets")
 }
 
-/// How many greenlets of this thread have been made and are not dead. The main greenlet is not counted.
+/// Returns the number of greenlets of this thread that have not ended.
+///
+/// The main greenlet is not counted.
 ///
 /// # Examples
 ///
@@ -68,17 +72,19 @@ pub fn live_count() -> usize {
 }
 
 impl<In: 'static, Out: 'static> Greenlet<In, Out> {
-    /// Makes a greenlet that will call `body` with the first value that it is sent. The current
-    /// greenlet becomes its parent. See [`Builder`](crate::Builder) for a name, a size, another parent.
+    /// Creates a greenlet that calls `body` with the first value sent to it.
     ///
-    /// A body that never returns needs the type of its result written, as in `|()| -> () { loop { .. } }`:
-    /// without that the compiler takes it to be `!`, of which there are no values, so that nothing can be
-    /// sent to whoever awaits one.
+    /// The current greenlet becomes its parent. [`Builder`](crate::Builder) sets a name, a stack size or
+    /// another parent.
+    ///
+    /// A body that never returns needs an explicit result type, as in `|()| -> () { loop { .. } }`.
+    /// Otherwise the compiler infers `!`, of which there are no values, so no value could be sent to a
+    /// greenlet that awaits one.
     ///
     /// # Panics
     ///
-    /// When there is no stack for it: see [`BuildError`](crate::BuildError), which
-    /// [`Builder::build`](crate::Builder::build) returns instead.
+    /// If the greenlet cannot be created, for instance for lack of stack memory.
+    /// [`Builder::build`](crate::Builder::build) returns a [`BuildError`](crate::BuildError) instead.
     ///
     /// # Switching
     ///
@@ -87,18 +93,20 @@ impl<In: 'static, Out: 'static> Greenlet<In, Out> {
     pub fn new(body: impl FnOnce(In) -> Out + 'static) -> Self {
         match raw::create(body) {
             Ok(greenlet) => greenlet,
-            Err(error) => panic!("no greenlet was made: {error}"),
+            Err(error) => panic!("cannot create a greenlet: {error}"),
         }
     }
 }
 
 impl<In, Out> Greenlet<In, Out> {
-    /// The same handle, its types forgotten by the compiler. See [`AnyGreenlet`].
+    /// Converts the handle to one whose types are checked at run time.
+    ///
+    /// See [`AnyGreenlet`].
     pub fn erase(self) -> AnyGreenlet {
         self.erase_types()
     }
 
-    /// The same handle, its types known to the compiler.
+    /// Converts the handle to one whose types are checked at compile time.
     ///
     /// # Examples
     ///
@@ -113,21 +121,22 @@ impl<In, Out> Greenlet<In, Out> {
     ///
     /// # Errors
     ///
-    /// Returns the handle as it was if the greenlet was declared with other types. A thread's main
-    /// greenlet has none.
+    /// Returns the handle unchanged if the greenlet was declared with other types. A thread's main greenlet
+    /// is declared with no types.
     pub fn typed<T: 'static, R: 'static>(self) -> Result<Greenlet<T, R>, Self> {
         self.into_typed()
     }
 }
 
-/// Switching and throwing. What these return is what the *current* greenlet is sent next.
+/// Switching and throwing. These return the next value sent to the *current* greenlet.
 impl<In: 'static, Out: 'static> WeakGreenlet<In, Out> {
-    /// Suspends the current greenlet and sends `value` to this one: the first makes it begin, a later
-    /// one is what its pending switch returns. Returns what is next sent to the current greenlet, by
-    /// anybody.
+    /// Sends `value` to this greenlet and suspends the current one.
     ///
-    /// A switch to oneself returns the value at once. A switch to a dead greenlet goes to its first
-    /// live ancestor.
+    /// The first value starts the body, a later one is returned by the greenlet's pending switch. Returns
+    /// the next value sent to the current greenlet, from any greenlet.
+    ///
+    /// A switch to the current greenlet returns the value at once. A switch to a dead greenlet goes to its
+    /// first live ancestor.
     ///
     /// # Examples
     ///
@@ -149,29 +158,30 @@ impl<In: 'static, Out: 'static> WeakGreenlet<In, Out> {
     ///
     /// # Panics
     ///
-    /// With the message of a [`SwitchError`], where [`WeakGreenlet::try_switch`] returns one; but when a
-    /// child has ended by [`GreenletExit`](crate::GreenletExit) and `Out` is `()`, it returns that.
-    /// What is thrown into the current greenlet is raised here, and so is the panic of a child that
-    /// has ended by one.
+    /// With the message of a [`SwitchError`] where [`WeakGreenlet::try_switch`] returns one. As an
+    /// exception, if a child has ended with [`GreenletExit`](crate::GreenletExit) and `Out` is `()`,
+    /// returns `()`.
+    ///
+    /// What is thrown into the current greenlet is raised here, and so is the panic of a child that ended
+    /// by one.
     ///
     /// # Switching
     ///
-    /// Always switches, unless it panics at once. Everybody may run meanwhile.
+    /// Always switches, unless it panics at once. Any greenlet may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// If something is thrown into the current greenlet, it is raised here. The value has been
-    /// received by then.
+    /// What is thrown into the current greenlet is raised here. `value` has been received by then.
     #[inline(always)]
     #[track_caller]
     pub fn switch(&self, value: In) -> Out {
-        match self.exchange(value) {
+        match self.switch_typed(value) {
             Ok(out) => out,
             Err(error) => without_value(error),
         }
     }
 
-    /// As [`WeakGreenlet::switch`], with the errors as values.
+    /// Like [`WeakGreenlet::switch`], but returns errors as values.
     ///
     /// # Examples
     ///
@@ -180,7 +190,7 @@ impl<In: 'static, Out: 'static> WeakGreenlet<In, Out> {
     ///
     /// let greenlet = Greenlet::new(|()| 5_u8);
     /// assert_eq!(greenlet.try_switch(()).unwrap(), 5);
-    /// // Now it is dead: what it is sent goes to its parent, who awaits something else.
+    /// // The greenlet is dead now: the value goes to its parent, which awaits another type.
     /// let error = greenlet.try_switch(()).unwrap_err();
     /// assert_eq!(
     ///     error.to_string(),
@@ -190,36 +200,38 @@ impl<In: 'static, Out: 'static> WeakGreenlet<In, Out> {
     ///
     /// # Errors
     ///
-    /// The cases of [`SwitchError`]. In those that hold the value, nothing was sent.
+    /// See the variants of [`SwitchError`]. Nothing was sent if the error holds the value.
     ///
     /// # Panics
     ///
-    /// What is thrown into the current greenlet is raised here, and so is the panic of a child that
-    /// has ended by one.
+    /// What is thrown into the current greenlet is raised here, and so is the panic of a child that ended
+    /// by one.
     ///
     /// # Switching
     ///
-    /// Always switches, unless the error holds the value. Everybody may run meanwhile.
+    /// Always switches, unless the error holds the value. Any greenlet may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// As for [`WeakGreenlet::switch`].
+    /// What is thrown into the current greenlet is raised here. `value` has been received by then.
     #[inline(always)]
     pub fn try_switch(&self, value: In) -> Result<Out, SwitchError<In>> {
-        self.exchange(value)
+        self.switch_typed(value)
     }
 
-    /// Raises `payload` at the pending switch of this greenlet, as a panic that prints nothing.
-    /// Returns what is next sent to the current greenlet.
+    /// Raises `payload` at this greenlet's pending switch, without the panic hook.
     ///
-    /// - It catches it and switches on: that is what comes back sooner or later.
-    /// - It does not: it ends, and the payload goes to its parent, where it is raised. If the payload
-    ///   is a [`GreenletExit`](crate::GreenletExit), this is a normal end, and the parent gets
+    /// Suspends the current greenlet and returns the next value sent to it. What happens depends on this
+    /// greenlet:
+    ///
+    /// - It catches the payload and switches on: the call returns when a value is sent back.
+    /// - It does not catch it: it ends, and the payload is raised in its parent. If the payload is a
+    ///   [`GreenletExit`](crate::GreenletExit), that is a normal end, and the parent receives
     ///   [`SwitchError::Exited`].
-    /// - It has not begun: its body is dropped, and it ends as above.
-    /// - It is dead: a `GreenletExit` comes straight back, anything else is raised in its first live
-    ///   ancestor.
-    /// - It is the current one: the payload is raised here.
+    /// - It has not started: its body is dropped, and it ends as above.
+    /// - It is dead: a `GreenletExit` returns at once as [`SwitchError::Exited`]; any other payload is
+    ///   raised in its first live ancestor.
+    /// - It is the current greenlet: the payload is raised here.
     ///
     /// # Examples
     ///
@@ -239,31 +251,32 @@ impl<In: 'static, Out: 'static> WeakGreenlet<In, Out> {
     ///
     /// # Errors
     ///
-    /// The cases of [`SwitchError`]. In those that hold the payload, nothing was thrown.
+    /// See the variants of [`SwitchError`]. Nothing was thrown if the error holds the payload.
     ///
     /// # Panics
     ///
-    /// What is thrown into the current greenlet is raised here: the payload itself, if the current
-    /// greenlet is the parent of one that did not catch it.
+    /// What is thrown into the current greenlet is raised here: `payload` itself, if the current greenlet
+    /// is the parent of a greenlet that did not catch it.
     ///
     /// # Switching
     ///
-    /// Always switches, unless the greenlet is the current one or dead, or the error holds the
-    /// payload.
+    /// Always switches, unless the greenlet is the current one or dead, or the error holds the payload. Any
+    /// greenlet may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// As for [`WeakGreenlet::switch`].
+    /// What is thrown into the current greenlet is raised here. `payload` has been received by then.
     pub fn throw<P: Any + Send>(&self, payload: P) -> Result<Out, SwitchError<Payload>> {
-        self.raise(Box::new(payload))
+        self.throw_payload(Box::new(payload))
     }
 }
 
-/// The same without types.
+/// Switching and throwing with types checked at run time.
 impl<In, Out> WeakGreenlet<In, Out> {
-    /// As [`WeakGreenlet::switch`], for a greenlet whose types the compiler does not know, or which is
-    /// suspended in a wait for another type than it was declared with. What is sent and what is
-    /// awaited are checked at run time.
+    /// Like [`WeakGreenlet::switch`], but checks both types at run time.
+    ///
+    /// For a greenlet whose types the compiler does not know, or which awaits another type than its
+    /// declared one.
     ///
     /// # Examples
     ///
@@ -271,7 +284,7 @@ impl<In, Out> WeakGreenlet<In, Out> {
     /// use switchgrass::{Greenlet, current};
     ///
     /// let greenlet = Greenlet::new(|()| {
-    ///     // Yields to the parent a type that is not its result's, and awaits one that is not `()`.
+    ///     // Sends the parent a `u32`, which is not the result type, and awaits a `String`, not `()`.
     ///     let got: String = current().parent().unwrap().switch_any(1_u32);
     ///     got.len()
     /// });
@@ -282,15 +295,15 @@ impl<In, Out> WeakGreenlet<In, Out> {
     ///
     /// # Panics
     ///
-    /// As [`WeakGreenlet::switch`].
+    /// If the types do not match, and where [`WeakGreenlet::switch`] does.
     ///
     /// # Switching
     ///
-    /// As [`WeakGreenlet::switch`].
+    /// Always switches, unless it panics at once. Any greenlet may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// As [`WeakGreenlet::switch`].
+    /// What is thrown into the current greenlet is raised here. `value` has been received by then.
     #[track_caller]
     pub fn switch_any<T: 'static, R: 'static>(&self, value: T) -> R {
         match self.switch_any_checked(value) {
@@ -299,7 +312,7 @@ impl<In, Out> WeakGreenlet<In, Out> {
         }
     }
 
-    /// As [`WeakGreenlet::switch_any`], with the errors as values.
+    /// Like [`WeakGreenlet::switch_any`], but returns errors as values.
     ///
     /// # Examples
     ///
@@ -314,20 +327,20 @@ impl<In, Out> WeakGreenlet<In, Out> {
     ///
     /// # Errors
     ///
-    /// The cases of [`SwitchError`]. In those that hold the value, nothing was sent.
+    /// See the variants of [`SwitchError`]. Nothing was sent if the error holds the value.
     ///
     /// # Switching
     ///
-    /// As [`WeakGreenlet::try_switch`].
+    /// Always switches, unless the error holds the value. Any greenlet may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// As [`WeakGreenlet::switch`].
+    /// What is thrown into the current greenlet is raised here. `value` has been received by then.
     pub fn try_switch_any<T: 'static, R: 'static>(&self, value: T) -> Result<R, SwitchError<T>> {
         self.switch_any_checked(value)
     }
 
-    /// As [`WeakGreenlet::throw`], awaiting a value of any type.
+    /// Like [`WeakGreenlet::throw`], but awaits a value of any type.
     ///
     /// # Examples
     ///
@@ -341,22 +354,22 @@ impl<In, Out> WeakGreenlet<In, Out> {
     ///
     /// # Errors
     ///
-    /// As [`WeakGreenlet::throw`].
+    /// See the variants of [`SwitchError`]. Nothing was thrown if the error holds the payload.
     ///
     /// # Switching
     ///
-    /// As [`WeakGreenlet::throw`].
+    /// Always switches, unless the greenlet is the current one or dead, or the error holds the payload. Any
+    /// greenlet may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// As [`WeakGreenlet::switch`].
+    /// What is thrown into the current greenlet is raised here. `payload` has been received by then.
     pub fn throw_any<R: 'static>(&self, payload: Payload) -> Result<R, SwitchError<Payload>> {
-        self.raise(payload)
+        self.throw_payload(payload)
     }
 }
 
-/// What a switch is worth that brought no value: a panic, but for the end of a child whose result would
-/// have been `()`.
+/// Turns a switch that returned no value into a panic, or into `()` if a child has exited and `R` is `()`.
 #[cold]
 #[inline(never)]
 #[track_caller]
@@ -370,16 +383,18 @@ fn without_value<T, R: 'static>(error: SwitchError<T>) -> R {
     panic!("{error}")
 }
 
-/// Handles, relatives and facts.
+/// Handles, parents and state.
 impl<In, Out> WeakGreenlet<In, Out> {
-    /// A handle that keeps it alive, unless the last one of those has gone.
+    /// Returns a handle that keeps the greenlet alive.
+    ///
+    /// Returns `None` if the last such handle is gone.
     ///
     /// # Examples
     ///
     /// ```
     /// use switchgrass::{Greenlet, current};
     ///
-    /// // A greenlet hands out a counted handle of itself: a scheduler would put it into its queue.
+    /// // A greenlet returns a counted handle of itself, which a scheduler could put into its queue.
     /// let itself = Greenlet::new(|()| current().upgrade().unwrap());
     /// let weak = itself.downgrade();
     /// let counted = itself.switch(());
@@ -392,8 +407,10 @@ impl<In, Out> WeakGreenlet<In, Out> {
         self.to_counted()
     }
 
-    /// The same handle, its types known to the compiler; `None` if the greenlet was declared with
-    /// others. A thread's main greenlet has none.
+    /// Returns a handle with types known to the compiler.
+    ///
+    /// Returns `None` if the greenlet was declared with other types. A thread's main greenlet is declared
+    /// with no types.
     ///
     /// # Examples
     ///
@@ -403,7 +420,7 @@ impl<In, Out> WeakGreenlet<In, Out> {
     /// let echo = Greenlet::new(|n: u32| {
     ///     let me = current();
     ///     assert!(me.to_types::<String, u32>().is_none());
-    ///     me.to_types::<u32, u32>().unwrap().switch(n) // a switch to oneself
+    ///     me.to_types::<u32, u32>().unwrap().switch(n) // a switch to the current greenlet
     /// });
     /// assert_eq!(echo.switch(3), 3);
     /// ```
@@ -411,15 +428,16 @@ impl<In, Out> WeakGreenlet<In, Out> {
         self.to_typed()
     }
 
-    /// A handle that does not keep the greenlet alive.
+    /// Returns a handle that does not keep the greenlet alive.
     pub fn downgrade(&self) -> WeakGreenlet<In, Out> {
         self.clone()
     }
 
-    /// The greenlet that gets this one's result, or its panic. By default the one that made it; `None`
-    /// for a thread's main greenlet.
+    /// Returns the parent: the greenlet that receives this one's result or panic.
     ///
-    /// A parent that is dead is returned as well: what goes to it goes to *its* parent.
+    /// By default this is the greenlet that created it. Returns `None` for a thread's main greenlet.
+    ///
+    /// A dead parent is returned as well: what is sent to it goes to *its* parent.
     ///
     /// # Examples
     ///
@@ -427,7 +445,7 @@ impl<In, Out> WeakGreenlet<In, Out> {
     /// use switchgrass::{Greenlet, current};
     ///
     /// let greenlet = Greenlet::new(|()| {
-    ///     // Suspends itself: sends its parent a 1, and goes on when it is sent a unit.
+    ///     // Sends its parent a 1, and continues when it receives a `()`.
     ///     current().parent().unwrap().switch_any::<i32, ()>(1);
     ///     2
     /// });
@@ -440,7 +458,9 @@ impl<In, Out> WeakGreenlet<In, Out> {
         self.core().parent()
     }
 
-    /// Makes `parent` the one that gets this greenlet's result. The link does not keep it alive.
+    /// Sets the parent, which receives this greenlet's result.
+    ///
+    /// The link does not keep the parent alive.
     ///
     /// # Examples
     ///
@@ -454,24 +474,31 @@ impl<In, Out> WeakGreenlet<In, Out> {
     ///
     /// # Errors
     ///
-    /// [`ParentError::Cycle`] if this greenlet is `parent` or an ancestor of it, and
-    /// [`ParentError::Main`] if it is a thread's main greenlet. Nothing is changed then.
+    /// Nothing is changed on an error.
+    ///
+    /// - [`ParentError::Cycle`]: this greenlet is `parent` or an ancestor of it.
+    /// - [`ParentError::Main`]: this is a thread's main greenlet.
+    /// - [`ParentError::Scheduler`]: this is the hub's own greenlet.
+    /// - [`ParentError::InCallback`]: this greenlet runs on behalf of a priority queue's comparison, and
+    ///   `parent` does not.
     pub fn set_parent<T, R>(&self, parent: &WeakGreenlet<T, R>) -> Result<(), ParentError> {
         self.core().set_parent(parent)
     }
 
-    /// Whether it has ended: its body has returned or unwound, or its thread has ended. A greenlet
-    /// that has not begun is not dead.
+    /// Returns whether the greenlet has ended.
+    ///
+    /// Its body has returned or unwound, or was dropped before it started, or its thread has ended. A
+    /// greenlet that has not started is not dead.
     pub fn is_dead(&self) -> bool {
         matches!(self.core().life(), Life::Ending | Life::Dead)
     }
 
-    /// Whether its body has begun. It may have ended since.
+    /// Returns whether the body has started. It may have ended since.
     pub fn is_started(&self) -> bool {
         self.core().life() != Life::Unstarted
     }
 
-    /// Whether its body has begun and not ended: it runs, or is suspended.
+    /// Returns whether the body has started and not ended: it runs or is suspended.
     ///
     /// # Examples
     ///
@@ -488,33 +515,37 @@ impl<In, Out> WeakGreenlet<In, Out> {
         self.core().life() == Life::Started
     }
 
-    /// Whether it is the one that runs.
+    /// Returns whether this is the current greenlet.
     pub fn is_current(&self) -> bool {
         self.core().is_current()
     }
 
-    /// The name that its builder gave it. A thread's main greenlet is called `main`.
+    /// Returns the name set by the builder. A thread's main greenlet is named `main`.
     pub fn name(&self) -> Option<Cow<'static, str>> {
         self.core().name()
     }
 
-    /// The number by which messages call it if it has no name: the first of a thread is 1, and no
-    /// number is used twice.
+    /// Returns the number that identifies the greenlet in messages if it has no name.
+    ///
+    /// Numbers are per thread, start at 1, and are never reused. A main greenlet has 0.
     pub fn id(&self) -> u64 {
         self.core().id()
     }
 
-    /// The size of its stack in bytes. `None` for a main greenlet and for a dead one.
+    /// Returns the size of the stack in bytes.
+    ///
+    /// Returns `None` for a main greenlet and for a dead one.
     pub fn stack_size(&self) -> Option<usize> {
         self.core().stack_size()
     }
 
-    /// The bytes of its stack that have been in use at most: how much did it really need? `None` for a
-    /// main greenlet and for a dead one.
+    /// Returns the largest number of stack bytes in use so far.
     ///
-    /// Stacks are used again, so this may be what an earlier greenlet needed, unless this one was
-    /// built with [`Builder::clean_stack`](crate::Builder::clean_stack). Memory that a frame reserved
-    /// and never wrote to is not seen.
+    /// Returns `None` for a main greenlet and for a dead one.
+    ///
+    /// Stacks are reused, so this may include the use by an earlier greenlet, unless this one was built
+    /// with [`Builder::clean_stack`](crate::Builder::clean_stack). Memory that a frame reserved but never
+    /// wrote to is not counted.
     ///
     /// # Examples
     ///
@@ -537,28 +568,28 @@ impl<In, Out> WeakGreenlet<In, Out> {
     }
 }
 
-/// Handles are equal if they are of the same greenlet.
+/// Handles are equal if they refer to the same greenlet.
 impl<In, Out, T, R> PartialEq<WeakGreenlet<T, R>> for WeakGreenlet<In, Out> {
     fn eq(&self, other: &WeakGreenlet<T, R>) -> bool {
         std::ptr::eq(self.core(), other.core())
     }
 }
 
-/// Handles are equal if they are of the same greenlet.
+/// Handles are equal if they refer to the same greenlet.
 impl<In, Out, T, R> PartialEq<Greenlet<T, R>> for WeakGreenlet<In, Out> {
     fn eq(&self, other: &Greenlet<T, R>) -> bool {
         *self == **other
     }
 }
 
-/// Handles are equal if they are of the same greenlet.
+/// Handles are equal if they refer to the same greenlet.
 impl<In, Out, T, R> PartialEq<Greenlet<T, R>> for Greenlet<In, Out> {
     fn eq(&self, other: &Greenlet<T, R>) -> bool {
         **self == **other
     }
 }
 
-/// Handles are equal if they are of the same greenlet.
+/// Handles are equal if they refer to the same greenlet.
 impl<In, Out, T, R> PartialEq<WeakGreenlet<T, R>> for Greenlet<In, Out> {
     fn eq(&self, other: &WeakGreenlet<T, R>) -> bool {
         **self == *other

@@ -1,21 +1,22 @@
 #![forbid(unsafe_code)]
-//! Variables of which each greenlet has its own.
+//! Greenlet-local variables.
 
 use super::raw;
 use std::any::Any;
 use std::rc::Rc;
 
-/// A variable of which each greenlet has its own value, made when it first asks for it and dropped when
-/// it ends.
+/// A variable with a separate value per greenlet.
 ///
-/// When a body ends, its greenlet drops the values on its own stack, in the order in which they were made. A
-/// destructor may wait, under time limits and kills of its own greenlet, and joiners of a coroutine are woken
-/// afterwards. A destructor that uses a local makes a new value, which is dropped in turn; if that does not
-/// stop after 100 rounds, the rest is leaked. A panic of a destructor is reported on standard error and goes
-/// no further.
+/// A greenlet's value is created when the greenlet first accesses it, and dropped when the greenlet ends.
 ///
-/// A greenlet begins without values, unless it was built with
-/// [`Builder::share_locals`](crate::Builder::share_locals). The main greenlet has its own as well.
+/// When a body ends, its greenlet drops the values on its own stack, in the order of their creation. A
+/// destructor may wait, subject to the timeouts and kills of its greenlet; joiners of a coroutine are woken
+/// afterwards. If a destructor accesses a local, that creates a new value, which is dropped in turn; what
+/// remains after 100 rounds is leaked. A panic in a destructor is reported on standard error and not
+/// propagated.
+///
+/// A greenlet starts without values, unless it was built with
+/// [`Builder::share_locals`](crate::Builder::share_locals). The main greenlet has values of its own, too.
 ///
 /// # Examples
 ///
@@ -36,26 +37,26 @@ pub struct Local<T: 'static> {
 }
 
 impl<T: 'static> Local<T> {
-    /// A variable whose values are made by `make`. It belongs in a `static`.
+    /// Creates a variable whose values are created by `make`. For use in a `static`.
     pub const fn new(make: fn() -> T) -> Self {
         Local { make }
     }
 
-    /// Calls `f` with the current greenlet's value, which is made first if it is not there.
+    /// Calls `f` with the current greenlet's value, creating it if necessary.
     ///
-    /// `f` may switch: the value stays that of the greenlet that called.
+    /// `f` may switch: it keeps the value of the calling greenlet.
     ///
     /// # Panics
     ///
-    /// When the thread is ending and has unwound its greenlets.
+    /// If the thread is ending and has unwound its greenlets.
     ///
     /// # Switching
     ///
-    /// Switches if `f` or the function that makes the value does.
+    /// May switch: if `f` or the function that creates the value does. Any greenlet may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// Leaves the value as `f` left it.
+    /// The value stays as `f` left it.
     #[track_caller]
     pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
         f(&self.value())
@@ -70,14 +71,14 @@ impl<T: 'static> Local<T> {
             Rc::clone(value).downcast().ok()
         };
         find().unwrap_or_else(|| {
-            // Making it may ask for other locals, and for this one.
+            // `make` may access other locals, and this one.
             let made = Rc::new((self.make)());
             if find().is_none() {
                 let value: Rc<dyn Any> = Rc::<T>::clone(&made);
                 locals.borrow_mut().push((key, value));
                 return made;
             }
-            // Its destructor may do anything, also to the locals.
+            // Its destructor is user code, and may access the locals.
             drop(made);
             self.value()
         })

@@ -1,41 +1,42 @@
-//! Greenlets: computations with a stack of their own that switch to each other explicitly.
+//! Greenlets: computations with their own stacks that switch explicitly.
 //!
-//! A [`Greenlet<In, Out>`] accepts an `In`, and whoever switches to it is next sent an `Out`. The
-//! switch is *symmetric*: it suspends the caller and resumes the target, and there is no "return to the
-//! caller". What a switch returns is whatever is next sent to the caller, by anybody.
+//! A [`Greenlet<In, Out>`] receives an `In`, and a greenlet that switches to it awaits an `Out`. The switch
+//! is *symmetric*: it suspends the caller and resumes the target, and there is no implicit return to the
+//! caller. A switch returns the next value sent to its caller, from any greenlet.
 //!
-//! - `raw/` is the engine, and the only place here with `unsafe`;
-//! - `handle.rs`, `pair.rs`, `scope.rs`, `builder.rs` are what one makes and switches to;
-//! - `error.rs`, `trace.rs`, `local.rs` are what goes with them; `scheduled.rs` is what a scheduler needs.
+//! - `raw/` is the engine, and the only part with `unsafe`;
+//! - `handle.rs`, `pair.rs`, `scope.rs`, `builder.rs` create greenlets and switch to them;
+//! - `error.rs`, `trace.rs`, `local.rs` are errors, tracing and greenlet-local variables;
+//! - `scheduled.rs` exports what a scheduler needs.
 //!
-//! Nothing here knows that there is a loop.
+//! This module does not depend on the event loop.
 //!
-//! The rules are greenlet's (<https://greenlet.readthedocs.io>), but for these:
+//! The semantics are those of Python's greenlet (<https://greenlet.readthedocs.io>), with these
+//! differences:
 //!
-//! - a switch is typed, and a wrong type is an error of the sender;
-//! - `current` and `parent` give handles that keep nobody alive, and a child does not keep its parent
-//!   alive: when a greenlet's last counted handle goes it is unwound, and its children's results go to
-//!   its own parent;
-//! - an end by [`GreenletExit`] brings no value: see [`SwitchError::Exited`]; on its way to one that
-//!   can be told, it ends ancestors that have not begun;
-//! - handles stay on their thread, by their type.
+//! - A switch is typed, and a type mismatch is an error at the sender.
+//! - `current` and `parent` return weak handles, and a child does not keep its parent alive. When the last
+//!   counted handle of a greenlet is dropped, the greenlet is unwound, and the results of its children go
+//!   to its own parent.
+//! - An end by [`GreenletExit`] carries no value: see [`SwitchError::Exited`]. On its way to a greenlet
+//!   that can be notified, it ends ancestors that have not started.
+//! - Handles stay on their thread, by their type.
 //!
-//! # What greenlets of a thread share
+//! # Thread-local variables
 //!
-//! Its `thread_local!` variables. What is true of a whole thread, that frames end in the reverse of
-//! the order in which they began, and before the thread does, is not true of frames of different
-//! greenlets. Three things follow that this library cannot see, and that can make *sound* code of others
-//! unsound:
+//! They share the thread's `thread_local!` variables. In a thread, frames end in the reverse order of their
+//! start, and before the thread does. Across greenlets neither holds. This library cannot detect the
+//! following three cases, in which *sound* code of other crates becomes unsound:
 //!
-//! - A greenlet that is suspended inside [`LocalKey::with`](std::thread::LocalKey::with) when its
-//!   thread ends is unwound after that variable was destroyed, if the variable was first used after
-//!   this library. End such greenlets before: by dropping them, or by [`unwind_all`].
+//! - A greenlet that is suspended inside [`LocalKey::with`](std::thread::LocalKey::with) when its thread
+//!   ends is unwound after that variable was destroyed, if the variable was first used after this library.
+//!   End such greenlets earlier: drop them, or call [`unwind_all`].
 //! - A crate that sets a thread-local variable to a borrowed value, and resets it at the end of a scope
-//!   (`scoped-tls`, for one), is broken by two greenlets that leave such scopes in another order than
-//!   last-in, first-out. Do not switch inside such a scope.
-//! - An initializer of a `thread_local!` variable that switches, while another greenlet initializes the same
-//!   variable: std keeps the value of the one that finishes last, and drops the other under references to it.
-//!   Do not switch in an initializer.
+//!   (for instance `scoped-tls`), breaks if two greenlets do not leave such scopes in last-in, first-out
+//!   order. Do not switch inside such a scope.
+//! - An initializer of a `thread_local!` variable that switches, while another greenlet initializes the
+//!   same variable: std keeps the value of the initializer that finishes last, and drops the other value
+//!   although there are references to it. Do not switch in an initializer.
 
 mod builder;
 mod error;

@@ -1,19 +1,18 @@
 #![forbid(unsafe_code)]
-//! Two greenlets that know each other.
+//! Two greenlets with handles of each other.
 
 use super::raw::{Greenlet, WeakGreenlet};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// Makes two greenlets, each of whose bodies is given the other. Returns the first, which keeps the
-/// second alive.
+/// Creates two greenlets, each with a handle of the other.
 ///
-/// The first accepts an `A`, the second a `B`, and each sends the other what it accepts. Neither has
-/// begun: the first switch to the one returned begins it.
+/// Returns the first, which keeps the second alive.
 ///
-/// The current greenlet is the parent of both, so both results go to it. It awaits a `B`, the result of the
-/// first, while the second returns an `A`. If the types differ, the first must end before the second, which
-/// is then unwound.
+/// The first receives an `A`, the second a `B`, and each sends the other what it receives. Neither has
+/// started: the first switch to the returned greenlet starts it.
+///
+/// The current greenlet is the parent of both, so it receives both results.
 ///
 /// # Examples
 ///
@@ -36,13 +35,13 @@ use std::rc::Rc;
 /// ping.switch(()); // 12 56 34 78
 /// ```
 ///
-/// # Who ends first
+/// # Order of the ends
 ///
-/// A body's result goes to the parent, for both the greenlet that has made the pair. That one has switched
-/// to the first and awaits a `B`, which the first returns. The second returns an `A`: if it ends before the
-/// first, and `A` and `B` differ, the pending switch gets a result that it does not await. Then
-/// [`switch`](crate::WeakGreenlet::switch) panics, and [`try_switch`](crate::WeakGreenlet::try_switch)
-/// returns [`SwitchError::WrongResult`](crate::SwitchError::WrongResult):
+/// The first returns a `B` to the parent, the second an `A`. The parent has switched to the first, and
+/// awaits a `B`. If the second ends before the first, and `A` and `B` differ, the parent's pending switch
+/// receives a result of the wrong type. Then [`switch`](crate::WeakGreenlet::switch) panics, and
+/// [`try_switch`](crate::WeakGreenlet::try_switch) returns
+/// [`SwitchError::WrongResult`](crate::SwitchError::WrongResult):
 ///
 /// ```
 /// use switchgrass::{SwitchError, pair};
@@ -57,12 +56,13 @@ use std::rc::Rc;
 /// assert!(matches!(ping.try_switch(123), Err(SwitchError::WrongResult(_))));
 /// ```
 ///
-/// So the second switches back as its last act, and does not end; or the bodies agree on one type.
+/// To avoid that, let the second body switch back as its last act instead of returning; it is unwound when
+/// the first has ended. Or use the same type for both.
 ///
 /// # Panics
 ///
-/// As [`Greenlet::new`]. If the second ends before the first and `A` is not `B`, the parent's switch panics:
-/// it awaits a `B` and was sent an `A`.
+/// If a greenlet cannot be created, like [`Greenlet::new`]. If the second ends before the first and `A` is
+/// not `B`, the parent's `switch` panics later.
 ///
 /// # Switching
 ///
@@ -75,7 +75,7 @@ pub fn pair<A: 'static, B: 'static>(
     let back = Rc::new(RefCell::new(None));
     let forth = Rc::clone(&back);
     let pong = Greenlet::new(move |value| {
-        let ping = forth.take().expect("set before anybody can switch here");
+        let ping = forth.take().expect("set before the first switch to this greenlet");
         second(ping, value)
     });
     let ping = Greenlet::new(move |value| first(pong, value));

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What only the hub needs of greenlets.
+//! The interface of greenlets to the hub.
 
 pub(crate) use super::raw::{
     DetachedSpec, Owner, Payload, Resumed, Snapshot, Unwinding, begin_stack_period, close_thread,

@@ -4,11 +4,13 @@
 use super::error::BuildError;
 use super::raw::{self, Greenlet};
 
-/// Makes a greenlet whose body may borrow what is alive during this call, and calls `inside` with it.
+/// Calls `inside` with a greenlet whose body may borrow local variables.
 ///
-/// When `inside` returns or panics, the greenlet is unwound if it has not ended: so it is dead before
-/// anything is gone that it borrows. No destructor has to run for that which could be forgotten, and a
-/// copy of the handle that was kept is one of a dead greenlet.
+/// The body may borrow what outlives this call.
+///
+/// When `inside` returns or panics, the greenlet is unwound if it has not ended. So it is dead before
+/// anything that it borrows is gone. This does not depend on a destructor that could be skipped with
+/// `mem::forget`, and a copy of the handle that was kept refers to a dead greenlet.
 ///
 /// # Examples
 ///
@@ -33,7 +35,7 @@ use super::raw::{self, Greenlet};
 /// assert_eq!(lengths, [1, 2]);
 /// ```
 ///
-/// What it borrows cannot be used while it may be:
+/// What it borrows cannot be used in the meantime:
 ///
 /// ```compile_fail,E0502
 /// let mut lengths = Vec::new();
@@ -45,17 +47,17 @@ use super::raw::{self, Greenlet};
 ///
 /// # Errors
 ///
-/// As [`Builder::build`](crate::Builder::build); and in a callback that runs in the hub, which cannot wait
-/// for the end.
+/// Those of [`Builder::build`](crate::Builder::build), and [`BuildError::Scheduler`] in a callback that
+/// runs in the hub, which cannot wait for the end of the greenlet.
 ///
 /// # Switching
 ///
-/// Switches if the greenlet has begun and not ended when `inside` has: to it, so that it unwinds. A
-/// greenlet that catches its exit again and again, and so would never end, ends the process.
+/// May switch: if the greenlet has started and not ended when `inside` returns, switches to it so that it
+/// unwinds. A greenlet that catches its exit each time, and so would never end, aborts the process.
 ///
 /// # Cancellation
 ///
-/// A kill that reaches `inside` unwinds the greenlet as well.
+/// A kill that unwinds `inside` unwinds the greenlet as well.
 pub fn scoped<In: 'static, Out: 'static, R>(
     body: impl FnOnce(In) -> Out,
     inside: impl FnOnce(&Greenlet<In, Out>) -> R,

@@ -1,39 +1,41 @@
 #![forbid(unsafe_code)]
-//! Watching every switch of a thread.
+//! Tracing: a hook that sees every switch of a thread.
 
 use super::raw::{self, AnyWeakGreenlet, Hold, TraceKind};
 use std::any::Any;
 use std::rc::Rc;
 
-/// A change from one greenlet to another.
+/// A switch from one greenlet to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TraceEvent {
     /// A value was sent: by a switch, or by the end of a child.
     Switch {
-        /// Who ran before.
+        /// The greenlet that ran before.
         from: AnyWeakGreenlet,
-        /// Who runs now.
+        /// The greenlet that runs now.
         to: AnyWeakGreenlet,
     },
-    /// Something was thrown, or a child has ended by a panic.
+    /// A payload was thrown, or a child has ended by a panic.
     Throw {
-        /// Who ran before.
+        /// The greenlet that ran before.
         from: AnyWeakGreenlet,
-        /// Who runs now.
+        /// The greenlet that runs now.
         to: AnyWeakGreenlet,
     },
 }
 
-/// A function that is told of every switch.
+/// A function called at every switch.
 pub type TraceHook = Rc<dyn Fn(&TraceEvent)>;
 
-/// Has `hook` called at every switch of this thread, in the greenlet that is switched to, before its
-/// code goes on. Returns the hook that was there; `None` takes it away.
+/// Installs `hook`, to be called at every switch of this thread.
 ///
-/// A hook may switch, and may remove or replace itself. A hook that panics is removed, unless it has replaced
-/// itself already, and its panic is raised in the greenlet that was switched to.
+/// The hook runs in the target of the switch, before the target's own code continues. `None` removes the
+/// hook. Returns the previous one.
 ///
-/// Without a hook this costs a switch nothing; with one, each takes the long way.
+/// A hook may switch, and may remove or replace itself. A hook that panics is removed, unless it has
+/// already replaced itself, and its panic is raised in the target of the switch.
+///
+/// Without a hook, switches cost nothing extra; with a hook, every switch takes the slow path.
 ///
 /// # Examples
 ///
@@ -57,7 +59,7 @@ pub fn set_trace(hook: Option<TraceHook>) -> Option<TraceHook> {
     raw::set_tracer(tracer).and_then(hook_of)
 }
 
-/// The hook that [`set_trace`] has put in place.
+/// Returns the hook installed by [`set_trace`].
 ///
 /// # Switching
 ///

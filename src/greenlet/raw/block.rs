@@ -1,37 +1,41 @@
-//! The control block of a greenlet, and who keeps it.
+//! The control block of a greenlet, and its reference counts.
 //!
-//! # The door
+//! # The reply key
 //!
-//! Types are numbers here (see [`TypeKey`]). Two of a block's fields decide nearly every switch:
+//! Types are represented by numbers (see [`TypeKey`]). Two fields of a block decide nearly every switch:
 //!
-//! - `accepts`: the type of what may be sent to the greenlet now;
-//! - `door`: the type that a switch into it makes the *caller* await, or [`TypeKey::CLOSED`] if that
-//!   cannot be told beforehand.
+//! - `accepts`: the type of the values that may be sent to the greenlet now;
+//! - `reply`: the type that a switch to it makes the *caller* await, or [`TypeKey::CLOSED`] if that is not
+//!   known in advance.
 //!
-//! | state | `door` | `accepts` |
+//! | state | `reply` | `accepts` |
 //! |---|---|---|
-//! | as it was declared: unstarted, running, suspended | its `Out` | its `In` |
+//! | as declared: unstarted, running, suspended | its `Out` | its `In` |
 //! | suspended in a wait for another type | closed | that type |
-//! | waiting for the end of one that it drops | closed | [`TypeKey::ANY`] |
-//! | waiting for the end of one that its scope has made | closed | [`TypeKey::END`] |
+//! | waiting for the end of a greenlet that it drops | closed | [`TypeKey::ANY`] |
+//! | waiting for the end of a greenlet of its scope | closed | [`TypeKey::END`] |
 //! | the scheduler's own, while it runs | closed | none |
-//! | main greenlet | closed | what it awaited last |
+//! | main greenlet | closed | the type that it awaited last |
 //! | dead | closed | none |
 //!
-//! A switch by a typed handle is right if `target.door == current.accepts`: one comparison, which also
-//! says that the target is neither dead nor waiting for something special. **Invariant 1**: a `door`
-//! that is not closed tells the truth: what a handle of the declared types sends is what is awaited.
+//! A switch through a typed handle is allowed if `target.reply == current.accepts`. This single comparison
+//! also excludes a dead target and a target in a special wait. **Invariant 1**: a `reply` that is not
+//! closed is exact: a value sent through a handle of the declared types has the type that the target
+//! awaits.
 //!
 //! # Handles and holds
 //!
-//! `handles` keep the greenlet alive, `holds` keep the block. One hold each have
+//! `handles` keep the greenlet alive, `holds` keep the block allocated. Each of these has one hold:
 //!
 //! - every weak handle, and every child;
-//! - all handles together, from the first to the last;
-//! - the greenlet's life, from `create` until its stack is given back: by `reclaim`, or `discard_unstarted`.
-//!   A main greenlet's lasts until the thread has ended; one that is left behind then keeps it for ever.
+//! - all counted handles together, from the first to the last;
+//! - the greenlet's life, from `create` until its stack is given back by `reclaim` or `discard_unstarted`.
+//!   A main greenlet has this hold until its thread has ended. A greenlet that is never unwound keeps it
+//!   indefinitely.
 //!
-//! None of them depends on another, so that whatever a destructor does meanwhile, each is given up once.
+//! The holds are independent, so each is released exactly once, whatever a destructor does meanwhile.
+//! **Invariant 7**: a block is freed with its last hold, and a `&Core` is only used while its block is
+//! held.
 
 use super::marks::STATE;
 use super::thread::Here;
@@ -47,63 +51,64 @@ use std::process;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-/// Where a greenlet is in its life.
+/// The state of a greenlet's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
-    /// Its body has not begun: `body` and `stack` are there.
+    /// The body has not started: `body` and `stack` are set.
     Unstarted,
-    /// Its body has begun and not ended: it runs, or is suspended.
+    /// The body has started and not ended: it runs, or is suspended.
     Started,
-    /// It has been ended before it began, and its body is being dropped: that is code of the user's, and
-    /// may switch. To everybody but its scope it is dead.
+    /// Ended before it started, and the body is being dropped: user code, which may switch. Only a scope
+    /// distinguishes this from `Dead`.
     Ending,
-    /// It has ended, or its thread has: nothing of it is left but this block.
+    /// It has ended, or its thread has: only this block is left.
     Dead,
 }
 
-/// The block. What every switch reads comes first, in one cache line; what only beginnings and ends
-/// need is kept elsewhere, so that the lines of many greenlets lie side by side.
+/// The block. The fields that every switch reads are in one cache line. Those that only starts and ends
+/// need are in `Cold`, so that the hot lines of many greenlets are adjacent.
 #[repr(C, align(64))]
 pub(crate) struct Core {
     pub(super) context: Context,
-    pub(super) door: Cell<TypeKey>,
+    pub(super) reply: Cell<TypeKey>,
     pub(super) accepts: Cell<TypeKey>,
-    /// Handles that keep the greenlet alive.
+    /// Number of handles that keep the greenlet alive.
     pub(super) handles: Cell<u32>,
-    /// Whatever needs this block to exist: see above.
+    /// Number of holds that keep the block allocated: see the module head.
     pub(super) holds: Cell<u32>,
     pub(super) life: Cell<Life>,
-    /// The scheduler's: see `scheduled.rs`.
+    /// Bits for the scheduler: see `marks.rs`.
     pub(super) mark: Cell<u8>,
     pub(super) purpose: Cell<&'static str>,
     pub(super) cold: NonNull<Cold>,
 }
 
-/// The rest of the block.
+/// The fields of a block that switches do not read.
 pub(crate) struct Cold {
-    /// Distinguishes greenlets of a thread in messages.
+    /// Identifies the greenlet within its thread, in messages.
     pub(super) id: Cell<u64>,
     pub(super) name: RefCell<Option<Cow<'static, str>>>,
-    /// The declared types.
-    pub(super) takes: Cell<TypeKey>,
-    pub(super) gives: Cell<TypeKey>,
-    /// Who gets the result; holds the block, not the life. `None` for the main greenlet. These links form
-    /// no cycle.
+    /// The declared types, `In` and `Out`.
+    pub(super) input: Cell<TypeKey>,
+    pub(super) output: Cell<TypeKey>,
+    /// The receiver of the result. A hold of the block, not a handle. `None` for the main greenlet. These
+    /// links form no cycle (Invariant 10).
     pub(super) parent: Cell<Option<NonNull<Core>>>,
-    /// The most recent one that waits for this one's end, and gets it instead of the parent; the next in the
-    /// list that this one is in itself; and whose end this one waits for. See `end_waiters.rs`.
+    /// `end_waiter`: the most recent waiter for this greenlet's end, which receives it instead of the
+    /// parent. `next_waiter`: the next in the list of waiters that this greenlet is in. `awaits_end_of`:
+    /// the greenlet whose end it waits for. See `end_waiters.rs`.
     pub(super) end_waiter: Cell<Option<NonNull<Core>>>,
     pub(super) next_waiter: Cell<Option<NonNull<Core>>>,
     pub(super) awaits_end_of: Cell<Option<NonNull<Core>>>,
     pub(super) stack: Cell<Option<Stack>>,
-    /// The body while it has not begun: where it lies on the stack, and how it is dropped.
+    /// The body until it starts: where it is on the stack, and how it is dropped.
     pub(super) body: Cell<Option<Body>>,
     pub(super) locals: RefCell<Option<Rc<Locals>>>,
-    /// The scheduler's. One that has it is not ended when its last handle goes.
+    /// The scheduler's data. A greenlet that has it is not ended when its last handle is dropped.
     pub(super) owner: Cell<Option<Rc<dyn Owner>>>,
-    /// While the block is free: the next free one.
+    /// While the block is free: the next free block.
     pub(super) next_free: Cell<Option<NonNull<Core>>>,
-    /// While suspended: how many panics of it are under way.
+    /// While suspended: the number of its active panics.
     pub(super) unwinding: Cell<usize>,
 }
 
@@ -114,14 +119,14 @@ pub(super) struct Body {
     pub(super) drop: unsafe fn(*mut u8),
 }
 
-/// The values of a greenlet's locals, by the address of their key.
+/// The values of a greenlet's locals, keyed by the address of the `Local`.
 pub(crate) type Locals = RefCell<Vec<(usize, Rc<dyn Any>)>>;
 
 impl Core {
     pub(super) fn new(cold: NonNull<Cold>) -> Self {
         Core {
             context: Context::new(),
-            door: Cell::new(TypeKey::CLOSED),
+            reply: Cell::new(TypeKey::CLOSED),
             accepts: Cell::new(TypeKey::NONE),
             handles: Cell::new(0),
             holds: Cell::new(0),
@@ -134,7 +139,7 @@ impl Core {
 
     #[inline]
     pub(super) fn cold(&self) -> &Cold {
-        // SAFETY: a block and its rest are made together by the slab and live as long.
+        // SAFETY: the slab makes and frees a block and its `Cold` together.
         unsafe { self.cold.as_ref() }
     }
 
@@ -142,46 +147,46 @@ impl Core {
         self.cold().parent.get().is_none() && self.is_alive()
     }
 
-    /// Whether it has begun and not ended, or may still begin.
+    /// Returns whether it has not ended: it may still start, or has started.
     pub(super) fn is_alive(&self) -> bool {
         matches!(self.life.get(), Life::Unstarted | Life::Started)
     }
 
-    /// Whether a scheduler keeps it, whatever becomes of its handles.
+    /// Returns whether a scheduler owns it, so that it lives until it ends, whatever its handles.
     pub(super) fn is_detached(&self) -> bool {
-        // SAFETY: as in `owner`.
+        // SAFETY: nothing writes to the cell during the read.
         unsafe { (*self.cold().owner.as_ptr()).is_some() }
     }
 
-    /// What the scheduler knows about it.
+    /// Returns the scheduler's data.
     pub(super) fn owner(&self) -> Option<Rc<dyn Owner>> {
-        // SAFETY: a clone runs no user code, so the cell is not written to meanwhile. It is never empty for
-        // a moment either, which a signal handler would see (`peek.rs`).
+        // SAFETY: cloning an `Rc` runs no user code, so nothing writes to the cell meanwhile. The cell is
+        // not emptied for a moment either, which a signal handler could see (`peek.rs`).
         unsafe { (*self.cold().owner.as_ptr()).clone() }
     }
 
-    /// Whether it is suspended in the middle of its body, given that it is not the current one.
+    /// Returns whether it is suspended in its body, provided that it is not the current greenlet.
     pub(super) fn is_started(&self) -> bool {
         self.life.get() == Life::Started
     }
 
-    /// It is not suspended any more: it has been resumed, or has ended.
+    /// Clears the scheduler's suspension bits: it has been resumed, or has ended.
     pub(super) fn arrive(&self) {
         self.mark.set(self.mark.get() & !STATE);
     }
 
-    /// Its parent, if it is not a main greenlet.
+    /// Returns its parent. `None` for a main greenlet.
     pub(super) fn parent_hold(&self) -> Option<Hold> {
-        // SAFETY: a block holds its parent's.
+        // SAFETY: a block has a hold of its parent.
         self.cold().parent.get().map(|parent| unsafe { parent.as_ref() }.hold())
     }
 
-    /// The values of a greenlet's locals, made if need be.
+    /// Returns the values of the greenlet's locals, creating the list if necessary.
     pub(super) fn locals(&self) -> Rc<Locals> {
         Rc::clone(self.cold().locals.borrow_mut().get_or_insert_default())
     }
 
-    /// What it is called in messages.
+    /// Returns the greenlet's designation in messages.
     pub(super) fn title(&self) -> String {
         match &*self.cold().name.borrow() {
             Some(name) => format!("'{name}'"),
@@ -195,8 +200,8 @@ impl Cold {
         Cold {
             id: Cell::new(0),
             name: RefCell::new(None),
-            takes: Cell::new(TypeKey::NONE),
-            gives: Cell::new(TypeKey::NONE),
+            input: Cell::new(TypeKey::NONE),
+            output: Cell::new(TypeKey::NONE),
             parent: Cell::new(None),
             end_waiter: Cell::new(None),
             next_waiter: Cell::new(None),
@@ -211,36 +216,36 @@ impl Cold {
     }
 }
 
-/// What a scheduler knows about one of its greenlets.
+/// The scheduler's data about one of its greenlets.
 pub(crate) trait Owner: Any {
-    /// What the scheduler itself knows.
+    /// Returns the scheduler's own data.
     fn as_any(&self) -> &dyn Any;
 
-    /// What others have added.
+    /// Returns data added by other parts of the crate.
     fn more(&self) -> Option<&dyn Any> {
         None
     }
 }
 
 impl Core {
-    /// Keeps the block. Whoever has a `&Core` has it from somebody who holds it (Invariant 7).
+    /// Adds a hold of the block.
     #[inline]
     pub(super) fn hold(&self) -> Hold {
         let block = NonNull::from(self);
-        // SAFETY: held.
+        // SAFETY: `self` is held (Invariant 7).
         unsafe { hold(block) };
         Hold(block)
     }
 
-    /// Whether it was declared to take a `T` and to give an `R`.
+    /// Returns whether it was declared with the types `T` and `R`.
     pub(super) fn is_declared<T: 'static, R: 'static>(&self) -> bool {
         let types = &Here::of_a_block().types;
         let cold = self.cold();
-        (cold.takes.get(), cold.gives.get()) == (types.key::<T>(), types.key::<R>())
+        (cold.input.get(), cold.output.get()) == (types.key::<T>(), types.key::<R>())
     }
 }
 
-/// Keeps a block, and not its greenlet.
+/// A counted reference that keeps a block allocated, but not its greenlet alive.
 #[repr(transparent)]
 pub(crate) struct Hold(NonNull<Core>);
 
@@ -250,7 +255,7 @@ impl Hold {
         self.0
     }
 
-    /// The block, with the hold left to whoever calls [`Hold::from_block`].
+    /// Returns the block without giving up the hold, for a later [`Hold::from_block`].
     #[inline]
     pub(super) fn into_block(self) -> NonNull<Core> {
         let block = self.0;
@@ -258,11 +263,11 @@ impl Hold {
         block
     }
 
-    /// Takes over a hold.
+    /// Takes over an existing hold.
     ///
     /// # Safety
     ///
-    /// It is the caller's to take: left by [`Hold::into_block`], or counted by who set `holds`.
+    /// The caller owns a hold of `block`: left by [`Hold::into_block`], or included when `holds` was set.
     #[inline]
     pub(super) unsafe fn from_block(block: NonNull<Core>) -> Self {
         Hold(block)
@@ -274,7 +279,7 @@ impl Deref for Hold {
 
     #[inline]
     fn deref(&self) -> &Core {
-        // SAFETY: held.
+        // SAFETY: `self` is a hold of the block.
         unsafe { self.0.as_ref() }
     }
 }
@@ -282,7 +287,7 @@ impl Deref for Hold {
 impl Drop for Hold {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: the hold is this one's.
+        // SAFETY: `self` owns the hold, and is not used after this.
         unsafe { unhold(self.0) };
     }
 }
@@ -291,22 +296,22 @@ impl Drop for Hold {
 ///
 /// # Safety
 ///
-/// The block is held by somebody.
+/// The block is held.
 #[inline]
 pub(super) unsafe fn hold(block: NonNull<Core>) {
-    // SAFETY: as the caller says.
+    // SAFETY: the block is held, says the caller.
     let holds = unsafe { &block.as_ref().holds };
     holds.set(holds.get().checked_add(1).unwrap_or_else(|| process::abort()));
 }
 
-/// Takes a hold away, and frees the block with the last.
+/// Releases a hold, and frees the block with the last.
 ///
 /// # Safety
 ///
-/// The hold was the caller's, who does not use the block any more.
+/// The caller owns the hold, and does not use the block any more.
 #[inline]
 pub(super) unsafe fn unhold(block: NonNull<Core>) {
-    // SAFETY: held until now.
+    // SAFETY: the hold that is released here keeps the block until now.
     let holds = unsafe { &block.as_ref().holds };
     holds.set(holds.get() - 1);
     if holds.get() == 0 {
@@ -318,42 +323,43 @@ pub(super) unsafe fn unhold(block: NonNull<Core>) {
 #[inline]
 pub(super) fn add_handle(block: &Core) {
     if block.handles.get() == 0 {
-        // That of the handles together, until `remove_handle`.
+        // The hold of all handles together, until `remove_handle` or the drop of the last handle.
         let _ = block.hold().into_block();
     }
     block.handles.set(block.handles.get().checked_add(1).unwrap_or_else(|| process::abort()));
 }
 
-/// Takes away what [`add_handle`] has added. Whether it was the last one has no consequences but this.
+/// Removes a handle added by [`add_handle`]. Unlike the drop of a handle, this does not end the greenlet if
+/// it is the last one.
 ///
 /// # Safety
 ///
-/// The handle was the caller's.
+/// The caller owns the handle.
 pub(super) unsafe fn remove_handle(block: &Core) {
     block.handles.set(block.handles.get() - 1);
     if block.handles.get() == 0 {
-        // SAFETY: that of the handles together, of which there is none any more.
+        // SAFETY: the hold of all handles together, of which the last is gone.
         drop(unsafe { Hold::from_block(block.into()) });
     }
 }
 
-/// Frees a block that nobody holds, and its ancestors as far as it alone held them.
+/// Frees a block that has no holds, and those ancestors that only it held.
 #[inline(never)]
 fn free(block: NonNull<Core>) {
     let here = Here::of_a_block();
-    // SAFETY: nobody holds it, so nobody has freed it.
+    // SAFETY: the last hold was released just now, so the block is not freed yet.
     let cold = unsafe { block.as_ref() }.cold();
     if cold.name.borrow().is_some() {
         drop_name(cold);
     }
     let parent = cold.parent.take();
-    // SAFETY: nobody uses it any more.
+    // SAFETY: the block came from this thread's slab, and is no longer used.
     unsafe { here.slab.give_back(block) };
     if here.ended.get() {
         free_thread(here);
     }
     let Some(parent) = parent else { return };
-    // SAFETY: a block holds its parent's.
+    // SAFETY: the freed block had a hold of its parent, which is still counted.
     let holds = unsafe { &parent.as_ref().holds };
     holds.set(holds.get() - 1);
     if holds.get() == 0 {
@@ -367,23 +373,23 @@ fn drop_name(cold: &Cold) {
     drop(cold.name.take());
 }
 
-/// Frees a block that only a block held that was just freed, and so on. A loop, since a chain of
-/// parents may be longer than a stack is deep.
+/// Frees a block that only a freed block held, and so on. This is a loop, since a chain of parents may be
+/// too long for recursion.
 #[cold]
 #[inline(never)]
 fn free_ancestors(here: Here, block: NonNull<Core>) {
     let mut next = Some(block);
     while let Some(block) = next.take() {
-        // SAFETY: nobody holds it, so nobody has freed it.
+        // SAFETY: the last hold was released just now, so the block is not freed yet.
         let cold = unsafe { block.as_ref() }.cold();
         drop_name(cold);
         if let Some(parent) = cold.parent.take() {
-            // SAFETY: a block holds its parent's.
+            // SAFETY: the block has a hold of its parent, which is still counted.
             let holds = unsafe { &parent.as_ref().holds };
             holds.set(holds.get() - 1);
             next = (holds.get() == 0).then_some(parent);
         }
-        // SAFETY: nobody uses it any more.
+        // SAFETY: the block came from this thread's slab, and is no longer used.
         unsafe { here.slab.give_back(block) };
     }
     if here.ended.get() {
@@ -396,7 +402,7 @@ fn free_ancestors(here: Here, block: NonNull<Core>) {
 #[inline(never)]
 fn free_thread(here: Here) {
     if here.slab.in_use() == 0 {
-        // SAFETY: the last block is gone, and whoever asked for a `Here` has it on a frame that does
+        // SAFETY: the thread has ended and its last block is gone; a caller with a `Here` on its frame does
         // not use it after its block.
         unsafe { here.free() };
     }

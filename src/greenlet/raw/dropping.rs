@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
-//! User code that runs where nothing may unwind: destructors of results and payloads, callbacks.
+//! Runs user code where nothing may unwind: destructors of results and payloads, callbacks.
 //!
-//! A destructor may panic, with a payload whose own destructor panics, and so on. None of the functions here
-//! unwinds, but for [`drop_each`].
+//! A destructor may panic with a payload whose own destructor panics, and so on. Only [`drop_each`]
+//! unwinds.
 
 use crate::greenlet::error::GreenletExit;
 use crate::sys::stderr;
@@ -11,10 +11,10 @@ use std::fmt::Display;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// What is thrown: the payload of a panic, a kill, a time limit.
+/// A thrown value: the payload of a panic, a kill or a timeout.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
-/// The message of a panic.
+/// Returns the message of a panic.
 pub(crate) fn describe(payload: &Payload) -> &str {
     payload
         .downcast_ref::<&str>()
@@ -23,13 +23,13 @@ pub(crate) fn describe(payload: &Payload) -> &str {
         .unwrap_or("(no message)")
 }
 
-/// Drops `value`. A panic of its destructor is reported in one line, as one of `what`, and goes no further.
+/// Drops `value`. A panic of its destructor is reported in one line that names `what`, and not propagated.
 pub(crate) fn drop_reporting<T>(what: impl Display, value: T) {
     run_reporting(what, || drop(value));
 }
 
-/// Drops values one by one, each also if an earlier one panics: a container whose items panic twice ends the
-/// process. The first panic is raised when all are gone; further ones are reported, as ones of `what`.
+/// Drops values one by one, even if a destructor panics. (Dropped as a container, two panics would abort
+/// the process.) The first panic is raised at the end; further ones are reported with the name `what`.
 pub(crate) fn drop_each<T>(what: &str, values: impl IntoIterator<Item = T>) {
     let mut first = None;
     for value in values {
@@ -45,7 +45,7 @@ pub(crate) fn drop_each<T>(what: &str, values: impl IntoIterator<Item = T>) {
     }
 }
 
-/// Calls `f`. Its panic is reported in one line, as one of `what`, and goes no further.
+/// Calls `f`. A panic is reported in one line that names `what`, and not propagated.
 #[inline]
 pub(crate) fn run_reporting(what: impl Display, f: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
@@ -53,7 +53,7 @@ pub(crate) fn run_reporting(what: impl Display, f: impl FnOnce()) {
     }
 }
 
-/// Reports a panic that ends here, unless it is a kill, and drops its payload.
+/// Reports a panic that is not propagated, unless it is a kill, and drops its payload.
 #[cold]
 pub(crate) fn report(what: impl Display, payload: Payload) {
     if !payload.is::<GreenletExit>() {
@@ -66,8 +66,8 @@ pub(crate) fn report(what: impl Display, payload: Payload) {
 /// Drops the payload of a panic, then the payload of its destructor's panic, and so on. The end of a long
 /// chain is leaked.
 pub(crate) fn drop_payload(mut payload: Payload) {
-    const LONGEST_CHAIN: usize = 16;
-    for _ in 0..LONGEST_CHAIN {
+    const MAX_CHAIN: usize = 16;
+    for _ in 0..MAX_CHAIN {
         match catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             Ok(()) => return,
             Err(next) => payload = next,

@@ -1,18 +1,18 @@
-//! Ends: of a body, of a handle, of a thread.
+//! The ends of greenlets: of a body, by the drop of the last handle, with a thread.
 //!
 //! ```text
 //!               create            first switch              body ends
 //!   (no block) ────────► Unstarted ───────────► Started ─────────────────► Dead ──► (block free)
-//!                            │                     │ last handle dropped    ▲        when nobody
-//!                            │ last handle dropped │ while suspended:       │        holds it
-//!                            │ or thrown into      ▼ thrown into            │
+//!                            │                     │ last handle dropped    ▲        with its
+//!                            │ last handle dropped │ while suspended:       │        last hold
+//!                            │ or thrown into      ▼ exit thrown into it    │
 //!                            └──────────────────────────────────────────────┘
 //! ```
 
 use super::block::{Core, Hold, Life, add_handle, remove_handle};
 use super::dropping::{Payload, drop_reporting, run_reporting};
 use super::marks::{EXIT_PROPAGATES, LEFT_BEHIND, NO_THROW};
-use super::report::{complain, report_panic};
+use super::report::{report_leak, report_panic};
 use super::run::drop_locals;
 use super::switch::{deliver, receive_anything};
 use super::thread::{self, Arrival, Here};
@@ -23,23 +23,23 @@ use crate::sys::stderr;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Does away with what is left of a greenlet that has ended by a switch to the current one, given the hold of
-/// its life.
+/// Frees the stack and the remaining values of a greenlet that has ended by a switch to the current one.
+/// Takes over the hold of its life.
 #[inline]
 pub(super) fn reclaim(here: Here, core: Hold) {
-    // SAFETY: it has ended, and nobody switches to the dead.
+    // SAFETY: it has ended, and a dead greenlet is never switched to.
     unsafe { core.context.retire() };
     let custom = give_back_stack(here, &core);
     if custom.is_some() || core.cold().locals.borrow().is_some() || core.is_detached() {
-        reclaim_belongings(core, custom);
+        drop_belongings(core, custom);
     }
 }
 
-/// Drops what an ended greenlet has left of user values: locals that were made when the others were dropped
-/// already, and a custom stack. Nothing else comes after it.
+/// Drops the user values that an ended greenlet has left: locals created after the others were dropped, and
+/// a custom stack. This comes last, since it runs user code.
 #[cold]
 #[inline(never)]
-fn reclaim_belongings(core: Hold, custom: Option<Box<dyn corosensei::stack::Stack>>) {
+fn drop_belongings(core: Hold, custom: Option<Box<dyn corosensei::stack::Stack>>) {
     Here::of_a_block().running().arrive();
     drop_locals(&core);
     let owner = core.cold().owner.take();
@@ -48,7 +48,7 @@ fn reclaim_belongings(core: Hold, custom: Option<Box<dyn corosensei::stack::Stac
     drop(owner);
 }
 
-/// Takes a greenlet's stack away, which is not the current one. A custom one is returned.
+/// Takes the stack of a greenlet that does not run on it any more. Returns it if it is a custom one.
 #[inline]
 fn give_back_stack(here: Here, core: &Core) -> Option<Box<dyn corosensei::stack::Stack>> {
     let stack = core.cold().stack.take()?;
@@ -57,46 +57,46 @@ fn give_back_stack(here: Here, core: &Core) -> Option<Box<dyn corosensei::stack:
         let bottom = stack.bottom().addr().get();
         crate::sys::sanitizer::forget(bottom, stack.top().addr().get() - bottom);
     }
-    // SAFETY: nothing runs on it, and the caller does not.
+    // SAFETY: nothing runs on the stack, and the current greenlet has another.
     unsafe { here.pool.borrow_mut().give_back(stack) }
 }
 
-/// Says that a greenlet has ended.
+/// Marks a greenlet as ended.
 #[inline]
 pub(super) fn close(here: Here, core: &Core, life: Life) {
     core.life.set(life);
-    core.door.set(TypeKey::CLOSED);
+    core.reply.set(TypeKey::CLOSED);
     core.accepts.set(TypeKey::NONE);
     here.live.set(here.live.get() - 1);
 }
 
-/// Ends a greenlet that has not begun. Its body is dropped here and now.
+/// Ends a greenlet that has not started. Its body is dropped at once.
 ///
 /// # Panics
 ///
-/// With what the body's destructor panics, when all is done.
+/// With the panic of the body's destructor, after everything is cleaned up.
 pub(super) fn discard_unstarted(here: Here, core: &Core) {
     let body = core.cold().body.take().expect("an unstarted greenlet has a body");
-    // SAFETY: that of its life, which is over; who takes the body takes it.
+    // SAFETY: the hold of its life, which ends here. Only one caller finds the body, so it is taken once.
     let core = unsafe { Hold::from_block(core.into()) };
     close(here, &core, Life::Ending);
-    // Its entry in the scheduler's queue is left over.
+    // Makes an entry in the scheduler's queue stale.
     core.arrive();
-    // SAFETY: in place, and taken out of the block, so dropped once.
+    // SAFETY: the body is in place, and was taken out of the block, so it is dropped once.
     let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { (body.drop)(body.place) }));
     core.life.set(Life::Dead);
     // SAFETY: it was never switched to.
     unsafe { core.context.retire() };
     let custom = give_back_stack(here, &core);
     if let Err(payload) = dropped {
-        run_reporting("the destructor of a stack", || reclaim_belongings(core, custom));
+        run_reporting("the destructor of a stack", || drop_belongings(core, custom));
         resume_unwind(payload);
     }
-    reclaim_belongings(core, custom);
+    drop_belongings(core, custom);
 }
 
 impl Hold {
-    /// What is done when the last handle has gone: this is the hold of the handles.
+    /// Ends the greenlet after its last handle was dropped. `self` is the hold of the handles.
     #[inline]
     pub(super) fn release(self) {
         if self.life.get() != Life::Dead {
@@ -119,50 +119,51 @@ fn release_alive(core: &Core) {
     }
 }
 
-/// Unwinds a greenlet that has left the thread without having a handle, unless it has one again.
+/// Unwinds a greenlet that lost its last handle while it ran, and has now been switched away from, unless
+/// it has a handle again.
 pub(super) fn unwind_orphan(here: Here, core: &Core) {
     if core.handles.get() == 0 && !core.is_current() {
         unwind(here, core);
     }
 }
 
-/// Unwinds a suspended greenlet, as [`try_unwind`], and raises what was thrown into the current one
+/// Unwinds a suspended greenlet: see [`try_unwind`]. Raises what was thrown into the current greenlet
 /// meanwhile.
 pub(super) fn unwind(here: Here, core: &Core) {
     if let Some(payload) = try_unwind(here, core, TypeKey::ANY) {
-        raise_from_a_destructor(payload);
+        raise_unless_unwinding(payload);
     }
 }
 
-/// Raises a panic where a destructor may be running because of another, which would end the process.
-pub(super) fn raise_from_a_destructor(payload: Payload) {
+/// Raises a panic, or only reports it if the thread is unwinding: a second panic in a destructor would
+/// abort the process.
+pub(super) fn raise_unless_unwinding(payload: Payload) {
     if std::thread::panicking() {
-        stderr::write(&[
-            "switchgrass: something was thrown into a greenlet that unwinds: it is lost\n",
-        ]);
+        stderr::write(&["switchgrass: a payload thrown into an unwinding greenlet was dropped\n"]);
     } else {
         resume_unwind(payload);
     }
 }
 
-/// Whether nothing can be thrown into a suspended greenlet, because of what it waits for.
-pub(super) fn throws_never(core: &Core) -> bool {
+/// Returns whether nothing can be thrown into a suspended greenlet, because of what it waits for.
+pub(super) fn refuses_throws(core: &Core) -> bool {
     core.accepts_only_an_end() || core.mark.get() & NO_THROW != 0
 }
 
-/// Unwinds a suspended greenlet, by throwing a [`GreenletExit`] into it, and comes back. Its end comes here
-/// and not to its parent. Never unwinds: returns what was thrown into the current greenlet meanwhile.
+/// Unwinds a suspended greenlet by throwing a [`GreenletExit`] into it, and waits for its end, which is
+/// delivered here and not to its parent. Never unwinds: returns what was thrown into the current greenlet
+/// meanwhile.
 ///
-/// With `awaited` being [`TypeKey::ANY`], whatever is sent to the current greenlet brings it back early;
-/// with [`TypeKey::END`], only the greenlet that is unwound can, until it has ended.
+/// If `awaited` is [`TypeKey::ANY`], any value sent to the current greenlet ends the wait early. If it is
+/// [`TypeKey::END`], only the unwinding greenlet can, until it has ended.
 ///
-/// It may not let itself be unwound: by catching the exit and switching away, or because it is in a
-/// destructor already. Then it is left as it is, and that is reported unless there is a handle of it.
+/// The greenlet may refuse: it catches the exit and switches away, or is in a destructor during an unwind,
+/// or in a call that must not unwind. Then it is left as it is, and this is reported if it has no handles.
 ///
-/// Others may unwind it at the same time. The most recent gets the end, and the others go on when they are
-/// next switched to.
+/// Several greenlets may unwind the same one at the same time. The most recent receives the end; the others
+/// continue when they are next switched to.
 ///
-/// Nothing happens to one that has not begun, has ended, or is the current one.
+/// Does nothing if the greenlet has not started, has ended, or is the current one.
 pub(super) fn try_unwind(here: Here, core: &Core, awaited: TypeKey) -> Option<Payload> {
     if !core.is_started() || core.is_current() {
         return None;
@@ -170,11 +171,11 @@ pub(super) fn try_unwind(here: Here, core: &Core, awaited: TypeKey) -> Option<Pa
     let core = core.hold();
     let cold = core.cold();
     if cfg!(panic = "abort") {
-        complain(&core, "cannot be unwound under panic = \"abort\"");
+        report_leak(&core, "cannot be unwound under panic = \"abort\"");
         return None;
     }
-    if cold.unwinding.get() > 0 || throws_never(&core) {
-        complain(
+    if cold.unwinding.get() > 0 || refuses_throws(&core) {
+        report_leak(
             &core,
             match core.mark.get() & NO_THROW {
                 0 => "is suspended in a destructor while it unwinds",
@@ -183,22 +184,23 @@ pub(super) fn try_unwind(here: Here, core: &Core, awaited: TypeKey) -> Option<Pa
         );
         return None;
     }
-    // Both have a handle for the time being: dropping something is not leaving, and being dropped is not
-    // losing a handle once more.
+    // Both get a temporary handle: the waiter must not count as an orphan when it switches away here, and
+    // the drop of another handle of `core` must not unwind it a second time.
     let waiter = here.running().hold();
     add_handle(&waiter);
     add_handle(&core);
-    // A kill that it caught before is over: this exit is its own.
+    // A kill that it caught earlier is over: this exit must not propagate.
     core.mark.set(core.mark.get() & !EXIT_PROPAGATES);
     waiter.begin_to_await_end_of(&core);
     let exit = Arrival::Throw(Box::new(GreenletExit));
-    // SAFETY: suspended, so not the current one. We await anything, and read none of it.
+    // SAFETY: `core` is suspended, so not the current greenlet. The current greenlet awaits a type of which
+    // nothing is read.
     let arrival = unsafe {
         let (word, signal) = deliver(here, core.block(), exit, awaited);
         waiter.stop_awaiting_end();
         receive_anything(word, signal)
     };
-    // SAFETY: added above.
+    // SAFETY: both handles were added above.
     unsafe {
         remove_handle(&waiter);
         remove_handle(&core);
@@ -212,7 +214,7 @@ pub(super) fn try_unwind(here: Here, core: &Core, awaited: TypeKey) -> Option<Pa
     };
     if core.is_alive() && core.handles.get() == 0 && thrown.is_none() {
         let in_a_destructor = cold.unwinding.get() > 0;
-        complain(
+        report_leak(
             &core,
             match in_a_destructor {
                 true => "is suspended in a destructor while it unwinds",
@@ -223,18 +225,18 @@ pub(super) fn try_unwind(here: Here, core: &Core, awaited: TypeKey) -> Option<Pa
     thrown
 }
 
-/// Ends all greenlets of the thread but main and the current one. What they panic with is reported.
+/// Ends all greenlets of the thread except main and the current one. Their panics are reported.
 ///
-/// Unwinding may make new ones, so this is done in rounds: until none is left, or none of a round has ended.
-/// One that refuses to end is left, and so is what is still made after many rounds.
+/// Unwinding may create greenlets, so this repeats until none is left, or none of a round has ended, or the
+/// maximum number of rounds is reached. A greenlet that refuses to end is left.
 pub(super) fn unwind_all(here: Here) {
     const ROUNDS: usize = 100;
     for _ in 0..ROUNDS {
-        let living = living(here);
+        let living = collect_living(here);
         for core in &living {
             report_panic(core, "unwinding", || match core.life.get() {
                 Life::Unstarted => discard_unstarted(here, core),
-                // Its drop has been reported.
+                // Reported when its handle was dropped.
                 Life::Started if cfg!(panic = "abort") => {}
                 Life::Started => unwind(here, core),
                 Life::Ending | Life::Dead => {}
@@ -246,11 +248,11 @@ pub(super) fn unwind_all(here: Here) {
     }
 }
 
-/// Ends all greenlets of a thread that is about to end, and what it keeps for main and the scheduler: the
-/// tracer and their locals, whose destructors may use all of these again.
+/// Ends all greenlets of a thread that is about to end, and drops the tracer and the locals of main and the
+/// scheduler. Their destructors may create new ones of each, so this runs in rounds.
 pub(super) fn wind_up(here: Here) {
     const ROUNDS: usize = 100;
-    // SAFETY: main's block is the thread's own.
+    // SAFETY: main's block has the hold of its life until the thread has ended.
     let main = unsafe { here.main.as_ref() }.hold();
     let keep_locals = [Some(main), here.scheduler()];
     for _ in 0..ROUNDS {
@@ -266,11 +268,11 @@ pub(super) fn wind_up(here: Here) {
     }
 }
 
-/// The greenlets that [`unwind_all`] ends.
-fn living(here: Here) -> Vec<Hold> {
+/// Returns the greenlets that [`unwind_all`] ends.
+fn collect_living(here: Here) -> Vec<Hold> {
     let mut living = Vec::new();
     here.slab.each(|block| {
-        // SAFETY: made by the slab, which exists.
+        // SAFETY: the slab has initialized every block that it passes, and frees none before its own drop.
         let core = unsafe { block.as_ref() };
         let is_spared = core.is_current()
             || core.is_main()
@@ -284,8 +286,8 @@ fn living(here: Here) -> Vec<Hold> {
 }
 
 impl Here {
-    /// Ends all greenlets of a thread that is about to end, and what it keeps for them. Nothing happens if
-    /// that has been done.
+    /// Ends all greenlets of a thread that is about to end, and drops its data. Does nothing if this has
+    /// happened.
     pub(super) fn end_thread(self) {
         if !self.ended.get() {
             if self.current() == self.main {
@@ -296,32 +298,34 @@ impl Here {
     }
 }
 
-/// The second half of [`Here::end_thread`]: what is left, since it does not let itself be unwound, is never
-/// resumed.
+/// The second half of [`Here::end_thread`]. Closes the greenlets that are left, which have refused to
+/// unwind: they are never resumed.
 ///
-/// If the current greenlet is not main, `exit` was called in it: main is in the middle of something, and must
-/// not be resumed by a destructor that switches to it. The process ends, and nobody is unwound.
+/// If the current greenlet is not main, `exit` was called in it. Then main is suspended in the middle of
+/// its code, and must not be resumed by a destructor that switches to it. The process ends without any
+/// unwinding.
 pub(super) fn close_thread(here: Here) {
     here.ended.set(true);
     thread::set_ended();
-    let mut somebody_remains = here.current() != here.main;
+    let mut any_remain = here.current() != here.main;
     here.slab.each(|block| {
-        // SAFETY: made by the slab, which exists.
+        // SAFETY: the slab has initialized every block that it passes, and frees none before its own drop.
         let core = unsafe { block.as_ref() };
         if core.life.get() != Life::Dead {
             // It keeps the hold of its life, and with it the thread's state.
-            somebody_remains |= block != here.main;
+            any_remain |= block != here.main;
             core.life.set(Life::Dead);
-            core.door.set(TypeKey::CLOSED);
+            core.reply.set(TypeKey::CLOSED);
             core.accepts.set(TypeKey::NONE);
         }
     });
-    if somebody_remains {
-        // Frames that nobody has unwound may be pointed into: their stacks must stay.
+    if any_remain {
+        // There may be pointers into frames that were not unwound, so their stacks must stay mapped
+        // (Invariant 8).
         mem::forget(here.pool.replace(Pool::new()));
         return;
     }
     drop(here.pool.replace(Pool::new()));
-    // SAFETY: that of main's life.
+    // SAFETY: the hold of main's life, which ends here.
     drop(unsafe { Hold::from_block(here.main) });
 }

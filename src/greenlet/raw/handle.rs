@@ -1,4 +1,5 @@
-//! Handles: what keeps a greenlet alive, and what keeps its block. Their methods are in `../handle.rs`.
+//! Handles: counted ones, which keep a greenlet alive, and weak ones, which keep its block. Their public
+//! methods are in `../handle.rs`.
 
 use super::block::{Core, Hold, Life, add_handle};
 use std::marker::PhantomData;
@@ -6,20 +7,21 @@ use std::mem;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
-/// The types of a handle that does not know them. Nobody has a value of it, so that nothing can be
-/// sent by such a handle unchecked.
+/// The types of a handle that does not know them.
+///
+/// There are no values of this type, so a typed switch through such a handle is impossible.
 #[derive(Debug)]
 pub enum Untyped {}
 
-/// A greenlet: a computation with a stack of its own, that runs when it is switched to.
+/// A greenlet: a computation with its own stack, which runs when switched to.
 ///
-/// It accepts values of type `In`. Whoever switches to it awaits an `Out`, which is also the type of
-/// its result.
+/// It receives values of type `In`. A greenlet that switches to it awaits an `Out`, which is also the type
+/// of its result.
 ///
-/// A handle of this type is counted, like an `Rc`, and keeps the greenlet alive: when the last one of a
-/// suspended greenlet is dropped, the greenlet is unwound there and then (see
-/// [`GreenletExit`](crate::GreenletExit)). What can be done with a greenlet needs no such handle, and is
-/// listed at [`WeakGreenlet`], to which this one dereferences.
+/// Handles of this type are counted, like an `Rc`, and keep the greenlet alive: when the last handle of a
+/// suspended greenlet is dropped, the greenlet is unwound at once (see
+/// [`GreenletExit`](crate::GreenletExit)). The methods are those of [`WeakGreenlet`], to which this type
+/// dereferences.
 ///
 /// # Examples
 ///
@@ -31,7 +33,7 @@ pub enum Untyped {}
 /// assert!(double.is_dead());
 /// ```
 ///
-/// A greenlet stays on its thread, by the type of its handle:
+/// The handle does not leave its thread:
 ///
 /// ```compile_fail,E0277
 /// let greenlet = switchgrass::Greenlet::new(|()| ());
@@ -45,34 +47,32 @@ pub enum Untyped {}
 /// });
 /// ```
 ///
-/// What it is sent is checked by the compiler:
+/// Values that are sent are checked by the compiler:
 ///
 /// ```compile_fail,E0308
 /// let double = switchgrass::Greenlet::new(|number: u64| number * 2);
 /// double.switch("21");
 /// ```
 ///
-/// And its body does not borrow, since it may outlive everything (but see
-/// [`scoped`](crate::greenlet::scoped)):
+/// The body must not borrow, since it may outlive everything (but see [`scoped`](crate::greenlet::scoped)):
 ///
 /// ```compile_fail,E0373
 /// let text = String::new();
 /// let greenlet = switchgrass::Greenlet::new(|()| println!("{text}"));
 /// ```
-// Invariant 2: `In` and `Out` are what the greenlet was declared with, or `Untyped`.
+// Invariant 2: `In` and `Out` are the types that the greenlet was declared with, or `Untyped`.
 #[repr(transparent)]
 pub struct Greenlet<In = (), Out = In> {
     block: NonNull<Core>,
-    /// Invariant in both, and neither `Send` nor `Sync`.
+    /// Invariant in both types, and neither `Send` nor `Sync`.
     types: PhantomData<(*mut In, *mut Out)>,
 }
 
-/// A handle that does not keep its greenlet alive, and what can be done with a greenlet.
+/// A handle that does not keep its greenlet alive, with the methods of greenlets.
 ///
-/// [`current`](crate::current) and [`WeakGreenlet::parent`] return such handles: a counted one, kept on
-/// the stack of a suspended greenlet, would keep alive whom it is of, and if that is the greenlet itself,
-/// or one that owns it, nothing would ever end them. A greenlet whose last counted handle has gone is
-/// dead.
+/// [`current`](crate::current) and [`WeakGreenlet::parent`] return weak handles. A counted handle on the
+/// stack of a suspended greenlet would keep its target alive, and if that is the greenlet itself, or one
+/// that owns it, neither would ever end. A greenlet whose last counted handle is gone is dead.
 ///
 /// # Examples
 ///
@@ -87,37 +87,37 @@ pub struct Greenlet<In = (), Out = In> {
 /// assert!(weak.is_dead());
 /// ```
 ///
-/// It stays on its thread as well:
+/// The handle does not leave its thread:
 ///
 /// ```compile_fail,E0277
 /// let main = switchgrass::current();
 /// std::thread::spawn(move || main.is_dead());
 /// ```
-// Invariant 2 holds for it as well.
+// Invariant 2 holds here as well.
 #[repr(transparent)]
 pub struct WeakGreenlet<In = (), Out = In> {
     hold: Hold,
     types: PhantomData<(*mut In, *mut Out)>,
 }
 
-/// A weak handle of a greenlet whose types are not known to the compiler.
+/// A weak handle of a greenlet whose types are checked at run time.
 pub type AnyWeakGreenlet = WeakGreenlet<Untyped, Untyped>;
 
 impl<In, Out> Greenlet<In, Out> {
-    /// Takes over a handle that is counted already.
+    /// Creates a handle that is already counted.
     ///
     /// # Safety
     ///
-    /// The types are as Invariant 2 says.
+    /// The types satisfy Invariant 2, and the caller owns one count of `handles`.
     pub(super) unsafe fn from_counted(block: NonNull<Core>) -> Self {
         Greenlet { block, types: PhantomData }
     }
 
-    /// The same handle, with other types.
+    /// Converts the handle to other types.
     ///
     /// # Safety
     ///
-    /// The types are as Invariant 2 says.
+    /// The types satisfy Invariant 2.
     unsafe fn cast<T, R>(self) -> Greenlet<T, R> {
         let block = self.block;
         mem::forget(self);
@@ -125,13 +125,13 @@ impl<In, Out> Greenlet<In, Out> {
     }
 
     pub(crate) fn erase_types(self) -> Greenlet<Untyped, Untyped> {
-        // SAFETY: no types.
+        // SAFETY: `Untyped` satisfies Invariant 2.
         unsafe { self.cast() }
     }
 
     pub(crate) fn into_typed<T: 'static, R: 'static>(self) -> Result<Greenlet<T, R>, Self> {
         if self.core().is_declared::<T, R>() {
-            // SAFETY: the types are the declared ones.
+            // SAFETY: the types are the declared ones, as Invariant 2 requires.
             Ok(unsafe { self.cast() })
         } else {
             Err(self)
@@ -142,7 +142,7 @@ impl<In, Out> Greenlet<In, Out> {
 impl<In, Out> WeakGreenlet<In, Out> {
     /// # Safety
     ///
-    /// The types are as Invariant 2 says.
+    /// The types satisfy Invariant 2.
     #[inline]
     pub(super) unsafe fn of(hold: Hold) -> Self {
         WeakGreenlet { hold, types: PhantomData }
@@ -167,7 +167,7 @@ impl<In, Out> WeakGreenlet<In, Out> {
     }
 
     pub(crate) fn to_typed<T: 'static, R: 'static>(&self) -> Option<WeakGreenlet<T, R>> {
-        // SAFETY: the types are the declared ones.
+        // SAFETY: the types are the declared ones, as Invariant 2 requires.
         self.core().is_declared::<T, R>().then(|| unsafe { WeakGreenlet::of(self.core().hold()) })
     }
 
@@ -188,7 +188,7 @@ impl WeakGreenlet<Untyped, Untyped> {
 
     #[inline]
     pub(crate) fn untyped_of(hold: Hold) -> Self {
-        // SAFETY: no types.
+        // SAFETY: `Untyped` satisfies Invariant 2.
         unsafe { Self::of(hold) }
     }
 }
@@ -198,14 +198,14 @@ impl<In, Out> Deref for Greenlet<In, Out> {
 
     #[inline]
     fn deref(&self) -> &WeakGreenlet<In, Out> {
-        // SAFETY: both are nothing but the address of a block, and the handles of a block hold it
-        // together; a reference gives nothing up.
+        // SAFETY: both types consist of the address of a block. The handles together have a hold of it, and
+        // a reference does not release a hold.
         unsafe { &*ptr::from_ref(self).cast() }
     }
 }
 
 impl<In, Out> Clone for Greenlet<In, Out> {
-    /// A further handle of the same greenlet.
+    /// Returns another handle of the same greenlet.
     #[inline]
     fn clone(&self) -> Self {
         add_handle(&self.hold);
@@ -219,7 +219,7 @@ impl<In, Out> Drop for Greenlet<In, Out> {
         let handles = &self.core().handles;
         handles.set(handles.get() - 1);
         if handles.get() == 0 {
-            // SAFETY: that of the handles together, of which there is none any more.
+            // SAFETY: the hold of all handles together, of which the last is gone.
             unsafe { Hold::from_block(self.block) }.release();
         }
     }

@@ -1,4 +1,4 @@
-//! Which greenlets one runs for.
+//! The greenlets that a greenlet runs on behalf of.
 
 use super::block::Core;
 use super::handle::{AnyWeakGreenlet, WeakGreenlet};
@@ -6,19 +6,19 @@ use super::thread::{Here, Thread};
 use std::ptr;
 
 impl AnyWeakGreenlet {
-    /// The greenlets that it runs for, itself first, up to the first that has an owner: from each to the one
-    /// that waits for its end, or else to its parent.
+    /// Returns the greenlets that this one runs on behalf of, itself first, up to the first that has an
+    /// owner. The next one is the waiter for its end if there is one, and its parent otherwise.
     pub(crate) fn line(&self) -> Line {
         let by_waiters = Line { next: Some(self.clone()), by_waiters: true };
-        // A greenlet may drop its own ancestor, and wait for its end: then the way up by waiters is a circle.
-        // The way by parents is not (Invariant 10).
+        // A greenlet may drop its own ancestor and wait for its end: then the path through the waiters is a
+        // cycle. The path through the parents is not (Invariant 10).
         let longest = Here::of_a_block().live.get() + 2;
         let is_circle = by_waiters.clone().take(longest + 1).count() > longest;
         Line { by_waiters: !is_circle, ..by_waiters }
     }
 }
 
-/// See [`WeakGreenlet::line`].
+/// The iterator of [`WeakGreenlet::line`].
 #[derive(Clone)]
 pub(crate) struct Line {
     next: Option<AnyWeakGreenlet>,
@@ -40,9 +40,9 @@ impl Iterator for Line {
 }
 
 impl Thread {
-    /// Whether a switch made by hand must not lead to `target`: it is not the pinned greenlet, and does not
-    /// run for it. So what a pinned greenlet holds is given back before anything else runs, and such calls
-    /// end in the opposite order of their beginnings.
+    /// Returns whether an explicit switch must not lead to `target`: there is a pinned greenlet, and
+    /// `target` neither is it nor runs on its behalf. So what a pinned greenlet holds is released before
+    /// other greenlets run, and such callbacks end in the reverse order of their start.
     pub(super) fn is_barred(&self, target: &Core) -> bool {
         let pinned = self.pinned.borrow();
         let Some(pinned) = pinned.as_ref() else { return false };

@@ -1,23 +1,24 @@
-//! The engine: control blocks, the switch, life and death. Untyped inside, safe outside.
+//! The engine: control blocks, switches, creation and ends. Untyped inside, safe outside.
 //!
-//! From the bottom up; each file knows only those above it, but for two knots, which are one thing each:
+//! The files from the bottom up. Each uses only files listed above it, except within the two groups in
+//! bold, whose files use each other:
 //!
-//! - `types.rs`, `marks.rs`: types as small numbers; the bits that a scheduler keeps in a block;
+//! - `types.rs`, `marks.rs`: types as small numbers; the scheduler's bits in a block;
 //! - `dropping.rs`: runs user code where nothing may unwind;
-//! - **`block.rs`, `slab.rs`, `thread.rs`**, the blocks of a thread: the control block, with the *door* that
-//!   decides most switches; where blocks live; what a thread keeps: the slab, the *alarm*, and what is handed
-//!   over beside a value;
-//! - `end_waiters.rs`: who waits for an end;
-//! - `report.rs`, `peek.rs`, `overflow.rs`: messages on standard error; what a signal handler may see; the
-//!   message when a stack is full;
-//! - `sanitize.rs`: switches, told to AddressSanitizer;
-//! - `handle.rs`, `line.rs`: counted handles; which greenlets one runs for;
-//! - **`switch.rs`, `end.rs`, `run.rs`**, the passage: switch and throw, short way and long; ends, which are
-//!   switches as well; what runs before and after a body;
-//! - `create.rs`, `scoped.rs`, `scheduled.rs`: beginnings; greenlets that may borrow; what a scheduler needs.
+//! - **`block.rs`, `slab.rs`, `thread.rs`**, the blocks of a thread: the control block, with the *reply
+//!   key* that decides most switches; where blocks are allocated; the state of a thread: the slab, the
+//!   *slow-path flag*, and what is delivered along with a value;
+//! - `end_waiters.rs`: the waiters for an end;
+//! - `report.rs`, `peek.rs`, `overflow.rs`: messages on standard error; what a signal handler may read; the
+//!   message of a stack overflow;
+//! - `sanitize.rs`: announces switches to AddressSanitizer;
+//! - `handle.rs`, `line.rs`: counted handles; on whose behalf a greenlet runs;
+//! - **`switch.rs`, `end.rs`, `run.rs`**, the passage: switch and throw, by the fast path and the slow
+//!   path; ends, which are switches as well; what runs before and after a body;
+//! - `create.rs`, `scoped.rs`, `scheduled.rs`: creation; greenlets that may borrow; what a scheduler needs.
 //!
-//! The rest of the crate sees what this file exports, all of it safe to call. Invariants by number:
-//! see `block.rs` (1), `handle.rs` (2) and ARCHITECTURE.md (all).
+//! The rest of the crate uses what this file exports, all of it safe to call. Invariants by number: see
+//! `block.rs` (1, 7), `handle.rs` (2), `end_waiters.rs` (20) and ARCHITECTURE.md (all).
 
 mod block;
 mod create;
@@ -59,12 +60,12 @@ use crate::stack::Stack;
 use std::borrow::Cow;
 use std::rc::Rc;
 
-/// The greenlet that runs. `None` when the thread has unwound its greenlets.
+/// Returns the current greenlet. `None` if the thread has unwound its greenlets.
 pub(crate) fn current() -> Option<AnyWeakGreenlet> {
     Here::ready().map(|here| WeakGreenlet::untyped(here.running()))
 }
 
-/// Makes a greenlet, the current one its parent.
+/// Creates a greenlet with the current one as its parent.
 #[inline]
 pub(crate) fn create<In, Out, F>(body: F) -> Result<Greenlet<In, Out>, BuildError>
 where
@@ -72,22 +73,22 @@ where
     Out: 'static,
     F: FnOnce(In) -> Out + 'static,
 {
-    // SAFETY: a body that borrows nothing; the types are those it was declared with.
+    // SAFETY: the body is `'static`, so it borrows nothing; the types of the handle are those of the body.
     unsafe { create::create(body).map(|block| Greenlet::from_counted(block)) }
 }
 
-/// Makes a greenlet as `spec` says, the current one its parent.
+/// Creates a greenlet as specified by `spec`. The default parent is the current greenlet.
 pub(crate) fn build<In, Out, F>(spec: Spec, body: F) -> Result<Greenlet<In, Out>, BuildError>
 where
     In: 'static,
     Out: 'static,
     F: FnOnce(In) -> Out + 'static,
 {
-    // SAFETY: as in `create`.
+    // SAFETY: the body is `'static`, so it borrows nothing; the types of the handle are those of the body.
     unsafe { create::build(spec, body).map(|block| Greenlet::from_counted(block)) }
 }
 
-/// Puts a tracer in the place of the one that there is, which is returned.
+/// Replaces the tracer, and returns the previous one.
 pub(crate) fn set_tracer(tracer: Option<Tracer>) -> Option<Tracer> {
     let here = Here::ready()?;
     let old = here.tracer.replace(tracer);
@@ -95,12 +96,12 @@ pub(crate) fn set_tracer(tracer: Option<Tracer>) -> Option<Tracer> {
     old
 }
 
-/// The tracer that there is.
+/// Returns the tracer.
 pub(crate) fn tracer() -> Option<Tracer> {
     Here::ready()?.tracer()
 }
 
-/// How many greenlets of this thread are neither dead nor main.
+/// Returns the number of greenlets of this thread that are neither dead nor main.
 pub(crate) fn live_count() -> usize {
     let Some(here) = Here::existing() else { return 0 };
     let scheduler = here.scheduler.take();
@@ -109,12 +110,13 @@ pub(crate) fn live_count() -> usize {
     here.live.get() - usize::from(is_there)
 }
 
-/// Gives the memory of this thread's free stacks back to the kernel. Their address space is kept.
+/// Returns the memory of this thread's free stacks to the kernel.
 ///
-/// A thread keeps the stacks of dead greenlets to use them again, and the last 4,096 of a size with the
-/// memory that they have touched. This is for after a peak. A thread with coroutines does it by itself: of
-/// what it has not used for some seconds, by the time that it waits for something, it keeps the memory of
-/// 64.
+/// The address space stays reserved. A thread keeps the stacks of dead greenlets for reuse, and for each
+/// size the last 4,096 of them with the memory that they have touched. Call this after a peak.
+///
+/// A thread with coroutines trims its stacks by itself: when it waits, it returns the memory of the stacks
+/// that were unused for some seconds, except for 64.
 ///
 /// # Examples
 ///
@@ -131,31 +133,32 @@ pub fn trim_stacks() {
     }
 }
 
-/// Whether this thread has so many free stacks with memory that some may be unused.
+/// Returns whether this thread has enough free stacks with memory that some may be unused.
 pub(crate) fn may_have_unused_stacks() -> bool {
     Here::existing().is_some_and(|here| here.pool.borrow().may_have_unused())
 }
 
-/// From now on it is counted anew how many free stacks are not used.
+/// Starts a new period for counting the unused free stacks.
 pub(crate) fn begin_stack_period() {
     if let Some(here) = Here::existing() {
         here.pool.borrow_mut().begin_period();
     }
 }
 
-/// Gives the memory of some free stacks that were not used in this period back to the kernel. Whether there
-/// were any.
+/// Returns the memory of up to `most` free stacks that were unused in this period to the kernel. Returns
+/// whether there were any.
 pub(crate) fn trim_unused_stacks(most: usize) -> bool {
     Here::existing().is_some_and(|here| here.pool.borrow_mut().trim_unused(most))
 }
 
-/// Ends all greenlets of this thread, but the current one and main: those that are suspended are unwound,
-/// the bodies of those that have not begun are dropped.
+/// Ends all greenlets of this thread except the current one and main.
 ///
-/// A thread does this by itself when it ends. But then it is late: by the time the destructors of
-/// `thread_local!` variables run, some of these are gone already, and a greenlet that was suspended
-/// *inside* [`LocalKey::with`](std::thread::LocalKey::with) would find a variable destroyed that it has
-/// borrowed. A thread that may end with such greenlets calls this first.
+/// Suspended greenlets are unwound; the bodies of greenlets that have not started are dropped.
+///
+/// A thread does this by itself when it ends, but late: when the destructors of `thread_local!` variables
+/// run, some of the variables are already destroyed. A greenlet that was suspended *inside*
+/// [`LocalKey::with`](std::thread::LocalKey::with) could then use a destroyed variable that it has
+/// borrowed. A thread that may end with such greenlets must call this first.
 ///
 /// # Examples
 ///
@@ -170,28 +173,29 @@ pub(crate) fn trim_unused_stacks(most: usize) -> bool {
 ///
 /// # Panics
 ///
-/// Never: panics of greenlets that are unwound are reported on standard error.
+/// Never: panics of the unwound greenlets are reported on standard error.
 ///
 /// # Switching
 ///
-/// Switches to each greenlet that is suspended. Everybody may run meanwhile.
+/// May switch: to each suspended greenlet. Any greenlet may run meanwhile.
 ///
 /// # Cancellation
 ///
-/// What is thrown into the current greenlet meanwhile is reported like the panics.
+/// What is thrown into the current greenlet meanwhile is reported, like the panics.
 pub fn unwind_all() {
     if let Some(here) = Here::ready() {
         end::unwind_all(here);
     }
 }
 
-/// The current greenlet's locals, made if need be. `None` when the thread has unwound its greenlets.
+/// Returns the current greenlet's locals, creating the list if necessary. `None` if the thread has unwound
+/// its greenlets.
 pub(crate) fn locals() -> Option<Rc<Locals>> {
     Here::ready().map(|here| here.running().locals())
 }
 
-/// Drops the current greenlet's locals, and those that their destructors make. Called by a body just before
-/// its end: the greenlet still has its owner then.
+/// Drops the current greenlet's locals, and those that their destructors create. A body calls this just
+/// before its end, while the greenlet still has its owner.
 #[inline]
 pub(crate) fn drop_current_locals() {
     let here = Here::of_a_block();
@@ -200,7 +204,7 @@ pub(crate) fn drop_current_locals() {
     }
 }
 
-/// What the rest of the crate may see of a block.
+/// The parts of a block that the rest of the crate may use.
 impl Core {
     pub(crate) fn life(&self) -> Life {
         self.life.get()
@@ -210,7 +214,7 @@ impl Core {
         thread::current().is_some_and(|current| std::ptr::eq(current.as_ptr(), self))
     }
 
-    /// Whether it is a main greenlet, dead or alive.
+    /// Returns whether it is a main greenlet, dead or alive.
     pub(crate) fn has_no_parent(&self) -> bool {
         self.cold().parent.get().is_none()
     }
@@ -227,7 +231,7 @@ impl Core {
         if let Some(waiter) = self.end_waiter() {
             return Some(WeakGreenlet::untyped(waiter));
         }
-        // SAFETY: a block holds its parent's.
+        // SAFETY: a block has a hold of its parent.
         self.cold().parent.get().map(|parent| WeakGreenlet::untyped(unsafe { parent.as_ref() }))
     }
 
@@ -252,20 +256,20 @@ impl Core {
             ancestor = node.parent_hold();
         }
         let old = self.cold().parent.replace(Some(parent.core().hold().into_block()));
-        // SAFETY: a block holds its parent's.
+        // SAFETY: the block had a hold of this parent, which was just taken out.
         drop(old.map(|old| unsafe { Hold::from_block(old) }));
         Ok(())
     }
 
-    /// Size of its stack in bytes. `None` when it has none of ours.
+    /// Returns the size of its stack in bytes. `None` if it has no stack of this library.
     pub(crate) fn stack_size(&self) -> Option<usize> {
         self.cold().stack.get().map(Stack::size)
     }
 
-    /// Bytes used at most of its stack. `None` when it has none of ours.
+    /// Returns the largest number of bytes used of its stack. `None` if it has no stack of this library.
     pub(crate) fn stack_high_water(&self) -> Option<usize> {
-        // SAFETY: this thread's greenlets do not write to their stacks meanwhile: this one is
-        // suspended, or is the current one and writes below what is found in use.
+        // SAFETY: no greenlet writes to the scanned part of the stack meanwhile: this one is suspended, or
+        // is the current one and writes below what is found in use.
         self.cold().stack.get().map(|stack| unsafe { stack.high_water() })
     }
 }

@@ -1,20 +1,21 @@
-//! The word of farewell of a stack that has overflowed.
+//! The stack-overflow message.
 
 use super::thread;
 use crate::sys::fault;
 use crate::sys::stderr::{self, Decimal};
 use std::process;
 
-/// Watches for overflows, in the whole process, from the first greenlet on.
+/// Installs the handler for overflows, once per process, when the first greenlet is created.
 pub(super) fn install() {
     fault::install(inspect);
 }
 
-/// In a signal handler, on the alternate stack: whether the fault is the current greenlet's overflow.
+/// Reports the fault and ends the process if it is an overflow of the current greenlet's stack. Runs in a
+/// signal handler, on the alternate stack.
 fn inspect(address: usize) {
     let Some(current) = thread::current() else { return };
-    // SAFETY: the current greenlet is alive; what is read here is not being written while its code
-    // runs into its guard.
+    // SAFETY: the current greenlet is alive. What is read here is not being written while its code runs
+    // into its guard.
     let cold = unsafe { current.as_ref() }.cold();
     let Some(stack) = cold.stack.get().filter(|stack| stack.guards(address)) else { return };
     let (id, size) = (Decimal::new(cold.id.get()), Decimal::new(stack.size() as u64));
@@ -31,7 +32,7 @@ fn inspect(address: usize) {
         after,
         " has overflowed its stack of ",
         size.as_str(),
-        " bytes; give it a larger one by Builder::stack_size\n",
+        " bytes; set a larger size with Builder::stack_size\n",
     ]);
     process::abort();
 }

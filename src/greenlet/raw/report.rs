@@ -1,4 +1,4 @@
-//! What goes wrong where only the operator can be told, on standard error.
+//! Messages on standard error about failures that no caller can receive.
 
 use super::block::Core;
 use super::dropping::{Payload, describe, drop_payload};
@@ -6,17 +6,17 @@ use crate::greenlet::error::GreenletExit;
 use crate::sys::stderr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs user code where nothing may unwind. A panic is reported, and an exit is a normal end.
+/// Runs user code where nothing may unwind. A panic is reported; a `GreenletExit` counts as a normal end.
 pub(super) fn report_panic(core: &Core, doing: &str, f: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
         if !payload.is::<GreenletExit>() {
-            report(core, &format!("is where {doing} it panicked"), &payload);
+            report(core, &format!("panicked while {doing}"), &payload);
         }
         drop_payload(payload);
     }
 }
 
-/// Reports a panic that goes nowhere.
+/// Reports a panic that is not propagated.
 #[cold]
 pub(super) fn report(core: &Core, what: &str, payload: &Payload) {
     let message = describe(payload);
@@ -24,9 +24,9 @@ pub(super) fn report(core: &Core, what: &str, payload: &Payload) {
     stderr::write(&[&format!("switchgrass: greenlet {title} {what}: {message}\n")]);
 }
 
-/// Reports a greenlet that will never end.
+/// Reports that a greenlet cannot be unwound and leaks, unless it has several handles.
 #[cold]
-pub(super) fn complain(core: &Core, why: &str) {
+pub(super) fn report_leak(core: &Core, why: &str) {
     if core.handles.get() > 1 {
         return;
     }

@@ -1,11 +1,11 @@
-//! Which stack a switch goes to, for AddressSanitizer.
+//! Announces the target stack of each switch to AddressSanitizer.
 
 use super::block::{Core, Life};
 use super::thread::Here;
 use crate::sys::sanitizer;
 use std::ffi::c_void;
 
-/// Says that the next switch leaves `from`, for good if it is dead, and goes to `to`.
+/// Announces a switch from `from`, which does not return if `from` is dead, to `to`.
 pub(super) fn leave(from: &Core, to: &Core) -> *mut c_void {
     let (bottom, size) = bounds(to).unwrap_or_else(|| Here::of_a_block().first_stack);
     let save = sanitizer::leave(bottom, size);
@@ -15,7 +15,7 @@ pub(super) fn leave(from: &Core, to: &Core) -> *mut c_void {
     save
 }
 
-/// Bottom and size of a greenlet's stack. `None` for the thread's first.
+/// Returns the bottom and the size of a greenlet's stack. `None` for the thread's first stack.
 fn bounds(core: &Core) -> Option<(usize, usize)> {
     let stack = core.cold().stack.get()?;
     let bottom = stack.bottom().addr().get();

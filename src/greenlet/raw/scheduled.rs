@@ -1,7 +1,11 @@
-//! For a scheduler of greenlets: what it keeps in a block, and the switch that carries nothing.
+//! The interface for a scheduler of greenlets: its data in a block, and switches without a value.
 //!
-//! A scheduler's greenlets are *detached*: no handle keeps them, they live until they end. That there is
-//! a loop is not known here: the purpose and the owner are not looked at, and of the mark one bit.
+//! A scheduler's greenlets are *detached*: they live until they end, whatever their handles. The engine
+//! does not depend on the event loop. It does not interpret the purpose or the owner, and of the mark only
+//! the bits listed in `marks.rs`.
+//!
+//! **Turn contract** of the switches below: a greenlet that calls them awaits a `()`, so `word` is read as
+//! a `()` at most, and both `word` and `signal` are read at once after the switch.
 
 use super::block::{Hold, Life, Owner};
 use super::create::{DetachedSpec, create_detached};
@@ -9,7 +13,7 @@ use super::dropping::Payload;
 use super::end;
 use super::handle::{AnyWeakGreenlet, Untyped, WeakGreenlet};
 use super::switch::{
-    self, Failure, LOOK, PLAIN, Passage, Unwinding, receive, receive_anything, reclaim_signal,
+    self, DELIVERY, Failure, PLAIN, Switched, Unwinding, receive, receive_anything, reclaim_signal,
     switch_stacks,
 };
 use super::thread::{self, Arrival, Here};
@@ -22,7 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-/// Makes a greenlet that no handle keeps. Its end goes to `parent`.
+/// Creates a greenlet that no handle keeps alive. Its result goes to `parent`.
 #[inline]
 pub(crate) fn spawn(
     parent: &AnyWeakGreenlet,
@@ -30,7 +34,7 @@ pub(crate) fn spawn(
     owner: Option<Rc<dyn Owner>>,
     body: impl FnOnce(()) + 'static,
 ) -> Result<AnyWeakGreenlet, BuildError> {
-    // SAFETY: a body that borrows nothing.
+    // SAFETY: the body is `'static`, so it borrows nothing.
     let hold = unsafe { create_detached(parent.core(), spec, body)? };
     if owner.is_some() {
         hold.cold().owner.set(owner);
@@ -38,8 +42,8 @@ pub(crate) fn spawn(
     Ok(WeakGreenlet::untyped_of(hold))
 }
 
-/// The greenlet that runs, without a hold of its own. It never leaves the frame that has asked for it,
-/// which may switch.
+/// The current greenlet, without a counted hold. It must not leave the frame that obtained it, which may
+/// switch.
 pub(crate) struct Current(ManuallyDrop<AnyWeakGreenlet>);
 
 impl Deref for Current {
@@ -51,27 +55,27 @@ impl Deref for Current {
     }
 }
 
-/// The greenlet that runs.
+/// Returns the current greenlet.
 ///
 /// # Panics
 ///
-/// On a thread without greenlets.
+/// If the thread has no greenlets.
 #[inline(always)]
 pub(crate) fn running() -> Current {
     let current = thread::current().expect("a thread with a scheduler has greenlets");
-    // SAFETY: no types; and the current greenlet's life has a hold of its block, which lasts until the
-    // frame that asked has ended, being on its stack. It is not given up here.
+    // SAFETY: `Untyped` satisfies Invariant 2. The hold is that of the greenlet's life, which outlives the
+    // calling frame on its stack. `ManuallyDrop` does not release it.
     Current(ManuallyDrop::new(unsafe { WeakGreenlet::of(Hold::from_block(current)) }))
 }
 
-/// The thread's main greenlet. `None` when the thread has unwound its greenlets.
+/// Returns the thread's main greenlet. `None` if the thread has unwound its greenlets.
 pub(crate) fn main() -> Option<AnyWeakGreenlet> {
     let here = Here::ready()?;
-    // SAFETY: main's block is the thread's own.
+    // SAFETY: main's block has the hold of its life until the thread has ended.
     Some(WeakGreenlet::untyped(unsafe { here.main.as_ref() }))
 }
 
-/// So many panics are under way in the current greenlet: more than none in a destructor alone.
+/// Returns the number of active panics of the current greenlet. It is above zero only in a destructor.
 pub(crate) fn panics() -> usize {
     let here = Here::existing();
     let count = here.as_ref().and_then(|here| here.panics());
@@ -82,7 +86,7 @@ pub(crate) fn panics() -> usize {
 pub(crate) fn for_each_alive(mut look: impl FnMut(AnyWeakGreenlet)) {
     let Some(here) = Here::existing() else { return };
     here.slab.each(|block| {
-        // SAFETY: made by the slab, which exists.
+        // SAFETY: the slab has initialized every block that it passes, and frees none before its own drop.
         let core = unsafe { block.as_ref() };
         if core.is_alive() && !core.is_main() {
             look(WeakGreenlet::untyped(core));
@@ -90,17 +94,16 @@ pub(crate) fn for_each_alive(mut look: impl FnMut(AnyWeakGreenlet)) {
     });
 }
 
-/// Says which greenlet is the scheduler's own. [`unwind_all`](super::unwind_all) spares it, it is not
-/// counted, and only the scheduler switches from it: by [`WeakGreenlet::pass_on`] and
-/// [`WeakGreenlet::throw_on`].
+/// Sets the scheduler's own greenlet. [`unwind_all`](super::unwind_all) skips it, it is not counted, and
+/// only the scheduler switches from it: by [`WeakGreenlet::pass_on`] and [`WeakGreenlet::throw_on`].
 pub(crate) fn set_scheduler(scheduler: Option<AnyWeakGreenlet>) {
     if let Some(here) = Here::existing() {
         here.scheduler.set(scheduler.map(WeakGreenlet::into_hold));
     }
 }
 
-/// Until this is dropped, switches made by hand lead to the greenlet that has made it, and to those that run
-/// for it, only.
+/// While this exists, explicit switches can only lead to the greenlet that created it, and to greenlets
+/// that run on its behalf.
 pub(crate) struct Pin {
     before: Option<Hold>,
 }
@@ -123,31 +126,32 @@ impl Drop for Pin {
     }
 }
 
-/// Ends all greenlets of the thread but the scheduler's own: see [`end::wind_up`].
+/// Ends all greenlets of the thread except the scheduler's own: see [`end::wind_up`].
 pub(crate) fn wind_up() {
     if let Some(here) = Here::existing() {
         end::wind_up(here);
     }
 }
 
-/// Ends what [`wind_up`] has left, and the thread with it: see [`end::close_thread`].
+/// Closes what [`wind_up`] has left, and the thread with it: see [`end::close_thread`].
 pub(crate) fn close_thread() {
     if let Some(here) = Here::existing() {
         end::close_thread(here);
     }
 }
 
-/// How many greenlets this thread has made.
+/// Returns the number of greenlets created on this thread, plus one; 0 if it has none.
 pub(crate) fn made_count() -> u64 {
     Here::existing().map_or(0, |here| here.next_id.get())
 }
 
-/// How a scheduler's greenlet got the thread back.
+/// How a switch of the scheduler or of its greenlets returned.
 #[derive(Debug)]
 pub(crate) enum Resumed {
     /// It is its turn.
     Turn,
-    /// A greenlet whose ancestors had ended has panicked, or ended with a result that nobody awaits.
+    /// A descendant, with no live ancestor in between, has panicked, or has ended with a result of a type
+    /// that is not awaited.
     Failure(Payload),
 }
 
@@ -165,7 +169,7 @@ impl From<Arrival> for Resumed {
 }
 
 impl WeakGreenlet<Untyped, Untyped> {
-    /// A word for the scheduler. Zero in a new greenlet.
+    /// Returns the scheduler's bits: see `marks.rs`. Zero in a new greenlet.
     #[inline(always)]
     pub(crate) fn mark(&self) -> u8 {
         self.core().mark.get()
@@ -176,19 +180,19 @@ impl WeakGreenlet<Untyped, Untyped> {
         self.core().mark.set(mark);
     }
 
-    /// Asks for its block, ahead of its turn.
+    /// Prefetches its block, ahead of its turn.
     #[inline(always)]
     pub(crate) fn prefetch(&self) {
         arch::prefetch(self.block().as_ptr().cast());
     }
 
-    /// Asks for its stack, ahead of its turn. Its block should be there.
+    /// Prefetches its stack, ahead of its turn. Its block should be cached already.
     #[inline(always)]
     pub(crate) fn prefetch_stack(&self) {
         self.core().context.prefetch_stack();
     }
 
-    /// What it is suspended for, says the scheduler.
+    /// Returns the scheduler's description of what it is suspended for.
     pub(crate) fn purpose(&self) -> &'static str {
         self.core().purpose.get()
     }
@@ -198,12 +202,12 @@ impl WeakGreenlet<Untyped, Untyped> {
         self.core().purpose.set(purpose);
     }
 
-    /// So many panics are under way in it, while it is suspended.
+    /// Returns the number of its active panics, while it is suspended.
     pub(crate) fn suspended_panics(&self) -> usize {
         self.core().cold().unwinding.get()
     }
 
-    /// What the scheduler knows about it.
+    /// Returns the scheduler's data.
     pub(crate) fn owner(&self) -> Option<Rc<dyn Owner>> {
         self.core().owner()
     }
@@ -212,50 +216,51 @@ impl WeakGreenlet<Untyped, Untyped> {
         self.core().cold().owner.replace(owner)
     }
 
-    /// Ends it if it has not begun. Its body is dropped here and now.
+    /// Ends the greenlet if it has not started. Its body is dropped at once.
     ///
     /// # Panics
     ///
-    /// With what the body's destructor panics, when it has ended.
+    /// With the panic of the body's destructor, after the greenlet has ended.
     pub(crate) fn discard(&self) {
         if self.core().life.get() == Life::Unstarted {
             end::discard_unstarted(Here::of_a_block(), self.core());
         }
     }
 
-    /// Switches to it with nothing and awaits nothing, and lets go of it: what a scheduler does.
+    /// Gives the greenlet a turn: switches to it with a `()`, awaits a `()`, and drops the handle.
     #[inline(always)]
     pub(crate) fn pass(self) -> Result<(), SwitchError<()>> {
-        match self.pass_shortly() {
+        match self.pass_fast() {
             Ok((_, PLAIN)) => Ok(()),
-            // SAFETY: the switch has just brought this to one that awaits a `()`.
+            // SAFETY: the turn contract.
             Ok((word, signal)) => unsafe { receive(word, signal) }.map_err(Failure::without_value),
             Err(target) => switch::switch_slowly(target.core(), ()),
         }
     }
 
-    /// As [`WeakGreenlet::pass`], from the scheduler's own greenlet. Raises nothing.
+    /// Gives the greenlet a turn from the scheduler's own greenlet. Raises nothing: what would be raised is
+    /// returned.
     #[inline(always)]
     pub(crate) fn pass_on(self) -> Result<Resumed, SwitchError<()>> {
         let here = Here::of_a_block();
         let me = here.running();
         debug_assert!(here.is_scheduler(me));
         me.accepts.set(TypeKey::UNIT);
-        let passed = self.pass_shortly();
+        let passed = self.pass_fast();
         me.accepts.set(TypeKey::NONE);
         Self::arrive_nounwind(here, passed)
     }
 
-    /// As [`WeakGreenlet::pass`], from a greenlet whose callers do not unwind. What would be raised is
+    /// Gives the greenlet a turn from a greenlet whose callers do not unwind. What would be raised is
     /// returned.
     pub(crate) fn pass_nounwind(self) -> Result<Resumed, SwitchError<()>> {
-        let passed = self.pass_shortly();
+        let passed = self.pass_fast();
         Self::arrive_nounwind(Here::of_a_block(), passed)
     }
 
-    /// As [`WeakGreenlet::pass_nounwind`], to the scheduler's own greenlet, which begins with that and
-    /// switches back at once. No user code runs meanwhile: a tracer that panicked, or an orphan, would end
-    /// it before its body has begun.
+    /// Gives the scheduler's own greenlet its first turn, like [`WeakGreenlet::pass_nounwind`]. It switches
+    /// back at once. No user code runs meanwhile: a panic of a tracer, or an orphan, would end it before
+    /// its body has started.
     pub(crate) fn begin_scheduling(self) -> Result<Resumed, SwitchError<()>> {
         let here = Here::of_a_block();
         let (tracer, orphaned) = (here.tracer.take(), here.orphaned.replace(false));
@@ -274,16 +279,17 @@ impl WeakGreenlet<Untyped, Untyped> {
     ) -> Result<Resumed, SwitchError<()>> {
         let (word, signal) = match passed {
             Ok(came) => came,
-            Err(target) => match switch::cross(here, target.core(), (), TypeKey::UNIT)? {
-                Passage::Oneself(_) => return Ok(Resumed::Turn),
-                Passage::Brought(word, signal) => (word, signal),
+            Err(target) => match switch::switch_across(here, target.core(), (), TypeKey::UNIT)? {
+                Switched::ToSelf(_) => return Ok(Resumed::Turn),
+                Switched::Resumed(word, signal) => (word, signal),
             },
         };
         Ok(match signal {
             PLAIN => Resumed::Turn,
-            // SAFETY: the switch has just brought this to one that awaits a `()`.
-            LOOK => unsafe { receive_anything(word, signal) }.into(),
-            // SAFETY: any other signal is that of an end. Most are, and bring nothing to look at.
+            // SAFETY: the turn contract.
+            DELIVERY => unsafe { receive_anything(word, signal) }.into(),
+            // SAFETY: the turn contract; any other signal is a block that has ended with a `()`, so there is
+            // no value to read first.
             _ => match catch_unwind(AssertUnwindSafe(|| unsafe { reclaim_signal(signal) })) {
                 Ok(()) => Resumed::Turn,
                 Err(payload) => Arrival::Throw(payload).into(),
@@ -291,7 +297,7 @@ impl WeakGreenlet<Untyped, Untyped> {
         })
     }
 
-    /// Raises `payload` in it, from the scheduler's own greenlet.
+    /// Raises `payload` in the greenlet, from the scheduler's own greenlet.
     pub(crate) fn throw_on(
         &self,
         payload: Payload,
@@ -300,41 +306,42 @@ impl WeakGreenlet<Untyped, Untyped> {
         let here = Here::of_a_block();
         let (word, signal) =
             switch::throw_across(here, self.core(), payload, TypeKey::UNIT, unwinding)?;
-        // SAFETY: the switch has just brought this to one that awaits a `()`.
+        // SAFETY: the turn contract.
         Ok(unsafe { receive_anything(word, signal) }.into())
     }
 
-    /// Whether [`WeakGreenlet::pass`] can resume it.
+    /// Returns whether [`WeakGreenlet::pass`] can resume it.
     pub(crate) fn accepts_a_turn(&self) -> bool {
         matches!(self.core().accepts.get(), TypeKey::UNIT | TypeKey::ANY)
     }
 
-    /// Says, from the scheduler's own greenlet, that from now on only the scheduler switches from it.
+    /// Called in the scheduler's own greenlet: from now on only the scheduler switches from it.
     pub(crate) fn close_to_others(&self) {
         let core = self.core();
-        core.cold().takes.set(TypeKey::NONE);
-        core.cold().gives.set(TypeKey::CLOSED);
+        core.cold().input.set(TypeKey::NONE);
+        core.cold().output.set(TypeKey::CLOSED);
         core.accepts.set(TypeKey::NONE);
-        core.door.set(TypeKey::CLOSED);
+        core.reply.set(TypeKey::CLOSED);
     }
 
-    /// The short way: returns what the switch has brought, or the target if the long way must be gone.
+    /// The fast path: returns what the switch back has brought, or the target if the slow path is required.
     #[inline(always)]
-    fn pass_shortly(self) -> Result<(Word, usize), Self> {
+    fn pass_fast(self) -> Result<(Word, usize), Self> {
         let to = self.core();
-        // SAFETY: a handle is there, so this thread has a current greenlet, which is alive.
+        // SAFETY: there is a handle, so the thread has a current greenlet, which is alive.
         let from = unsafe { thread::current().unwrap_unchecked().as_ref() };
         let both_unit = to.accepts.get() == TypeKey::UNIT && from.accepts.get() == TypeKey::UNIT;
         if !both_unit || thread::must_take_slow_path() || float_modes_changed() {
             return Err(self);
         }
-        // One that accepts something is alive, and so has a hold of its own: this is not the last.
+        // A greenlet that accepts a type is alive, and so has the hold of its life: this hold is not the
+        // last.
         to.holds.set(to.holds.get() - 1);
         let to = NonNull::from(to);
         mem::forget(self);
         thread::set_current(to);
-        // SAFETY: alive, as above. It accepts a `()`, so it is suspended or fresh, or the current one;
-        // and so do we.
+        // SAFETY: the target is alive and accepts a `()`, so it is suspended, has not started, or is the
+        // current one. So does the current greenlet.
         Ok(unsafe { switch_stacks(from, to.as_ref(), Word::uninit(), PLAIN) })
     }
 }

@@ -1,4 +1,4 @@
-//! Greenlets whose body may borrow from the one that makes them.
+//! Greenlets whose body may borrow from their creator.
 
 use super::block::{Core, Life};
 use super::dropping::drop_payload;
@@ -11,11 +11,11 @@ use crate::sys::stderr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::{mem, process};
 
-/// Makes a greenlet whose body may borrow what is alive during this call, and calls `inside` with it.
+/// Calls `inside` with a greenlet whose body may borrow what outlives this call.
 ///
-/// The greenlet is dead before this returns or unwinds. The guarantee does not hang on a destructor
-/// that somebody could forget: the one that counts is on this frame, which nobody else can reach. If
-/// this frame itself is never gone on with, neither it nor what it borrows from is ever used again.
+/// **Invariant 9**: the greenlet is dead before this returns or unwinds. That does not depend on a
+/// destructor that can be skipped: the value whose drop matters is on this frame, out of the reach of
+/// `mem::forget`. If this frame is never resumed, neither it nor what the body borrows is ever used again.
 pub(crate) fn scoped<In, Out, F, R>(
     body: F,
     inside: impl FnOnce(&Greenlet<In, Out>) -> R,
@@ -28,24 +28,24 @@ where
     if Here::ready().is_some_and(|here| here.is_scheduler(here.running())) {
         return Err(BuildError::Scheduler);
     }
-    // SAFETY: the types are the declared ones. `End` sees to it that the greenlet is dead before
-    // anything is gone that `body` borrows, which all outlives this call.
+    // SAFETY: the types of the handle are those of the body. `End` ensures that the greenlet is dead before
+    // this call ends, which everything that `body` borrows outlives.
     let end = unsafe { End(Greenlet::<In, Out>::from_counted(create::create(body)?)) };
     Ok(inside(&end.0))
 }
 
-/// Ends the greenlet on every way out.
+/// Ends the greenlet when it is dropped, by a return or an unwind.
 struct End<In, Out>(Greenlet<In, Out>);
 
 impl<In, Out> Drop for End<In, Out> {
     fn drop(&mut self) {
-        /// A body that catches its exit gets another: it may have caught one meant for an inner scope.
-        const PATIENCE: usize = 100;
+        /// Attempts to unwind: a body may catch an exit that it takes for that of an inner scope.
+        const MAX_ATTEMPTS: usize = 100;
         let (here, core) = (Here::of_a_block(), self.0.core());
-        // Whatever panics here, the scope is not left before the body is gone.
+        // Aborts if a panic here would leave the scope before the body is gone.
         let alive = AbortOnDrop(core);
         let mut panics = Vec::new();
-        for _ in 0..PATIENCE {
+        for _ in 0..MAX_ATTEMPTS {
             let result = catch_unwind(AssertUnwindSafe(|| match core.life.get() {
                 Life::Unstarted => {
                     end::discard_unstarted(here, core);
@@ -59,7 +59,7 @@ impl<In, Out> Drop for End<In, Out> {
             panics.extend(result.unwrap_or_else(Some));
             match core.life.get() {
                 Life::Dead => break,
-                // Its body is being dropped on another's stack: that is not ours to wait for.
+                // Its body is being dropped on another stack, and `alive` aborts the process.
                 Life::Ending => return,
                 Life::Unstarted | Life::Started => {}
             }
@@ -69,7 +69,7 @@ impl<In, Out> Drop for End<In, Out> {
             let mut panics = panics.into_iter();
             if let Some(first) = panics.next() {
                 panics.for_each(drop_payload);
-                end::raise_from_a_destructor(first);
+                end::raise_unless_unwinding(first);
             }
         }
     }

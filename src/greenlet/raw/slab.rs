@@ -1,4 +1,4 @@
-//! Where control blocks live: in chunks, at addresses that stay.
+//! The allocator of control blocks: chunks, with stable addresses.
 
 use super::block::{Cold, Core};
 use std::cell::{Cell, RefCell};
@@ -7,18 +7,18 @@ use std::ptr::NonNull;
 
 const CHUNK: usize = 256;
 
-/// The hot halves of a chunk's blocks lie side by side, and so do the cold ones.
+/// The hot halves of a chunk's blocks are adjacent, and so are the cold ones.
 struct Chunk {
     hot: [MaybeUninit<Core>; CHUNK],
     cold: [MaybeUninit<Cold>; CHUNK],
 }
 
-/// A thread's control blocks. Dropped, the blocks are gone.
+/// A thread's control blocks. Dropping the slab frees the blocks.
 pub(super) struct Slab {
     chunks: RefCell<Vec<NonNull<Chunk>>>,
-    /// How many blocks of the newest chunk have been made.
+    /// Number of blocks of the newest chunk that are initialized.
     made: Cell<usize>,
-    /// Free blocks, the last one given back first.
+    /// The free list; the block given back last comes first.
     free: Cell<Option<NonNull<Core>>>,
     in_use: Cell<usize>,
 }
@@ -33,12 +33,12 @@ impl Slab {
         }
     }
 
-    /// A block as [`Core::new`] makes it, or as its last user left it.
+    /// Returns a block as [`Core::new`] makes it, or as its last user left it.
     #[inline]
     pub(super) fn take(&self) -> NonNull<Core> {
         self.in_use.set(self.in_use.get() + 1);
         let Some(block) = self.free.get() else { return self.make() };
-        // SAFETY: a block of ours that nobody else uses.
+        // SAFETY: a block of the free list is initialized and has no other user.
         self.free.set(unsafe { block.as_ref() }.cold().next_free.take());
         block
     }
@@ -47,11 +47,11 @@ impl Slab {
     ///
     /// # Safety
     ///
-    /// [`Slab::take`] of this slab gave it, and nobody uses it any more.
+    /// The block came from [`Slab::take`] of this slab, and is no longer used.
     #[inline]
     pub(super) unsafe fn give_back(&self, block: NonNull<Core>) {
         self.in_use.set(self.in_use.get() - 1);
-        // SAFETY: as the caller says.
+        // SAFETY: the block is initialized, since `take` of this slab returned it.
         unsafe { block.as_ref() }.cold().next_free.set(self.free.replace(Some(block)));
     }
 
@@ -59,10 +59,10 @@ impl Slab {
         self.in_use.get()
     }
 
-    /// Calls `look` with every block that was ever taken, whether it is in use or not.
+    /// Calls `look` with every block that was ever taken, in use or free.
     pub(super) fn each(&self, mut look: impl FnMut(NonNull<Core>)) {
         let mut chunk = 0;
-        // Looking may take blocks, and so add chunks.
+        // `look` may take blocks, and so add chunks.
         while let Some(start) = { self.chunks.borrow().get(chunk).copied() } {
             let newest = chunk + 1 == self.chunks.borrow().len();
             let made = if newest { self.made.get() } else { CHUNK };
@@ -77,15 +77,15 @@ impl Slab {
     fn make(&self) -> NonNull<Core> {
         if self.made.get() == CHUNK {
             let chunk: Box<MaybeUninit<Chunk>> = Box::new_uninit();
-            // SAFETY: a chunk is two arrays of `MaybeUninit`, for which no bytes are wrong.
+            // SAFETY: a chunk consists of two arrays of `MaybeUninit`, which need no initialization.
             let chunk = unsafe { chunk.assume_init() };
             self.chunks.borrow_mut().push(NonNull::from(Box::leak(chunk)));
             self.made.set(0);
         }
         let index = self.made.replace(self.made.get() + 1);
-        let chunk = *self.chunks.borrow().last().expect("there is one now");
+        let chunk = *self.chunks.borrow().last().expect("a chunk was just pushed or has room");
         let block = Self::block(chunk, index);
-        // SAFETY: both places are in the chunk, which is ours, and have never been used.
+        // SAFETY: both places are in a chunk of this slab, and were never used.
         unsafe {
             let cold = (&raw mut (*chunk.as_ptr()).cold).cast::<Cold>().add(index);
             cold.write(Cold::new());
@@ -96,7 +96,7 @@ impl Slab {
 
     fn block(chunk: NonNull<Chunk>, index: usize) -> NonNull<Core> {
         debug_assert!(index < CHUNK);
-        // SAFETY: inside the array of the chunk.
+        // SAFETY: `index` is within the chunk's array, as asserted.
         unsafe {
             NonNull::new_unchecked((&raw mut (*chunk.as_ptr()).hot).cast::<Core>().add(index))
         }
@@ -110,8 +110,8 @@ impl Drop for Slab {
         let newest = chunks.len().wrapping_sub(1);
         for (number, chunk) in chunks.into_iter().enumerate() {
             let count = if number == newest { made } else { CHUNK };
-            // SAFETY: leaked in `make`; its first `count` blocks were made, and whoever drops the
-            // slab says that nobody uses them any more.
+            // SAFETY: the chunk was leaked in `make`, and its first `count` blocks are initialized. The
+            // slab is dropped only when no block is in use.
             unsafe {
                 let mut chunk = Box::from_raw(chunk.as_ptr());
                 for index in 0..count {

@@ -1,14 +1,18 @@
-//! From one greenlet to another.
+//! Switches from one greenlet to another.
 //!
 //! ```text
-//!   switch ── door fits, no alarm, plain float modes ──► switch_stacks ──► signal 0: the value
-//!      │                                                       ▲    └────► signal 1: receive
-//!      └─ otherwise ─► switch_slowly: route, leave ────────────┘
+//!   switch ── types match, fast path open, default float modes ──► switch_stacks ──► PLAIN: the value
+//!      │                                                                 ▲    └────► otherwise: receive
+//!      └─ otherwise ─► switch_slowly: route, leave ──────────────────────┘
 //! ```
 //!
-//! The short way is inlined into the caller and does what it must and no more. Whatever belongs to a
-//! greenlet and is kept by its thread (the count of panics, float modes that were set) is carried by
-//! the long way, in the frame of the one who leaves.
+//! The fast path is inlined into the caller and does only what is necessary. State that belongs to a
+//! greenlet but is stored per thread (the panic count, changed float modes) is saved by the slow path, in
+//! the frame of the greenlet that leaves.
+//!
+//! **Arrival contract** of the functions that read a `word`: a switch has just returned `word` and `signal`
+//! to the current greenlet, nothing has run since, and the type that is read is the one that the current
+//! greenlet awaited, as it stated before the switch. The sender has checked this type (Invariants 1 and 5).
 
 use super::block::{Core, Hold, Life};
 use super::dropping::{Payload, drop_payload, drop_reporting};
@@ -24,16 +28,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 
-/// The signal that says: nothing but a value is handed over.
+/// The signal for a plain value.
 pub(super) const PLAIN: usize = 0;
-/// The signal that says: look at the thread's `Delivery`. Any other is the address of a block: a value
-/// is handed over by a greenlet that has ended with that.
-pub(super) const LOOK: usize = 1;
+/// The signal for a delivery: read the thread's `Delivery`. Any other signal is the address of a block: the
+/// greenlet has ended, and has sent its result as the value.
+pub(super) const DELIVERY: usize = 1;
 
 impl<In: 'static, Out: 'static> WeakGreenlet<In, Out> {
     #[inline(always)]
-    pub(crate) fn exchange(&self, value: In) -> Result<Out, SwitchError<In>> {
-        // SAFETY: by Invariant 2; nobody has an `Untyped` to send.
+    pub(crate) fn switch_typed(&self, value: In) -> Result<Out, SwitchError<In>> {
+        // SAFETY: the types are the declared ones by Invariant 2 (there is no `Untyped` value to send), and
+        // `self` holds the block.
         unsafe { switch(self.block(), value) }
     }
 }
@@ -46,33 +51,37 @@ impl<In, Out> WeakGreenlet<In, Out> {
         switch_slowly(self.core(), value)
     }
 
-    pub(crate) fn raise<R: 'static>(&self, payload: Payload) -> Result<R, SwitchError<Payload>> {
+    pub(crate) fn throw_payload<R: 'static>(
+        &self,
+        payload: Payload,
+    ) -> Result<R, SwitchError<Payload>> {
         throw(self.core(), payload)
     }
 }
 
-/// Sends `value` to `target` and returns what is next sent to the caller.
+/// Sends `value` to `target` and returns the next value sent to the caller.
 ///
 /// # Safety
 ///
-/// `T` and `R` are the types that `target` was declared with.
+/// `T` and `R` are the types that `target` was declared with, and its block is held.
 #[inline(always)]
 pub(super) unsafe fn switch<T: 'static, R: 'static>(
     target: NonNull<Core>,
     value: T,
 ) -> Result<R, SwitchError<T>> {
-    // SAFETY: the caller's handle holds the target's block, so this thread has state, and a current
-    // greenlet, which is alive.
+    // SAFETY: the target's block is held, so this thread has state, and a current greenlet, which is alive.
     let (from, to) = unsafe { (thread::current().unwrap_unchecked().as_ref(), target.as_ref()) };
-    if to.door.get() != from.accepts.get() || thread::must_take_slow_path() || float_modes_changed()
+    if to.reply.get() != from.accepts.get()
+        || thread::must_take_slow_path()
+        || float_modes_changed()
     {
         return switch_slowly(to, value);
     }
     thread::set_current(target);
     let outgoing = ManuallyDrop::new(value);
-    // SAFETY: by Invariant 1 the target is suspended or fresh (or is the current one) and awaits a
-    // `T`, which `outgoing` is until the target has read it. We are declared to accept what the door
-    // says, `R`, so that is what we are sent.
+    // SAFETY: by Invariant 1 the target awaits a `T`, and is suspended, has not started, or is the current
+    // greenlet. `outgoing` stays in place until the target has read it. The current greenlet accepts the
+    // type that `reply` names, `R`, so the arrival contract holds for it.
     unsafe {
         let (word, signal) = switch_stacks(from, to, encode(&outgoing), PLAIN);
         if signal == PLAIN {
@@ -83,7 +92,7 @@ pub(super) unsafe fn switch<T: 'static, R: 'static>(
     }
 }
 
-/// As [`switch`], for any types: they are compared with what the target awaits.
+/// Sends `value` to `target` like [`switch`], for any types, which are compared with those awaited.
 #[cold]
 #[inline(never)]
 pub(super) fn switch_slowly<T: 'static, R: 'static>(
@@ -94,27 +103,27 @@ pub(super) fn switch_slowly<T: 'static, R: 'static>(
     if here.is_scheduler(here.running()) {
         return Err(SwitchError::Scheduler { value });
     }
-    if here.is_barred(&first(target, Core::is_alive)) {
+    if here.is_barred(&first_ancestor(target, Core::is_alive)) {
         return Err(SwitchError::InCallback { value });
     }
-    match cross(here, target, value, here.types.key::<R>())? {
-        Passage::Oneself(value) => {
+    match switch_across(here, target, value, here.types.key::<R>())? {
+        Switched::ToSelf(value) => {
             trace(here, TraceKind::Switch, here.running());
             let value = ManuallyDrop::new(value);
-            // SAFETY: `cross` has found the types equal; it is read once.
+            // SAFETY: `switch_across` has found `T` and `R` equal; the value is read once.
             Ok(unsafe { (&raw const value).cast::<R>().read() })
         }
-        // SAFETY: this switch has brought it, and we have said that we await an `R`.
-        Passage::Brought(word, PLAIN) => Ok(unsafe { decode(word) }),
-        Passage::Brought(word, signal) => {
-            // SAFETY: as above.
+        // SAFETY: the arrival contract: `switch_across` was called with the key of `R`.
+        Switched::Resumed(word, PLAIN) => Ok(unsafe { decode(word) }),
+        Switched::Resumed(word, signal) => {
+            // SAFETY: the arrival contract: `switch_across` was called with the key of `R`.
             unsafe { receive(word, signal) }.map_err(Failure::without_value)
         }
     }
 }
 
-/// The first of `target` and its ancestors that `is_it`, or else the last.
-fn first(target: &Core, is_it: impl Fn(&Core) -> bool) -> Hold {
+/// Returns the first of `target` and its ancestors for which `is_it` holds, or the last ancestor.
+fn first_ancestor(target: &Core, is_it: impl Fn(&Core) -> bool) -> Hold {
     let mut node = target.hold();
     while !is_it(&node) {
         let Some(parent) = node.parent_hold() else { break };
@@ -123,22 +132,22 @@ fn first(target: &Core, is_it: impl Fn(&Core) -> bool) -> Hold {
     node
 }
 
-/// What a switch by the long way has led to.
-pub(super) enum Passage<T> {
-    /// The target was the caller itself: the value that was sent is what it awaits.
-    Oneself(T),
-    /// The caller was suspended, and resumed with this.
-    Brought(Word, usize),
+/// The outcome of a switch by the slow path.
+pub(super) enum Switched<T> {
+    /// The target was the caller itself, which receives its own value.
+    ToSelf(T),
+    /// The caller was suspended, and resumed with this word and signal.
+    Resumed(Word, usize),
 }
 
-/// Sends `value` to `target`, or where that leads, and awaits `awaited`.
+/// Sends `value` to `target`, or to its first live ancestor, and awaits `awaited`.
 #[inline(always)]
-pub(super) fn cross<T: 'static>(
+pub(super) fn switch_across<T: 'static>(
     here: Here,
     target: &Core,
     value: T,
     awaited: TypeKey,
-) -> Result<Passage<T>, SwitchError<T>> {
+) -> Result<Switched<T>, SwitchError<T>> {
     let target = match route(here, target, here.types.key::<T>(), awaited) {
         Ok(target) => target,
         Err(Refusal::WrongType(mismatch)) => {
@@ -148,29 +157,31 @@ pub(super) fn cross<T: 'static>(
         Err(Refusal::Unwinding) => return Err(SwitchError::Unwinding { value }),
     };
     if target == here.current() {
-        return Ok(Passage::Oneself(value));
+        return Ok(Switched::ToSelf(value));
     }
     let outgoing = ManuallyDrop::new(value);
-    // SAFETY: a block that `route` has found alive.
+    // SAFETY: `route` returns a live greenlet, so it has the hold of its life.
     let accepts = unsafe { target.as_ref() }.accepts.get();
-    let looked_at = accepts != TypeKey::ANY && accepts != TypeKey::END;
-    let word = if looked_at {
+    let is_read = accepts != TypeKey::ANY && accepts != TypeKey::END;
+    let word = if is_read {
         encode(&outgoing)
     } else {
-        // SAFETY: it is not read again.
+        // SAFETY: `outgoing` is a `ManuallyDrop` that is not read again.
         let unwanted: Box<dyn Any> = Box::new(unsafe { ptr::read(&*outgoing) });
         here.delivery.discard_later(unwanted);
         here.delivery.arrival.set(Arrival::Nothing);
         Word::uninit()
     };
     let carried = leave(here, awaited, TraceKind::Switch);
-    // SAFETY: the target is suspended or fresh, and awaits a `T` or does not look at it.
+    // SAFETY: the target is suspended or has not started, and awaits a `T`, or reads the delivery instead
+    // of the word.
     let (word, signal) = unsafe { go(here, target, word) };
     carried.restore(here);
-    Ok(Passage::Brought(word, signal))
+    Ok(Switched::Resumed(word, signal))
 }
 
-/// Raises `payload` in `target`, or where that leads, and returns what is next sent to the caller.
+/// Raises `payload` in `target`, or where `throw_across` redirects it, and returns the next value sent to
+/// the caller.
 pub(super) fn throw<R: 'static>(
     target: &Core,
     payload: Payload,
@@ -179,12 +190,12 @@ pub(super) fn throw<R: 'static>(
     if here.is_scheduler(here.running()) {
         return Err(SwitchError::Scheduler { value: payload });
     }
-    if here.is_barred(&first(target, |node| node.life.get() == Life::Started)) {
+    if here.is_barred(&first_ancestor(target, |node| node.life.get() == Life::Started)) {
         return Err(SwitchError::InCallback { value: payload });
     }
     let awaited = here.types.key::<R>();
     let (word, signal) = throw_across(here, target, payload, awaited, Unwinding::IsSpared)?;
-    // SAFETY: this switch has brought it, and we have said that we await an `R`.
+    // SAFETY: the arrival contract: `throw_across` was called with the key of `R`.
     unsafe {
         if signal == PLAIN {
             Ok(decode(word))
@@ -194,19 +205,22 @@ pub(super) fn throw<R: 'static>(
     }
 }
 
-/// What is done about a target that is suspended in a destructor while it unwinds. A panic that leaves that
-/// destructor ends the process.
+/// Whether to throw into a target that is suspended in a destructor during an unwind. A panic that leaves
+/// that destructor aborts the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unwinding {
+    /// Refuse with [`SwitchError::TargetUnwinding`].
     IsSpared,
+    /// Throw anyway.
     IsRisked,
 }
 
-/// Raises `payload` in `target`, or where that leads, and awaits `awaited`.
+/// Raises `payload` in `target`, or in its first ancestor that has started and not ended, and awaits
+/// `awaited`.
 ///
 /// # Panics
 ///
-/// With `payload`, if that leads to the caller.
+/// With `payload`, if that is the caller.
 pub(super) fn throw_across(
     here: Here,
     target: &Core,
@@ -225,7 +239,7 @@ pub(super) fn throw_across(
     if is_exit && !node.is_alive() {
         return Err(SwitchError::Exited(GreenletExit));
     }
-    // One that has not begun dies of it where it stands, and it goes on to the parent.
+    // A greenlet that has not started ends at once, and the payload continues to its parent.
     let mut passed = false;
     while node.life.get() != Life::Started {
         if node.life.get() == Life::Unstarted {
@@ -249,16 +263,16 @@ pub(super) fn throw_across(
         resume_unwind(payload);
     }
     let is_spared = unwinding == Unwinding::IsSpared && node.cold().unwinding.get() > 0;
-    if is_spared || end::throws_never(&node) {
+    if is_spared || end::refuses_throws(&node) {
         return Err(SwitchError::TargetUnwinding { value: payload });
     }
     let arrival = if is_exit && passed { Arrival::Exit } else { Arrival::Throw(payload) };
-    // SAFETY: the target is suspended, and looks at the delivery. It is alive, and so holds its block.
+    // SAFETY: the target is suspended and not the caller. It is alive, so it has the hold of its life.
     Ok(unsafe { deliver(here, node.block(), arrival, awaited) })
 }
 
-/// Switches to `target` with something other than a value. Returns what is next sent to the caller,
-/// who awaits `awaited`.
+/// Switches to `target` with something other than a value. Awaits `awaited`, and returns what the switch
+/// back brings.
 ///
 /// # Safety
 ///
@@ -271,21 +285,22 @@ pub(super) unsafe fn deliver(
 ) -> (Word, usize) {
     let carried = leave(here, awaited, TraceKind::Throw);
     here.delivery.arrival.set(arrival);
-    here.delivery.look.set(true);
-    // SAFETY: as the caller says.
+    here.delivery.is_pending.set(true);
+    // SAFETY: the caller says that `target` is suspended, and another greenlet. It reads the delivery, not
+    // the word.
     let came = unsafe { go(here, target, Word::uninit()) };
     carried.restore(here);
     came
 }
 
-/// Why a switch is refused.
+/// The reason for refusing a switch.
 enum Refusal {
     WrongType(Mismatch),
     ThreadEnded,
     Unwinding,
 }
 
-/// Where a switch to `target` leads: to itself, or if it is dead to its first live ancestor.
+/// Finds the greenlet that a switch to `target` leads to: itself, or its first live ancestor if it is dead.
 fn route(
     here: Here,
     target: &Core,
@@ -297,12 +312,12 @@ fn route(
     }
     let mut node = NonNull::from(target);
     loop {
-        // SAFETY: the caller holds the target, and every block holds its parent's.
+        // SAFETY: the caller holds the target, and a block has a hold of its parent.
         let core = unsafe { node.as_ref() };
         if core.is_alive() {
             let expected = if node == here.current() { awaited } else { core.accepts.get() };
-            // The one that it unwinds may bring back a scope that waits for its end. So may anyone when that
-            // end has come, and was handed to another.
+            // A scope that waits for an end accepts a value from the greenlet that it unwinds, and, once
+            // that end has come and was delivered to another waiter, from any greenlet.
             let is_brought_back = expected == TypeKey::END
                 && (core.awaits_end_of(here.running()) || !core.accepts_only_an_end());
             return if expected == sent || expected == TypeKey::ANY || is_brought_back {
@@ -324,22 +339,22 @@ pub(super) fn mismatch(here: Here, core: &Core, awaited: TypeKey, sent: TypeKey)
     }
 }
 
-/// What a greenlet takes with it when it leaves the thread to another.
+/// State of a greenlet that is stored per thread, saved while it is suspended.
 #[must_use]
 pub(super) struct Carried {
     modes: Option<FloatModes>,
 }
 
-/// Prepares to leave: says what is awaited, takes from the thread what is the current greenlet's own,
-/// and leaves word for the one who arrives. No code of the user's runs.
+/// Prepares to leave: sets the awaited type, saves the current greenlet's part of the thread's state, and
+/// fills in the delivery. Runs no user code.
 pub(super) fn leave(here: Here, awaited: TypeKey, kind: TraceKind) -> Carried {
     let core = here.running();
     let cold = core.cold();
     if core.is_main() {
         core.accepts.set(awaited);
-    } else if awaited != cold.takes.get() {
+    } else if awaited != cold.input.get() {
         core.accepts.set(awaited);
-        core.door.set(TypeKey::CLOSED);
+        core.reply.set(TypeKey::CLOSED);
     }
     if let Some(panics) = here.panics() {
         cold.unwinding.set(panics.replace(0));
@@ -351,26 +366,26 @@ pub(super) fn leave(here: Here, awaited: TypeKey, kind: TraceKind) -> Carried {
     }
     if here.tracer.borrow().is_some() {
         here.delivery.trace.set(Some((kind, core.hold())));
-        here.delivery.look.set(true);
+        here.delivery.is_pending.set(true);
     }
     if here.orphaned.replace(false) {
         here.update_slow_path();
         if core.handles.get() == 0 && !core.is_main() {
             here.delivery.orphan.set(Some(core.hold()));
-            here.delivery.look.set(true);
+            here.delivery.is_pending.set(true);
         }
     }
     Carried { modes }
 }
 
 impl Carried {
-    /// Puts back what [`leave`] has taken.
+    /// Restores what [`leave`] has saved.
     pub(super) fn restore(self, here: Here) {
         let core = here.running();
         let cold = core.cold();
         if !core.is_main() {
-            core.accepts.set(cold.takes.get());
-            core.door.set(cold.gives.get());
+            core.accepts.set(cold.input.get());
+            core.reply.set(cold.output.get());
         }
         if let Some(panics) = here.panics() {
             panics.set(cold.unwinding.replace(0));
@@ -381,25 +396,25 @@ impl Carried {
     }
 }
 
-/// Changes to `target`'s stack, after [`leave`].
+/// Switches to `target`'s stack, after [`leave`].
 ///
 /// # Safety
 ///
-/// `target` is suspended or fresh, not the current greenlet, and either awaits what `word` encodes or
-/// is told by the delivery not to look at it.
+/// `target` is suspended or has not started, is not the current greenlet, and either awaits the type that
+/// `word` encodes, or finds in the delivery that there is no value to read.
 pub(super) unsafe fn go(here: Here, target: NonNull<Core>, word: Word) -> (Word, usize) {
     let current = here.current();
     here.set_current(target);
-    let signal = if here.delivery.look.replace(false) { LOOK } else { PLAIN };
-    // SAFETY: the current greenlet is alive, and the target as the caller says.
+    let signal = if here.delivery.is_pending.replace(false) { DELIVERY } else { PLAIN };
+    // SAFETY: the current greenlet is alive; the caller vouches for the target.
     unsafe { switch_stacks(current.as_ref(), target.as_ref(), word, signal) }
 }
 
-/// The one place where a thread changes from one stack to another.
+/// Switches stacks. The only place where a thread does so.
 ///
 /// # Safety
 ///
-/// As for [`arch::switch`]. The thread's current greenlet is already said to be `to`.
+/// The requirements of [`arch::switch`]. The thread's current greenlet is already set to `to`.
 #[inline(always)]
 pub(super) unsafe fn switch_stacks(
     from: &Core,
@@ -409,14 +424,14 @@ pub(super) unsafe fn switch_stacks(
 ) -> (Word, usize) {
     #[cfg(all(feature = "sanitizer", not(feature = "portable")))]
     let saved = super::sanitize::leave(from, to);
-    // SAFETY: as the caller says.
+    // SAFETY: the caller vouches for the requirements of `arch::switch`.
     let came = unsafe { arch::switch(&from.context, &to.context, word, signal) };
     #[cfg(all(feature = "sanitizer", not(feature = "portable")))]
     crate::sys::sanitizer::arrive(saved);
     came
 }
 
-/// Why a switch brought no value, after it was made.
+/// The reason why a completed switch brought no value.
 pub(super) enum Failure {
     Exited,
     WrongResult(Mismatch),
@@ -431,94 +446,95 @@ impl Failure {
     }
 }
 
-/// Does what `signal` asks for, and returns the value or raises what was thrown.
+/// Acts on `signal`, and returns the value or raises what was thrown.
 ///
 /// # Safety
 ///
-/// A switch has just brought `word` and `signal`, not [`PLAIN`], and `R` is what this greenlet awaited.
+/// The arrival contract, with `R` as the type that is read. `signal` is not [`PLAIN`].
 #[inline(always)]
 pub(super) unsafe fn receive<R>(word: Word, signal: usize) -> Result<R, Failure> {
-    if signal == LOOK {
-        // SAFETY: as the caller says.
-        return unsafe { look(word) };
+    if signal == DELIVERY {
+        // SAFETY: the arrival contract, passed on.
+        return unsafe { receive_delivery(word) };
     }
-    // SAFETY: any other signal is a block that has ended, and a value comes with it, of the type that
-    // was awaited. It may lie on the stack that is given back, so it is read first.
+    // SAFETY: the arrival contract: any other signal is a block that has ended with a value of the awaited
+    // type. The value may be on the stack that is given back, so it is read first.
     let value = unsafe { decode(word) };
-    // SAFETY: as above.
+    // SAFETY: the arrival contract: the signal is a block that has ended, and the value was read.
     unsafe { reclaim_signal(signal) };
     Ok(value)
 }
 
-/// Does away with what is left of the greenlet that has ended with `signal`.
+/// Frees what is left of the greenlet that has ended with `signal`.
 ///
 /// # Safety
 ///
-/// A switch has just brought it, it is neither [`PLAIN`] nor [`LOOK`], and the value that came along was
-/// read.
+/// A switch has just brought `signal`, it is neither [`PLAIN`] nor [`DELIVERY`], and the value sent with it
+/// was read.
 #[inline(always)]
 pub(super) unsafe fn reclaim_signal(signal: usize) {
     let finished = ptr::with_exposed_provenance_mut::<Core>(signal);
     let finished = NonNull::new(finished).expect("a signal that is not PLAIN");
-    // SAFETY: that of its life, which is over.
+    // SAFETY: the hold of its life, which ended with its last switch.
     end::reclaim(Here::of_a_block(), unsafe { Hold::from_block(finished) });
 }
 
-/// Looks at the delivery: see [`receive`].
+/// Acts on the delivery: see [`receive`].
 ///
 /// # Safety
 ///
-/// As for [`receive`], and the signal was [`LOOK`].
+/// The arrival contract, and the signal was [`DELIVERY`].
 #[cold]
 #[inline(never)]
-unsafe fn look<R>(word: Word) -> Result<R, Failure> {
-    // SAFETY: as the caller says.
-    let (value, arrival) = unsafe { collect(word) };
+unsafe fn receive_delivery<R>(word: Word) -> Result<R, Failure> {
+    // SAFETY: the arrival contract, passed on.
+    let (value, arrival) = unsafe { take_delivery(word) };
     match arrival {
-        Arrival::Value => Ok(value.expect("a value is collected with its arrival")),
-        Arrival::Nothing => unreachable!("sent only to one that waits for an end"),
+        Arrival::Value => Ok(value.expect("Arrival::Value comes with a value")),
+        Arrival::Nothing => unreachable!("sent only to a waiter for an end"),
         Arrival::Throw(payload) => resume_unwind(payload),
         Arrival::Exit => Err(Failure::Exited),
         Arrival::WrongResult(mismatch) => Err(Failure::WrongResult(mismatch)),
     }
 }
 
-/// As [`look`], but raises nothing: a panic of what [`settle`] runs arrives in place of what was sent.
+/// Takes the delivery and settles it, but raises nothing: a panic of what [`settle`] runs replaces what was
+/// sent.
 ///
 /// # Safety
 ///
-/// As for [`look`].
-unsafe fn collect<R>(word: Word) -> (Option<R>, Arrival) {
+/// The arrival contract, and the signal was [`DELIVERY`].
+unsafe fn take_delivery<R>(word: Word) -> (Option<R>, Arrival) {
     let here = Here::of_a_block();
     let arrival = here.delivery.arrival.take();
-    // SAFETY: of the type that was awaited, says the one who sent it. It may lie on a stack that
-    // `settle` gives back, so it is read first.
+    // SAFETY: the arrival contract: `Arrival::Value` comes with a value of the awaited type. It may be on a
+    // stack that `settle` gives back, so it is read first.
     let value = matches!(arrival, Arrival::Value).then(|| unsafe { decode(word) });
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| settle(here))) {
         let thrown = match arrival {
             Arrival::Throw(payload) => Some(payload),
             _ => None,
         };
-        drop_reporting("the destructor of what was sent", value);
+        drop_reporting("the destructor of a sent value", value);
         thrown.into_iter().for_each(drop_payload);
         return (None, Arrival::Throw(panic));
     }
     (value, arrival)
 }
 
-/// As [`receive`], for one that awaits `()`, [`TypeKey::ANY`] or [`TypeKey::END`]. Never unwinds: what is
-/// thrown is returned, and so is the panic of a tracer.
+/// Acts on `signal` in a greenlet that awaits `()`, [`TypeKey::ANY`] or [`TypeKey::END`]. Never unwinds:
+/// what is thrown is returned, and so is the panic of a tracer.
 ///
 /// # Safety
 ///
-/// A switch has just brought `word` and `signal` to such a one.
+/// The arrival contract, for a greenlet that awaits one of these: no more than a `()` is read.
 pub(super) unsafe fn receive_anything(word: Word, signal: usize) -> Arrival {
     let received = catch_unwind(AssertUnwindSafe(|| match signal {
         PLAIN => Arrival::Value,
-        // SAFETY: as the caller says; a `()` is read of it at most.
-        LOOK => unsafe { collect::<()>(word).1 },
+        // SAFETY: the arrival contract; at most a `()` is read.
+        DELIVERY => unsafe { take_delivery::<()>(word).1 },
         _ => {
-            // SAFETY: as the caller says; any other signal is a block that has ended, with a `()`.
+            // SAFETY: the arrival contract; any other signal is a block that has ended with a `()`.
             let _: Result<(), Failure> = unsafe { receive(word, signal) };
             Arrival::Value
         }
@@ -526,8 +542,8 @@ pub(super) unsafe fn receive_anything(word: Word, signal: usize) -> Arrival {
     received.unwrap_or_else(Arrival::Throw)
 }
 
-/// Does what the one that left could not do itself. Each step runs user code, and none is left out because
-/// another panics: the first panic is raised when all is done.
+/// Performs what the greenlet that left could not do itself. Each step runs user code, and runs even if
+/// another panics: the first panic is raised at the end.
 #[cold]
 fn settle(here: Here) {
     here.running().arrive();
@@ -562,13 +578,13 @@ fn settle(here: Here) {
     }
 }
 
-/// Tells the tracer that the current greenlet was switched to from `from`. A tracer that panics is
-/// removed, and its panic goes on here.
+/// Notifies the tracer that the current greenlet was switched to from `from`. A tracer that panics is
+/// removed, and its panic is raised here.
 fn trace(here: Here, kind: TraceKind, from: &Core) {
     let Some(tracer) = here.tracer() else { return };
     let (from, to) = (from.hold(), here.running().hold());
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| tracer.switched(kind, from, to))) {
-        // It may have put another in its place.
+        // It may have replaced itself.
         let is_it = here.tracer().is_some_and(|other| Rc::ptr_eq(&other, &tracer));
         let removed = if is_it { here.tracer.take() } else { None };
         here.update_slow_path();
@@ -577,8 +593,8 @@ fn trace(here: Here, kind: TraceKind, from: &Core) {
     }
 }
 
-/// A value as a word: itself if it fits, else its address. To be followed by one [`decode`] before the
-/// value's place is used for anything else.
+/// Encodes a value as a word: the value itself if it fits, its address otherwise. Followed by one
+/// [`decode`] before the value's place is reused.
 #[inline(always)]
 pub(super) fn encode<T>(value: &ManuallyDrop<T>) -> Word {
     let place = ptr::from_ref(value).cast::<MaybeUninit<u8>>();
@@ -586,19 +602,20 @@ pub(super) fn encode<T>(value: &ManuallyDrop<T>) -> Word {
         return Word::new(place.expose_provenance());
     }
     let mut word = Word::uninit();
-    // SAFETY: as many bytes as the value has, which fit.
+    // SAFETY: copies the bytes of the value, which fit into the word.
     unsafe { ptr::copy_nonoverlapping(place, word.as_mut_ptr().cast(), size_of::<T>()) };
     word
 }
 
-/// The value that [`encode`] has made a word of, moved out.
+/// Moves the value out of a word made by [`encode`].
 ///
 /// # Safety
 ///
-/// `word` is of a `T`, is decoded once, and the one who encoded it has not run since.
+/// `word` encodes a `T` and is decoded once, and the encoded value is still in place.
 #[inline(always)]
 pub(super) unsafe fn decode<T>(word: Word) -> T {
-    // SAFETY: by size as in `encode`; the address is of a `T` that is in place and not used again.
+    // SAFETY: the same case as in `encode`; an address is that of a `T` that is in place and not used
+    // again.
     unsafe {
         if size_of::<T>() > size_of::<Word>() {
             ptr::with_exposed_provenance::<T>(word.assume_init()).read()

@@ -1,4 +1,4 @@
-//! What a thread keeps for its greenlets.
+//! The per-thread state of the engine.
 
 use super::block::{Core, Hold, Life};
 use super::dropping::Payload;
@@ -14,24 +14,26 @@ use std::ops::Deref;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 
-/// What every switch reads. Without a destructor, so that it is a plain thread-local variable.
+/// The thread-local variables that every switch reads. Without a destructor, so that each access is a plain
+/// load or store.
 struct Hot {
-    /// The greenlet that runs.
+    /// The current greenlet.
     current: Cell<*const Core>,
-    /// A word that is zero as long as a switch may go the short way. See [`Thread::update_slow_path`].
-    alarm: Cell<*const usize>,
+    /// The slow-path flag: points to a word that is zero while switches may take the fast path. See
+    /// [`Here::update_slow_path`].
+    slow_path: Cell<*const usize>,
     thread: Cell<*const Thread>,
     ended: Cell<bool>,
 }
 
-static QUIET: usize = 0;
-static LOUD: usize = 1;
+static ZERO: usize = 0;
+static NONZERO: usize = 1;
 
 thread_local! {
     static HOT: Hot = const {
         Hot {
             current: Cell::new(ptr::null()),
-            alarm: Cell::new(&raw const QUIET),
+            slow_path: Cell::new(&raw const ZERO),
             thread: Cell::new(ptr::null()),
             ended: Cell::new(false),
         }
@@ -45,7 +47,7 @@ struct End;
 
 impl Drop for End {
     fn drop(&mut self) {
-        // That of std is gone by now.
+        // std has released its alternate stack by now.
         alternate_stack::ensure();
         if let Some(thread) = Here::existing() {
             thread.end_thread();
@@ -54,22 +56,22 @@ impl Drop for End {
     }
 }
 
-/// Whether a switch brings a value or raises something.
+/// Whether a switch brings a value or raises a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TraceKind {
     Switch,
     Throw,
 }
 
-/// Is told of every switch.
+/// A hook that is called at every switch.
 pub(crate) trait Trace: Any {
-    /// `to` was switched to from `from`, and has not gone on yet.
+    /// Called after a switch from `from` to `to`, before `to` continues.
     fn switched(&self, kind: TraceKind, from: Hold, to: Hold);
 }
 
 pub(crate) type Tracer = Rc<dyn Trace>;
 
-/// A thread's greenlets and what belongs to all of them.
+/// A thread's greenlets and their shared state.
 pub(super) struct Thread {
     pub(super) slab: Slab,
     pub(super) pool: RefCell<Pool>,
@@ -77,58 +79,58 @@ pub(super) struct Thread {
     pub(super) main: NonNull<Core>,
     pub(super) delivery: Delivery,
     pub(super) tracer: RefCell<Option<Tracer>>,
-    /// The greenlet of whoever schedules the others, if somebody does.
+    /// The scheduler's own greenlet, if there is a scheduler.
     pub(super) scheduler: Cell<Option<Hold>>,
-    /// The greenlet that calls user code with something of this library borrowed or locked: until that has
-    /// returned, it runs, or those below it. See [`Thread::is_barred`].
+    /// The greenlet that calls user code while this library holds a borrow or a lock. Until the user code
+    /// returns, only this greenlet and those that run on its behalf may run. See [`Thread::is_barred`].
     pub(super) pinned: RefCell<Option<Hold>>,
-    /// Greenlets that are neither dead nor main.
+    /// Number of greenlets that are neither dead nor main.
     pub(super) live: Cell<usize>,
     pub(super) next_id: Cell<u64>,
-    /// The current greenlet has lost its last handle, and perhaps does not run any more.
+    /// The current greenlet has lost its last handle. It may have a handle again since.
     pub(super) orphaned: Cell<bool>,
     pub(super) ended: Cell<bool>,
-    /// std's count of panics under way, if it was found.
+    /// std's count of active panics, if it was found.
     panics: Option<NonNull<Cell<usize>>>,
-    /// The floating-point modes of a greenlet that has set none: those in force when the thread first
-    /// used this library.
+    /// The floating-point modes of a greenlet that has not changed them: those in force when the thread
+    /// first used this library.
     pub(super) modes: FloatModes,
     pub(super) float_probe_works: bool,
-    /// Where the thread's first stack is, for AddressSanitizer.
+    /// The bounds of the thread's first stack, for AddressSanitizer.
     #[cfg(all(feature = "sanitizer", not(feature = "portable")))]
     pub(super) first_stack: (usize, usize),
 }
 
-/// What is handed over beside a value. One place a thread is enough: it is filled in by who leaves and
-/// emptied by who arrives, and nothing runs in between.
+/// What is delivered in addition to a value. One per thread is enough: the greenlet that leaves fills it
+/// in, the greenlet that arrives empties it, and nothing runs in between.
 #[derive(Default)]
 pub(super) struct Delivery {
     pub(super) arrival: Cell<Arrival>,
-    /// Who has ended with this switch: its stack is given back by who arrives.
+    /// The greenlet that has ended with this switch: its stack is given back on arrival.
     pub(super) finished: Cell<Option<Hold>>,
-    /// Who has been left without a handle: it is unwound by who arrives.
+    /// A greenlet left without a handle: it is unwound on arrival.
     pub(super) orphan: Cell<Option<Hold>>,
-    /// A value that nobody awaits: it is dropped by who arrives.
+    /// A value of a type that is not awaited: it is dropped on arrival.
     pub(super) discard: Cell<Option<Box<dyn Any>>>,
-    /// Who has left, if that is to be traced.
+    /// The greenlet that has left, if the switch is traced.
     pub(super) trace: Cell<Option<(TraceKind, Hold)>>,
-    /// Whether there is anything to look at.
-    pub(super) look: Cell<bool>,
+    /// Whether the delivery must be read.
+    pub(super) is_pending: Cell<bool>,
 }
 
 /// What a switch brings.
 #[derive(Default)]
 pub(super) enum Arrival {
-    /// A value of the type that is awaited.
+    /// A value of the awaited type.
     #[default]
     Value,
-    /// Nothing to read, for one that waits for an end: the end, or something that brings it back early.
+    /// No value, for a waiter for an end: the end, or an early return.
     Nothing,
     /// A panic, to be raised.
     Throw(Payload),
     /// The end of a child, without a result.
     Exit,
-    /// The end of a child, with a result that is not what is awaited.
+    /// The end of a child, with a result of a type that is not awaited.
     WrongResult(Mismatch),
 }
 
@@ -141,20 +143,21 @@ impl Deref for Here {
 
     #[inline]
     fn deref(&self) -> &Thread {
-        // SAFETY: never leaves its thread, and is not kept by anybody beyond the use of a block or
-        // the call that asked for it.
+        // SAFETY: a `Here` does not leave its thread, and is not used after the block, or the call, that it
+        // was obtained for; the state lives as long as these.
         unsafe { self.0.as_ref() }
     }
 }
 
 impl Here {
-    /// Of a thread that has greenlets, or had.
+    /// Returns the state of a thread that has, or had, greenlets.
     #[inline]
     pub(super) fn existing() -> Option<Here> {
         HOT.with(|hot| NonNull::new(hot.thread.get().cast_mut()).map(Here))
     }
 
-    /// Of the calling thread, made if need be. `None` when the thread has ended its greenlets.
+    /// Returns the state of the calling thread, created if necessary. `None` if the thread has ended its
+    /// greenlets.
     #[inline]
     pub(super) fn ready() -> Option<Here> {
         match Here::existing() {
@@ -164,10 +167,10 @@ impl Here {
         }
     }
 
-    /// Of a thread that has a block in use: the caller holds it.
+    /// Returns the state of a thread that has a block in use: the caller holds it.
     #[inline]
     pub(super) fn of_a_block() -> Here {
-        Here::existing().expect("a block is in use on its own thread alone")
+        Here::existing().expect("a block is only used on its own thread, which has state")
     }
 
     #[cold]
@@ -175,8 +178,8 @@ impl Here {
         if HOT.with(|hot| hot.ended.get()) {
             return None;
         }
-        // First, so that it is there until the thread's greenlets have been unwound: what is registered
-        // first is dropped last.
+        // Registered before `END`, and so dropped after it: destructors run in reverse order. The alternate
+        // stack must exist until the thread's greenlets are unwound.
         alternate_stack::ensure();
         END.try_with(|_| ()).ok()?;
         let slab = Slab::new();
@@ -196,12 +199,13 @@ impl Here {
             ended: Cell::new(false),
             panics: panic_count::find(),
             modes: FloatModes::current(),
-            // It tells whether the modes are the default ones; here they must be those to begin with.
+            // The probe detects changed modes by comparison with the defaults, so these must be in force
+            // now.
             float_probe_works: float_probe_works() && !float_modes_changed(),
             #[cfg(all(feature = "sanitizer", not(feature = "portable")))]
             first_stack: crate::sys::sanitizer::first_stack(),
         });
-        // SAFETY: just taken.
+        // SAFETY: the slab has just given out this block.
         let block = unsafe { main.as_ref() };
         block.life.set(Life::Started);
         block.holds.set(1);
@@ -216,7 +220,7 @@ impl Here {
         Some(here)
     }
 
-    /// Frees the thread's state. Nobody may use any `Here` of this thread afterwards.
+    /// Frees the thread's state. No `Here` of this thread may be used afterwards.
     ///
     /// # Safety
     ///
@@ -226,7 +230,7 @@ impl Here {
             hot.thread.set(ptr::null());
             hot.current.set(ptr::null());
         });
-        // SAFETY: leaked in `make`; nobody uses it any more.
+        // SAFETY: leaked in `make`; not used any more, says the caller.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 
@@ -235,15 +239,15 @@ impl Here {
         current().expect("a thread with state has a current greenlet")
     }
 
-    /// Whether the thread unwinds and cannot be left in that state.
+    /// Returns whether the thread is unwinding, and its panic count cannot be saved for a switch.
     pub(super) fn cannot_carry_panics(self) -> bool {
         self.panics().is_none() && std::thread::panicking()
     }
 
-    /// The greenlet that runs.
+    /// Returns the current greenlet.
     #[inline(always)]
     pub(super) fn running(&self) -> &Core {
-        // SAFETY: the current greenlet is alive, and so is its block.
+        // SAFETY: the current greenlet is alive, and so has the hold of its life.
         unsafe { self.current().as_ref() }
     }
 
@@ -252,43 +256,45 @@ impl Here {
         set_current(core);
     }
 
-    /// The current greenlet has lost its last handle: whoever it leaves the thread to unwinds it.
+    /// Notes that the current greenlet has lost its last handle: the greenlet that it next switches to
+    /// unwinds it.
     pub(super) fn set_orphaned(self) {
         self.orphaned.set(true);
         self.update_slow_path();
     }
 
-    /// Decides whether switches may go the short way.
+    /// Sets the slow-path flag, which decides whether switches may take the fast path.
     ///
-    /// The alarm is a *pointer*, normally to std's count of panics, so that one load and one comparison
-    /// say at once that the thread does not unwind, that nobody traces, and that the current greenlet
-    /// has a handle. If one of the latter is not so, it points to a word that is never zero.
+    /// The flag is a *pointer*, normally to std's panic count. So one load and one comparison find that the
+    /// thread does not unwind, that there is no tracer and no pinned greenlet, and that the current
+    /// greenlet has a handle. If one of the latter conditions fails, it points to a word that is never
+    /// zero.
     pub(super) fn update_slow_path(self) {
-        let loud = self.tracer.borrow().is_some()
+        let is_slow = self.tracer.borrow().is_some()
             || self.pinned.borrow().is_some()
             || self.orphaned.get()
             || !self.float_probe_works
             || (self.panics().is_none() && !cfg!(panic = "abort"));
         let word = match self.panics() {
-            _ if loud => &raw const LOUD,
+            _ if is_slow => &raw const NONZERO,
             Some(count) => count.as_ptr().cast_const(),
-            None => &raw const QUIET,
+            None => &raw const ZERO,
         };
-        HOT.with(|hot| hot.alarm.set(word));
+        HOT.with(|hot| hot.slow_path.set(word));
     }
 }
 
-/// Says that the thread has ended its greenlets, and makes no more.
+/// Notes that the thread has ended its greenlets and creates no more.
 pub(super) fn set_ended() {
     HOT.with(|hot| hot.ended.set(true));
 }
 
-/// Whether the thread has ended its greenlets.
+/// Returns whether the thread has ended its greenlets.
 pub(crate) fn has_ended() -> bool {
     HOT.with(|hot| hot.ended.get())
 }
 
-/// The greenlet that runs, on a thread that has state.
+/// Returns the current greenlet, on a thread that has state.
 #[inline(always)]
 pub(super) fn current() -> Option<NonNull<Core>> {
     HOT.with(|hot| NonNull::new(hot.current.get().cast_mut()))
@@ -299,32 +305,32 @@ pub(super) fn set_current(core: NonNull<Core>) {
     HOT.with(|hot| hot.current.set(core.as_ptr()));
 }
 
-/// Whether a switch must not go the short way: see [`Here::update_slow_path`].
+/// Returns whether a switch must take the slow path: see [`Here::update_slow_path`].
 #[inline(always)]
 pub(super) fn must_take_slow_path() -> bool {
-    // SAFETY: points to a static, or to the calling thread's count of panics, which lives as long as
-    // the thread. Volatile, since std writes to it unseen by the compiler.
-    HOT.with(|hot| unsafe { hot.alarm.get().read_volatile() } != 0)
+    // SAFETY: points to a static, or to the calling thread's panic count, which lives as long as the
+    // thread. Volatile, since std writes to it unseen by the compiler.
+    HOT.with(|hot| unsafe { hot.slow_path.get().read_volatile() } != 0)
 }
 
 impl Delivery {
     /// Leaves a value to be dropped by the greenlet that arrives.
     pub(super) fn discard_later(&self, value: Box<dyn Any>) {
         let forgotten = self.discard.replace(Some(value));
-        debug_assert!(forgotten.is_none(), "what is left with a switch is taken at its arrival");
-        self.look.set(true);
+        debug_assert!(forgotten.is_none(), "each arrival empties the delivery");
+        self.is_pending.set(true);
     }
 }
 
 impl Thread {
     pub(super) fn is_scheduler(&self, core: &Core) -> bool {
-        // SAFETY: nothing but the comparison uses the reference.
+        // SAFETY: the reference is only used for the comparison, which does not write to the cell.
         let scheduler = unsafe { &*self.scheduler.as_ptr() };
         scheduler.as_ref().is_some_and(|scheduler| ptr::eq(&**scheduler, core))
     }
 
     pub(super) fn scheduler(&self) -> Option<Hold> {
-        // SAFETY: a hold runs no user code, so the cell is not written to meanwhile.
+        // SAFETY: adding a hold runs no user code, so nothing writes to the cell meanwhile.
         let scheduler = unsafe { &*self.scheduler.as_ptr() };
         scheduler.as_ref().map(|scheduler| scheduler.hold())
     }
@@ -333,9 +339,9 @@ impl Thread {
         self.tracer.borrow().as_ref().map(Rc::clone)
     }
 
-    /// The thread's count of panics under way, if it was found.
+    /// Returns the thread's count of active panics, if it was found.
     pub(super) fn panics(&self) -> Option<&Cell<usize>> {
-        // SAFETY: a word of this thread's thread-local storage, which outlives this.
+        // SAFETY: a word of this thread's thread-local storage, which outlives `self`.
         self.panics.map(|word| unsafe { word.as_ref() })
     }
 }

@@ -3,27 +3,27 @@
 use std::any::{TypeId, type_name};
 use std::cell::RefCell;
 
-/// Stands for a type, on the thread that gave it out.
+/// The number of a type. Valid on the thread that assigned it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TypeKey(u32);
 
 impl TypeKey {
-    /// No type: what a dead greenlet accepts.
+    /// No type: a dead greenlet accepts this.
     pub(crate) const NONE: TypeKey = TypeKey(0);
-    /// Whatever it is, it is not looked at.
+    /// Any type; the value is not read.
     pub(crate) const ANY: TypeKey = TypeKey(1);
     /// `()`, the first of the frequent types.
     pub(crate) const UNIT: TypeKey = TypeKey(2);
-    /// Nothing but the end of a greenlet, or what that greenlet sends.
+    /// Only the end of a greenlet, or a value sent by that greenlet.
     pub(crate) const END: TypeKey = TypeKey(u32::MAX - 1);
-    /// A closed door. Never what anybody accepts.
+    /// A reply key that matches no `accepts`, so that a switch takes the slow path.
     pub(crate) const CLOSED: TypeKey = TypeKey(u32::MAX);
 
-    /// The first that is given out at run time; those before it are given out by the compiler.
+    /// The first number assigned at run time; smaller ones are constants.
     const FIRST: u32 = 2 + FREQUENT;
 }
 
-/// Gives the types that are sent most often numbers that the compiler knows.
+/// Assigns constant numbers to the types that are sent most often.
 macro_rules! frequent {
     ($($type:ty),* $(,)?) => {
         const FREQUENT: u32 = [$(stringify!($type)),*].len() as u32;
@@ -31,7 +31,7 @@ macro_rules! frequent {
         /// The names of the frequent types, by number.
         const FREQUENT_NAMES: [fn() -> &'static str; FREQUENT as usize] = [$(type_name::<$type>),*];
 
-        /// The number of a frequent type. Folded to a constant.
+        /// Returns the number of a frequent type. Folded to a constant.
         #[inline(always)]
         fn frequent<T: 'static>() -> Option<TypeKey> {
             let mut number = 2;
@@ -49,7 +49,7 @@ macro_rules! frequent {
 
 frequent!((), bool, char, u8, u16, u32, u64, usize, i32, i64, isize, f64, String, &'static str);
 
-/// The numbers that a thread has given out. A program sends few types, so they are looked up in turn.
+/// The numbers that a thread has assigned. A program sends few types, so the lookup is a linear search.
 pub(super) struct TypeTable {
     known: RefCell<Vec<(TypeId, &'static str)>>,
 }
