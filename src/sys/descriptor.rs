@@ -122,7 +122,7 @@ pub(crate) fn poll_now(fd: RawFd, events: libc::c_short) -> libc::c_short {
     let mut entry = libc::pollfd { fd, events, revents: 0 };
     let time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let no_mask = ptr::null::<libc::sigset_t>();
-    // SAFETY: `entry` and `time` outlive the call, and one entry is announced. The timeout is zero.
+    // SAFETY: `entry` and `time` outlive the call, the count is 1, and there is no signal mask.
     let count = unsafe {
         libc::syscall(libc::SYS_ppoll, &raw mut entry, 1_usize, &raw const time, no_mask, 0_usize)
     };

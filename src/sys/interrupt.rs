@@ -3,8 +3,7 @@
 //! ```text
 //!   the thread       enter ── the call blocks ........... EINTR ── leave
 //!                                               ▲
-//!   another                   interrupt ──signal┘   repeated until the thread has left: a signal that
-//! arrives
+//!   another                   interrupt ──signal┘   repeated until the thread has left, since a signal
 //!                                                   just before the call begins interrupts nothing
 //! ```
 //!
@@ -31,7 +30,7 @@ impl Target {
         }
     }
 
-    /// Disallows calls of this thread to be interrupted again.
+    /// Ends the permission that [`Target::enter`] has given.
     pub(crate) fn leave(&self) {
         let was_there = self.0.lock().take();
         if let (Some(_), Some(signal)) = (was_there, signal()) {

@@ -1,7 +1,7 @@
 //! Interfaces to the kernel and to the C and Rust runtimes, safe where possible.
 //!
-//! Nothing here knows of stacks or greenlets. Where `monkey` may define a libc function as a hook, the
-//! system call is made by number (`libc::syscall`), since a hook may switch.
+//! Nothing here knows of stacks or greenlets. *By number* means: through `libc::syscall`, since `monkey` may
+//! define the libc function as a hook, which may switch.
 
 pub(crate) mod affinity;
 pub(crate) mod alternate_stack;

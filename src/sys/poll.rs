@@ -230,8 +230,8 @@ impl Renewal {
     /// Closes the old descriptor and gives its number to the new one.
     pub(crate) fn renew(self) {
         let Some((fresh, place)) = self.0 else { return };
-        // SAFETY: `dup3` accesses no memory, and both descriptors are owned here. By number: `libc::dup3`
-        // may be a hook.
+        // SAFETY: `dup3` accesses no memory; both descriptors are open and of this crate. By number:
+        // `libc::dup3` may be a hook.
         let result =
             unsafe { libc::syscall(libc::SYS_dup3, fresh.as_raw_fd(), place, libc::O_CLOEXEC) };
         debug_assert_eq!(result, libc::c_long::from(place), "dup3 to an open descriptor failed");

@@ -1,7 +1,7 @@
-//! Runs a function on another thread, in the handler of a signal that is sent to it.
+//! Runs a function on another thread, in a signal handler, for instance to take a backtrace.
 //!
 //! ```text
-//!   requester     IDLE ──► REQUESTED ── signal ──► the thread's handler: TAKEN, runs the look, DONE
+//!   requester     IDLE ──► REQUESTED ── signal ──► the thread's handler: TAKEN, runs `look`, DONE
 //!                   ▲        │ timeout                                              │
 //!                   └────────┴──────────────────────────────────────────────────────┘
 //! ```
@@ -39,7 +39,7 @@ type LookPointer = *mut (dyn FnMut() -> bool + Send);
 const IDLE: u32 = 0;
 /// A request that the target's handler has not seen. Set by the requester, which alone may withdraw it.
 const REQUESTED: u32 = 1;
-/// The handler runs the look. Set by the handler; from here on the requester waits for [`DONE`].
+/// The handler runs `look`. Set by the handler; from here on the requester waits for [`DONE`].
 const TAKEN: u32 = 2;
 /// The result is complete. Set by the handler; the requester reads it and sets [`IDLE`].
 const DONE: u32 = 3;

@@ -40,7 +40,7 @@ type Header = libc::Elf64_Phdr;
 #[cfg(not(target_pointer_width = "64"))]
 type Header = libc::Elf32_Phdr;
 
-/// Room for the program's readable segments without code. It usually has four segments, one of them code.
+/// Room for the program's readable data segments. A program usually has four segments, one of them code.
 const SEGMENTS: usize = 4;
 
 /// Returns the ranges of the program's file that are mapped for good, readable and not code.
