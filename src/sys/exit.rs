@@ -40,7 +40,7 @@ pub(crate) fn at_exit(f: fn()) -> bool {
 
 /// Returns the kernel's ID of the calling thread.
 pub(crate) fn thread_id() -> u32 {
-    // SAFETY: no preconditions.
+    // SAFETY: `gettid` has no preconditions.
     unsafe { libc::syscall(libc::SYS_gettid) as u32 }
 }
 

@@ -153,7 +153,7 @@ pub(crate) struct Companion(Arc<CompanionState>);
 
 impl Companion {
     pub(crate) fn new() -> Self {
-        // SAFETY: no preconditions.
+        // SAFETY: `gettid` has no preconditions.
         let id = unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t;
         let known = Arc::new(CompanionState { id, is_busy: AtomicBool::new(false) });
         COMPANIONS.lock().push(Arc::clone(&known));
@@ -199,7 +199,7 @@ pub(crate) fn other_threads() -> io::Result<Vec<String>> {
 
 /// Returns the IDs of all threads except this one and idle companions.
 fn others(companions: &[Arc<CompanionState>]) -> io::Result<Vec<libc::pid_t>> {
-    // SAFETY: no preconditions.
+    // SAFETY: `gettid` has no preconditions.
     let own = unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t;
     let is_harmless =
         |id| companions.iter().any(|known| known.id == id && !known.is_busy.load(Acquire));
@@ -250,7 +250,7 @@ fn pause(time: Duration) {
 pub(crate) fn exit_child(code: i32) -> ! {
     exit::run();
     let _ = io::stdout().flush();
-    // SAFETY: no preconditions.
+    // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(code) }
 }
 

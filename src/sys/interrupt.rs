@@ -25,7 +25,7 @@ impl Target {
     pub(crate) fn enter(&self) {
         if let Some(signal) = signal() {
             set_mask(signal, libc::SIG_UNBLOCK);
-            // SAFETY: no preconditions.
+            // SAFETY: `gettid` has no preconditions.
             *self.0.lock() = Some(unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t);
         }
     }

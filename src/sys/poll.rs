@@ -65,7 +65,7 @@ impl Events {
 
 impl Epoll {
     pub(crate) fn new() -> io::Result<Self> {
-        // SAFETY: no preconditions.
+        // SAFETY: `epoll_create1` has no preconditions.
         let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         // SAFETY: `fd` is a new descriptor that nothing else owns.
         Ok(Epoll(unsafe { OwnedFd::from_raw_fd(fd) }))
@@ -213,7 +213,7 @@ impl EventFd {
 }
 
 fn new_event() -> io::Result<OwnedFd> {
-    // SAFETY: no preconditions.
+    // SAFETY: `eventfd` has no preconditions.
     let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
     // SAFETY: `fd` is a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

@@ -9,7 +9,7 @@ use std::process::ExitStatus;
 
 /// Returns a descriptor that is readable once the child `pid` has ended. `ENOSYS` before Linux 5.3.
 pub(crate) fn descriptor_of(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: no preconditions. The kernel sets close-on-exec.
+    // SAFETY: `pidfd_open` has no preconditions. The kernel sets close-on-exec.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
@@ -20,13 +20,13 @@ pub(crate) fn descriptor_of(pid: u32) -> io::Result<OwnedFd> {
 
 /// Whether the calling thread is the process's first thread.
 pub(crate) fn is_main_thread() -> bool {
-    // SAFETY: no preconditions.
+    // SAFETY: neither call has preconditions.
     unsafe { libc::gettid() == libc::getpid() }
 }
 
 /// Ends the process at once: nothing is flushed, and no registered exit function is called.
 pub(crate) fn exit_now(code: i32) -> ! {
-    // SAFETY: no preconditions.
+    // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(code) }
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn exit(code: i32) -> ! {
 /// Only for a child that was not waited for, on a kernel without descriptors of processes: the ID of a
 /// process that has been reaped may be in use again.
 pub(crate) fn send_signal(pid: u32, signal: libc::c_int) -> io::Result<()> {
-    // SAFETY: no preconditions.
+    // SAFETY: `kill` has no preconditions.
     match unsafe { libc::kill(pid as libc::pid_t, signal) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),

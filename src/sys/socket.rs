@@ -45,7 +45,7 @@ pub(crate) fn listen_among_others(address: &SocketAddr) -> io::Result<OwnedFd> {
 ///
 /// If it listens already, this changes its backlog.
 pub(crate) fn listen(socket: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: no preconditions. The kernel takes the smaller of this backlog and `net.core.somaxconn`.
+    // SAFETY: `listen` has no preconditions. The kernel takes the smaller of this and `net.core.somaxconn`.
     match unsafe { libc::listen(socket.as_raw_fd(), libc::c_int::MAX) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
@@ -125,14 +125,14 @@ pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<libc::uid_t> {
 /// Returns the effective user of this process.
 #[cfg(feature = "process")]
 pub(crate) fn user() -> libc::uid_t {
-    // SAFETY: no preconditions.
+    // SAFETY: `geteuid` has no preconditions.
     unsafe { libc::geteuid() }
 }
 
 /// Creates a nonblocking stream socket.
 fn stream_socket(family: libc::c_int) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: no preconditions.
+    // SAFETY: `socket` has no preconditions.
     let fd = unsafe { libc::socket(family, kind, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());

@@ -81,7 +81,7 @@ pub(crate) struct Thread(libc::pid_t);
 
 impl Thread {
     pub(crate) fn current() -> Self {
-        // SAFETY: no preconditions.
+        // SAFETY: `gettid` has no preconditions.
         Thread(unsafe { libc::gettid() })
     }
 
@@ -172,7 +172,7 @@ unsafe extern "C" fn on_signal(
 ) {
     // SAFETY: the location of the calling thread's errno, which is always valid.
     let errno = unsafe { *libc::__errno_location() };
-    // SAFETY: no preconditions.
+    // SAFETY: `gettid` has no preconditions.
     let is_target = REQUEST.thread.load(Relaxed) == unsafe { libc::gettid() };
     if is_target && REQUEST.state.compare_exchange(REQUESTED, TAKEN, AcqRel, Relaxed).is_ok() {
         // SAFETY: `look` was set before REQUESTED, and the requester does not touch it before DONE.
