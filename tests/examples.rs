@@ -235,7 +235,7 @@ fn million_within_limits() {
     let output = limited.output().expect("it runs");
     assert_eq!(output.status.code(), Some(1), "{output:#?}");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("there were to be 20000, but: no address space"), "{said}");
+    assert!(said.contains("there were to be 20000, but: cannot reserve"), "{said}");
     assert!(said.contains("ulimit -v"), "{said}");
     assert!(
         String::from_utf8_lossy(&output.stdout).contains("resumed and finished"),

@@ -1,8 +1,8 @@
-//! The switch over `corosensei::Coroutine`, for every architecture that it supports.
+//! A switch based on `corosensei::Coroutine`, for every architecture that it supports.
 //!
-//! corosensei is asymmetric: a coroutine can only go back to whoever resumed it. So all of them are
-//! resumed from one place, the thread's first stack, and a switch between two of them is a suspension
-//! with the name of the next:
+//! corosensei is asymmetric: a coroutine can only suspend to its resumer. So all of them are resumed from
+//! one place, the thread's first stack. A switch between two coroutines suspends the first with the address
+//! of the second:
 //!
 //! ```text
 //!    thread's stack             A's stack                 B's stack
@@ -17,10 +17,10 @@
 //!    switch returns
 //! ```
 //!
-//! Two machine switches for one of ours, and a loop in between: for correctness, not for speed.
+//! This takes two machine switches per switch, and a loop in between: it is for correctness, not for speed.
 //!
-//! The unwind tables are wrong in corosensei's switch, which is inlined here (see `x86_64/switch.rs`). So a
-//! flag of the thread says that one is being made: see [`backtrace_is_safe`].
+//! The unwind tables are wrong inside corosensei's switch, which is inlined here (see `x86_64/switch.rs`).
+//! So a thread-local flag is set during it: see [`backtrace_is_safe`].
 
 use super::{Entry, STACK_ALIGNMENT, Word};
 use corosensei::stack::{Stack, StackPointer};
@@ -36,22 +36,22 @@ thread_local! {
     static IS_SWITCHING: AtomicBool = const { AtomicBool::new(false) };
 }
 
-/// Whether a signal handler on this thread may take a backtrace of what it has interrupted.
+/// Whether a signal handler on this thread may take a backtrace of the code it interrupted.
 pub(crate) fn backtrace_is_safe() -> bool {
     !IS_SWITCHING.with(|flag| flag.load(Relaxed))
 }
 
-/// Stored on one stack and withdrawn on another, so by functions and not by a guard.
+/// Sets the flag. A function and not a guard, since it is set on one stack and cleared on another.
 fn set_switching(is_switching: bool) {
     compiler_fence(SeqCst);
     IS_SWITCHING.with(|flag| flag.store(is_switching, Relaxed));
     compiler_fence(SeqCst);
 }
 
-/// What is handed over: from `drive` into a coroutine.
+/// The values that `drive` passes into a coroutine.
 type Message = (Word, usize);
 
-/// What a suspension says to `drive`: whom to go on with, and what to hand over.
+/// The request of a suspended coroutine to `drive`: the context to resume next, and the values to pass.
 struct Transfer {
     to: *const Context,
     message: Message,
@@ -59,14 +59,14 @@ struct Transfer {
 
 type Fiber = Coroutine<Message, Transfer, (), Borrowed>;
 
-/// A stretch of memory that somebody else owns, as a stack for corosensei.
+/// Memory owned by other code, as a stack for corosensei.
 struct Borrowed {
     top: StackPointer,
     bottom: StackPointer,
 }
 
-// SAFETY: `prepare` demands of its caller what this trait asks: memory that is used as nothing else,
-// of at least 4 KiB, below which a guard page lies.
+// SAFETY: by the contract of `prepare` the memory has the properties that this trait requires: nothing else
+// uses it, it is at least 4 KiB long, and a guard page lies below it.
 unsafe impl Stack for Borrowed {
     fn base(&self) -> StackPointer {
         self.top
@@ -77,17 +77,17 @@ unsafe impl Stack for Borrowed {
     }
 }
 
-/// Where a suspended computation goes on.
+/// The place where a suspended computation resumes.
 pub(crate) struct Context {
-    /// `None` for the computation that the thread began with.
+    /// `None` for the thread's first computation.
     fiber: UnsafeCell<Option<Fiber>>,
-    /// Set by the fiber itself when it starts; null for the thread's first computation.
+    /// Set by the fiber itself when it starts. Null for the thread's first computation.
     yielder: Cell<*const Yielder<Message, Transfer>>,
 }
 
 impl Drop for Context {
-    /// A fiber that is still there is one that was left suspended: its frames stay as they are. (A
-    /// `Coroutine` would unwind them.)
+    /// Forgets a fiber that was left suspended, so that its frames stay as they are. A dropped `Coroutine`
+    /// would unwind them.
     fn drop(&mut self) {
         mem::forget(self.fiber.get_mut().take());
     }
@@ -100,7 +100,7 @@ impl std::fmt::Debug for Context {
 }
 
 impl Context {
-    /// The context of a computation that is running: filled in when it first switches away.
+    /// Creates the context of a running computation. Its first switch away fills it in.
     pub(crate) const fn new() -> Self {
         Context { fiber: UnsafeCell::new(None), yielder: Cell::new(ptr::null()) }
     }
@@ -109,8 +109,8 @@ impl Context {
     ///
     /// # Safety
     ///
-    /// From `bottom` up to `top` there is writable memory, at least 4 KiB of it, that nobody else
-    /// uses for as long as this context lives; `top` is a multiple of [`STACK_ALIGNMENT`].
+    /// `bottom..top` is writable memory of at least 4 KiB, above a guard page, that nothing else uses while
+    /// this context lives, and `top` is a multiple of [`STACK_ALIGNMENT`].
     pub(crate) unsafe fn prepare(&self, top: *mut u8, bottom: *mut u8, entry: Entry) {
         debug_assert_eq!(top.addr() % STACK_ALIGNMENT, 0);
         let bottom = bottom.addr().next_multiple_of(STACK_ALIGNMENT);
@@ -121,29 +121,30 @@ impl Context {
         let this = ptr::from_ref(self);
         let body = move |yielder: &Yielder<Message, Transfer>, (word, signal): Message| {
             set_switching(false);
-            // SAFETY: the context outlives its computation, as `switch` demands.
+            // SAFETY: the context outlives its computation, by the contract of `switch`.
             unsafe { (*this).yielder.set(yielder) };
-            // SAFETY: `entry` is called on a fresh stack with what the first switch handed over.
+            // SAFETY: this is a fresh stack, and the arguments are those of the first switch.
             unsafe { entry(word, signal) }
         };
-        // SAFETY: `body` borrows nothing but this context, which outlives its fiber; the memory is as
-        // the caller says. Nobody looks into the cell while it is replaced: it runs nothing yet.
+        // SAFETY: `body` borrows only this context, which outlives its fiber, and the memory is as this
+        // function's contract requires. The computation is not running, so there is no reference into the
+        // cell.
         unsafe { *self.fiber.get() = Some(Fiber::with_stack_unchecked(stack, body)) };
     }
 
-    /// Would ask for what a switch to this context reads first from its stack: where that is is not known.
+    /// A no-op in this backend: the part of the stack that a switch reads first is unknown.
     pub(crate) fn prefetch_stack(&self) {}
 
-    /// Forgets a computation that will never be resumed.
+    /// Releases a computation that will never be resumed.
     ///
     /// # Safety
     ///
-    /// It has ended by a last [`switch`] away, or was never switched to.
+    /// The computation has ended by a last [`switch`] away from it, or was never switched to.
     pub(crate) unsafe fn retire(&self) {
         self.yielder.set(ptr::null());
-        // SAFETY: nothing runs in the fiber, so nobody else looks into the cell. A computation that
-        // has ended owns nothing on its stack, and one never started owns only `body`, which has no
-        // destructor: so there is nothing that a reset could lose.
+        // SAFETY: nothing runs in the fiber, so there is no other reference into the cell. A computation
+        // that has ended owns nothing on its stack. One that was never started owns only `body`, which has
+        // no destructor. So the reset loses nothing.
         unsafe {
             if let Some(mut fiber) = (*self.fiber.get()).take() {
                 fiber.force_reset();
@@ -152,13 +153,14 @@ impl Context {
     }
 }
 
-/// Suspends the running computation in `from` and goes on with `to`, handing over `word` and
-/// `signal`. Returns what is handed over by whoever next switches to `from`.
+/// Suspends the running computation in `from` and resumes `to`, passing `word` and `signal`.
+///
+/// Returns the word and signal passed by the next switch to `from`.
 ///
 /// # Safety
 ///
-/// `from` is the context of the running computation, `to` of one that is suspended or fresh and
-/// belongs to this thread (or is `from` itself: then this returns at once). Both outlive the switch.
+/// `from` is the context of the running computation. `to` is suspended or fresh and belongs to this thread,
+/// or is `from` itself: then this returns at once. Both outlive the switch.
 #[inline]
 pub(crate) unsafe fn switch(
     from: &Context,
@@ -172,27 +174,28 @@ pub(crate) unsafe fn switch(
     let transfer = Transfer { to, message: (word, signal) };
     let yielder = from.yielder.get();
     if yielder.is_null() {
-        // SAFETY: the running computation has no fiber, so this is the thread's first stack.
+        // SAFETY: the running computation has no fiber, so this is the thread's first stack, and the rest
+        // is this function's contract.
         unsafe { drive(from, transfer) }
     } else {
         set_switching(true);
-        // SAFETY: the yielder lies on the stack of the running fiber, which is `from`'s.
+        // SAFETY: the yielder lies on the stack of the running fiber, which is that of `from`.
         let message = unsafe { (*yielder).suspend(transfer) };
         set_switching(false);
         message
     }
 }
 
-/// Resumes one fiber after another, on the thread's first stack, until one hands over to `home`.
+/// Resumes one fiber after another, on the thread's first stack, until one of them switches to `home`.
 ///
 /// # Safety
 ///
-/// As for [`switch`]; called on the thread's first stack.
+/// The contract of [`switch`]; and this is the thread's first stack.
 unsafe fn drive(home: &Context, first: Transfer) -> Message {
     let Transfer { mut to, mut message } = first;
     while !ptr::eq(to, home) {
-        // SAFETY: `to` came from a `&Context` that outlives the switch. It is suspended or fresh, so
-        // its cell is not being looked into; while it runs, only its own `drive` does, which is this.
+        // SAFETY: `to` came from a `&Context` that outlives the switch. It is suspended or fresh, so there
+        // is no reference into its cell. While it runs, only this function holds one.
         let fiber = unsafe { (*(*to).fiber.get()).as_mut() };
         let fiber = fiber.expect("only the thread's first computation has no fiber");
         set_switching(true);
@@ -200,7 +203,7 @@ unsafe fn drive(home: &Context, first: Transfer) -> Message {
         set_switching(false);
         match result {
             CoroutineResult::Yield(transfer) => Transfer { to, message } = transfer,
-            CoroutineResult::Return(()) => unreachable!("an entry does not return"),
+            CoroutineResult::Return(()) => unreachable!("an entry never returns"),
         }
     }
     message

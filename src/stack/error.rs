@@ -1,10 +1,10 @@
 #![forbid(unsafe_code)]
-//! Why there is no stack.
+//! The error of a stack that could not be made.
 
 use super::{MAX_SIZE, MIN_SIZE};
 use std::{error, fmt, io};
 
-/// Why a greenlet could not get a stack.
+/// Error of a greenlet that could not get a stack.
 ///
 /// # Examples
 ///
@@ -13,28 +13,28 @@ use std::{error, fmt, io};
 ///
 /// let error = Builder::new().stack_size(10).build(|()| ()).unwrap_err();
 /// assert!(matches!(error, BuildError::Stack(StackError::Size { asked: 10 })));
-/// assert_eq!(error.to_string(), "a stack of 10 bytes: it must have 16384 to 1073741824");
+/// assert_eq!(error.to_string(), "stack size must be 16384 to 1073741824 bytes, got 10");
 /// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StackError {
-    /// The size asked for is below [`MIN_SIZE`] or above [`MAX_SIZE`].
+    /// The requested size is below [`MIN_SIZE`] or above [`MAX_SIZE`].
     Size {
-        /// The size asked for in bytes.
+        /// The requested size in bytes.
         asked: usize,
     },
-    /// The kernel gave no address space.
+    /// The kernel refused to map address space for stacks.
     Reserve {
-        /// What was to be reserved in bytes.
+        /// The size of the mapping in bytes.
         bytes: usize,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The kernel set no guard below the stack.
+    /// The kernel refused to make a guard page below the stack.
     Guard {
-        /// How many stacks of this thread have one.
+        /// How many stacks of this thread have a guard.
         guarded: usize,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
@@ -43,18 +43,18 @@ impl fmt::Display for StackError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StackError::Size { asked } => {
-                write!(f, "a stack of {asked} bytes: it must have {MIN_SIZE} to {MAX_SIZE}")
+                write!(f, "stack size must be {MIN_SIZE} to {MAX_SIZE} bytes, got {asked}")
             }
             StackError::Reserve { bytes, source } => write!(
                 f,
-                "no address space for a region of stacks ({bytes} bytes): {source}; the limits are \
-                 `ulimit -v` and, where the sysctl vm.overcommit_memory is 2, vm.overcommit_ratio; \
-                 a mapping too many is against vm.max_map_count"
+                "cannot reserve {bytes} bytes of address space for stacks: {source}; raise \
+                 `ulimit -v`, vm.overcommit_ratio (where the sysctl vm.overcommit_memory is 2), \
+                 or vm.max_map_count"
             ),
             StackError::Guard { guarded, source } => write!(
                 f,
-                "no guard page below a stack, after {guarded} on this thread: {source}; without \
-                 MADV_GUARD_INSTALL (Linux 6.13) a guard costs two mappings, and the limit is the \
+                "cannot make a guard page below a stack, after {guarded} on this thread: {source}; \
+                 without MADV_GUARD_INSTALL (Linux 6.13) each guard takes two mappings: raise the \
                  sysctl vm.max_map_count{}",
                 MaxMapCount
             ),
@@ -71,7 +71,7 @@ impl error::Error for StackError {
     }
 }
 
-/// The value of the sysctl that limits mappings, if it can be read.
+/// Displays the current value of the sysctl that limits mappings, if it can be read.
 struct MaxMapCount;
 
 impl fmt::Display for MaxMapCount {

@@ -1,4 +1,7 @@
-//! The free stacks of a thread.
+//! The pool of a thread's free stacks.
+//!
+//! A free stack is *warm*, and keeps the memory that it has touched, or *cold*, with its memory returned to
+//! the kernel.
 
 use super::region::Regions;
 use super::{DEFAULT_SIZE, Header, Stack, StackError, usable_size};
@@ -6,32 +9,31 @@ use crate::sys::memory::{discard, page_size};
 use std::ptr::NonNull;
 use std::{io, iter};
 
-/// So many free stacks of a size keep the memory that they have touched: the last given back, which
-/// are taken first. The memory of a stack that is given back beyond that goes back to the kernel.
+/// The most warm stacks per size. Further stacks that are given back become cold.
 const WARM: usize = 4096;
 
-/// So many of a size keep it also when the thread has not used them for a while.
+/// The most warm stacks per size that stay warm though the thread has not used them for a while.
 const WARM_UNUSED: usize = 64;
 
-/// A thread's stacks, by size. Dropped, their memory is unmapped.
+/// A thread's stacks, by size. Dropping it unmaps their memory.
 pub(crate) struct Pool {
-    /// Of [`DEFAULT_SIZE`].
+    /// The stacks of [`DEFAULT_SIZE`].
     default: Class,
     others: Vec<Class>,
 }
 
 struct Class {
     regions: Regions,
-    /// Free stacks, last in, first out: the first is the likeliest to be in the cache.
+    /// The warm free stacks, last in, first out: the first is the likeliest to be in the cache.
     warm: Option<Stack>,
     warm_count: usize,
-    /// The lowest that `warm_count` was in the current period: so many were not used in it.
+    /// The lowest value of `warm_count` in the current period: the number of warm stacks not used in it.
     unused: usize,
-    /// Free stacks without memory: not even a header is there.
+    /// The cold free stacks. They have no memory, and so no header.
     cold: Vec<Cold>,
 }
 
-/// Where a stack was, and will be again.
+/// The place of a cold stack.
 struct Cold {
     bottom: NonNull<u8>,
     end: NonNull<u8>,
@@ -42,22 +44,22 @@ impl Pool {
         Pool { default: Class::new(DEFAULT_SIZE), others: Vec::new() }
     }
 
-    /// A stack of [`DEFAULT_SIZE`]: the one given back last, or a new one.
+    /// Takes a stack of [`DEFAULT_SIZE`]: the one given back last, or a new one.
     #[inline]
     pub(crate) fn take_default(&mut self) -> Result<Stack, StackError> {
         self.default.take()
     }
 
-    /// A stack of at least `size` bytes.
+    /// Takes a stack of at least `size` bytes.
     pub(crate) fn take(&mut self, size: usize) -> Result<Stack, StackError> {
         self.class(usable_size(size)?).take()
     }
 
-    /// As [`Pool::take`], and every byte of it is zero and its pages but the top one untouched.
+    /// Takes a stack of at least `size` bytes that is all zero, and untouched but for its top page.
     pub(crate) fn take_clean(&mut self, size: usize) -> Result<Stack, StackError> {
         let class = self.class(usable_size(size)?);
         let stack = class.take()?;
-        // SAFETY: free a moment ago, and nobody has used it since.
+        // SAFETY: it was just taken out of the free list, so nothing uses it or its content.
         Ok(unsafe { class.warm_up(class.cool(stack)) })
     }
 
@@ -65,7 +67,7 @@ impl Pool {
     ///
     /// # Safety
     ///
-    /// Nothing on it is used any more; the caller runs on another.
+    /// Nothing uses the stack or its content any more, and the caller runs on another stack.
     #[inline]
     unsafe fn give_back_pooled(&mut self, stack: Stack) {
         let size = stack.size();
@@ -74,16 +76,16 @@ impl Pool {
             class.warm_count += 1;
             stack.header().next.set(class.warm.replace(stack));
         } else {
-            // SAFETY: the caller gives up what is on it.
+            // SAFETY: this function's contract: the stack and its content are unused.
             unsafe { class.push_cold(stack) };
         }
     }
 
-    /// Takes back a stack. If it is a custom one its owner is returned, to be dropped by the caller.
+    /// Takes back a stack. Returns the owner of a custom stack, for the caller to drop.
     ///
     /// # Safety
     ///
-    /// Nothing on it is used any more; the caller runs on another.
+    /// Nothing uses the stack or its content any more, and the caller runs on another stack.
     #[inline]
     pub(crate) unsafe fn give_back(
         &mut self,
@@ -91,18 +93,18 @@ impl Pool {
     ) -> Option<Box<dyn corosensei::stack::Stack>> {
         let custom = stack.header().custom.take();
         if custom.is_none() {
-            // SAFETY: as the caller says.
+            // SAFETY: this function's contract; and the stack has no custom owner.
             unsafe { self.give_back_pooled(stack) };
         }
         custom
     }
 
-    /// Gives the memory of all free stacks back to the kernel.
+    /// Returns the memory of all free stacks to the kernel.
     pub(crate) fn trim(&mut self) {
         self.classes().for_each(|class| class.trim(0, usize::MAX));
     }
 
-    /// Whether there are so many warm stacks that some may be unused.
+    /// Whether there are more warm stacks than stay warm when unused.
     pub(crate) fn may_have_unused(&self) -> bool {
         let mut all = iter::once(&self.default).chain(&self.others);
         all.any(|class| class.warm_count > WARM_UNUSED)
@@ -113,15 +115,16 @@ impl Pool {
         self.classes().for_each(|class| class.unused = class.warm_count);
     }
 
-    /// Gives the memory of stacks that were not used in this period back to the kernel: of `most` of a size,
-    /// and not of the last few. Whether there were any.
+    /// Returns the memory of stacks that were not used in this period to the kernel.
+    ///
+    /// At most `most` stacks per size, and not of the last [`WARM_UNUSED`]. Returns whether there were any.
     pub(crate) fn trim_unused(&mut self, most: usize) -> bool {
         let mut were_there = false;
         for class in self.classes() {
             let count = class.unused.saturating_sub(WARM_UNUSED).min(most);
             if count > 0 {
                 were_there = true;
-                // Those that were used are taken first.
+                // The free list begins with the stacks that were used.
                 let used = class.warm_count - class.unused;
                 class.trim(used + WARM_UNUSED, count);
             }
@@ -133,7 +136,7 @@ impl Pool {
         iter::once(&mut self.default).chain(&mut self.others)
     }
 
-    /// The class of a size that a stack can have.
+    /// Returns the class of a valid stack size.
     fn class(&mut self, size: usize) -> &mut Class {
         if size == DEFAULT_SIZE {
             return &mut self.default;
@@ -171,10 +174,11 @@ impl Class {
     #[inline(never)]
     fn take_cold(&mut self) -> Result<Stack, StackError> {
         match self.cold.pop() {
-            // SAFETY: free since `cool`.
+            // SAFETY: it was made by `cool`, and is out of the list, so it is warmed up once.
             Some(cold) => Ok(unsafe { self.warm_up(cold) }),
             None => {
-                // Room for each stack there is, now: giving one back must not fail for lack of memory.
+                // Reserve room for every existing stack now: giving one back must not fail for lack of
+                // memory.
                 let room = self.regions.total() + 1;
                 if self.cold.try_reserve(room).is_err() {
                     let bytes = room * size_of::<Cold>();
@@ -186,8 +190,7 @@ impl Class {
         }
     }
 
-    /// Gives the memory of at most `count` warm stacks back to the kernel, but not of the `keep` that are
-    /// taken first.
+    /// Makes at most `count` warm stacks cold, but not the first `keep` of the free list.
     fn trim(&mut self, keep: usize, count: usize) {
         let (mut last, mut next) = (None, self.warm);
         for _ in 0..keep {
@@ -197,7 +200,7 @@ impl Class {
         for _ in 0..count {
             let Some(stack) = next else { break };
             next = stack.header().next.take();
-            // SAFETY: it is free, and in no list any more.
+            // SAFETY: the stack is free and in no list any more, so nothing uses it.
             unsafe { self.push_cold(stack) };
             self.warm_count -= 1;
         }
@@ -208,41 +211,42 @@ impl Class {
         self.unused = self.unused.min(self.warm_count);
     }
 
-    /// Takes back a stack and keeps none of its memory.
+    /// Takes back a stack and returns all of its memory to the kernel.
     ///
     /// # Safety
     ///
-    /// As for [`Class::cool`].
+    /// The contract of [`Class::cool`].
     #[cold]
     #[inline(never)]
     unsafe fn push_cold(&mut self, stack: Stack) {
-        // SAFETY: as the caller says.
+        // SAFETY: this function's contract is that of `cool`.
         let cold = unsafe { self.cool(stack) };
         self.cold.push(cold);
     }
 
-    /// Gives all of a stack's memory back to the kernel, its header as well.
+    /// Returns all of a stack's memory to the kernel, its header included.
     ///
     /// # Safety
     ///
-    /// Nobody needs what is on it, and nobody uses its name any more.
+    /// The content of the stack is not needed, and no copy of this `Stack` is used any more.
     unsafe fn cool(&self, stack: Stack) -> Cold {
         let (bottom, top) = (stack.bottom(), stack.top());
         let used = top.addr().get() + size_of::<Header>() - bottom.addr().get();
-        // SAFETY: the header lies below the end, from which its colour separates it.
+        // SAFETY: the header lies inside the stack's memory, so its end is in bounds.
         let end = unsafe { bottom.add(used) };
-        // SAFETY: from the stack's bottom to the end of its last page, which is the stack's alone.
+        // SAFETY: from the stack's bottom to the end of its last page: whole pages that only this stack
+        // uses, and by this function's contract their content is not needed.
         unsafe { discard(bottom, used.next_multiple_of(page_size())) };
         Cold { bottom, end }
     }
 
-    /// Makes a stack again of what [`Class::cool`] has left.
+    /// Makes a cold stack warm: writes a new header.
     ///
     /// # Safety
     ///
-    /// Once for each.
+    /// `cold` is used once.
     unsafe fn warm_up(&self, cold: Cold) -> Stack {
-        // SAFETY: memory of a region that is no stack at present.
+        // SAFETY: memory of a region, which no stack uses since `cool`.
         unsafe { Stack::new(cold.bottom, cold.end, self.regions.size(), None) }
     }
 }

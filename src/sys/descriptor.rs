@@ -1,7 +1,7 @@
-//! What a descriptor refers to, and what any of them can be asked.
+//! Classifies descriptors, and queries and changes their state.
 //!
-//! The kernel's blocking calls and those with `MSG_DONTWAIT` differ by more than the waiting, in a way that
-//! depends on the kind. Each such rule is a method of [`Kind`]: `net` and the patched calls both ask it.
+//! The kernel's blocking calls and those with `MSG_DONTWAIT` differ in more than waiting, depending on the
+//! kind of descriptor. Each such rule is a method of [`Kind`], which both `net` and the patched calls use.
 
 use std::io;
 #[cfg(feature = "monkey")]
@@ -15,30 +15,30 @@ use std::ptr;
 pub(crate) enum Kind {
     /// A TCP connection or listener.
     Tcp,
-    /// Any other stream socket, such as a Unix one.
+    /// Any other stream socket, such as a Unix stream.
     Stream,
-    /// A connection that keeps the bounds of messages: `SOCK_SEQPACKET`.
+    /// A connection that keeps message boundaries: `SOCK_SEQPACKET`.
     SeqPacket,
     UnixDatagram,
     /// Any other socket.
     Datagram,
     Pipe,
-    /// A regular file, a directory, a block device: never waited for.
+    /// A regular file, a directory, or a block device: always ready.
     File,
-    /// A terminal, a timer, an eventfd, an epoll instance.
+    /// A terminal, a timer, an eventfd, an epoll instance, and so on.
     Other,
 }
 
 impl Kind {
-    /// `None` if the number is not open.
+    /// Returns the kind of a descriptor. `None` if the number is not open.
     #[cfg(feature = "monkey")]
     pub(crate) fn of(fd: RawFd) -> Option<Self> {
         let mut status = MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: room for the answer.
+        // SAFETY: `status` has room for the result.
         if unsafe { libc::fstat(fd, status.as_mut_ptr()) } != 0 {
             return None;
         }
-        // SAFETY: it was answered.
+        // SAFETY: `fstat` succeeded, so it has filled in `status`.
         let mode = unsafe { status.assume_init() }.st_mode;
         Some(match mode & libc::S_IFMT {
             libc::S_IFSOCK => Kind::of_socket(fd),
@@ -68,88 +68,89 @@ impl Kind {
         !matches!(self, Kind::Pipe | Kind::File | Kind::Other)
     }
 
-    /// Whether it carries bytes without bounds: one call of the blocking kind may take several others.
+    /// Whether it carries bytes without message boundaries.
+    ///
+    /// Then one blocking call may take several calls with `MSG_DONTWAIT`.
     #[cfg(feature = "monkey")]
     #[inline]
     pub(crate) fn is_stream(self) -> bool {
         matches!(self, Kind::Tcp | Kind::Stream)
     }
 
-    /// Whether a read that gets less than it has room for has emptied the queue. On a Unix stream it may
-    /// have stopped at a message with descriptors, or at another writer's bytes.
+    /// Whether a short read means that the receive queue is empty.
+    ///
+    /// Not so on a Unix stream, where a read also stops at a message that carries descriptors, or at the
+    /// bytes of another writer.
     #[inline]
     pub(crate) fn short_read_drains(self) -> bool {
         self == Kind::Tcp
     }
 
-    /// Whether a receive with `MSG_DONTWAIT` fails with `EAGAIN` after the end, where one that blocks
-    /// returns 0: after `shutdown(SHUT_RD)` (`__skb_wait_for_more_packets` in net/core/datagram.c).
+    /// Whether a receive with `MSG_DONTWAIT` fails with `EAGAIN` at the end, where a blocking one returns 0.
+    ///
+    /// The end here is `shutdown(SHUT_RD)`: see `__skb_wait_for_more_packets` in net/core/datagram.c.
     #[inline]
     pub(crate) fn hides_end(self) -> bool {
         matches!(self, Kind::UnixDatagram | Kind::Datagram)
     }
 }
 
-/// Whether its reading direction was shut down, here or by the other end.
+/// Whether its reading direction was shut down, by this end or by the other.
 pub(crate) fn is_shut_down(fd: RawFd) -> bool {
     poll_now(fd, libc::POLLRDHUP) & libc::POLLRDHUP != 0
 }
 
-/// Whether an error is to be reported, or nothing can be sent any more.
+/// Whether an error is pending, or nothing can be sent any more.
 #[cfg(feature = "monkey")]
 pub(crate) fn has_failed(fd: RawFd) -> bool {
     poll_now(fd, 0) & (libc::POLLERR | libc::POLLHUP) != 0
 }
 
-/// An option of a socket that is a number.
+/// Returns an integer option of a socket. `None` if it cannot be read.
 #[cfg(feature = "monkey")]
 pub(crate) fn option(fd: RawFd, name: libc::c_int) -> Option<libc::c_int> {
     let mut value: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as libc::socklen_t;
     let place = (&raw mut value).cast();
-    // SAFETY: room for the answer, of the size that is given.
+    // SAFETY: `value` has room for the result, and `length` is its size.
     let result = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, place, &mut length) };
     (result == 0).then_some(value)
 }
 
-/// The events of a descriptor at this moment. By number, since `poll` may be a hook that switches.
+/// Returns the pending events of a descriptor, without waiting. By number: `libc::poll` may be a hook.
 pub(crate) fn poll_now(fd: RawFd, events: libc::c_short) -> libc::c_short {
-    let mut question = libc::pollfd { fd, events, revents: 0 };
+    let mut entry = libc::pollfd { fd, events, revents: 0 };
     let time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let no_mask = ptr::null::<libc::sigset_t>();
-    // SAFETY: one question and a time, which live on; it does not wait.
+    // SAFETY: `entry` and `time` outlive the call, the count is 1, and there is no signal mask.
     let count = unsafe {
-        libc::syscall(
-            libc::SYS_ppoll,
-            &raw mut question,
-            1_usize,
-            &raw const time,
-            no_mask,
-            0_usize,
-        )
+        libc::syscall(libc::SYS_ppoll, &raw mut entry, 1_usize, &raw const time, no_mask, 0_usize)
     };
-    if count > 0 { question.revents } else { 0 }
+    if count > 0 { entry.revents } else { 0 }
 }
 
-/// Sets whether calls that use it block. That is so for all that share what it is a descriptor of: copies,
-/// and children.
+/// Sets whether calls that use the descriptor block.
+///
+/// This is a flag of the open file, so it also applies to copies of the descriptor, in this process and in
+/// children.
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> io::Result<()> {
-    // SAFETY: an open descriptor; no memory is involved.
+    // SAFETY: `fcntl` with `F_GETFL` accesses no memory of this process.
     let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
     let wanted = if nonblocking { flags | libc::O_NONBLOCK } else { flags & !libc::O_NONBLOCK };
     if wanted != flags {
-        // SAFETY: an open descriptor; no memory is involved.
+        // SAFETY: `fcntl` with `F_SETFL` accesses no memory of this process.
         check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, wanted) })?;
     }
     Ok(())
 }
 
-/// Whether it can be read from, or else written to, at this moment. An error or an end counts as such.
+/// Whether a descriptor is readable, or writable, now. An error or an end counts as ready.
 ///
-/// Urgent data of a socket is an event as well, but a read passes over it and may find nothing behind it. So
-/// the kernel is asked for a byte then, which it leaves there. (No error is pending that this would take.)
-pub(crate) fn is_ready(fd: RawFd, to_be_read: bool) -> bool {
-    if !to_be_read {
+/// Urgent data of a socket is an event, too, but a read skips it and may find nothing behind it. If it is
+/// the only event, a receive with `MSG_PEEK` decides. (No error is pending then, which that receive would
+/// clear.)
+pub(crate) fn is_ready(fd: RawFd, for_reading: bool) -> bool {
+    if !for_reading {
         return poll_now(fd, libc::POLLOUT) != 0;
     }
     let events = poll_now(fd, libc::POLLIN | libc::POLLPRI);
@@ -157,12 +158,14 @@ pub(crate) fn is_ready(fd: RawFd, to_be_read: bool) -> bool {
     events != 0 && !(is_urgent && would_block(fd))
 }
 
-/// Whether a receive of a socket would wait. `false` of what is no socket. By number, as above.
+/// Whether a receive from a socket would block. `false` for other descriptors.
+///
+/// By number: `libc::recv` may be a hook.
 fn would_block(fd: RawFd) -> bool {
     let (mut byte, no_address) = (0_u8, ptr::null_mut::<libc::c_void>());
     let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
     let place = &raw mut byte;
-    // SAFETY: room for one byte; no address is asked for.
+    // SAFETY: `byte` has room for one byte; a null address asks for no sender.
     let count = unsafe {
         libc::syscall(libc::SYS_recvfrom, fd, place, 1_usize, flags, no_address, no_address)
     };

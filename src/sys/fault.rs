@@ -1,4 +1,4 @@
-//! Memory faults: a handler that looks first, and passes on what it does not know.
+//! Handles memory faults: an inspector looks at them first, then the previous handler.
 
 use super::signal::call_handler;
 use std::cell::UnsafeCell;
@@ -6,11 +6,13 @@ use std::mem::{self, MaybeUninit};
 use std::ptr;
 use std::sync::Once;
 
-/// Looks at the address of a fault of the calling thread. Ends the process if it knows what happened,
-/// and otherwise returns. Runs as a signal handler: it must not allocate, lock or unwind.
+/// Inspects the address of a fault of the calling thread.
+///
+/// Ends the process if it recognises the fault, and returns otherwise. Runs as a signal handler: it must
+/// not allocate, lock or unwind.
 pub(crate) type Inspector = fn(address: usize);
 
-/// The two signals that a forbidden access raises.
+/// The two signals that an invalid access raises.
 const SIGNALS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
 struct Handlers {
@@ -18,7 +20,7 @@ struct Handlers {
     previous: [UnsafeCell<MaybeUninit<libc::sigaction>>; 2],
 }
 
-// SAFETY: written inside `ONCE` before the handlers are in place, and only read after that.
+// SAFETY: written inside `ONCE` before the handlers are installed, and only read after that.
 unsafe impl Sync for Handlers {}
 
 static ONCE: Once = Once::new();
@@ -27,11 +29,12 @@ static HANDLERS: Handlers = Handlers {
     previous: [const { UnsafeCell::new(MaybeUninit::uninit()) }; 2],
 };
 
-/// Puts `inspector` before whoever handles memory faults now, once for the process.
+/// Installs `inspector` in front of the current handlers of memory faults, once per process.
 pub(crate) fn install(inspector: Inspector) {
     ONCE.call_once(|| {
-        // SAFETY: nobody reads before the handlers are in place, and this runs once. The pointers
-        // given to sigaction are to live structures, all-zero being a valid one.
+        // SAFETY: this runs once, and nothing reads `HANDLERS` before the handlers are installed. The
+        // pointers passed to `sigaction` are null or to live structures, and all-zero is a valid
+        // `sigaction`.
         unsafe {
             *HANDLERS.inspector.get() = Some(inspector);
             for (signal, previous) in SIGNALS.into_iter().zip(&HANDLERS.previous) {
@@ -52,10 +55,10 @@ unsafe extern "C" fn on_fault(
     info: *mut libc::siginfo_t,
     context: *mut libc::c_void,
 ) {
-    // SAFETY: the kernel hands over a valid `info`; the handlers were stored before this one was.
+    // SAFETY: the kernel passes a valid `info`. `HANDLERS` was filled in before this handler was installed.
     unsafe {
         if (*info).si_code > 0 {
-            // Raised by an access, not sent by `kill`: only then is there an address.
+            // Raised by an access and not sent by `kill`: only then is there an address.
             if let Some(inspect) = *HANDLERS.inspector.get() {
                 inspect((*info).si_addr().addr());
             }
@@ -66,11 +69,12 @@ unsafe extern "C" fn on_fault(
     }
 }
 
-/// Does what would have been done without us.
+/// Does what would have happened without this module's handler.
 ///
 /// # Safety
 ///
-/// Called in a handler of `signal` with the arguments that the kernel gave; `previous` was in place.
+/// Called in a handler of `signal` with the arguments that the kernel passed; `previous` is the action that
+/// this module replaced.
 unsafe fn pass_on(
     previous: &libc::sigaction,
     signal: libc::c_int,
@@ -78,12 +82,13 @@ unsafe fn pass_on(
     context: *mut libc::c_void,
 ) {
     match previous.sa_sigaction {
-        // SAFETY: the kernel hands over a valid `info`.
+        // SAFETY: the kernel passes a valid `info`, by this function's contract.
         libc::SIG_IGN if unsafe { (*info).si_code } <= 0 => {}
         libc::SIG_IGN | libc::SIG_DFL => {
-            // The faulting instruction runs again when we return, and the kernel ends the process as
-            // it would have done. A signal that was sent has to be sent again.
-            // SAFETY: a structure that sigaction filled in, a valid `info`; raise has no preconditions.
+            // The faulting instruction runs again when the handler returns, and then the kernel ends the
+            // process as it would have. A signal that was sent has to be sent again.
+            // SAFETY: `previous` was filled in by `sigaction`, the kernel passes a valid `info`, and
+            // `raise` has no preconditions.
             unsafe {
                 libc::sigaction(signal, previous, ptr::null_mut());
                 if (*info).si_code <= 0 {
@@ -91,7 +96,7 @@ unsafe fn pass_on(
                 }
             }
         }
-        // SAFETY: handed on as they came; it is neither of the two above.
+        // SAFETY: the arguments are passed on unchanged, and `previous` is neither of the two cases above.
         _ => unsafe { call_handler(previous, signal, info, context) },
     }
 }

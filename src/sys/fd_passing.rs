@@ -1,21 +1,21 @@
-//! Descriptors that are sent along with bytes, over a Unix socket.
+//! Sends descriptors along with a byte over a Unix socket.
 
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
-/// So many go along at most.
+/// The maximum number of descriptors per byte.
 pub(crate) const MOST: usize = 4;
 
-/// Room for a header and so many numbers, aligned as a header is.
+/// Room for a control header and [`MOST`] descriptors, aligned as a header.
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
-/// What is sent along so few descriptors is one byte: something must be.
+/// Builds a message of one byte, since descriptors cannot be sent without data.
 fn message(byte: &mut u8, control: &mut Control, length: usize) -> (libc::iovec, libc::msghdr) {
     let part = libc::iovec { iov_base: ptr::from_mut(byte).cast(), iov_len: 1 };
-    // SAFETY: all-zero is a valid header.
+    // SAFETY: an all-zero `msghdr` is valid.
     let mut header: libc::msghdr = unsafe { mem::zeroed() };
     header.msg_iovlen = 1;
     header.msg_control = control.0.as_mut_ptr().cast();
@@ -23,26 +23,27 @@ fn message(byte: &mut u8, control: &mut Control, length: usize) -> (libc::iovec,
     (part, header)
 }
 
-/// Sends a byte, and copies of descriptors along with it. Does not wait.
+/// Sends a byte, along with copies of descriptors. Does not wait.
 ///
 /// # Panics
 ///
-/// If there are more than [`MOST`].
+/// If there are more than [`MOST`] descriptors.
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
     mut byte: u8,
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    assert!(descriptors.len() <= MOST, "at most {MOST} descriptors at once");
+    assert!(descriptors.len() <= MOST, "at most {MOST} descriptors, got {}", descriptors.len());
     let size = (descriptors.len() * size_of::<RawFd>()) as u32;
     let mut control = Control([0; 64]);
-    // SAFETY: arithmetic alone.
+    // SAFETY: both functions only compute.
     let (space, length) = unsafe { (libc::CMSG_SPACE(size), libc::CMSG_LEN(size)) };
     let used = if descriptors.is_empty() { 0 } else { space as usize };
     let (mut part, mut header) = message(&mut byte, &mut control, used);
     header.msg_iov = &mut part;
     if !descriptors.is_empty() {
-        // SAFETY: there is room for a header and for `MOST` numbers, so for these.
+        // SAFETY: `control` has room for a header and `MOST` descriptors, and the assertion has checked
+        // their number.
         unsafe {
             let first = libc::CMSG_FIRSTHDR(&header);
             (*first).cmsg_level = libc::SOL_SOCKET;
@@ -55,7 +56,8 @@ pub(crate) fn send(
         }
     }
     let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-    // SAFETY: a message of parts that are alive. By number, since `libc::sendmsg` may be a hook.
+    // SAFETY: `header` leads to `part` and `control`, which outlive the call. By number: `libc::sendmsg`
+    // may be a hook.
     let sent =
         unsafe { libc::syscall(libc::SYS_sendmsg, socket.as_raw_fd(), &raw const header, flags) };
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -66,26 +68,28 @@ pub(crate) fn send(
 pub(crate) struct Received {
     pub(crate) byte: u8,
     pub(crate) descriptors: Vec<OwnedFd>,
-    /// Whether these are all that were sent. If this process may have no more descriptors, the kernel drops
-    /// the rest, and says so.
+    /// Whether these are all that were sent. If this process reaches its limit of descriptors, the kernel
+    /// drops the others and sets `MSG_CTRUNC`.
     pub(crate) is_whole: bool,
 }
 
-/// Receives a byte, and what was sent along with it. `None` at the end. Does not wait.
+/// Receives a byte and the descriptors sent along with it. `None` at the end. Does not wait.
 pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Received>> {
     let (mut byte, mut control) = (0, Control([0; 64]));
     let room = control.0.len();
     let (mut part, mut header) = message(&mut byte, &mut control, room);
     header.msg_iov = &mut part;
     let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
-    // SAFETY: room for what is received, of the sizes that are said. By number, as above.
+    // SAFETY: `header` leads to `part` and `control`, of the sizes that it states, which outlive the call.
+    // By number: `libc::recvmsg` may be a hook.
     let received =
         unsafe { libc::syscall(libc::SYS_recvmsg, socket.as_raw_fd(), &raw mut header, flags) };
     if received < 0 {
         return Err(io::Error::last_os_error());
     }
     let mut descriptors = Vec::new();
-    // SAFETY: the kernel has filled in the header and what it leads to. The descriptors are new, and ours.
+    // SAFETY: the kernel has filled in `header` and `control`. The descriptors are new, and nothing else
+    // owns them.
     unsafe {
         let mut next = libc::CMSG_FIRSTHDR(&header);
         while let Some(found) = next.as_ref() {

@@ -1,4 +1,4 @@
-//! What is asked of an open file so that nobody waits.
+//! Operations on an open file that never wait.
 
 use std::ffi::CStr;
 use std::io;
@@ -6,23 +6,28 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
 
-/// Reads what is there without waiting, a disk for one, at `offset` or the file's own position. To wait for
-/// would be `EAGAIN`; and `EOPNOTSUPP` if that cannot be said of this file.
+/// Reads bytes that are available without waiting, for instance for a disk.
+///
+/// Reads at `offset`, or at the file's position if that is `None`. Fails with `EAGAIN` if it would wait,
+/// and with `EOPNOTSUPP` if the kernel or the file does not support this check.
 pub(crate) fn read_now(
     fd: BorrowedFd<'_>,
     buffer: &mut [u8],
     offset: Option<u64>,
 ) -> io::Result<usize> {
     let offset = to_c(offset)?;
-    if !READS_NOW.get_or_init(says_end_at_the_end_only) {
+    if !READS_NOW.get_or_init(zero_means_end) {
         return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
     }
     let part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    // SAFETY: one part, which is a buffer of that length, ours for the time of the call.
+    // SAFETY: `part` describes `buffer`, which is borrowed mutably for the call.
     count(unsafe { libc::preadv2(fd.as_raw_fd(), &part, 1, offset, libc::RWF_NOWAIT) })
 }
 
-/// As [`read_now`], to write. Of the file systems for disks not all can say it.
+/// Writes bytes if that does not wait, at `offset` or at the file's position.
+///
+/// Fails with `EAGAIN` if it would wait, and with `EOPNOTSUPP` if the file system does not support this
+/// check, as some for disks do not.
 pub(crate) fn write_now(
     fd: BorrowedFd<'_>,
     bytes: &[u8],
@@ -30,11 +35,11 @@ pub(crate) fn write_now(
 ) -> io::Result<usize> {
     let offset = to_c(offset)?;
     let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    // SAFETY: one part of that length, of which the call reads only.
+    // SAFETY: `part` describes `bytes`, which the call only reads.
     count(unsafe { libc::pwritev2(fd.as_raw_fd(), &part, 1, offset, libc::RWF_NOWAIT) })
 }
 
-/// How a file is to be locked.
+/// The state that a file's lock is changed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lock {
     Exclusive,
@@ -42,14 +47,14 @@ pub(crate) enum Lock {
     None,
 }
 
-/// Locks a file, or unlocks it, as `flock`. Whether that could be done at once.
+/// Changes the lock of a file, as `flock` does. Returns `false` if that would wait.
 pub(crate) fn lock_now(fd: BorrowedFd<'_>, lock: Lock) -> io::Result<bool> {
     let how = match lock {
         Lock::Exclusive => libc::LOCK_EX | libc::LOCK_NB,
         Lock::Shared => libc::LOCK_SH | libc::LOCK_NB,
         Lock::None => libc::LOCK_UN,
     };
-    // SAFETY: an open descriptor; no memory is involved.
+    // SAFETY: `flock` accesses no memory, and the descriptor is open.
     if unsafe { libc::flock(fd.as_raw_fd(), how) } == 0 {
         return Ok(true);
     }
@@ -59,8 +64,10 @@ pub(crate) fn lock_now(fd: BorrowedFd<'_>, lock: Lock) -> io::Result<bool> {
     }
 }
 
-/// Of all offsets -1 is the file's position. One that C has not is no error of ours: whoever makes the call
-/// in the ordinary way gets the right one.
+/// Converts an offset to C's type, in which -1 means the file's position.
+///
+/// An offset out of its range gives `EINVAL`; the caller then makes the ordinary call, which reports the
+/// right error.
 fn to_c(offset: Option<u64>) -> io::Result<libc::off_t> {
     offset.map_or(Ok(-1), |offset| {
         libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
@@ -73,11 +80,13 @@ fn count(result: libc::ssize_t) -> io::Result<usize> {
 
 static READS_NOW: OnceLock<bool> = OnceLock::new();
 
-/// Linux 5.9 and 5.10 may return 0 where data follows: see BUGS in `preadv2(2)`.
-fn says_end_at_the_end_only() -> bool {
-    // SAFETY: all-zero are empty names.
+/// Whether a read of 0 bytes means the end of the file.
+///
+/// Linux 5.9 and 5.10 may return 0 before it: see BUGS in `preadv2(2)`.
+fn zero_means_end() -> bool {
+    // SAFETY: an all-zero `utsname` is valid: its strings are empty.
     let mut system: libc::utsname = unsafe { mem::zeroed() };
-    // SAFETY: the place for the answer, which consists of strings that end.
+    // SAFETY: `system` has room for the result, whose strings end with a zero.
     let release = unsafe {
         libc::uname(&mut system);
         CStr::from_ptr(system.release.as_ptr())
@@ -95,7 +104,7 @@ mod tests {
     use super::is_affected;
 
     #[test]
-    fn releases_are_told_apart() {
+    fn affected_kernels_are_recognised() {
         for release in ["5.9.0", "5.10.0-28-amd64", "5.10"] {
             assert!(is_affected(release), "{release}");
         }

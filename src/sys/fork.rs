@@ -1,7 +1,8 @@
-//! Another process with a copy of this one's memory, in which only the calling thread goes on.
+//! Forks this process: the child has a copy of its memory, and only the calling thread.
 //!
-//! What threads share is locked by `fork_hooks.rs` meanwhile. The C library does the same for its allocator
-//! and its own state. Nothing is known of other threads: see [`other_threads`].
+//! State shared by threads is locked during the fork (`fork_hooks.rs`). The C library does the same for its
+//! allocator and its own state. A fork is refused while there are threads that this library does not know:
+//! see [`other_threads`].
 
 pub(crate) use super::fork_hooks::{Fork, Side, around_fork};
 use super::lineage;
@@ -19,18 +20,18 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
-/// One at a time.
+/// Serialises [`own`] and its like.
 static OWNING: Lock<()> = Lock::new(());
 
-/// Makes this process an owner (see `lineage.rs`), if it is not: it is about to have hubs.
+/// Makes this process an owner (see `lineage.rs`). Called before it gets hubs.
 ///
-/// A copy of an owner that was not made by [`fork`] begins anew, as a child of [`fork`] does: what its parent
-/// has in pools, tables and lists is not there. `false` if that cannot be: the thread that was forked may
-/// have its parent's hub still, and this is another.
+/// A copy of an owner that was not made by [`fork`] begins anew, as a child of [`fork`] does: the content
+/// of its parent's pools, tables and lists is gone. Returns `false` if that is impossible: the forked
+/// thread may still have its parent's hub, and this is another thread.
 ///
 /// # Errors
 ///
-/// If there are no descriptors left.
+/// If no descriptors are left.
 pub(crate) fn own() -> io::Result<bool> {
     let _one_at_a_time = OWNING.lock();
     if lineage::is_copy() {
@@ -52,7 +53,7 @@ pub(crate) fn own_unless_copied() {
     }
 }
 
-/// As in a child of [`fork`], after the fact.
+/// Does what a child of [`fork`] does, in a process that was forked otherwise.
 fn begin_anew() -> io::Result<()> {
     let mut pretend = || {
         forget_threads_and_children(&mut COMPANIONS.lock(), &mut process::waited_for());
@@ -62,24 +63,25 @@ fn begin_anew() -> io::Result<()> {
     fork_hooks::run(&mut pretend).map(drop)
 }
 
-/// They are the parent's.
-fn forget_threads_and_children(companions: &mut Vec<Arc<Known>>, children: &mut Vec<u32>) {
+/// Empties both lists in a child: the threads and children in them are its parent's.
+fn forget_threads_and_children(companions: &mut Vec<Arc<CompanionState>>, children: &mut Vec<u32>) {
     companions.clear();
     children.clear();
 }
 
-/// Makes the copy. What was written to stdout before is not in it: it is flushed first.
+/// Forks. Flushes standard output first, so that the child does not inherit unwritten text.
 ///
-/// In the child signals have their default effects again, as far as it was this library that had changed
-/// them; one that comes in between is delivered afterwards. `last` is a hook of the caller's.
+/// In the child, signals that this library has handled get their previous actions back. A signal that
+/// arrives during the fork is delivered afterwards. `last` is a hook of the caller, inside all registered
+/// hooks.
 ///
 /// # Errors
 ///
-/// `ResourceBusy` if there are other threads, or a companion is busy: it was not when [`other_threads`] was
-/// called, so that is to be called again. What the kernel says.
+/// `ResourceBusy` if there are other threads, or a companion is busy. It was not when [`other_threads`] was
+/// called, so call that again. Otherwise the kernel's error.
 pub(crate) fn fork(last: &mut dyn FnMut(Fork<'_>) -> io::Result<Side>) -> io::Result<Side> {
-    // Held by nobody else, so that the child can print. What may let others run comes first: nothing of ours
-    // is held yet.
+    // Locked across the fork, so that the child can print. The flush may switch, so it comes before
+    // anything else is locked.
     let mut out = io::stdout().lock();
     out.flush()?;
     let _err = io::stderr().lock();
@@ -90,14 +92,14 @@ pub(crate) fn fork(last: &mut dyn FnMut(Fork<'_>) -> io::Result<Side>) -> io::Re
 }
 
 fn fork_now() -> io::Result<Side> {
-    // Companions may be about to change these.
+    // Locked, since companions may be about to change these.
     let (mut companions, mut functions) = (COMPANIONS.lock(), exit::hold());
     let mut children = process::waited_for();
-    // From here on none of them begins anything: it would need what is held by the hooks.
+    // From here on no companion begins a job: it would need a lock that the hooks hold.
     if !others(&companions)?.is_empty() {
         return Err(io::ErrorKind::ResourceBusy.into());
     }
-    // SAFETY: no preconditions. What holds in the child is said above.
+    // SAFETY: `fork` has no preconditions. The hooks and the checks above make the child consistent.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
@@ -110,13 +112,14 @@ fn fork_now() -> io::Result<Side> {
     }
 }
 
-/// All signals are blocked on this thread until it is dropped.
+/// Blocks all signals on this thread until it is dropped.
 struct SignalsBlocked(libc::sigset_t);
 
 impl SignalsBlocked {
     fn new() -> Self {
         let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-        // SAFETY: room for both sets, the first of which is filled before it is read.
+        // SAFETY: both sets have room for the results, and `sigfillset` initialises the first before it is
+        // read.
         unsafe {
             libc::sigfillset(all.as_mut_ptr());
             libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
@@ -127,36 +130,39 @@ impl SignalsBlocked {
 
 impl Drop for SignalsBlocked {
     fn drop(&mut self) {
-        // SAFETY: a set that the kernel has filled in; the one before is not asked for.
+        // SAFETY: `self.0` was filled in by the kernel; a null pointer means that the old mask is not
+        // requested.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, ptr::null_mut()) };
     }
 }
 
-/// The threads of this library that a child can do without, unless they are busy.
-static COMPANIONS: Lock<Vec<Arc<Known>>> = Lock::new(Vec::new());
+/// This library's threads, which a child can do without unless they are busy.
+static COMPANIONS: Lock<Vec<Arc<CompanionState>>> = Lock::new(Vec::new());
 
 #[derive(Debug)]
-struct Known {
+struct CompanionState {
     id: libc::pid_t,
     is_busy: AtomicBool,
 }
 
-/// This thread, which a child can do without: what it shares with others is seen to by a [`Hook`]. To be
-/// kept for as long as it runs.
+/// Declares the current thread as one that a child can do without, for as long as this lives.
+///
+/// A [`Hook`](super::fork_hooks::Hook) has to protect the state that the thread shares with others.
 #[derive(Debug)]
-pub(crate) struct Companion(Arc<Known>);
+pub(crate) struct Companion(Arc<CompanionState>);
 
 impl Companion {
     pub(crate) fn new() -> Self {
-        // SAFETY: no preconditions.
+        // SAFETY: `gettid` has no preconditions.
         let id = unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t;
-        let known = Arc::new(Known { id, is_busy: AtomicBool::new(false) });
+        let known = Arc::new(CompanionState { id, is_busy: AtomicBool::new(false) });
         COMPANIONS.lock().push(Arc::clone(&known));
         Companion(known)
     }
 
-    /// Says whether it runs code that may hold whatever lock there is: a child cannot do without it
-    /// meanwhile. To be said while something is held that a [`Hook`] holds around the fork.
+    /// Sets whether the thread runs code that may hold any lock, so that a fork is refused meanwhile.
+    ///
+    /// Call this while holding a lock that a [`Hook`](super::fork_hooks::Hook) holds during the fork.
     pub(crate) fn set_busy(&self, is_busy: bool) {
         self.0.is_busy.store(is_busy, Release);
     }
@@ -168,9 +174,10 @@ impl Drop for Companion {
     }
 }
 
-/// The names of the threads that there are beside this one and its idle companions. They may be in the middle
-/// of something, with a lock that would stay locked in a child. For some milliseconds it is waited for those
-/// that begin or end, and for companions that are busy.
+/// Returns the names of the threads other than this one and its idle companions.
+///
+/// They may hold a lock, which would stay locked in a child. Waits some milliseconds for threads that begin
+/// or end, and for busy companions.
 pub(crate) fn other_threads() -> io::Result<Vec<String>> {
     const ATTEMPTS: u32 = 20;
     const PAUSE: Duration = Duration::from_millis(1);
@@ -182,7 +189,7 @@ pub(crate) fn other_threads() -> io::Result<Vec<String>> {
     }
     let companions = COMPANIONS.lock();
     let name_of = |id| {
-        // One may have ended since.
+        // A thread may have ended since.
         let name = name_of(id)?;
         let is_companion = companions.iter().any(|known| known.id == id);
         Some(if is_companion { format!("{name}, busy with a job") } else { name })
@@ -190,9 +197,9 @@ pub(crate) fn other_threads() -> io::Result<Vec<String>> {
     Ok(others(&companions)?.into_iter().filter_map(name_of).collect())
 }
 
-/// The numbers of all threads but this one and those of its companions that are idle.
-fn others(companions: &[Arc<Known>]) -> io::Result<Vec<libc::pid_t>> {
-    // SAFETY: no preconditions.
+/// Returns the IDs of all threads except this one and idle companions.
+fn others(companions: &[Arc<CompanionState>]) -> io::Result<Vec<libc::pid_t>> {
+    // SAFETY: `gettid` has no preconditions.
     let own = unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t;
     let is_harmless =
         |id| companions.iter().any(|known| known.id == id && !known.is_busy.load(Acquire));
@@ -206,61 +213,64 @@ fn others(companions: &[Arc<Known>]) -> io::Result<Vec<libc::pid_t>> {
     Ok(others)
 }
 
-/// What a thread of this process is called. By numbers of system calls, since libc's functions may be hooks,
-/// which let others run.
+/// Returns the name of a thread of this process.
+///
+/// The system calls are made by number: `libc::open` and `libc::read` may be hooks.
 fn name_of(thread: libc::pid_t) -> Option<String> {
     let path = CString::new(format!("/proc/self/task/{thread}/comm")).ok()?;
     let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-    // SAFETY: a path that ends with a zero.
+    // SAFETY: `path` ends with a zero.
     let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags) };
     if fd < 0 {
         return None;
     }
-    // SAFETY: a new descriptor of ours.
+    // SAFETY: `fd` is a new descriptor that nothing else owns.
     let file = unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) };
     let mut name = [0_u8; 64];
-    // SAFETY: room for so many bytes.
+    // SAFETY: `name` has room for the length passed.
     let length =
         unsafe { libc::syscall(libc::SYS_read, file.as_raw_fd(), name.as_mut_ptr(), name.len()) };
     let name = name.get(..usize::try_from(length).ok()?)?;
     Some(String::from_utf8_lossy(name).trim_end().to_owned())
 }
 
-/// By number, as above.
+/// Sleeps. By number: `libc::nanosleep` may be a hook.
 fn pause(time: Duration) {
     let time = libc::timespec { tv_sec: time.as_secs() as _, tv_nsec: time.subsec_nanos() as _ };
     let rest = ptr::null_mut::<libc::timespec>();
-    // SAFETY: a valid time; what is left of it is not asked for.
+    // SAFETY: `time` is valid; a null pointer means that the remaining time is not requested.
     unsafe {
         libc::syscall(libc::SYS_clock_nanosleep, libc::CLOCK_MONOTONIC, 0, &raw const time, rest)
     };
 }
 
-/// Ends a child, when what is to be done at an end is done. Nothing that it has inherited is cleaned up: no
-/// destructors run, and no functions that others have registered for the end of the parent.
+/// Ends a child, after the exit functions of this library have run.
+///
+/// Nothing inherited is cleaned up: neither destructors nor exit functions of other code run.
 pub(crate) fn exit_child(code: i32) -> ! {
     exit::run();
     let _ = io::stdout().flush();
-    // SAFETY: no preconditions.
+    // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(code) }
 }
 
-/// Has the kernel end this process when the thread that has made it ends. `false` if `parent` has ended
-/// already.
+/// Makes the kernel kill this process when the thread that forked it ends.
+///
+/// Returns `false` if `parent` has ended already.
 pub(crate) fn end_with_parent(parent: u32) -> bool {
-    // SAFETY: no memory is involved in either.
+    // SAFETY: neither call accesses memory of this process.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         libc::getppid() == parent as libc::pid_t
     }
 }
 
-/// What the process is called in lists of processes: the first fifteen bytes of `name`.
+/// Sets the name of the process in process lists, to the first 15 bytes of `name`.
 pub(crate) fn set_name(name: &str) {
     let mut bytes = [0_u8; 16];
     let length = name.len().min(bytes.len() - 1);
     bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
-    // SAFETY: sixteen bytes with a zero at the end.
+    // SAFETY: `bytes` is 16 bytes long and ends with a zero.
     unsafe { libc::prctl(libc::PR_SET_NAME, bytes.as_ptr()) };
 }
 
@@ -271,7 +281,7 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn a_companion_is_counted_while_it_is_busy() {
+    fn a_companion_is_counted_only_while_busy() {
         let (ready, is_ready) = mpsc::channel();
         let (change, is_to_change) = mpsc::channel();
         let thread = thread::Builder::new().name("companion".into()).spawn(move || {

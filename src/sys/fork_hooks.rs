@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Work around each fork: keeps what threads share whole in the child.
+//! Hooks around each fork: they keep state that threads share consistent in the child.
 //!
 //! A thread that is changing shared state does not exist in the child. So each owner of such state registers
 //! a hook, which holds the lock of the state during the fork and resets the state in the child.

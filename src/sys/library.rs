@@ -1,70 +1,71 @@
-//! Which library an address belongs to, and which function.
+//! Finds the library and the symbol that an address belongs to.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::mem::MaybeUninit;
 
-/// What a piece of code was loaded from.
+/// The program or library that an address was loaded from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Library {
-    /// As it was found by the loader: the program, or a library.
+    /// Its path, as the loader found it.
     pub(crate) path: String,
-    /// Where its first byte lies.
+    /// The address of its first byte.
     pub(crate) base: usize,
-    /// The function or variable, if it is one that others can link to.
+    /// The function or variable at the address, if it is exported.
     pub(crate) symbol: Option<String>,
 }
 
-/// What the code or data at an address was loaded from. `None` if that is not known.
+/// Returns what the code or data at an address was loaded from. `None` if it is unknown.
 pub(crate) fn of(address: *const c_void) -> Option<Library> {
     let mut info = MaybeUninit::<libc::Dl_info>::uninit();
-    // SAFETY: any address may be asked for; room for the answer.
+    // SAFETY: `dladdr` takes any address, and `info` has room for the result.
     if unsafe { libc::dladdr(address, info.as_mut_ptr()) } == 0 {
         return None;
     }
-    // SAFETY: it was answered.
+    // SAFETY: `dladdr` succeeded, so it has filled in `info`.
     let info = unsafe { info.assume_init() };
     let text = |name: *const c_char| {
-        // SAFETY: the name is the loader's, ends with a zero, and is copied at once.
+        // SAFETY: a string of the loader's, which ends with a zero and is copied at once.
         (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
     };
     let path = text(info.dli_fname)?;
     Some(Library { path, base: info.dli_fbase.addr(), symbol: text(info.dli_sname) })
 }
 
-/// Whether an address is in the code of the program itself, and not of a library.
+/// Whether an address is in the code of the program itself, not of a library.
 #[cfg(feature = "process")]
 pub(crate) fn is_of_program(address: *const ()) -> bool {
-    struct Question {
+    struct Query {
         address: usize,
-        is_there: bool,
+        is_found: bool,
     }
 
-    /// The first that it is called for is the program.
+    /// Checks the first module that it is called for, which is the program, and stops the iteration.
     unsafe extern "C" fn look(
         info: *mut libc::dl_phdr_info,
         _size: libc::size_t,
-        question: *mut c_void,
+        query: *mut c_void,
     ) -> libc::c_int {
-        // SAFETY: the loader's description of what it has loaded, and the question from below.
-        let (info, question) = unsafe { (&*info, &mut *question.cast::<Question>()) };
+        // SAFETY: the loader passes a description of a loaded module, and the pointer given to
+        // `dl_iterate_phdr` below.
+        let (info, query) = unsafe { (&*info, &mut *query.cast::<Query>()) };
         for index in 0..usize::from(info.dlpi_phnum) {
-            // SAFETY: there are so many.
+            // SAFETY: there are `dlpi_phnum` headers.
             let segment = unsafe { &*info.dlpi_phdr.add(index) };
             let start = (info.dlpi_addr as usize).wrapping_add(segment.p_vaddr as usize);
             let is_code = segment.p_type == libc::PT_LOAD && segment.p_flags & libc::PF_X != 0;
-            let is_inside = question.address.wrapping_sub(start) < segment.p_memsz as usize;
-            question.is_there |= is_code && is_inside;
+            let is_inside = query.address.wrapping_sub(start) < segment.p_memsz as usize;
+            query.is_found |= is_code && is_inside;
         }
         1
     }
 
-    let mut question = Question { address: address.addr(), is_there: false };
-    // SAFETY: a function that takes what it is given here.
-    unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut question).cast()) };
-    question.is_there
+    let mut query = Query { address: address.addr(), is_found: false };
+    // SAFETY: `look` has the required type, and expects the `Query` that it is given.
+    unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut query).cast()) };
+    query.is_found
 }
 
-// A program that is linked statically was not loaded by anybody who would know.
+// A statically linked program has no loader that could name libraries.
 #[cfg(all(test, not(target_feature = "crt-static")))]
 mod tests {
     #[test]

@@ -1,44 +1,44 @@
-//! Which processes live, of those that share something.
+//! Tells which of several processes are alive, by record locks on a shared file.
 //!
 //! ```text
-//!   a file without a name:   │ 0 │ 1 │ 2 │ 3 │ 4 │ ...      a byte a process; there is nothing in it
-//!                                  ▲       ▲
-//!                 record lock of a process that lives: nobody has one on 2, that process is dead
+//!   an unnamed, empty file:   │ 0 │ 1 │ 2 │ 3 │ 4 │ ...      one byte per process
+//!                                   ▲       ▲
+//!                  record lock of a living process: byte 2 is unlocked, so its process is dead
 //! ```
 //!
-//! A record lock (`fcntl`) is a *process's*: a child does not inherit it, and the kernel takes it away when
-//! the last thread of the process has closed its descriptors for good, which it does after it has run for the
-//! last time. So who has no lock any more does not write to memory any more either, whatever it has died of,
-//! and whether or not anybody has waited for it.
+//! A record lock (`fcntl`) belongs to a *process*: a child does not inherit it. The kernel removes it when
+//! the last thread of the process has closed its descriptors for good, which happens after that thread has
+//! run for the last time. So a process whose lock is gone does not write to memory any more, whatever it
+//! died of, and whether or not its parent has waited for it.
 //!
-//! Such a lock also goes when its process closes *any* descriptor of the file: so there is one in each
-//! process, and no copy of it is ever made.
+//! Such a lock also goes when its process closes *any* descriptor of the file. So each process has one
+//! descriptor, of which no copy is ever made.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// The file. Children inherit it, programs that are executed do not.
+/// The file. Children inherit it; executed programs do not.
 #[derive(Debug)]
 pub(crate) struct Living(OwnedFd);
 
 impl Living {
     pub(crate) fn new() -> io::Result<Self> {
-        let name = c"switchgrass: processes that live";
-        // SAFETY: a string that ends with a zero.
+        let name = c"switchgrass: living processes";
+        // SAFETY: `name` is a string that ends with a zero.
         let fd = check(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) })?;
-        // SAFETY: a new descriptor of ours.
+        // SAFETY: `fd` is a new descriptor that nothing else owns.
         Ok(Living(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Has this process be known by a number that no other process has had.
+    /// Registers this process under `number`, which no other process has used.
     pub(crate) fn enter(&self, number: u64) -> io::Result<()> {
         self.lock(libc::F_SETLK, number)?;
         Ok(())
     }
 
-    /// Whether another process lives that has entered by this number.
+    /// Whether the other process that registered under `number` is alive.
     pub(crate) fn other_lives(&self, number: u64) -> bool {
-        // It is taken for alive if the kernel does not answer.
+        // If the kernel does not answer, the process counts as alive.
         !self.lock(libc::F_GETLK, number).is_ok_and(|kind| kind == libc::F_UNLCK as libc::c_int)
     }
 
@@ -51,7 +51,7 @@ impl Living {
             l_len: 1,
             l_pid: 0,
         };
-        // SAFETY: an open descriptor, a lock that is there; neither command waits.
+        // SAFETY: `lock` is initialised and outlives the call, and neither command waits.
         check(unsafe { libc::fcntl(self.0.as_raw_fd(), command, &raw mut lock) })?;
         Ok(lock.l_type.into())
     }

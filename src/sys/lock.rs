@@ -1,11 +1,11 @@
-//! A lock for what is held for some instructions and never while anybody switches.
+//! A lock that is held for a few instructions, and never across a switch.
 //!
-//! It waits by a system call of its own making. `std`'s lock would call a function of libc's, and that may
-//! be one of this crate's: whoever waited in it would switch, in the middle of something that others then
-//! find half done.
+//! It waits by a system call of its own. `std`'s lock would call a libc function, which may be one of this
+//! crate's hooks: a waiter would then switch in the middle of a change, and other greenlets would see it
+//! half made.
 //!
 //! ```text
-//!   FREE ──lock──► HELD ──another waits──► WAITED_FOR ──unlock: one is woken──► FREE
+//!   FREE ──lock──► HELD ──another waits──► CONTENDED ──unlock: one waiter is woken──► FREE
 //! ```
 
 use std::cell::UnsafeCell;
@@ -15,18 +15,22 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+/// No thread holds the lock.
 const FREE: u32 = 0;
+/// Held, and no waiter has announced itself since. Set by `lock` and `try_lock`.
 const HELD: u32 = 1;
-const WAITED_FOR: u32 = 2;
+/// Held, and threads may wait. Set by each waiter before it sleeps, and by a woken waiter that takes the
+/// lock, since it does not know of others. `unlock` clears it and wakes one waiter.
+const CONTENDED: u32 = 2;
 
-/// Public in its crate-private module, since a sealed trait names it.
+/// A mutual-exclusion lock. Public in a crate-private module, since a sealed trait names it.
 #[derive(Debug)]
 pub struct Lock<T> {
     state: AtomicU32,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: one at a time has the value, and it is handed from thread to thread.
+// SAFETY: one thread at a time accesses the value, which is sent from thread to thread.
 unsafe impl<T: Send> Sync for Lock<T> {}
 
 impl<T: Default> Default for Lock<T> {
@@ -35,7 +39,7 @@ impl<T: Default> Default for Lock<T> {
     }
 }
 
-/// It stays on its thread, as what it leads to may have to.
+/// Guard of a [`Lock`]. It stays on its thread, since the value may have to.
 #[derive(Debug)]
 pub(crate) struct Locked<'a, T>(&'a Lock<T>, PhantomData<*const T>);
 
@@ -52,7 +56,7 @@ impl<T> Lock<T> {
         Locked(self, PhantomData)
     }
 
-    /// `None` if it is held, by another thread or by this one.
+    /// Returns the guard, or `None` if another thread or this one holds the lock.
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<Locked<'_, T>> {
         let free = self.state.compare_exchange(FREE, HELD, Acquire, Relaxed);
@@ -70,8 +74,8 @@ impl<T> Lock<T> {
             }
             spin_loop();
         }
-        while self.state.swap(WAITED_FOR, Acquire) != FREE {
-            futex(&self.state, libc::FUTEX_WAIT, WAITED_FOR);
+        while self.state.swap(CONTENDED, Acquire) != FREE {
+            futex(&self.state, libc::FUTEX_WAIT, CONTENDED);
         }
     }
 }
@@ -81,7 +85,7 @@ impl<T> Deref for Locked<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: it is locked.
+        // SAFETY: this guard holds the lock.
         unsafe { &*self.0.value.get() }
     }
 }
@@ -89,7 +93,7 @@ impl<T> Deref for Locked<'_, T> {
 impl<T> DerefMut for Locked<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: it is locked.
+        // SAFETY: this guard holds the lock, and is borrowed mutably.
         unsafe { &mut *self.0.value.get() }
     }
 }
@@ -97,18 +101,18 @@ impl<T> DerefMut for Locked<'_, T> {
 impl<T> Drop for Locked<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.0.state.swap(FREE, Release) == WAITED_FOR {
+        if self.0.state.swap(FREE, Release) == CONTENDED {
             futex(&self.0.state, libc::FUTEX_WAKE, 1);
         }
     }
 }
 
-/// Waits while `word` is `value`, or wakes so many. It may return early.
+/// Waits while `word` is `value`, or wakes `value` waiters. A wait may return early.
 #[cold]
 fn futex(word: &AtomicU32, operation: libc::c_int, value: u32) {
     let operation = operation | libc::FUTEX_PRIVATE_FLAG;
-    // SAFETY: a word that is there. Neither operation does anything to memory, and the instruction changes
-    // what is said here.
+    // SAFETY: `word` is a live atomic, and neither operation writes to memory. `syscall` changes only
+    // `rax`, `rcx` and `r11`.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         std::arch::asm!(
@@ -123,7 +127,7 @@ fn futex(word: &AtomicU32, operation: libc::c_int, value: u32) {
             options(nostack),
         );
     }
-    // SAFETY: as above.
+    // SAFETY: `word` is a live atomic, and neither operation writes to memory. The kernel changes only `x0`.
     #[cfg(target_arch = "aarch64")]
     unsafe {
         std::arch::asm!(
@@ -136,7 +140,7 @@ fn futex(word: &AtomicU32, operation: libc::c_int, value: u32) {
             options(nostack),
         );
     }
-    // SAFETY: as above.
+    // SAFETY: `word` is a live atomic, and a null timeout means none.
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     unsafe {
         let never = std::ptr::null::<libc::timespec>();

@@ -1,6 +1,7 @@
-//! The kernel and the C and Rust runtimes: what is asked of them, in safe words where that is possible.
+//! Interfaces to the kernel and to the C and Rust runtimes, safe where possible.
 //!
-//! Nothing here knows what a stack or a greenlet is.
+//! Nothing here knows of stacks or greenlets. *By number* means: through `libc::syscall`, since `monkey` may
+//! define the libc function as a hook, which may switch.
 
 pub(crate) mod affinity;
 pub(crate) mod alternate_stack;

@@ -1,30 +1,30 @@
-//! The word in which std counts the panics of a thread that are under way.
+//! Finds the thread-local word in which std counts the panics in progress.
 //!
-//! `std::thread::panicking()` is asked by every `MutexGuard`. A computation that leaves its thread to
-//! another while it unwinds leaves that answer behind as well, unless the count goes with it. std
-//! offers no way to, so the word is looked for, once a thread:
+//! Every `MutexGuard` calls `std::thread::panicking()`. If a computation switches away while it unwinds,
+//! the next one on the thread gets `true`, too, unless the count is saved and restored with the
+//! computation. std has no API for that, so this module searches for the word, once per thread:
 //!
 //! ```text
 //!   dl_iterate_phdr ─► the thread-local block of each loaded module, as words
-//!                      read before a panic       n
-//!                      inside one                n + 1
-//!                      inside one inside that    n + 2
-//!                      afterwards                n        ◄─ exactly one word does this
+//!                      read before a panic            n
+//!                      inside a panic                 n + 1
+//!                      inside a panic inside a panic  n + 2
+//!                      afterwards                     n        ◄─ exactly one word does this
 //! ```
 //!
-//! A second look at what the word does (set to 0 inside a panic, `panicking()` must say no; restored,
-//! yes) confirms it. Where there is no such word, or more than one, the answer is `None`, and it is
-//! up to the caller to do without.
+//! The candidate is then confirmed: while it is set to 0 inside a panic, `panicking()` must return `false`;
+//! once restored, `true`. If no word or several words qualify, the result is `None`, and the caller has to
+//! do without.
 //!
-//! A thread that panics already, and may be in its panic hook, must not panic once more just to look.
-//! Another thread looks in its stead: the word is at the same place in the same module's block.
+//! A thread that is already panicking, and may be in its panic hook, must not panic again just to search.
+//! Another thread searches instead: the word is at the same place in the same module's block.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 use std::{slice, thread};
 
-/// The calling thread's count of panics under way, if it can be found. Takes some microseconds.
+/// Returns the calling thread's count of panics in progress, if it can be found. Takes some microseconds.
 pub(crate) fn find() -> Option<NonNull<Cell<usize>>> {
     if cfg!(panic = "abort") {
         return None;
@@ -32,14 +32,14 @@ pub(crate) fn find() -> Option<NonNull<Cell<usize>>> {
     if thread::panicking() {
         let place = thread::Builder::new().spawn(search).ok()?.join().ok()??;
         let word = thread_local_words().into_iter().find(|word| word.place == place)?.address;
-        obeys(word).then_some(word)
+        controls_panicking(word).then_some(word)
     } else {
         let place = search()?;
         Some(thread_local_words().into_iter().find(|word| word.place == place)?.address)
     }
 }
 
-/// Finds where the count is, on a thread that does not panic.
+/// Finds the place of the count. Called on a thread that is not panicking.
 fn search() -> Option<Place> {
     let words = thread_local_words();
     let before: Vec<usize> = words.iter().map(Word::read).collect();
@@ -54,7 +54,7 @@ fn search() -> Option<Place> {
     keep(0);
     let [only] = candidates[..] else { return None };
     let only = &words[only];
-    inside_a_panic(|| obeys(only.address)).then_some(only.place)
+    inside_a_panic(|| controls_panicking(only.address)).then_some(only.place)
 }
 
 /// A word of a thread's thread-local storage.
@@ -63,12 +63,12 @@ struct Word {
     place: Place,
 }
 
-/// Where a word is, on every thread.
+/// The place of a word, the same on every thread.
 #[derive(Clone, Copy, PartialEq)]
 struct Place {
-    /// The address at which the module that it belongs to is loaded.
+    /// The load address of the module that the word belongs to.
     module: usize,
-    /// Its number in that module's block.
+    /// The word's index in that module's block.
     index: usize,
 }
 
@@ -79,7 +79,7 @@ fn inside_a_panic<R>(look: impl FnOnce() -> R) -> R {
         fn drop(&mut self) {
             if let Some(look) = self.0.take() {
                 let seen = look();
-                // SAFETY: points to a local of the caller, which waits in `catch_unwind`.
+                // SAFETY: points to a local of `inside_a_panic`, which is still in `catch_unwind`.
                 unsafe { self.1.write(Some(seen)) };
             }
         }
@@ -93,8 +93,8 @@ fn inside_a_panic<R>(look: impl FnOnce() -> R) -> R {
     result.expect("the destructor has run")
 }
 
-/// Inside a panic: whether `panicking()` answers by this word.
-fn obeys(word: NonNull<Cell<usize>>) -> bool {
+/// Whether `panicking()` depends on this word. Called inside a panic.
+fn controls_panicking(word: NonNull<Cell<usize>>) -> bool {
     // SAFETY: a word of this thread's thread-local storage, which lives as long as the thread.
     let count = unsafe { word.as_ref() };
     let outer = count.replace(0);
@@ -105,21 +105,21 @@ fn obeys(word: NonNull<Cell<usize>>) -> bool {
 
 impl Word {
     fn read(&self) -> usize {
-        // SAFETY: from `thread_local_words`: aligned, readable, of this thread. Volatile, since others
-        // write to it in ways that the compiler does not see.
+        // SAFETY: comes from `thread_local_words`: aligned, readable, and of this thread. Volatile, since
+        // other code writes to it unseen by the compiler.
         unsafe { self.address.cast::<usize>().read_volatile() }
     }
 }
 
-/// Every aligned word of the calling thread's thread-local blocks that exist.
+/// Returns every aligned word of the calling thread's thread-local blocks that exist.
 fn thread_local_words() -> Vec<Word> {
     unsafe extern "C" fn visit(
         info: *mut libc::dl_phdr_info,
         _size: usize,
         words: *mut libc::c_void,
     ) -> libc::c_int {
-        // SAFETY: the loader hands over a valid `info` with `dlpi_phnum` headers, and the pointer
-        // that `dl_iterate_phdr` was given below.
+        // SAFETY: the loader passes a valid `info` with `dlpi_phnum` headers, and the pointer that was
+        // given to `dl_iterate_phdr` below.
         unsafe {
             let words = &mut *words.cast::<Vec<Word>>();
             let headers = slice::from_raw_parts((*info).dlpi_phdr, (*info).dlpi_phnum.into());
@@ -139,7 +139,7 @@ fn thread_local_words() -> Vec<Word> {
         0
     }
     let mut words: Vec<Word> = Vec::new();
-    // SAFETY: `visit` has the right type and is given the vector it expects.
+    // SAFETY: `visit` has the required type, and expects the vector that it is given.
     unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut words).cast()) };
     words
 }
@@ -152,7 +152,7 @@ mod tests {
     fn is_found_on_every_thread_and_carries() {
         let look = || {
             let count = find().expect("this std has one count");
-            // SAFETY: a word of this thread.
+            // SAFETY: a word of this thread's thread-local storage, which lives as long as the thread.
             let count = unsafe { count.as_ref() };
             assert_eq!(count.get(), 0);
             inside_a_panic(|| {
@@ -171,7 +171,7 @@ mod tests {
     fn is_found_in_the_middle_of_a_panic() {
         inside_a_panic(|| {
             let count = find().expect("this std has one count");
-            // SAFETY: a word of this thread.
+            // SAFETY: a word of this thread's thread-local storage, which lives as long as the thread.
             assert_eq!(unsafe { count.as_ref() }.get(), 1);
         });
     }

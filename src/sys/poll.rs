@@ -1,4 +1,4 @@
-//! Where a thread sleeps until a descriptor is ready: epoll, and an eventfd to be woken by.
+//! Waits until a descriptor is ready: epoll, and an eventfd to wake the waiting thread.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,16 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 #[derive(Debug)]
 pub(crate) struct Epoll(OwnedFd);
 
-/// So many events are taken at once: enough to make the call cheap, and few enough for what they touch to
-/// be in the caches still when it is the last one's turn.
+/// The most events taken per call: enough to make the call cheap, and few enough for the data that they
+/// touch to be still in the caches when the last event is handled.
 const BATCH: usize = 64;
 
-/// What has happened to a descriptor.
+/// The events of a descriptor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Readiness {
     pub(crate) read: bool,
     pub(crate) write: bool,
-    /// The other end has closed, one direction or both, or there was an error, or urgent data has come.
+    /// The other end has closed one or both directions, or an error or urgent data has come.
     pub(crate) exceptional: bool,
 }
 
@@ -36,7 +36,7 @@ impl Readiness {
     }
 }
 
-/// What has happened since the last look.
+/// The events since the last wait.
 pub(crate) struct Events {
     all: [MaybeUninit<libc::epoll_event>; BATCH],
     count: usize,
@@ -53,11 +53,11 @@ impl Events {
         self.count
     }
 
-    /// The token of a descriptor, and what has happened to it. `None` if there are fewer.
+    /// Returns the token of a descriptor, and its events. `None` if there are fewer events.
     #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<(u64, Readiness)> {
         let event = self.all[..self.count].get(index)?;
-        // SAFETY: the kernel has written so many.
+        // SAFETY: the kernel has written the first `count` events.
         let event = unsafe { event.assume_init() };
         Some((event.u64, Readiness::of(event.events)))
     }
@@ -65,67 +65,70 @@ impl Events {
 
 impl Epoll {
     pub(crate) fn new() -> io::Result<Self> {
-        // SAFETY: no preconditions.
+        // SAFETY: `epoll_create1` has no preconditions.
         let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: a new descriptor of ours.
+        // SAFETY: `fd` is a new descriptor that nothing else owns.
         Ok(Epoll(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// For a child: one that it does not share with its parent, and that nothing is registered with but what
-    /// `alarm` renews, under `token`.
-    pub(crate) fn renewal(&self, alarm: &Renewal, token: u64) -> io::Result<Renewal> {
+    /// Creates, for a child, an instance that it does not share with its parent.
+    ///
+    /// Nothing is registered with it but the eventfd that `waker` renews, under `token`.
+    pub(crate) fn renewal(&self, waker: &Renewal, token: u64) -> io::Result<Renewal> {
         let fresh = Epoll::new()?;
-        if let Some((alarm, _)) = &alarm.0 {
-            // It stays so when it has got its number, since it is never without one.
-            fresh.add(alarm.as_raw_fd(), token)?;
+        if let Some((waker, _)) = &waker.0 {
+            // It stays registered when `renew` duplicates it: the open file is never without a descriptor.
+            fresh.add(waker.as_raw_fd(), token)?;
         }
         Ok(Renewal(Some((fresh.0, self.0.as_raw_fd()))))
     }
 
-    /// Has every change of `fd` reported under `token`, in both directions.
+    /// Registers `fd` under `token`, edge-triggered, for both directions.
     pub(crate) fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
         let events =
             libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLPRI | libc::EPOLLET;
         let mut event = libc::epoll_event { events: events as u32, u64: token };
-        // SAFETY: a valid event; the descriptors are checked by the kernel.
+        // SAFETY: `event` is valid, and the kernel checks the descriptors.
         check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) })?;
         Ok(())
     }
 
-    /// Has nothing reported of `fd` any more. That it is closed already is no harm.
+    /// Deregisters `fd`. Harmless if it is closed already.
     pub(crate) fn remove(&self, fd: RawFd) {
         let nothing = ptr::null_mut();
-        // SAFETY: the descriptors are checked by the kernel, which does not look at the event.
+        // SAFETY: the kernel checks the descriptors, and ignores the event for this operation.
         unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, nothing) };
     }
 
-    /// Waits until something happens, at most `limit` nanoseconds (`None`: for ever), and puts it into
-    /// `events`. A signal ends the wait early.
-    pub(crate) fn wait(&self, limit: Option<u64>, events: &mut Events) -> io::Result<()> {
+    /// Waits until there are events and stores them in `events`, or until `timeout` nanoseconds have passed.
+    ///
+    /// `None` waits indefinitely. A signal ends the wait early, with no events.
+    pub(crate) fn wait(&self, timeout: Option<u64>, events: &mut Events) -> io::Result<()> {
         events.count = 0;
-        events.count = match self.wait_precisely(&mut events.all, limit) {
+        events.count = match self.wait_precisely(&mut events.all, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             other => other?,
         };
         Ok(())
     }
 
-    /// `epoll_pwait2` where the kernel has it (5.11), to the nanosecond; else `epoll_wait`, to the
-    /// millisecond and never too early.
+    /// Waits by `epoll_pwait2` (Linux 5.11), to the nanosecond, or else by `epoll_pwait`.
+    ///
+    /// The latter counts milliseconds; the timeout is rounded up, so that it never returns too early.
     fn wait_precisely(
         &self,
         events: &mut [MaybeUninit<libc::epoll_event>; BATCH],
-        limit: Option<u64>,
+        timeout: Option<u64>,
     ) -> io::Result<usize> {
-        static NOT_THERE: AtomicBool = AtomicBool::new(false);
+        static IS_MISSING: AtomicBool = AtomicBool::new(false);
         let fd = self.0.as_raw_fd();
-        if limit.is_some_and(|limit| limit > 0) && !NOT_THERE.load(Relaxed) {
-            let limit = limit.unwrap_or(0);
+        if timeout.is_some_and(|timeout| timeout > 0) && !IS_MISSING.load(Relaxed) {
+            let timeout = timeout.unwrap_or(0);
             let time = libc::timespec {
-                tv_sec: (limit / 1_000_000_000) as _,
-                tv_nsec: (limit % 1_000_000_000) as _,
+                tv_sec: (timeout / 1_000_000_000) as _,
+                tv_nsec: (timeout % 1_000_000_000) as _,
             };
-            // SAFETY: room for as many events as is said, a valid time, no signal mask.
+            // SAFETY: `events` has room for `BATCH` events, `time` is valid, and there is no signal mask.
             let count = unsafe {
                 libc::syscall(
                     libc::SYS_epoll_pwait2,
@@ -139,26 +142,26 @@ impl Epoll {
             };
             match check(count as libc::c_int) {
                 Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
-                    NOT_THERE.store(true, Relaxed);
+                    IS_MISSING.store(true, Relaxed);
                 }
                 other => return other.map(|count| count as usize),
             }
         }
-        let limit = match limit {
+        let timeout = match timeout {
             None => -1,
-            Some(limit) => {
-                libc::c_int::try_from(limit.div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
+            Some(timeout) => {
+                libc::c_int::try_from(timeout.div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
             }
         };
-        // SAFETY: room for as many events as is said, no signal mask. By number: `libc::epoll_wait` may be
-        // a hook.
+        // SAFETY: `events` has room for `BATCH` events, and there is no signal mask. By number:
+        // `libc::epoll_wait` may be a hook.
         let count = unsafe {
             libc::syscall(
                 libc::SYS_epoll_pwait,
                 fd,
                 events.as_mut_ptr(),
                 BATCH as libc::c_int,
-                limit,
+                timeout,
                 ptr::null::<libc::sigset_t>(),
                 0_usize,
             )
@@ -167,8 +170,7 @@ impl Epoll {
     }
 }
 
-/// A descriptor that becomes readable when it is raised, from whichever thread. Made when it is first asked
-/// for.
+/// An eventfd: a descriptor that any thread can make readable. Created at its first use.
 #[derive(Debug)]
 pub(crate) struct EventFd(OnceLock<OwnedFd>);
 
@@ -177,7 +179,7 @@ impl EventFd {
         EventFd(OnceLock::new())
     }
 
-    /// The descriptor.
+    /// Returns the descriptor, after creating it if necessary.
     pub(crate) fn fd(&self) -> io::Result<RawFd> {
         if let Some(fd) = self.0.get() {
             return Ok(fd.as_raw_fd());
@@ -186,18 +188,18 @@ impl EventFd {
         Ok(self.0.get_or_init(|| fd).as_raw_fd())
     }
 
-    /// For a child: one that it does not share with its parent.
+    /// Creates, for a child, an eventfd that it does not share with its parent.
     pub(crate) fn renewal(&self) -> io::Result<Renewal> {
         let place = self.0.get().map(AsRawFd::as_raw_fd);
         Ok(Renewal(place.map(|place| Ok::<_, io::Error>((new_event()?, place))).transpose()?))
     }
 
-    /// Makes it readable. Nothing happens before it was asked for: then nobody waits for it.
+    /// Makes it readable. Does nothing if it was never created: then no thread waits for it.
     pub(crate) fn raise(&self) {
         let Some(fd) = self.0.get() else { return };
         let one = 1_u64;
-        // SAFETY: eight bytes of ours. It fails only when it is readable already. By number, since
-        // `libc::write` may one day be a hook.
+        // SAFETY: eight readable bytes. The call fails only if the eventfd is readable already. By number:
+        // `libc::write` may be a hook.
         unsafe { libc::syscall(libc::SYS_write, fd.as_raw_fd(), &raw const one, 8_usize) };
     }
 
@@ -205,30 +207,34 @@ impl EventFd {
     pub(crate) fn lower(&self) {
         let Some(fd) = self.0.get() else { return };
         let mut count = 0_u64;
-        // SAFETY: room for eight bytes. It fails only when it is unreadable already.
+        // SAFETY: eight writable bytes. The call fails only if the eventfd is unreadable already.
         unsafe { libc::syscall(libc::SYS_read, fd.as_raw_fd(), &raw mut count, 8_usize) };
     }
 }
 
 fn new_event() -> io::Result<OwnedFd> {
-    // SAFETY: no preconditions.
+    // SAFETY: `eventfd` has no preconditions.
     let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
-    // SAFETY: a new descriptor of ours.
+    // SAFETY: `fd` is a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A new descriptor that may take the place of another, with the same number: so that whoever keeps the
-/// number has the new one. Made in time, since a child that could not have one could not say so.
+/// A new descriptor that can take over the number of an old one.
+///
+/// So code that holds the number gets the new file. It is created before the fork, since a child could not
+/// report that it has no descriptor.
 #[derive(Debug)]
 pub(crate) struct Renewal(Option<(OwnedFd, RawFd)>);
 
 impl Renewal {
+    /// Closes the old descriptor and gives its number to the new one.
     pub(crate) fn renew(self) {
         let Some((fresh, place)) = self.0 else { return };
-        // SAFETY: two open descriptors of ours. By number, since `libc::dup3` may be a hook.
-        let done =
+        // SAFETY: `dup3` accesses no memory; both descriptors are open and of this crate. By number:
+        // `libc::dup3` may be a hook.
+        let result =
             unsafe { libc::syscall(libc::SYS_dup3, fresh.as_raw_fd(), place, libc::O_CLOEXEC) };
-        debug_assert_eq!(done, libc::c_long::from(place), "nothing that can go wrong is left");
+        debug_assert_eq!(result, libc::c_long::from(place), "dup3 to an open descriptor failed");
     }
 }
 

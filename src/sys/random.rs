@@ -1,14 +1,14 @@
-//! Random bytes of the kernel's.
+//! Random bytes from the kernel.
 
 use std::io;
 
-/// Random bytes that nobody can guess. Waits, at the boot of the system only, until the kernel has any.
+/// Returns unpredictable bytes. Blocks only during the system's boot, until the kernel has entropy.
 pub(crate) fn bytes<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     let mut filled = 0;
     while filled < N {
         let rest = &mut bytes[filled..];
-        // SAFETY: room for as many bytes as is said.
+        // SAFETY: `rest` has room for the length passed.
         match unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) } {
             count @ 1.. => filled += count as usize,
             _ => match io::Error::last_os_error() {
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_are_alike() {
+    fn random_bytes_are_distinct() {
         let all: [[u8; 32]; 4] = std::array::from_fn(|_| bytes().unwrap());
         for (index, one) in all.iter().enumerate() {
             assert!(!all[..index].contains(one));

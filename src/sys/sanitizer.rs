@@ -1,26 +1,26 @@
-//! AddressSanitizer's runtime: told of every change of stacks, or it takes one for an overflow.
+//! Reports stack switches to AddressSanitizer's runtime, which would take them for overflows.
 //!
-//! To find uses of a frame that has returned, it puts frames not on the stack but in a *fake stack*
-//! beside it, which is made with the first such frame and belongs to whoever runs:
+//! To find uses of a frame after its return, the runtime puts frames not on the stack but into a *fake
+//! stack* beside it. That is created with the first such frame and belongs to the running computation:
 //!
 //! ```text
-//!   leave ─► takes the fake stack away ─ (switch) ─► arrive ─► puts the other one in place
-//!   ended ─► remembers that nobody comes back for it ─ (switch, value is read) ─► forget ─► frees it
+//!   leave ─► takes away the fake stack ─ (switch) ─► arrive ─► puts the other one in place
+//!   ended ─► remembers that it is left for good ─ (switch, value is read) ─► forget ─► frees it
 //! ```
 //!
-//! It cannot be freed by the computation that ends: functions that it is in, and perhaps the value
-//! that it hands over, are there.
-
+//! The computation that ends cannot free it: its fake stack still holds frames that it is in, and perhaps
+//! the value that it hands over.
 //!
-//! In a program without that runtime the functions below do nothing: its definitions are strong, and take the
-//! place of these.
+//! In a program without that runtime these functions do nothing: they call the weak definitions below,
+//! which the runtime's strong definitions replace.
 
-#![cfg_attr(feature = "portable", allow(dead_code, reason = "there corosensei tells the runtime"))]
+#![cfg_attr(feature = "portable", allow(dead_code, reason = "corosensei notifies the runtime"))]
 
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr;
 
+// Weak no-op definitions of the runtime's functions.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
 std::arch::global_asm!(
     ".pushsection .text.switchgrass_no_sanitizer,\"ax\",@progbits",
@@ -49,53 +49,57 @@ unsafe extern "C" {
 }
 
 thread_local! {
-    /// The bottom of the stack that was left for good last, and its fake stack. Null if it is freed.
+    /// The bottom and the fake stack of the stack that was last left for good. Null once that is freed.
     static ENDED: Cell<(usize, *mut c_void)> = const { Cell::new((0, ptr::null_mut())) };
 }
 
-/// Says that the next instructions go to the stack of `size` bytes from `bottom`. Returns what
-/// [`arrive`] wants when this stack is gone on with, or [`ended`] when it never is.
+/// Notifies the runtime that the next instructions switch to the stack of `size` bytes from `bottom`.
+///
+/// Returns the fake stack of the stack that is left: for [`arrive`] when it is resumed, or for [`ended`].
 pub(crate) fn leave(bottom: usize, size: usize) -> *mut c_void {
     let mut save = ptr::null_mut();
-    // SAFETY: `save` is writable; the bounds are only remembered.
+    // SAFETY: `save` is writable, and the runtime only records the bounds.
     unsafe { __sanitizer_start_switch_fiber(&raw mut save, ptr::without_provenance(bottom), size) };
     save
 }
 
-/// Says that this stack is in use (again). `save` is null for one that is new.
+/// Notifies the runtime that this stack is in use. `save` is null if the stack is new.
 pub(crate) fn arrive(save: *mut c_void) {
-    // SAFETY: `save` is null or what `leave` returned for this stack; nothing else is asked for.
+    // SAFETY: `save` is null or what `leave` returned for this stack; null pointers ask for no results.
     unsafe { __sanitizer_finish_switch_fiber(save, ptr::null_mut(), ptr::null_mut()) };
 }
 
-/// Says that the stack from `bottom`, whose [`leave`] returned `save`, is left for good. To be
-/// followed by [`forget`] before another one is.
+/// Records that the stack from `bottom`, whose [`leave`] returned `save`, is left for good.
+///
+/// [`forget`] has to be called before another stack is left for good.
 pub(crate) fn ended(bottom: usize, save: *mut c_void) {
     ENDED.set((bottom, save));
 }
 
-/// Forgets what the frames of a computation have poisoned that has ended or never begun.
+/// Frees the fake stack of a computation that has ended or never begun, and unpoisons its stack.
 pub(crate) fn forget(bottom: usize, size: usize) {
     let (ended, save) = ENDED.get();
     if ended == bottom && !save.is_null() {
         ENDED.set((0, ptr::null_mut()));
-        // SAFETY: `save` is from `leave`, and nobody else has it.
+        // SAFETY: `save` comes from the `leave` of this stack, and was just taken out of `ENDED`.
         unsafe { free(bottom, size, save) };
     }
-    // SAFETY: only shadow memory is written.
+    // SAFETY: the call writes only to shadow memory.
     unsafe { __asan_unpoison_memory_region(ptr::without_provenance(bottom), size) };
 }
 
-/// Frees a fake stack. The runtime does that only for the one in use, when it is left for good: so it
-/// is told that we go there, and at once that we come back.
+/// Frees a fake stack.
+///
+/// The runtime frees only the fake stack in use, when it is left for good. So this pretends to switch there
+/// and back.
 ///
 /// # Safety
 ///
 /// `save` is what [`leave`] returned for the stack of `size` bytes from `bottom`, and is not used again.
 unsafe fn free(bottom: usize, size: usize, save: *mut c_void) {
     let (mut own_bottom, mut own_size, mut own_save) = (ptr::null(), 0, ptr::null_mut());
-    // SAFETY: the runtime only keeps account of all this. The variables are in our own fake stack, which
-    // is memory all the time, and no instrumented code runs before it is in place again.
+    // SAFETY: the runtime only keeps account of these calls. The variables lie in this computation's own
+    // fake stack, which stays mapped, and no instrumented code runs before it is in place again.
     unsafe {
         __sanitizer_start_switch_fiber(&raw mut own_save, ptr::without_provenance(bottom), size);
         __sanitizer_finish_switch_fiber(save, &raw mut own_bottom, &raw mut own_size);
@@ -104,11 +108,11 @@ unsafe fn free(bottom: usize, size: usize, save: *mut c_void) {
     }
 }
 
-/// Bottom and size of the stack that the calling thread began on.
+/// Returns the bottom and size of the calling thread's first stack.
 pub(crate) fn first_stack() -> (usize, usize) {
     let (mut bottom, mut size) = (ptr::null_mut(), 0);
-    // SAFETY: the attributes are initialised by the first call, read by the second and freed by the
-    // third, all for the calling thread.
+    // SAFETY: the attributes are initialised by the first call, read by the second and freed by the third,
+    // all for the calling thread.
     unsafe {
         let mut attributes = std::mem::zeroed();
         if libc::pthread_getattr_np(libc::pthread_self(), &mut attributes) == 0 {

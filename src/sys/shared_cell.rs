@@ -6,11 +6,11 @@ use std::fmt;
 use std::slice;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// An element of a [`SharedArray`](crate::process::SharedArray): as a [`Cell`](std::cell::Cell), it is read
-/// and written as a whole.
+/// An element of a [`SharedArray`](crate::process::SharedArray), read and written as a whole.
 ///
-/// No reference into it is ever lent: it lies in memory that other processes write to. The lock of the array
-/// keeps them from doing that at the wrong moment.
+/// It is used like a [`Cell`](std::cell::Cell), and lends no reference to its value, because other
+/// processes may write to that memory. The lock of the array keeps them from writing in the middle of a
+/// change.
 ///
 /// # Examples
 ///
@@ -28,11 +28,11 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Rel
 #[repr(transparent)]
 pub struct SharedCell<T: Pod>(UnsafeCell<T>);
 
-// SAFETY: all accesses are atomic ones, of words of the same size and place; values are handed from thread to
-// thread.
+// SAFETY: all accesses to the value are atomic, on words of the same sizes and addresses. Values are sent
+// from thread to thread, hence `Send`.
 unsafe impl<T: Pod + Send> Sync for SharedCell<T> {}
 
-/// Does something with the words that a cell consists of, as atomics, and with the value's, as numbers.
+/// Evaluates an expression with a cell's words, as atomics, and a value's words, as integers.
 macro_rules! with_words {
     ($cell:ident, |$words:ident, $numbers:ident| $value:expr, $cast:ident, $f:expr) => {
         with_words!(@ $cell, $words, $numbers, $value, $cast, $f,
@@ -43,8 +43,9 @@ macro_rules! with_words {
         match align_of::<T>() {
             $($align => {
                 let count = size_of::<T>() / size_of::<$number>();
-                // SAFETY: the cell is so large, and aligned as that number of bytes is, which its size is a
-                // multiple of. It is only reached in this way.
+                // SAFETY: the cell is `size_of::<T>()` bytes, aligned for this atomic: `T`'s alignment is
+                // at least that, and its size a multiple of it. All accesses to the cell go through these
+                // atomics.
                 let $words = unsafe { slice::from_raw_parts($cell.0.get().cast::<$atomic>(), count) };
                 let $numbers = $cast::<T, $number>($value);
                 $f
@@ -54,7 +55,7 @@ macro_rules! with_words {
 }
 
 impl<T: Pod> SharedCell<T> {
-    /// What is in there.
+    /// Returns a copy of the value.
     #[inline]
     pub fn get(&self) -> T {
         let mut value = T::zeroed();
@@ -64,7 +65,7 @@ impl<T: Pod> SharedCell<T> {
         value
     }
 
-    /// Puts a value in there.
+    /// Sets the value.
     #[inline]
     pub fn set(&self, value: T) {
         with_words!(self, |words, numbers| slice::from_ref(&value), cast_slice, {
@@ -72,7 +73,7 @@ impl<T: Pod> SharedCell<T> {
         });
     }
 
-    /// Puts a value in there, for that which was there.
+    /// Sets the value and returns the previous one. Not atomic.
     #[inline]
     pub fn replace(&self, value: T) -> T {
         let before = self.get();
@@ -80,7 +81,7 @@ impl<T: Pod> SharedCell<T> {
         before
     }
 
-    /// Changes what is in there.
+    /// Replaces the value by the result of `change`. Not atomic.
     #[inline]
     pub fn update(&self, change: impl FnOnce(T) -> T) {
         self.set(change(self.get()));

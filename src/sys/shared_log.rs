@@ -1,9 +1,11 @@
-//! Bytes that one process adds and another reads, without a system call, and also when the first has died.
+//! A log that one process appends to and another reads, without system calls.
+//!
+//! It can also be read after the writer has died.
 //!
 //! ```text
-//!   │ published │ record │ record │ record │ ...     a file without a name, mapped by both
+//!   │ published │ record │ record │ record │ ...     an unnamed file, mapped by both
 //!                                          ▲
-//!                  add: the bytes first, then `published`. What is before it never changes until a reset.
+//!                  add: writes the bytes, then `published`. Bytes before it do not change until a reset.
 //! ```
 
 use std::io;
@@ -12,13 +14,13 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// Bytes of the file. Pages that are never written to take no memory.
+/// The size of the file in bytes. Pages that are never written to take no memory.
 const SIZE: usize = 1 << 20;
 
-/// Where the records begin.
+/// The offset of the first record.
 const RECORDS: usize = 64;
 
-/// The mapping, on either side.
+/// The mapping, in either process.
 #[derive(Debug)]
 struct Mapped(NonNull<u8>);
 
@@ -35,28 +37,28 @@ impl Mapped {
         Ok(Mapped(NonNull::new(start.cast()).expect("mmap does not return address zero")))
     }
 
-    /// Up to where there are records.
+    /// Returns the offset of the end of the published records, counted from [`RECORDS`].
     fn published(&self) -> &AtomicU32 {
-        // SAFETY: the first bytes of a mapping of whole pages, of which any are a number.
+        // SAFETY: the first bytes of a page-aligned mapping, in which any bytes are a valid number.
         unsafe { self.0.cast().as_ref() }
     }
 }
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours, whole, and nothing is lent of it.
+        // SAFETY: the whole mapping that `new` has made; references to it do not outlive `self`.
         unsafe { libc::munmap(self.0.as_ptr().cast(), SIZE) };
     }
 }
 
-/// The side that reads.
+/// The reading side.
 #[derive(Debug)]
 pub(crate) struct Reader {
     mapped: Mapped,
     read: usize,
 }
 
-/// The side that adds. There is one.
+/// The appending side. There is one per log.
 #[derive(Debug)]
 pub(crate) struct Writer {
     mapped: Mapped,
@@ -64,23 +66,23 @@ pub(crate) struct Writer {
 }
 
 impl Reader {
-    /// A new log, and the file that the [`Writer`] is made of in another process.
+    /// Creates a log, and the file from which another process creates the [`Writer`].
     pub(crate) fn new() -> io::Result<(Self, OwnedFd)> {
         let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-        // SAFETY: a string that ends with a zero.
+        // SAFETY: the name is a string that ends with a zero.
         let fd = unsafe { libc::memfd_create(c"switchgrass: a log".as_ptr(), flags) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: a new descriptor of ours.
+        // SAFETY: `fd` is a new descriptor that nothing else owns.
         let file = unsafe { OwnedFd::from_raw_fd(fd) };
-        // SAFETY: no memory is involved.
+        // SAFETY: `ftruncate` accesses no memory of this process.
         if unsafe { libc::ftruncate(fd, SIZE as libc::off_t) } < 0 {
             return Err(io::Error::last_os_error());
         }
-        // A page that the writer's process cuts off would end this one by SIGBUS, when it is read.
+        // If the writer's process could cut off a page, reading it would kill this process by SIGBUS.
         let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
-        // SAFETY: no memory is involved.
+        // SAFETY: `F_ADD_SEALS` accesses no memory of this process.
         if unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, seals) } < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -88,12 +90,12 @@ impl Reader {
         Ok((Reader { mapped, read: 0 }, file))
     }
 
-    /// The bytes that were added since the last call.
+    /// Returns the bytes that were added since the last call.
     pub(crate) fn read(&mut self) -> Vec<u8> {
         let published = (self.mapped.published().load(Acquire) as usize).min(SIZE - RECORDS);
         let mut bytes = vec![0; published.saturating_sub(self.read)];
-        // SAFETY: within the mapping. These bytes were written before they were published, and the writer
-        // writes there again only when it is told that this side has read them all.
+        // SAFETY: in bounds of the mapping. These bytes were written before they were published, and the
+        // writer overwrites them only after it was told that this side has read them all.
         unsafe {
             let from = self.mapped.0.add(RECORDS + self.read).as_ptr();
             ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len());
@@ -102,8 +104,10 @@ impl Reader {
         bytes
     }
 
-    /// Empties it. All has been read, and the writer adds nothing before it is told of this, and has
-    /// [begun anew](Writer::begin_anew): it may be dead, so that this side has to see to it.
+    /// Empties the log, after all of it was read.
+    ///
+    /// The writer adds nothing until it is told of this and has [begun anew](Writer::begin_anew). The
+    /// reader does this because the writer may be dead.
     pub(crate) fn reset(&mut self) {
         self.read = 0;
         self.mapped.published().store(0, Relaxed);
@@ -111,18 +115,19 @@ impl Reader {
 }
 
 impl Writer {
-    /// Of the file of a [`Reader`].
+    /// Maps the file of a [`Reader`].
     pub(crate) fn new(file: BorrowedFd<'_>) -> io::Result<Self> {
         Ok(Writer { mapped: Mapped::new(file)?, written: 0 })
     }
 
-    /// Adds bytes, if there is room for them.
+    /// Appends bytes. `false` if there is no room for them.
     pub(crate) fn add(&mut self, bytes: &[u8]) -> bool {
         let end = self.written + bytes.len();
         if end > SIZE - RECORDS {
             return false;
         }
-        // SAFETY: within the mapping, and not published: nobody reads there.
+        // SAFETY: in bounds of the mapping, and beyond the published bytes, so the reader does not read
+        // there.
         unsafe {
             let to = self.mapped.0.add(RECORDS + self.written).as_ptr();
             ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
@@ -132,7 +137,7 @@ impl Writer {
         true
     }
 
-    /// Begins again at the start: the reader has said by a message that it has [emptied](Reader::reset) it.
+    /// Starts over, after the reader has sent a message that it has [emptied](Reader::reset) the log.
     pub(crate) fn begin_anew(&mut self) {
         self.written = 0;
     }
@@ -144,7 +149,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     #[test]
-    fn the_writer_cannot_cut_off_what_the_reader_reads() {
+    fn the_writer_cannot_truncate_the_file() {
         let (mut reader, file) = Reader::new().unwrap();
         let mut writer = Writer::new(file.as_fd()).unwrap();
         assert!(writer.add(b"one"));
@@ -156,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_is_read_once() {
+    fn added_bytes_are_read_once() {
         let (mut reader, file) = Reader::new().unwrap();
         let mut writer = Writer::new(file.as_fd()).unwrap();
         for round in 0..3 {

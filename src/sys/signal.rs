@@ -1,14 +1,14 @@
-//! Signals that others send: a handler that counts them, and says that there is something new.
+//! Counts signals, in a handler that then wakes the hubs.
 //!
 //! ```text
-//!   kernel ──► on_signal: DELIVERED[number] += 1, NEWS is written to ──► every hub that has a copy of NEWS
+//!   kernel ──► on_signal: DELIVERED[number] += 1, writes to NEWS ──► every hub that has a copy of NEWS
 //! ```
 //!
-//! There is one eventfd for the process, never read from and never closed: every write to it is an event for
-//! each epoll instance that has it or a copy of it. So the handler needs no list of who is interested, which
-//! could change under it, and a number of a descriptor that was closed is never written to.
+//! The process has one eventfd, `NEWS`, which is never read from and never closed: every write to it is an
+//! event for each epoll instance that has it or a copy of it. So the handler needs no list of receivers,
+//! which could change while it runs, and never writes to the number of a closed descriptor.
 //!
-//! Not `signalfd`: it wants the signal blocked, in every thread there is, and children inherit that.
+//! `signalfd` is not used: it requires the signal to be blocked in every thread, and children inherit that.
 
 use super::fork_hooks::{self, Fork, Side};
 use super::lineage::{self, Generation};
@@ -20,46 +20,47 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
-/// One more than the highest number of a signal.
+/// One more than the highest signal number.
 const NUMBERS: usize = 65;
 
-/// How many of each have come, modulo what there is room for.
+/// How many signals of each number have come, wrapping around.
 static DELIVERED: [AtomicUsize; NUMBERS] = [const { AtomicUsize::new(0) }; NUMBERS];
 
-/// What was there before our handler. Never freed: a handler may be about to read it.
+/// The action that was in place before this module's handler. Never freed: a handler may be about to read
+/// it.
 static PREVIOUS: [AtomicPtr<libc::sigaction>; NUMBERS] =
     [const { AtomicPtr::new(ptr::null_mut()) }; NUMBERS];
 
-/// For whom our handler is there.
-static USES: Lock<[Use; NUMBERS]> = Lock::new([Use { users: 0, is_there: false }; NUMBERS]);
+/// The uses of this module's handler, by signal number.
+static USES: Lock<[Use; NUMBERS]> = Lock::new([Use { users: 0, is_installed: false }; NUMBERS]);
 
-/// Written to whenever one has come.
+/// The eventfd that is written to whenever a signal has come.
 static NEWS: poll::EventFd = poll::EventFd::new();
 
-/// The process that they are counted in.
+/// The process in which signals are counted.
 static COUNTED_IN: AtomicU32 = AtomicU32::new(0);
 
 #[derive(Clone, Copy)]
 struct Use {
     users: usize,
-    /// It was put there, and not taken away. Another may have been put over it since, and pass on to it.
-    is_there: bool,
+    /// The handler was installed and has not been removed. Another handler may have been installed over it
+    /// since, and may call it.
+    is_installed: bool,
 }
 
-/// A copy of what there is an event of, in the edge-triggered sense, whenever a signal has come.
+/// Returns a copy of an eventfd that has an edge-triggered event whenever a signal has come.
 pub(crate) fn news() -> io::Result<OwnedFd> {
     fork_hooks::around_fork(around_fork);
-    // SAFETY: it is never closed.
+    // SAFETY: `NEWS` owns the descriptor, and never closes it.
     unsafe { BorrowedFd::borrow_raw(NEWS.fd()?) }.try_clone_to_owned()
 }
 
-/// How many of a signal have come while it was [`Installed`].
+/// Returns how many signals of a number have come while it was [`Installed`].
 pub(crate) fn delivered(signal: libc::c_int) -> usize {
     DELIVERED[signal as usize].load(Ordering::Acquire)
 }
 
-/// Has a signal counted, for as long as this lives. The last that is dropped brings back what was there
-/// before.
+/// Counts a signal while this lives. Dropping the last one restores the previous action.
 #[derive(Debug)]
 pub(crate) struct Installed(libc::c_int, Generation);
 
@@ -70,19 +71,19 @@ impl Installed {
         fork_hooks::around_fork(around_fork);
         NEWS.fd()?;
         let mut uses = USES.lock();
-        lineage::tell_now(&COUNTED_IN);
+        lineage::store_current(&COUNTED_IN);
         let current = exchange(signal, None)?;
-        let may_pass_on = uses[index].is_there && is_handler(&current);
+        let may_pass_on = uses[index].is_installed && is_handler(&current);
         if !is_ours(&current) && !may_pass_on {
             remember(index, current);
-            // SAFETY: all-zero is a valid action.
+            // SAFETY: an all-zero `sigaction` is valid.
             let mut action: libc::sigaction = unsafe { mem::zeroed() };
             action.sa_sigaction = on_signal as *const () as usize;
             action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
-            // As that handler is used to, which may be called by ours.
+            // The mask that the previous handler expects, since this module's handler calls it.
             action.sa_mask = current.sa_mask;
             exchange(signal, Some(&action))?;
-            uses[index].is_there = true;
+            uses[index].is_installed = true;
         }
         uses[index].users += 1;
         Ok(Installed(signal, Generation::current()))
@@ -97,43 +98,43 @@ impl Drop for Installed {
             return;
         }
         uses[index].users -= 1;
-        if uses[index].users == 0 && uses[index].is_there {
-            uses[index].is_there = !bring_back(self.0);
+        if uses[index].users == 0 && uses[index].is_installed {
+            uses[index].is_installed = !restore_previous(self.0);
         }
     }
 }
 
-/// Brings back what was there before our handler, unless another was put over it. Whether ours is gone.
-fn bring_back(signal: libc::c_int) -> bool {
+/// Restores the previous action, unless another handler was installed since. Returns whether it did.
+fn restore_previous(signal: libc::c_int) -> bool {
     if !exchange(signal, None).is_ok_and(|current| is_ours(&current)) {
         return false;
     }
-    // SAFETY: set before ours was there, and never freed.
+    // SAFETY: set before this module's handler was installed, and never freed.
     let previous = unsafe { PREVIOUS[signal as usize].load(Ordering::Acquire).as_ref() };
     exchange(signal, previous).is_ok()
 }
 
-/// Around a fork: the child handles no signals, for whoever handled them is not there. What there was
-/// before comes back.
+/// The fork hook: restores the previous actions in the child, which has no receivers of signals.
 fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
     let mut uses = USES.lock();
     let news = NEWS.renewal()?;
     let side = fork();
     if matches!(side, Ok(Side::Child)) {
         news.renew();
-        for (signal, used) in uses.iter_mut().enumerate().filter(|(_, used)| used.is_there) {
-            *used = Use { users: 0, is_there: !bring_back(signal as libc::c_int) };
+        for (signal, used) in uses.iter_mut().enumerate().filter(|(_, used)| used.is_installed) {
+            *used = Use { users: 0, is_installed: !restore_previous(signal as libc::c_int) };
         }
     }
     side
 }
 
-/// What is done at a signal, and what is to be done from now on, if that is said.
+/// Returns the action of a signal, and sets a new one if given.
 fn exchange(signal: libc::c_int, action: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
     let action = action.map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: all-zero is a valid action.
+    // SAFETY: an all-zero `sigaction` is valid.
     let mut current: libc::sigaction = unsafe { mem::zeroed() };
-    // SAFETY: pointers to live structures, or null. What becomes a handler is ours or was one before.
+    // SAFETY: the pointers are null or to live structures. A new action is this module's, or was the
+    // signal's before.
     match unsafe { libc::sigaction(signal, action, &mut current) } {
         0 => Ok(current),
         _ => Err(io::Error::last_os_error()),
@@ -153,9 +154,9 @@ fn is_handler(action: &libc::sigaction) -> bool {
     !matches!(action.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN)
 }
 
-/// Keeps what was there before. As a rule that is the same each time.
+/// Records the previous action, unless it is the one recorded before, as it usually is.
 fn remember(index: usize, action: libc::sigaction) {
-    // SAFETY: never freed.
+    // SAFETY: recorded actions are never freed.
     let known = unsafe { PREVIOUS[index].load(Ordering::Acquire).as_ref() };
     let is_known = known.is_some_and(|known| {
         known.sa_sigaction == action.sa_sigaction && known.sa_flags == action.sa_flags
@@ -165,23 +166,24 @@ fn remember(index: usize, action: libc::sigaction) {
     }
 }
 
-/// Runs between any two instructions: it neither allocates nor locks.
+/// The signal handler. It may run between any two instructions, so it neither allocates nor locks.
 unsafe extern "C" fn on_signal(
     signal: libc::c_int,
     info: *mut libc::siginfo_t,
     context: *mut libc::c_void,
 ) {
-    // SAFETY: a thread-local variable that is always there.
+    // SAFETY: the location of the calling thread's errno, which is always valid.
     let errno = unsafe { *libc::__errno_location() };
     if let (Some(count), Some(previous)) =
         (DELIVERED.get(signal as usize), PREVIOUS.get(signal as usize))
     {
-        let is_counted = lineage::is_now(&COUNTED_IN);
+        let is_counted = lineage::is_current(&COUNTED_IN);
         if is_counted {
             count.fetch_add(1, Ordering::Release);
             NEWS.raise();
         }
-        // SAFETY: never freed. The arguments are handed on as they came.
+        // SAFETY: recorded actions are never freed, and the previous handler gets the kernel's arguments
+        // unchanged.
         unsafe {
             match previous.load(Ordering::Acquire).as_ref() {
                 Some(previous) if is_handler(previous) => {
@@ -198,18 +200,22 @@ unsafe extern "C" fn on_signal(
             }
         }
     }
-    // SAFETY: as above.
+    // SAFETY: the location of the calling thread's errno, which is always valid.
     unsafe { *libc::__errno_location() = errno };
 }
 
-/// In a child that was forked with our handler, by something else than this library: nobody hears of the
-/// signal here, so that it does what it did before, which is as a rule to end the process. It comes again
-/// when the handler, in which it is blocked, has returned.
+/// Restores the previous action and sends the signal to this thread again, in a copied process.
 ///
-/// Not where another handler was put over ours and has passed it on: that one has seen to it.
+/// A child that was not forked by this library has the handler but no receiver of the signal. So the signal
+/// gets its previous effect, which usually ends the process. It is delivered when the handler, in which it
+/// is blocked, has returned.
+///
+/// Does nothing if another handler was installed over this module's and has called it: then that one has
+/// handled the signal.
 fn send_again(signal: libc::c_int) {
-    if bring_back(signal) {
-        // SAFETY: no memory is involved. By number: libc may remember the numbers of the parent.
+    if restore_previous(signal) {
+        // SAFETY: `tgkill` accesses no memory of this process. By number: libc may have cached the IDs of
+        // the parent.
         unsafe {
             let process = libc::syscall(libc::SYS_getpid);
             libc::syscall(libc::SYS_tgkill, process, libc::syscall(libc::SYS_gettid), signal);
@@ -221,8 +227,8 @@ fn send_again(signal: libc::c_int) {
 ///
 /// # Safety
 ///
-/// Called in a handler of `signal` with the arguments that the kernel gave; `action` names a handler that
-/// was in place, neither `SIG_DFL` nor `SIG_IGN`.
+/// Called in a handler of `signal` with the arguments that the kernel passed; `action` was in place for
+/// that signal, and is neither `SIG_DFL` nor `SIG_IGN`.
 pub(super) unsafe fn call_handler(
     action: &libc::sigaction,
     signal: libc::c_int,
@@ -231,11 +237,11 @@ pub(super) unsafe fn call_handler(
 ) {
     if action.sa_flags & libc::SA_SIGINFO != 0 {
         type Handler = unsafe extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
-        // SAFETY: registered as a handler of this type.
+        // SAFETY: with `SA_SIGINFO`, the handler has this type. It gets the kernel's arguments.
         unsafe { mem::transmute::<usize, Handler>(action.sa_sigaction)(signal, info, context) }
     } else {
         type Handler = unsafe extern "C" fn(libc::c_int);
-        // SAFETY: registered as a handler of this type.
+        // SAFETY: without `SA_SIGINFO`, the handler has this type.
         unsafe { mem::transmute::<usize, Handler>(action.sa_sigaction)(signal) }
     }
 }

@@ -1,18 +1,18 @@
 #![forbid(unsafe_code)]
-//! Counts the signal handlers of the program that have run on each thread.
+//! Counts the program's signal handlers that have run on each thread.
 //!
 //! ```text
-//!   a handler runs ──► count: ANY += 1, and CUTTING += 1 without SA_RESTART ──► the hub of its thread looks
-//!   a wait begins: notes a count ── resumed: another count? ──► it was interrupted
+//!   a handler runs ──► count: ANY += 1, and CUTTING += 1 without SA_RESTART ──► wakes the hub of its thread
+//!   a wait begins: records a count ── resumed: another count? ──► it was interrupted
 //! ```
 //!
 //! The counters wrap around. A handler that interrupts [`count`] itself may hide one step, but never leaves
 //! a counter as it was before both.
 //!
-//! What a handler calls is never cooperative: it may have come in the middle of anything, so nothing may be
-//! switched, looked up or locked there (see [`is_inside`]). A handler that leaves by `longjmp` never says
-//! that it has left. So its frame is compared with the caller's: who stands above it is outside, and a hub
-//! that runs is, too.
+//! Calls made by a handler are never cooperative: it may have interrupted anything, so nothing may be
+//! switched, looked up or locked there (see [`is_inside`]). A handler that leaves by `longjmp` never calls
+//! [`leave`]. So the address of its frame is compared with the caller's: a caller above that frame is
+//! outside of the handler, and so is a running hub.
 
 use std::hint::black_box;
 use std::sync::OnceLock;
@@ -20,40 +20,41 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 thread_local! {
-    /// All handlers that have run. Without a destructor, so that it is there for as long as signals come.
+    /// Counts all handlers. Without a destructor, so that it exists for as long as signals come.
     static ANY: AtomicU32 = const { AtomicU32::new(0) };
-    /// Those installed without `SA_RESTART`.
+    /// Counts the handlers installed without `SA_RESTART`.
     static CUTTING: AtomicU32 = const { AtomicU32::new(0) };
-    /// The frame that has called the innermost handler, or 0.
+    /// An address in the frame that called the innermost handler, or 0.
     static INSIDE: AtomicUsize = const { AtomicUsize::new(0) };
 }
 
 /// Wakes the hub of the thread that a handler has run on.
-static RING: OnceLock<fn()> = OnceLock::new();
+static AFTER_EACH: OnceLock<fn()> = OnceLock::new();
 
 /// Which handlers interrupt a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Handlers {
-    /// All: the kernel never restarts the call.
+    /// All handlers: the kernel never restarts the call.
     Any,
-    /// Those installed without `SA_RESTART`.
+    /// The handlers installed without `SA_RESTART`.
     Cutting,
 }
 
-/// The caller is about to call a handler, on the stack below its own frame. Returns what is to be given to
-/// [`leave`].
+/// Records that the caller is about to call a handler, on the stack below its own frame.
+///
+/// Returns the argument for [`leave`].
 #[inline(always)]
 pub(crate) fn enter() -> usize {
     let frame = frame();
     INSIDE.with(|inside| inside.swap(frame, Relaxed))
 }
 
-/// It has returned.
+/// Records that the handler has returned.
 pub(crate) fn leave(outer: usize) {
     INSIDE.with(|inside| inside.store(outer, Relaxed));
 }
 
-/// The hub runs: no handler does, whatever was noted.
+/// Records that no handler is running, since the hub is.
 pub(crate) fn leave_all() {
     leave(0);
 }
@@ -67,28 +68,28 @@ pub(crate) fn is_inside() -> bool {
 #[cold]
 #[inline(never)]
 fn is_still_inside() -> bool {
-    /// No handler has more on its stack.
+    /// More stack than any handler uses.
     const MOST: usize = 1 << 20;
     let frame = frame();
     let inside = INSIDE.with(|inside| inside.load(Relaxed));
     let is_below = inside.checked_sub(frame).is_some_and(|depth| depth < MOST);
     if !is_below {
-        // It has left by `longjmp`.
+        // The handler has left by `longjmp`.
         leave(0);
     }
     is_below
 }
 
-/// An address in the caller's frame.
+/// Returns an address in the caller's frame.
 #[inline(always)]
 fn frame() -> usize {
     let mark = 0_u8;
     (&raw const *black_box(&mark)).addr()
 }
 
-/// Sets the function that is called after each handler, on its thread. It must be async-signal-safe.
-pub(crate) fn call_after_each(ring: fn()) {
-    let _ = RING.set(ring);
+/// Sets the function that is called for each handler, on its thread. It must be async-signal-safe.
+pub(crate) fn call_after_each(f: fn()) {
+    let _ = AFTER_EACH.set(f);
 }
 
 /// Counts a handler that is about to run on this thread. Async-signal-safe; may change `errno`.
@@ -97,8 +98,8 @@ pub(crate) fn count(restarts: bool) {
     if !restarts {
         CUTTING.with(|cutting| cutting.fetch_add(1, Relaxed));
     }
-    if let Some(ring) = RING.get() {
-        ring();
+    if let Some(f) = AFTER_EACH.get() {
+        f();
     }
 }
 
@@ -110,7 +111,7 @@ pub(crate) struct Count {
 }
 
 impl Count {
-    /// This moment, on this thread.
+    /// Returns the count of this thread now.
     #[inline]
     pub(crate) fn now() -> Self {
         Count {
@@ -119,7 +120,7 @@ impl Count {
         }
     }
 
-    /// Whether such a handler has run from then to `now`.
+    /// Whether such a handler has run between this count and `now`.
     #[inline]
     pub(crate) fn differs(self, which: Handlers, now: Self) -> bool {
         match which {
@@ -134,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_called_by_a_handler_is_inside_until_it_returns() {
+    fn a_callee_of_a_handler_is_inside_until_the_handler_returns() {
         let outer = enter();
         assert!(is_inside());
         let middle = enter();
@@ -144,10 +145,10 @@ mod tests {
         assert!(!is_inside());
     }
 
-    /// As one does by `longjmp`.
+    /// A handler never returns if it leaves by `longjmp`.
     #[test]
-    fn who_stands_above_a_handler_that_never_returned_is_outside() {
-        /// Below what the kernel puts there, as a handler is.
+    fn a_frame_above_a_handler_that_never_returned_is_outside() {
+        /// Runs well below the caller's frame, as a handler does below the kernel's signal frame.
         #[inline(never)]
         fn handler() {
             black_box(enter());

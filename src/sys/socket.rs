@@ -1,5 +1,4 @@
-//! Connections that are begun and not waited for, listeners that share an address, whose a connection is, and
-//! descriptors that are emptied.
+//! Sockets: nonblocking connects, listeners that share an address, peers' users, and disconnecting.
 
 use std::io;
 use std::mem;
@@ -9,13 +8,14 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr as UnixAddr;
 
-/// Makes a stream socket that does not block, and begins to connect it. It is connected, or has failed, when
-/// it is writable.
+/// Creates a nonblocking stream socket and starts to connect it.
+///
+/// When it becomes writable, it is connected or has failed.
 pub(crate) fn begin_to_connect(address: &SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let socket = stream_socket(family)?;
     let (storage, length) = to_c(address);
-    // SAFETY: an address of the length that is said.
+    // SAFETY: `storage` is an address of `length` bytes.
     let result = unsafe { libc::connect(socket.as_raw_fd(), (&raw const storage).cast(), length) };
     if result < 0 {
         let error = io::Error::last_os_error();
@@ -26,14 +26,14 @@ pub(crate) fn begin_to_connect(address: &SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Makes a socket that does not block and listens at `address`, as others may that are made so.
+/// Creates a nonblocking socket that listens at `address`, which other such sockets may share.
 pub(crate) fn listen_among_others(address: &SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let socket = stream_socket(family)?;
     set(&socket, libc::SO_REUSEADDR)?;
     set(&socket, libc::SO_REUSEPORT)?;
     let (storage, length) = to_c(address);
-    // SAFETY: an address of the length that is said.
+    // SAFETY: `storage` is an address of `length` bytes.
     if unsafe { libc::bind(socket.as_raw_fd(), (&raw const storage).cast(), length) } < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -41,38 +41,40 @@ pub(crate) fn listen_among_others(address: &SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Has a socket listen, with as many connections waiting as the system allows, also if it listens already.
+/// Makes a socket listen, with the longest backlog that the system allows.
+///
+/// If it listens already, this changes its backlog.
 pub(crate) fn listen(socket: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: no preconditions. The kernel takes the smaller of this and `net.core.somaxconn`.
+    // SAFETY: `listen` has no preconditions. The kernel takes the smaller of this and `net.core.somaxconn`.
     match unsafe { libc::listen(socket.as_raw_fd(), libc::c_int::MAX) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Sets an option of sockets that is on or off.
+/// Switches on a boolean option of a socket.
 fn set(socket: &OwnedFd, option: libc::c_int) -> io::Result<()> {
     let on: libc::c_int = 1;
     let (value, length) = ((&raw const on).cast(), size_of_val(&on) as libc::socklen_t);
     let level = libc::SOL_SOCKET;
-    // SAFETY: a value of the length that is said.
+    // SAFETY: `value` points to `length` bytes.
     match unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, length) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Makes a stream socket that does not block, and connects it to the one at `address`.
+/// Creates a nonblocking stream socket, and connects it to the Unix socket at `address`.
 pub(crate) fn connect_unix(address: &UnixAddr) -> io::Result<OwnedFd> {
     let path = address.as_pathname().map(|path| path.as_os_str().as_bytes());
-    // A name that is in no directory begins with a zero byte, and one that is ends with one.
+    // An abstract name begins with a zero byte; a path ends with one.
     let (start, name) = match (path, address.as_abstract_name()) {
         (Some(path), _) => (0, path),
         (None, Some(name)) => (1, name),
         (None, None) => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
     };
     let mut c_address: libc::sockaddr_un =
-        // SAFETY: all-zero is a valid address.
+        // SAFETY: an all-zero `sockaddr_un` is valid.
         unsafe { mem::zeroed() };
     c_address.sun_family = libc::AF_UNIX as libc::sa_family_t;
     for (place, byte) in c_address.sun_path[start..].iter_mut().zip(name) {
@@ -81,31 +83,30 @@ pub(crate) fn connect_unix(address: &UnixAddr) -> io::Result<OwnedFd> {
     let length = mem::offset_of!(libc::sockaddr_un, sun_path) + name.len() + 1;
     let length = length.min(size_of::<libc::sockaddr_un>()) as libc::socklen_t;
     let socket = stream_socket(libc::AF_UNIX)?;
-    // SAFETY: an address of the length that is said.
+    // SAFETY: `c_address` is an address of `length` bytes.
     match unsafe { libc::connect(socket.as_raw_fd(), (&raw const c_address).cast(), length) } {
         0 => Ok(socket),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Closes what a descriptor stands for, and keeps its number: from now on it is a socket that is connected to
-/// nobody.
+/// Closes what a descriptor refers to, and makes it an unconnected socket. Its number stays in use.
 pub(crate) fn empty(descriptor: BorrowedFd<'_>) -> io::Result<()> {
-    let nobody = stream_socket(libc::AF_UNIX)?;
-    // SAFETY: both are descriptors that are open, and both stay so.
-    match unsafe { libc::dup3(nobody.as_raw_fd(), descriptor.as_raw_fd(), libc::O_CLOEXEC) } {
+    let unconnected = stream_socket(libc::AF_UNIX)?;
+    // SAFETY: `dup3` accesses no memory. Both descriptors are open and stay open.
+    match unsafe { libc::dup3(unconnected.as_raw_fd(), descriptor.as_raw_fd(), libc::O_CLOEXEC) } {
         0.. => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// The user that the other end of a Unix socket belongs to, as it was when that end was connected or began to
+/// Returns the user of the other end of a Unix socket, at the time when that end connected or began to
 /// listen.
 #[cfg(feature = "process")]
 pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<libc::uid_t> {
     let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: room of the length that is said.
+    // SAFETY: `peer` has room for `length` bytes.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -121,27 +122,28 @@ pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<libc::uid_t> {
     }
 }
 
-/// The user that this process acts for.
+/// Returns the effective user of this process.
 #[cfg(feature = "process")]
 pub(crate) fn user() -> libc::uid_t {
-    // SAFETY: no preconditions.
+    // SAFETY: `geteuid` has no preconditions.
     unsafe { libc::geteuid() }
 }
 
+/// Creates a nonblocking stream socket.
 fn stream_socket(family: libc::c_int) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: no preconditions.
+    // SAFETY: `socket` has no preconditions.
     let fd = unsafe { libc::socket(family, kind, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a new descriptor of ours.
+    // SAFETY: `fd` is a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// An address as C has it, and its length.
+/// Converts an address to C's form, and returns it with its length.
 fn to_c(address: &SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
-    // SAFETY: all-zero is a valid address storage.
+    // SAFETY: an all-zero `sockaddr_storage` is valid.
     let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
     let place = &raw mut storage;
     let length = match address {
@@ -152,7 +154,7 @@ fn to_c(address: &SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
                 sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
                 sin_zero: [0; 8],
             };
-            // SAFETY: a storage has room and alignment for every address.
+            // SAFETY: a `sockaddr_storage` has room and alignment for every address.
             unsafe { place.cast::<libc::sockaddr_in>().write(value) };
             size_of::<libc::sockaddr_in>()
         }
@@ -164,7 +166,7 @@ fn to_c(address: &SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
                 sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
                 sin6_scope_id: address.scope_id(),
             };
-            // SAFETY: a storage has room and alignment for every address.
+            // SAFETY: a `sockaddr_storage` has room and alignment for every address.
             unsafe { place.cast::<libc::sockaddr_in6>().write(value) };
             size_of::<libc::sockaddr_in6>()
         }

@@ -1,11 +1,11 @@
-//! Words for the operator, from places where nothing may allocate, lock or switch.
+//! Writes to standard error where nothing may allocate, lock or switch.
 
-/// Writes `parts` to standard error, by system calls alone. What cannot be written is lost.
+/// Writes `parts` to standard error, by system calls only. Text that cannot be written is lost.
 pub(crate) fn write(parts: &[&str]) {
     for part in parts {
         let mut rest = part.as_bytes();
         while !rest.is_empty() {
-            // SAFETY: the buffer is `rest`. By number, since `libc::write` may one day be a hook.
+            // SAFETY: the pointer and length are those of `rest`. By number: `libc::write` may be a hook.
             let written = unsafe {
                 libc::syscall(libc::SYS_write, libc::STDERR_FILENO, rest.as_ptr(), rest.len())
             };
@@ -17,7 +17,7 @@ pub(crate) fn write(parts: &[&str]) {
     }
 }
 
-/// A number as decimal digits, without allocating.
+/// A number as decimal digits, formatted without allocating.
 pub(crate) struct Decimal {
     digits: [u8; 20],
     start: usize,
@@ -47,7 +47,7 @@ mod tests {
     use super::Decimal;
 
     #[test]
-    fn decimal_digits_of_the_smallest_and_the_largest() {
+    fn decimal_digits_of_small_and_large_numbers() {
         assert_eq!(Decimal::new(0).as_str(), "0");
         assert_eq!(Decimal::new(262_144).as_str(), "262144");
         assert_eq!(Decimal::new(u64::MAX).as_str(), u64::MAX.to_string());

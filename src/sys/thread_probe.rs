@@ -1,12 +1,12 @@
-//! A look at what another thread does, by a handler of a signal that is sent to it.
+//! Runs a function on another thread, in a signal handler, for instance to take a backtrace.
 //!
 //! ```text
-//!   who asks      NONE ──► ASKED ── signal ──► the thread's handler: TAKEN, looks, ANSWERED
-//!                   ▲        │ it does not come                               │
-//!                   └────────┴────────────────────────────────────────────────┘
+//!   requester     IDLE ──► REQUESTED ── signal ──► the thread's handler: TAKEN, runs `look`, DONE
+//!                   ▲        │ timeout                                              │
+//!                   └────────┴──────────────────────────────────────────────────────┘
 //! ```
 //!
-//! The signal is `SIGURG`, which nobody minds who does not handle it.
+//! The signal is `SIGURG`, which is ignored by default.
 
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
@@ -22,24 +22,29 @@ use std::time::{Duration, Instant};
 
 const SIGNAL: libc::c_int = libc::SIGURG;
 
-/// So many frames are noted.
+/// The most frames recorded.
 const FRAMES: usize = 64;
 
-/// Those of the handler, and of the kernel's way into it.
+/// The innermost frames, which are the handler's and the kernel's signal trampoline.
 const OWN_FRAMES: usize = 2;
 
-/// What the thread that is asked does, in a signal handler: it must not allocate, lock or unwind. Returns
-/// whether a backtrace is to be taken. That is only right where the unwind tables describe the stack.
+/// The function to run on the target thread, in a signal handler: it must not allocate, lock or unwind.
+///
+/// Returns whether to take a backtrace, which is sound only where the unwind tables describe the stack.
 pub(crate) type Look<'a> = &'a mut (dyn FnMut() -> bool + Send);
 
 type LookPointer = *mut (dyn FnMut() -> bool + Send);
 
-const NONE: u32 = 0;
-const ASKED: u32 = 1;
+/// No request. Set by the requester, when it has read the result or given up.
+const IDLE: u32 = 0;
+/// A request that the target's handler has not seen. Set by the requester, which alone may withdraw it.
+const REQUESTED: u32 = 1;
+/// The handler runs `look`. Set by the handler; from here on the requester waits for [`DONE`].
 const TAKEN: u32 = 2;
-const ANSWERED: u32 = 3;
+/// The result is complete. Set by the handler; the requester reads it and sets [`IDLE`].
+const DONE: u32 = 3;
 
-struct Question {
+struct Request {
     state: AtomicU32,
     thread: AtomicI32,
     look: UnsafeCell<Option<LookPointer>>,
@@ -47,71 +52,74 @@ struct Question {
     count: AtomicUsize,
 }
 
-// SAFETY: `look` and `frames` belong to who asks, and from TAKEN to ANSWERED to the handler; one asks at
-// a time.
-unsafe impl Sync for Question {}
+// SAFETY: `look` and `frames` belong to the requester, and from TAKEN to DONE to the handler. There is one
+// requester at a time, which holds `IS_INSTALLED`.
+unsafe impl Sync for Request {}
 
-static QUESTION: Question = Question {
-    state: AtomicU32::new(NONE),
+static REQUEST: Request = Request {
+    state: AtomicU32::new(IDLE),
     thread: AtomicI32::new(0),
     look: UnsafeCell::new(None),
     frames: UnsafeCell::new([ptr::null_mut(); FRAMES]),
     count: AtomicUsize::new(0),
 };
 
-/// One asks at a time. Whether the handler is there.
-static ASKING: Mutex<bool> = Mutex::new(false);
+/// Whether the handler is installed. A requester holds the lock until its request is over.
+static IS_INSTALLED: Mutex<bool> = Mutex::new(false);
 
 struct Previous(UnsafeCell<MaybeUninit<libc::sigaction>>);
 
-// SAFETY: written before `IS_KNOWN` is set, and only read after that.
+// SAFETY: written before `HAS_PREVIOUS` is set, and only read after that.
 unsafe impl Sync for Previous {}
 
 static PREVIOUS: Previous = Previous(UnsafeCell::new(MaybeUninit::uninit()));
-static IS_KNOWN: AtomicBool = AtomicBool::new(false);
+static HAS_PREVIOUS: AtomicBool = AtomicBool::new(false);
 
-/// A thread's number, while it lives.
+/// The kernel's ID of a thread, valid while the thread lives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Thread(libc::pid_t);
 
 impl Thread {
     pub(crate) fn current() -> Self {
-        // SAFETY: no preconditions.
+        // SAFETY: `gettid` has no preconditions.
         Thread(unsafe { libc::gettid() })
     }
 
-    /// Has the thread look, between any two of its instructions, and say where it is if `look` wants that:
-    /// addresses, the innermost first. `None` if it did not look within `patience`.
+    /// Runs `look` on the thread, between any two of its instructions.
+    ///
+    /// Returns the thread's backtrace, as addresses with the innermost first; empty if `look` returned
+    /// `false`. `None` if the thread did not run `look` within `patience`.
     pub(crate) fn ask(self, look: Look<'_>, patience: Duration) -> io::Result<Option<Vec<usize>>> {
-        let mut is_there = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*is_there {
+        let mut is_installed = IS_INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_installed {
             install()?;
-            *is_there = true;
+            *is_installed = true;
         }
         let look: *mut (dyn FnMut() -> bool + Send + '_) = look;
-        // SAFETY: the handler does not touch it before ASKED nor after ANSWERED. What it points to outlives
-        // that: this function returns after it was withdrawn or answered. The types differ in a lifetime.
+        // SAFETY: the handler uses the pointer only between REQUESTED and DONE, and this function returns
+        // only after the request is withdrawn or done: so it outlives its use. The two types differ only in
+        // a lifetime.
         unsafe {
-            *QUESTION.look.get() =
+            *REQUEST.look.get() =
                 Some(mem::transmute::<*mut (dyn FnMut() -> bool + Send + '_), LookPointer>(look))
         };
-        QUESTION.thread.store(self.0, Relaxed);
-        QUESTION.state.store(ASKED, Release);
-        // SAFETY: no memory is involved. A thread that has ended does not get it.
+        REQUEST.thread.store(self.0, Relaxed);
+        REQUEST.state.store(REQUESTED, Release);
+        // SAFETY: `tgkill` accesses no memory of this process. If the thread has ended, it fails.
         unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.0, SIGNAL) };
         let begin = Instant::now();
-        while QUESTION.state.load(Acquire) != ANSWERED {
+        while REQUEST.state.load(Acquire) != DONE {
             let is_late = begin.elapsed() > patience;
-            if is_late && QUESTION.state.compare_exchange(ASKED, NONE, AcqRel, Relaxed).is_ok() {
+            if is_late && REQUEST.state.compare_exchange(REQUESTED, IDLE, AcqRel, Relaxed).is_ok() {
                 return Ok(None);
             }
             thread::sleep(Duration::from_micros(100));
         }
-        // SAFETY: it was answered.
-        let frames = unsafe { &*QUESTION.frames.get() };
-        let frames = frames[..QUESTION.count.load(Relaxed)].iter().skip(OWN_FRAMES);
+        // SAFETY: the state is DONE, so the handler has left the frames to the requester.
+        let frames = unsafe { &*REQUEST.frames.get() };
+        let frames = frames[..REQUEST.count.load(Relaxed)].iter().skip(OWN_FRAMES);
         let frames = frames.map(|frame| frame.addr()).collect();
-        QUESTION.state.store(NONE, Release);
+        REQUEST.state.store(IDLE, Release);
         Ok(Some(frames))
     }
 }
@@ -123,15 +131,15 @@ pub(crate) fn is_own_handler(address: usize) -> bool {
 }
 
 fn install() -> io::Result<()> {
-    // Its first call may load a library, which is nothing to be done in a handler.
+    // The first call of `backtrace` may load a library, which must not happen in a handler.
     frames();
-    // SAFETY: pointers to live structures, all-zero being a valid one. What was there before is not read
-    // before it is known.
+    // SAFETY: the pointers are null or to live structures, and all-zero is a valid `sigaction`. `PREVIOUS`
+    // is not read before `HAS_PREVIOUS` is set.
     unsafe {
         if libc::sigaction(SIGNAL, ptr::null(), (*PREVIOUS.0.get()).as_mut_ptr()) != 0 {
             return Err(io::Error::last_os_error());
         }
-        IS_KNOWN.store(true, Release);
+        HAS_PREVIOUS.store(true, Release);
         let mut action: libc::sigaction = mem::zeroed();
         action.sa_sigaction = on_signal as *const () as usize;
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
@@ -142,36 +150,37 @@ fn install() -> io::Result<()> {
     Ok(())
 }
 
-/// Notes where the calling thread is. How many frames there are.
+/// Records the calling thread's frames in [`REQUEST`], and returns their number.
 #[inline(always)]
 fn frames() -> usize {
     #[cfg(all(target_env = "gnu", not(switchgrass_no_unwind_tables)))]
     {
-        // SAFETY: room for so many, which is this thread's at the moment.
-        let count = unsafe { libc::backtrace(QUESTION.frames.get().cast(), FRAMES as libc::c_int) };
+        // SAFETY: `frames` has room for `FRAMES` addresses, and belongs to this thread now: it is the
+        // handler, or `install` before the first request.
+        let count = unsafe { libc::backtrace(REQUEST.frames.get().cast(), FRAMES as libc::c_int) };
         usize::try_from(count).unwrap_or(0)
     }
     #[cfg(any(not(target_env = "gnu"), switchgrass_no_unwind_tables))]
     0
 }
 
-/// Runs between any two instructions: it neither allocates nor locks.
+/// The signal handler. It may run between any two instructions, so it neither allocates nor locks.
 unsafe extern "C" fn on_signal(
     signal: libc::c_int,
     info: *mut libc::siginfo_t,
     context: *mut c_void,
 ) {
-    // SAFETY: a thread-local variable that is always there.
+    // SAFETY: the location of the calling thread's errno, which is always valid.
     let errno = unsafe { *libc::__errno_location() };
-    // SAFETY: no preconditions.
-    let is_meant = QUESTION.thread.load(Relaxed) == unsafe { libc::gettid() };
-    if is_meant && QUESTION.state.compare_exchange(ASKED, TAKEN, AcqRel, Relaxed).is_ok() {
-        // SAFETY: set before it was ASKED; who has asked waits, and does not touch it.
-        let wants = unsafe { (*QUESTION.look.get()).is_some_and(|look| (*look)()) };
-        QUESTION.count.store(if wants { frames() } else { 0 }, Relaxed);
-        QUESTION.state.store(ANSWERED, Release);
-    } else if IS_KNOWN.load(Acquire) {
-        // SAFETY: it is known. The arguments are handed on as they came.
+    // SAFETY: `gettid` has no preconditions.
+    let is_target = REQUEST.thread.load(Relaxed) == unsafe { libc::gettid() };
+    if is_target && REQUEST.state.compare_exchange(REQUESTED, TAKEN, AcqRel, Relaxed).is_ok() {
+        // SAFETY: `look` was set before REQUESTED, and the requester does not touch it before DONE.
+        let wants_frames = unsafe { (*REQUEST.look.get()).is_some_and(|look| (*look)()) };
+        REQUEST.count.store(if wants_frames { frames() } else { 0 }, Relaxed);
+        REQUEST.state.store(DONE, Release);
+    } else if HAS_PREVIOUS.load(Acquire) {
+        // SAFETY: `PREVIOUS` is filled in. Its handler gets the kernel's arguments unchanged.
         unsafe {
             let previous = (*PREVIOUS.0.get()).assume_init_ref();
             if !matches!(previous.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) {
@@ -185,7 +194,7 @@ unsafe extern "C" fn on_signal(
             }
         }
     }
-    // SAFETY: as above.
+    // SAFETY: the location of the calling thread's errno, which is always valid.
     unsafe { *libc::__errno_location() = errno };
 }
 
@@ -195,10 +204,10 @@ mod tests {
     use std::sync::mpsc;
 
     #[test]
-    fn a_thread_looks_itself_and_says_where_it_is() {
+    fn a_probe_runs_on_its_target_and_returns_frames() {
         let (sender, receiver) = mpsc::channel();
         let (end, ended) = mpsc::channel::<()>();
-        let asked = thread::spawn(move || {
+        let probed = thread::spawn(move || {
             sender.send(Thread::current()).unwrap();
             ended.recv().unwrap();
         });
@@ -214,9 +223,9 @@ mod tests {
         assert!(frames.unwrap().is_some_and(|frames| !frames.is_empty()));
         assert_eq!(seen, Some(thread.0));
         end.send(()).unwrap();
-        asked.join().unwrap();
-        // It has ended, and answers no more.
-        let answer = thread.ask(&mut || unreachable!("nobody is there"), Duration::from_millis(1));
+        probed.join().unwrap();
+        // It has ended, so it does not run the probe.
+        let answer = thread.ask(&mut || unreachable!("the thread ended"), Duration::from_millis(1));
         assert_eq!(answer.unwrap(), None);
     }
 }

@@ -1,13 +1,15 @@
-//! Valgrind: told where stacks are, or it takes a change from one to another for a frame of great size, and
-//! what lies in between for lost.
+//! Registers stacks with Valgrind.
 //!
-//! It is told by instructions that do nothing, a rotation by all bits, and that it knows. They cost a
-//! nanosecond, and are executed where a stack is made, which takes a call of the kernel anyway.
+//! Otherwise it takes a switch from one stack to another for a huge frame, and the memory in between for
+//! lost.
+//!
+//! A request is a sequence of instructions without effect, which Valgrind recognises. It takes a
+//! nanosecond, and is made when a stack is created, which takes a system call anyway.
 
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
-/// That a range is a stack, for as long as this lives. Nothing outside of Valgrind.
+/// Registration of a range as a stack, until it is dropped. It exists only under Valgrind.
 #[derive(Debug)]
 pub(crate) struct KnownStack(NonZeroUsize);
 
@@ -15,7 +17,7 @@ const REGISTER: usize = 0x1501;
 const DEREGISTER: usize = 0x1502;
 
 impl KnownStack {
-    /// Says that the `len` bytes from `bottom` are a stack. `None` if nobody listens.
+    /// Registers the `len` bytes from `bottom` as a stack. `None` outside of Valgrind.
     pub(crate) fn register(bottom: NonNull<u8>, len: usize) -> Option<Self> {
         let bottom = bottom.as_ptr().addr();
         NonZeroUsize::new(request([REGISTER, bottom, bottom + len - 1, 0, 0, 0])).map(KnownStack)
@@ -28,18 +30,20 @@ impl Drop for KnownStack {
     }
 }
 
-/// Makes a request, whose number comes first. 0 if nobody listens.
+/// Makes a request, of which the first word is the number. Returns 0 outside of Valgrind.
 #[cfg(target_arch = "x86_64")]
 fn request(words: [usize; 6]) -> usize {
     let answer;
-    // SAFETY: `rdi` is rotated by 128 bits in all and `rbx` exchanged with itself, so that nothing is changed
-    // but the flags; Valgrind reads the words and sets `rdx`.
+    // SAFETY: `rdi` is rotated by 128 bits in all and `rbx` exchanged with itself, so only the flags
+    // change. Valgrind reads the words and sets `rdx`.
     unsafe {
         std::arch::asm!(
+            // A preamble without effect marks a request: rotations by 3 + 13 + 61 + 51 = 128 bits.
             "rol rdi, 3",
             "rol rdi, 13",
             "rol rdi, 61",
             "rol rdi, 51",
+            // The kind of request: rax points to the words, and the result comes in rdx.
             "xchg rbx, rbx",
             in("rax") words.as_ptr(),
             inout("rdx") 0_usize => answer,

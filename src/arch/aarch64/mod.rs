@@ -1,4 +1,4 @@
-//! AArch64, AAPCS64.
+//! Backend for AArch64 (AAPCS64).
 
 pub(super) mod counter;
 pub(super) mod float;

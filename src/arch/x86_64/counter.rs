@@ -1,14 +1,14 @@
-//! The time-stamp counter.
+//! Reads the time-stamp counter.
 
-/// A number that grows with time, at a rate that only [`per_look`] knows.
+/// Returns a counter that grows with time, at about the rate that [`per_look`] tells.
 #[inline(always)]
 pub(crate) fn counter() -> u64 {
-    // SAFETY: no preconditions. Where a process is not allowed to read it, the C library's clock cannot be
-    // read either.
+    // SAFETY: `rdtsc` has no preconditions. In a process that is not allowed to execute it, the C library's
+    // clock does not work either.
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 
-/// By how much [`counter`] grows in some tenths of a millisecond: processors count at 1 to 5 GHz.
+/// Returns by how much [`counter`] grows in 0.2 to 1 ms: processors count at 1 to 5 GHz.
 #[inline(always)]
 pub(crate) fn per_look() -> u64 {
     1 << 20

@@ -1,4 +1,4 @@
-//! x86-64, System V ABI.
+//! Backend for x86-64 (System V ABI).
 
 pub(super) mod counter;
 pub(super) mod float;
