@@ -268,8 +268,9 @@ impl Running {
 }
 
 thread_local! {
-    /// This thread's entry, if it is waited for. Initialized before the body's thread-locals and the hub,
-    /// so dropped after them.
+    /// This thread's entry, if it is waited for.
+    ///
+    /// Initialized before the body's thread-locals and the hub, so dropped after them.
     static OWN: RefCell<Option<WaitedFor>> = const { RefCell::new(None) };
 }
 

@@ -219,7 +219,7 @@ struct Watch {
 enum Suspicion {
     /// Possibly no switch has happened since.
     Since(Instant),
-    /// The moment at the given time.
+    /// The moment that was read by the first probe, and when.
     Moment(Moment, Instant),
     /// The incident was reported.
     Reported,

@@ -620,8 +620,9 @@ impl File {
         self.state.output_lane().enter(&self.file, self.state.has_position)
     }
 
-    /// Makes a call that does not wait, or returns `None`. The caller then repeats it on the pool, which
-    /// also yields the error as std reports it.
+    /// Makes a call that does not wait, or returns `None`.
+    ///
+    /// The caller then repeats it on the pool, which also yields the error as std reports it.
     #[inline]
     fn attempt(
         &self,
@@ -692,8 +693,9 @@ fn has_position(mut file: &fs::File) -> bool {
     may && file.stream_position().is_ok()
 }
 
-/// Reads cached data directly and without a switch; otherwise waits, and other coroutines run. If it is
-/// killed while it waits, it has read nothing.
+/// Reads cached data directly and without a switch; otherwise waits, and other coroutines run.
+///
+/// If it is killed while it waits, it has read nothing.
 impl Read for &File {
     #[track_caller]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -728,8 +730,9 @@ impl Read for File {
     }
 }
 
-/// Waits until the data is written, and other coroutines run meanwhile. If it is killed while it waits, the
-/// data may be written regardless: see [`File`].
+/// Waits until the data is written, and other coroutines run meanwhile.
+///
+/// If it is killed while it waits, the data may be written regardless: see [`File`].
 impl Write for &File {
     #[track_caller]
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
@@ -756,7 +759,9 @@ impl Write for File {
 }
 
 /// Sets the position without a switch, except relative to the end of the file, which is looked up on the
-/// pool. If it is killed there, the position may be set regardless.
+/// pool.
+///
+/// If it is killed there, the position may be set regardless.
 impl Seek for &File {
     #[track_caller]
     fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {

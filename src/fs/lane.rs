@@ -92,8 +92,9 @@ impl Lane {
         }
     }
 
-    /// Waits until no operation is under way. `has_position` says whether data that was read can be
-    /// returned to the file by seeking back.
+    /// Waits until no operation is under way.
+    ///
+    /// `has_position` says whether data that was read can be returned to the file by seeking back.
     #[inline]
     #[track_caller]
     pub(super) fn enter<'a>(&'a self, file: &'a Arc<fs::File>, has_position: bool) -> Turn<'a> {
@@ -133,8 +134,9 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Makes a call on the pool, and returns its result with the buffer. If no thread is available, the
-    /// result is that error, and the buffer is a new one.
+    /// Makes a call on the pool, and returns its result with the buffer.
+    ///
+    /// If no thread is available, the result is that error, and the buffer is a new one.
     #[track_caller]
     pub(super) fn run(
         &self,
@@ -162,7 +164,7 @@ impl Turn<'_> {
         if let Some(job) = &waiting.job {
             job.handle.wait();
         }
-        let job = waiting.job.take().expect("it is there until it is dropped");
+        let job = waiting.job.take().expect("the job is present until drop");
         let lost = |error| Done { buffer: Buffer::default(), result: Err(error) };
         job.handle.try_finish().unwrap_or_else(lost)
     }

@@ -56,9 +56,10 @@ pub(super) fn try_lock(fd: BorrowedFd<'_>, lock: Lock) -> Result<(), TryLockErro
 const FIRST_PAUSE: Duration = Duration::from_micros(500);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// Retries until the lock is free. It does not wait on the pool: the waiters could occupy all of its
-/// threads, and keep the lock's holder from writing what it has to before it unlocks. Also, a lock granted
-/// after a kill would have no owner.
+/// Retries until the lock is free.
+///
+/// It does not wait on the pool: the waiters could occupy all of its threads, and keep the lock's holder
+/// from writing what it has to before it unlocks. Also, a lock granted after a kill would have no owner.
 #[track_caller]
 pub(super) fn lock(fd: BorrowedFd<'_>, lock: Lock) -> io::Result<()> {
     let mut pause = FIRST_PAUSE;

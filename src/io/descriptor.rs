@@ -239,8 +239,9 @@ impl<T: AsFd> Descriptor<T> {
         self.attempt(Direction::Read, purpose, timeout, || call(&self.inner))
     }
 
-    /// Like `read`, for up to `room` bytes of a stream of the given kind. A short read may mean that the
-    /// stream is drained, which saves the next attempt.
+    /// Like `read`, for up to `room` bytes of a stream of the given kind.
+    ///
+    /// A short read may mean that the stream is drained, which saves the next attempt.
     #[inline]
     #[track_caller]
     pub(crate) fn read_stream(
@@ -257,8 +258,10 @@ impl<T: AsFd> Descriptor<T> {
         Ok(got)
     }
 
-    /// Like `read`, for a message from a socket of the given kind. `end` makes the result after the end of
-    /// input, for kinds that report `EAGAIN` there (see [`Kind::hides_end`]).
+    /// Like `read`, for a message from a socket of the given kind.
+    ///
+    /// `end` makes the result after the end of input, for kinds that report `EAGAIN` there (see
+    /// [`Kind::hides_end`]).
     #[inline]
     #[track_caller]
     pub(crate) fn read_message<R>(
@@ -476,8 +479,9 @@ where
     }
 }
 
-/// Waits until data can be written. If it is killed while it waits, `write` has written nothing, and
-/// `write_all` may have written a part.
+/// Waits until data can be written.
+///
+/// If it is killed while it waits, `write` has written nothing, and `write_all` may have written a part.
 impl<T: AsFd> Write for &Descriptor<T>
 where
     for<'a> &'a T: Write,

@@ -44,8 +44,9 @@ use std::time::Duration;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Readiness {
-    /// Declared before `copy`: the descriptor is deregistered before it is closed. `None` if it has no
-    /// readiness notification.
+    /// Declared before `copy`: the descriptor is deregistered before it is closed.
+    ///
+    /// `None` if it has no readiness notification.
     source: Option<Source>,
     /// A duplicate can be registered whether or not the hub has the original, and has events of its own.
     copy: OwnedFd,
@@ -169,7 +170,7 @@ impl fmt::Debug for Readiness {
 ///
 /// # Errors
 ///
-/// As [`Readiness::readable`].
+/// If the process is out of descriptors: this duplicates the given one.
 ///
 /// # Panics
 ///

@@ -21,7 +21,7 @@ pub trait Datagrams: 'static {
     ///
     /// # Errors
     ///
-    /// As those of [`UdpSocket::recv_from`].
+    /// Such as those of [`UdpSocket::recv_from`].
     ///
     /// # Switching
     ///
@@ -32,8 +32,10 @@ pub trait Datagrams: 'static {
     /// No datagram is consumed.
     fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Self::Address)>;
 
-    /// Receives a datagram that is already queued. A server that is stopped drains the queue with it. The
-    /// default implementation reports that none is queued.
+    /// Receives a datagram that is already queued.
+    ///
+    /// A server that is stopped drains the queue with it. The default implementation reports that none is
+    /// queued.
     ///
     /// # Errors
     ///
@@ -178,8 +180,9 @@ impl<S: Datagrams> DatagramServer<S> {
         DatagramServer { serving: Serving::new(receiver, room) }
     }
 
-    /// Starts a coroutine that receives datagrams. Has no effect if the server is started or stopped
-    /// already.
+    /// Starts a coroutine that receives datagrams.
+    ///
+    /// Has no effect if the server is started or stopped already.
     ///
     /// # Panics
     ///

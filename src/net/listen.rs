@@ -29,8 +29,10 @@ pub trait Listen: 'static {
     /// No connection is accepted.
     fn accept(&self) -> io::Result<(Self::Stream, Self::Address)>;
 
-    /// Accepts a connection that is already pending. A server that is stopped drains the backlog with it.
-    /// The default implementation reports that none is pending.
+    /// Accepts a connection that is already pending.
+    ///
+    /// A server that is stopped drains the backlog with it. The default implementation reports that none is
+    /// pending.
     ///
     /// # Errors
     ///

@@ -92,8 +92,9 @@ impl<L: Listen> StreamServer<L> {
         StreamServer { serving: Serving::new(streams, room) }
     }
 
-    /// Starts a coroutine that accepts connections. Has no effect if the server is started or stopped
-    /// already.
+    /// Starts a coroutine that accepts connections.
+    ///
+    /// Has no effect if the server is started or stopped already.
     ///
     /// # Panics
     ///

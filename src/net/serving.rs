@@ -128,8 +128,9 @@ impl<S: Serve> Serving<S> {
         }
     }
 
-    /// Spawns a handler for `taken`, which waits for a permit if it is given none. Drops `taken` if there
-    /// is no stack for it.
+    /// Spawns a handler for `taken`, which waits for a permit if it is given none.
+    ///
+    /// Drops `taken` if there is no stack for it.
     fn spawn(
         self: &Rc<Self>,
         taken: S::Taken,
@@ -148,8 +149,9 @@ impl<S: Serve> Serving<S> {
         self.is_over.is_set()
     }
 
-    /// Waits until all handlers have ended, and kills those that have not within `timeout`. Returns whether
-    /// there were none of those.
+    /// Waits until all handlers have ended, and kills those that have not within `timeout`.
+    ///
+    /// Returns whether there were none of those.
     pub(super) fn join(&self, timeout: Option<Duration>) -> bool {
         let Some(timeout) = timeout else {
             self.group.join();

@@ -185,8 +185,9 @@ macro_rules! timeouts {
 /// `Read` and `Write` for a stream of the given [`Kind`], and for references to it.
 macro_rules! stream {
     ($type:ident, $std:ty, $kind:expr, $read:literal, $write:literal) => {
-        /// Waits until data is available. If it is killed while it waits, it has read nothing, and the
-        /// stream is unchanged.
+        /// Waits until data is available.
+        ///
+        /// If it is killed while it waits, it has read nothing, and the stream is unchanged.
         impl Read for &$type {
             #[inline]
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -213,8 +214,10 @@ macro_rules! stream {
             }
         }
 
-        /// Waits until data can be written. If it is killed while it waits, `write` has written nothing,
-        /// and `write_all` may have written a part.
+        /// Waits until data can be written.
+        ///
+        /// If it is killed while it waits, `write` has written nothing, and `write_all` may have written a
+        /// part.
         impl Write for &$type {
             #[inline]
             fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {

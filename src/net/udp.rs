@@ -207,7 +207,9 @@ impl UdpSocket {
     }
 }
 
-/// The error after the end of input, where there is no message and so no sender. The same as that of std.
+/// The error after the end of input, where there is no message and so no sender.
+///
+/// The same as that of std.
 fn no_sender<R>() -> io::Result<R> {
     let message = "reading was shut down, so there is no sender";
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))

@@ -10,7 +10,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// A group of at most `size` coroutines: spawning waits until there is room.
+/// A bounded group of coroutines: while it is full, spawning waits.
 ///
 /// A clone is another handle to the same pool.
 ///
@@ -114,8 +114,8 @@ impl Pool {
         let _wait = Wait::new(&self.waits, is_member);
         assert!(
             !(is_member && all_wait && self.waits.of_members.get() >= self.size),
-            "a coroutine that waits for a place in its own pool would wait for itself: all {} coroutines of the pool \
-             wait like this; use `apply` or a larger pool",
+            "a coroutine that waits for a place in its own pool would wait for itself: all {} coroutines \
+             of the pool wait like this; use `apply` or a larger pool",
             self.size,
         );
         self.room.acquire();
@@ -142,7 +142,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// Returns `body` if the pool is full.
+    /// Returns `body` if the pool is still full after `timeout`.
     ///
     /// # Panics
     ///
@@ -248,8 +248,8 @@ impl Pool {
 
     /// Calls `f` with every item, in the pool, and returns the results in item order.
     ///
-    /// An item is taken only when there is room for it. In one of the pool's own coroutines `f` is called
-    /// directly. See [`Group::map`].
+    /// The next item is taken only after the previous one got its place. In one of the pool's own
+    /// coroutines `f` is called directly. See [`Group::map`].
     ///
     /// # Errors
     ///

@@ -42,8 +42,9 @@ pub(super) fn map<I: 'static, R: 'static>(
 /// returned.
 struct Input<It, I> {
     items: Option<It>,
-    /// The item that was taken last, until its coroutine is spawned. If a kill, a timeout or a lack of
-    /// stacks ends the attempt, the next call retries with this item.
+    /// The item that was taken last, until its coroutine is spawned.
+    ///
+    /// If a kill, a timeout or a lack of stacks ends the attempt, the next call retries with this item.
     pending: Option<Slot<I>>,
     panic: Option<Box<dyn std::any::Any + Send>>,
 }
@@ -94,6 +95,7 @@ impl<It: Iterator<Item = I>, I: 'static> Input<It, I> {
     }
 
     /// Returns whether to take another item while `under_way` results are pending, of at most `ahead`.
+    ///
     /// Callers check only if no result is ready, and after the last coroutine has had its first turn: the
     /// next item may depend on its result.
     fn may_take_next(&self, under_way: usize, ahead: usize, spawner: &impl Spawner) -> bool {

@@ -40,8 +40,9 @@ struct Members {
     links: RefCell<BTreeMap<u64, LinkId>>,
     /// Members that were killed already, and are not killed again.
     killed: RefCell<BTreeSet<u64>>,
-    /// Set when the last member leaves; cleared by each join that waits. Not used before the first such
-    /// join.
+    /// Set when the last member leaves; cleared by each join that waits.
+    ///
+    /// Not used before the first such join.
     empty: Event,
     has_been_joined: Cell<bool>,
     /// Set when a member is added or removed, to wake calls of `kill`.
@@ -69,8 +70,9 @@ impl Members {
         link
     }
 
-    /// Removes members that have ended, but whose links have not run yet. Returns whether the group is
-    /// empty then.
+    /// Removes members that have ended, but whose links have not run yet.
+    ///
+    /// Returns whether the group is empty then.
     fn discard_finished(&self) -> bool {
         let finished: Vec<u64> = {
             let alive = self.alive.borrow();
@@ -96,9 +98,11 @@ impl Members {
         rest.find(|member| *member != spared && !killed.contains(&member.id())).cloned()
     }
 
-    /// Kills the current members that were not killed before, in order, except `spared`. Returns whether no
-    /// other such member is left: destructors may add members, which are not killed here, so that this
-    /// terminates. If a destructor panics, the rest are killed first, and then the panic is raised.
+    /// Kills the current members that were not killed before, in order, except `spared`.
+    ///
+    /// Returns whether no other such member is left: destructors may add members, which are not killed
+    /// here, so that this terminates. If a destructor panics, the rest are killed first, and then the panic
+    /// is raised.
     fn kill(&self, spared: &Coroutine) -> bool {
         let Some(last) = self.alive.borrow().keys().next_back().copied() else { return true };
         let (mut from, mut raised) = (0, Raised::default());

@@ -66,8 +66,9 @@ struct Inner {
     ended: Event<Shared>,
 }
 
-/// Invariant: `idle >= jobs.len()`, or `live >= max`. So a job that is queued while more threads may be
-/// started is about to be taken.
+/// Invariant: `idle >= jobs.len()`, or `live >= max`.
+///
+/// So a job that is queued while more threads may be started is about to be taken.
 struct State {
     jobs: VecDeque<Job>,
     max: usize,
@@ -407,8 +408,9 @@ impl ThreadPool {
 /// All pools of the process.
 static ALL: Lock<Vec<Weak<Inner>>> = Lock::new(Vec::new());
 
-/// Holds the locks of all pools across a fork, so that none is in the middle of a change. In the child,
-/// clears their threads and jobs.
+/// Holds the locks of all pools across a fork, so that none is in the middle of a change.
+///
+/// In the child, clears their threads and jobs.
 fn hold_all_pools(fork: Fork<'_>) -> io::Result<Side> {
     let all = ALL.lock();
     let pools: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
@@ -460,8 +462,9 @@ impl State {
         missing
     }
 
-    /// Counts out an idle thread that ends or failed to start. Returns whether it was the last of a closed
-    /// pool.
+    /// Counts out an idle thread that ends or failed to start.
+    ///
+    /// Returns whether it was the last of a closed pool.
     fn remove_thread(&mut self) -> bool {
         self.idle -= 1;
         self.live -= 1;
@@ -482,8 +485,9 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks without blocking. The lock is held for a few instructions only, and a blocking wait might run
-    /// another coroutine.
+    /// Locks without blocking.
+    ///
+    /// The lock is held for a few instructions only, and a blocking wait might run another coroutine.
     fn lock_at_once(&self) -> MutexGuard<'_, State> {
         loop {
             match self.state.try_lock() {
@@ -657,8 +661,9 @@ impl<T: Send> Promise for Outcome<T> {
     }
 }
 
-/// The right to fill an outcome. If it is dropped with a job that has not run, the outcome becomes
-/// `Killed`.
+/// The right to fill an outcome.
+///
+/// If it is dropped with a job that has not run, the outcome becomes `Killed`.
 struct Completion<T>(Option<Arc<Outcome<T>>>);
 
 impl<T: Send + 'static> Completion<T> {
@@ -821,8 +826,8 @@ impl Inner {
         drop(state);
         assert!(
             !is_stuck,
-            "a job that waits for another job of its pool would wait indefinitely: no thread is left to run it, \
-             since all {live} threads wait like this; use `apply` or a larger pool",
+            "a job that waits for another job of its pool would wait indefinitely: no thread is left to run \
+             it, since all {live} threads wait like this; use `apply` or a larger pool",
         );
         EnteredWait { pool: self, job }
     }
@@ -888,8 +893,9 @@ pub(crate) fn try_unblock<T: Send + 'static>(
     try_begin(f)?.try_finish()
 }
 
-/// Starts a blocking call on a thread of [`ThreadPool::global`], and does not wait for it. On a thread of
-/// that pool the call is made directly.
+/// Starts a blocking call on a thread of [`ThreadPool::global`], and does not wait for it.
+///
+/// On a thread of that pool the call is made directly.
 ///
 /// # Errors
 ///

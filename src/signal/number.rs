@@ -31,8 +31,9 @@ impl Signal {
     pub const USR1: Signal = Signal(libc::SIGUSR1);
     /// For use by programs.
     pub const USR2: Signal = Signal(libc::SIGUSR2);
-    /// A child has ended, stopped or continued. Not needed to wait for a child: see
-    /// [`process`](crate::process).
+    /// A child has ended, stopped or continued.
+    ///
+    /// Not needed to wait for a child: see [`process`](crate::process).
     pub const CHLD: Signal = Signal(libc::SIGCHLD);
     /// The size of the terminal has changed.
     pub const WINCH: Signal = Signal(libc::SIGWINCH);
