@@ -903,7 +903,7 @@ pub(crate) fn try_unblock<T: Send + 'static>(
 pub(crate) fn try_begin<T: Send + 'static>(
     f: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JobHandle<T>> {
-    hub::refuse_in_callback("a call on a thread of the pool");
+    hub::refuse_in_callback("a call on the thread pool");
     let pool = ThreadPool::global();
     if pool.inner.is_own_thread() {
         let outcome = Outcome::new(Slot::Filled(Ok(f())));

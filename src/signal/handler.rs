@@ -19,7 +19,7 @@ use std::rc::Rc;
 /// coroutine.
 ///
 /// The registration lasts until the returned value is dropped. It does not count as a pending event: a main
-/// that waits for what only the handler would do panics with a deadlock. To wait for a signal, use
+/// that waits for what only the handler would do panics with a deadlock error. To wait for a signal, use
 /// [`wait`](super::wait) or [`Signals`](super::Signals).
 ///
 /// # Examples
