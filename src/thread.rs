@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
 //! OS threads that coroutines can wait for.
 //!
-//! As [`std::thread`], but that [`JoinHandle::join`] lets the other coroutines of the thread run, that there
-//! is a [`JoinHandle::join_timeout`], and that the process waits at its end for threads that are not
+//! Like [`std::thread`], with three differences: [`JoinHandle::join`] lets other coroutines of the thread
+//! run, there is a [`JoinHandle::join_timeout`], and at its end the process waits for threads that are not
 //! *daemons*.
 
 use crate::greenlet::dropping::drop_reporting;
@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-/// Makes a thread that is not like others.
+/// Configures a thread before it is spawned.
 ///
 /// # Examples
 ///
@@ -38,12 +38,12 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// One that makes threads as [`spawn`] does.
+    /// Makes a builder with the defaults of [`spawn`].
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A name, for messages.
+    /// Sets the name of the thread, for messages.
     ///
     /// # Panics
     ///
@@ -53,30 +53,31 @@ impl Builder {
         self
     }
 
-    /// The size of its stack in bytes.
+    /// Sets the stack size in bytes.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
     }
 
-    /// Whether the process may end while it runs. By default it may not: a return from `main`, or a call of
-    /// `exit` on another thread, waits until it has ended, its coroutines and its thread-local variables
-    /// included.
+    /// Sets whether the process may exit while the thread runs.
     ///
-    /// If it calls [`std::process::exit`] meanwhile, it counts as ended: std suspends it in `pause(2)`, and
-    /// the process ends with the status of the first call, or of `main`. The same holds for a thread that
-    /// calls `pause(2)` itself. A thread that calls libc's `exit` meanwhile, which std knows nothing of, may
-    /// hang the process.
+    /// By default it may not: a return from `main`, or a call of `exit` on another thread, waits until the
+    /// thread has ended, including its coroutines and thread-local destructors.
+    ///
+    /// A thread that calls [`std::process::exit`] meanwhile counts as ended: std suspends it in `pause(2)`,
+    /// and the process exits with the status of the first call, or of `main`. The same holds for a thread
+    /// that calls `pause(2)` itself. A thread that calls libc's `exit` meanwhile, bypassing std, may hang
+    /// the process.
     pub fn daemon(mut self, is_daemon: bool) -> Self {
         self.is_daemon = is_daemon;
         self
     }
 
-    /// Makes the thread, which runs at once.
+    /// Spawns the thread, which starts immediately.
     ///
     /// # Errors
     ///
-    /// If the operating system makes no thread.
+    /// If the operating system fails to create a thread.
     ///
     /// # Switching
     ///
@@ -102,14 +103,14 @@ impl Builder {
             let result = catch_unwind(AssertUnwindSafe(body));
             *place.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
             place.done.set();
-            // Perhaps nobody wants the result: then it is dropped here.
+            // If the handle was dropped, the result is dropped here.
             drop_reporting("the destructor of a thread's result", place);
         })?;
         Ok(JoinHandle { thread: handle.thread().clone(), outcome })
     }
 }
 
-/// Makes a thread that runs `body` at once. The process waits for it at its end.
+/// Spawns a thread that runs `body`. The process waits for it at exit.
 ///
 /// # Examples
 ///
@@ -120,7 +121,7 @@ impl Builder {
 ///
 /// # Panics
 ///
-/// If the operating system makes no thread.
+/// If the operating system fails to create a thread.
 ///
 /// # Switching
 ///
@@ -128,7 +129,7 @@ impl Builder {
 pub fn spawn<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     match Builder::new().spawn(body) {
         Ok(handle) => handle,
-        Err(error) => panic!("no thread was made: {error}"),
+        Err(error) => panic!("failed to spawn thread: {error}"),
     }
 }
 
@@ -137,32 +138,33 @@ struct Outcome<T> {
     done: Event<Shared>,
 }
 
-/// Waits for a thread's result. Dropped, it has no effect on the thread.
+/// A handle to a thread's result. Dropping it has no effect on the thread.
 pub struct JoinHandle<T> {
     thread: Thread,
     outcome: Arc<Outcome<T>>,
 }
 
 impl<T> JoinHandle<T> {
-    /// Waits until the thread's body has ended, and takes its result. Destructors of the thread's
-    /// `thread_local!` variables may still be running then.
+    /// Waits until the thread's body has ended, and returns its result.
+    ///
+    /// Destructors of the thread's `thread_local!` variables may still be running then.
     ///
     /// # Errors
     ///
-    /// What the body has panicked with.
+    /// The payload of the body's panic.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In the thread itself, which would wait for
-    /// itself.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits. In
+    /// the thread itself, which would wait for itself.
     ///
     /// # Switching
     ///
-    /// Switches, unless it has ended. All others of this thread may run meanwhile.
+    /// May switch: unless the body has ended, other coroutines of this thread run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// The thread goes on; its result is lost.
+    /// The thread continues; its result is lost.
     #[track_caller]
     pub fn join(self) -> thread::Result<T> {
         self.refuse_to_wait_for_itself();
@@ -170,7 +172,9 @@ impl<T> JoinHandle<T> {
         self.take()
     }
 
-    /// As [`JoinHandle::join`], for at most `limit`. `None` if it has not ended by then.
+    /// Waits for the thread's result, for at most `timeout`. Returns `None` on timeout.
+    ///
+    /// See [`JoinHandle::join`].
     ///
     /// # Examples
     ///
@@ -185,24 +189,24 @@ impl<T> JoinHandle<T> {
     ///
     /// # Panics
     ///
-    /// As [`JoinHandle::join`]; when the result was taken before.
+    /// Those of [`JoinHandle::join`]; if the result was taken already.
     ///
     /// # Switching
     ///
-    /// As [`JoinHandle::join`].
+    /// May switch: unless the body has ended, other coroutines of this thread run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// Nothing is lost.
+    /// The result is kept.
     #[track_caller]
-    pub fn join_timeout(&mut self, limit: Duration) -> Option<thread::Result<T>> {
+    pub fn join_timeout(&mut self, timeout: Duration) -> Option<thread::Result<T>> {
         self.refuse_to_wait_for_itself();
-        self.outcome.done.wait_timeout(limit).then(|| self.take())
+        self.outcome.done.wait_timeout(timeout).then(|| self.take())
     }
 
     #[track_caller]
     fn refuse_to_wait_for_itself(&self) {
-        // Destructors of its thread-local variables run when its body has ended.
+        // Once its body has ended, thread-local destructors of the thread may join it.
         let is_own = !self.is_finished() && self.thread.id() == thread::current().id();
         assert!(
             !is_own,
@@ -212,15 +216,15 @@ impl<T> JoinHandle<T> {
 
     fn take(&self) -> thread::Result<T> {
         let result = self.outcome.result.lock().unwrap_or_else(PoisonError::into_inner).take();
-        result.expect("the thread's result was taken before")
+        result.expect("the thread's result was taken already")
     }
 
-    /// Whether its body has ended.
+    /// Returns whether the thread's body has ended.
     pub fn is_finished(&self) -> bool {
         self.outcome.done.is_set()
     }
 
-    /// The thread.
+    /// Returns the underlying std thread.
     pub fn thread(&self) -> &Thread {
         &self.thread
     }
@@ -232,16 +236,16 @@ impl<T> fmt::Debug for JoinHandle<T> {
     }
 }
 
-/// The threads that the process waits for at its end.
+/// The threads that the process waits for at exit.
 static RUNNING: Mutex<Running> = Mutex::new(Running { count: 0, begun: Vec::new(), made_in: None });
 static LESS: Condvar = Condvar::new();
 
 struct Running {
-    /// Also of those that have not begun.
+    /// Includes threads that have not started.
     count: usize,
-    /// The numbers of those that have.
+    /// The ids of threads that have started.
     begun: Vec<u32>,
-    /// The process that they are threads of: in a child they are not there.
+    /// The process that they belong to: they do not exist in a forked child.
     made_in: Option<Generation>,
 }
 
@@ -255,7 +259,7 @@ impl Running {
         running
     }
 
-    /// Whether one goes on that is not this thread.
+    /// Whether a thread other than this one is still running.
     fn is_left(&self) -> bool {
         let me = thread_id();
         let over = self.begun.iter().filter(|id| **id == me || is_held_or_gone(**id)).count();
@@ -264,12 +268,13 @@ impl Running {
 }
 
 thread_local! {
-    /// Of this thread, if it is one of them. Made before every other thread-local variable of its body and
-    /// its hub, so dropped after them.
+    /// This thread's entry, if it is waited for.
+    ///
+    /// Initialized before the body's thread-locals and the hub, so dropped after them.
     static OWN: RefCell<Option<WaitedFor>> = const { RefCell::new(None) };
 }
 
-/// Stands for one of them.
+/// The entry of a thread that is waited for.
 struct WaitedFor {
     begun: Option<u32>,
 }
@@ -281,7 +286,7 @@ impl WaitedFor {
         WaitedFor { begun: None }
     }
 
-    /// On the thread itself, before all else: from here on it is kept until the thread ends.
+    /// Called first on the thread itself: from here on the entry lives until the thread ends.
     fn begin(mut self) {
         let id = thread_id();
         Running::lock().begun.push(id);
@@ -293,7 +298,7 @@ impl WaitedFor {
 impl Drop for WaitedFor {
     fn drop(&mut self) {
         let mut running = Running::lock();
-        // None: it was counted in a parent.
+        // The count is 0 if the thread was counted in the parent of this forked process.
         running.count = running.count.saturating_sub(1);
         if let Some(at) = running.begun.iter().position(|id| Some(*id) == self.begun) {
             running.begun.swap_remove(at);
@@ -303,9 +308,9 @@ impl Drop for WaitedFor {
     }
 }
 
-/// At the end of the process.
+/// Exit handler: waits for the other threads.
 fn wait_for_the_others() {
-    /// Nobody tells of a thread that calls `exit`: it is looked for.
+    /// A thread that calls `exit` sends no notification, so it is polled for.
     const LOOK: Duration = Duration::from_millis(20);
     let mut running = Running::lock();
     while running.is_left() {

@@ -1,17 +1,20 @@
 #![forbid(unsafe_code)]
-//! Who holds a thread for too long: a coroutine that computes, or makes a call that blocks, keeps all
-//! others of its thread waiting. A watchdog tells of it, by name and place.
+//! Detection of coroutines that hold their thread for too long.
+//!
+//! A coroutine that computes, or makes a blocking call, keeps all others of its thread waiting. A watchdog
+//! reports it, by name and location.
 //!
 //! ```text
-//!   the hub's thread     looks for events .. a change .. a change ...... one coroutine ...........
-//!                                │                              │                       │
-//!   the watchdog's    did it look lately? ── no: what moment is it? ── the same still: tell of it
+//!   hub thread     polls .. switch .. switch ................ one coroutine ...........................
+//!                    │                       │                                    │
+//!   watchdog       polled lately? ── no: which moment is it? ── still the same moment: report
 //! ```
 //!
-//! Watching costs the hub a store each time it looks for events. Only one that has not done so for half
-//! the limit is sent a signal, in which it says which moment it is, and if it is the same moment a limit
-//! later, who runs, and where. So nobody is blamed for what several have done together, nor a hub that
-//! sleeps.
+//! Watching costs the hub one store per poll. If the hub has not polled for half the threshold, the
+//! watchdog sends its thread a signal, whose handler reads the current moment: a stamp that changes with
+//! every switch. If the moment is still the same one threshold later, a second signal collects the running
+//! coroutine and its backtrace. So no coroutine is blamed for time that several have used together, and a
+//! sleeping hub is never reported.
 
 use crate::arch;
 use crate::greenlet::dropping::run_reporting;
@@ -27,12 +30,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-/// A thread that does not answer by then has blocked the signal.
+/// A thread that does not respond within this time has the signal blocked.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Watches the coroutines of the thread that has made it, until it is dropped.
+/// Watches the coroutines of the thread that creates it, until it is dropped.
 ///
-/// Main is one of them: so make it where the thread begins to wait, not before it prepares things.
+/// Main counts as one of them, so create the watchdog after lengthy initialization, just before the thread
+/// starts to wait.
 ///
 /// # Examples
 ///
@@ -60,56 +64,61 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// drop(watchdog);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "dropped, it watches no more"]
+#[must_use = "the watchdog stops when this is dropped"]
 pub struct Watchdog {
     is_over: Arc<AtomicBool>,
     thread: Thread,
 }
 
 impl Watchdog {
-    /// One that prints to standard error whenever somebody has held this thread for longer than `limit`:
-    /// once, however long that takes. Limits of less than 4 ms are of little use.
+    /// Makes a watchdog that prints to standard error.
     ///
-    /// It has a thread of its own, and handles `SIGURG` (what did so before is still called). A system
-    /// call that the signal interrupts is made again, but for those that the kernel never makes again,
-    /// such as `poll`.
+    /// It prints a report whenever a coroutine has held this thread for longer than `threshold`: once,
+    /// however long that takes. Thresholds below 4 ms are of little use.
+    ///
+    /// It starts a thread, and handles `SIGURG` (an existing handler is still called). A system call that
+    /// the signal interrupts is restarted, except those that the kernel never restarts, such as `poll`.
     ///
     /// # Errors
     ///
-    /// If there can be no thread.
+    /// If the watchdog thread cannot be started.
     ///
     /// # Panics
     ///
-    /// If `limit` is zero.
+    /// If `threshold` is zero.
     ///
     /// # Switching
     ///
     /// Never switches.
-    pub fn new(limit: Duration) -> io::Result<Self> {
-        Self::with_report(limit, |incident| stderr::write(&[&format!("switchgrass: {incident}\n")]))
+    pub fn new(threshold: Duration) -> io::Result<Self> {
+        Self::with_report(threshold, |incident| {
+            stderr::write(&[&format!("switchgrass: {incident}\n")])
+        })
     }
 
-    /// As [`new`](Self::new), and calls `report` instead of printing, on the watchdog's thread. If it panics,
-    /// that is reported on standard error, and the watchdog goes on.
+    /// Like [`new`](Self::new), but calls `report` instead of printing.
+    ///
+    /// The call is made on the watchdog's thread. If it panics, that is reported on standard error, and the
+    /// watchdog continues.
     ///
     /// # Errors
     ///
-    /// If there can be no thread.
+    /// If the watchdog thread cannot be started.
     ///
     /// # Panics
     ///
-    /// If `limit` is zero.
+    /// If `threshold` is zero.
     ///
     /// # Switching
     ///
     /// Never switches.
     pub fn with_report(
-        limit: Duration,
+        threshold: Duration,
         report: impl FnMut(&Incident) + Send + 'static,
     ) -> io::Result<Self> {
-        assert!(!limit.is_zero(), "a limit of no time at all");
+        assert!(!threshold.is_zero(), "threshold must not be zero");
         let is_over = Arc::new(AtomicBool::new(false));
-        let watch = Watch { hub: WatchedHub::here(), limit, is_over: Arc::clone(&is_over) };
+        let watch = Watch { hub: WatchedHub::here(), threshold, is_over: Arc::clone(&is_over) };
         let thread = thread::Builder::new().name("switchgrass watchdog".into());
         let thread = thread.spawn(move || watch.run(report))?.thread().clone();
         Ok(Watchdog { is_over, thread })
@@ -129,7 +138,7 @@ impl fmt::Debug for Watchdog {
     }
 }
 
-/// Somebody has held a thread for longer than is allowed, and still does.
+/// A report of a coroutine that holds its thread for longer than the threshold.
 #[derive(Clone, Debug)]
 pub struct Incident {
     coroutine: String,
@@ -139,29 +148,30 @@ pub struct Incident {
 }
 
 impl Incident {
-    /// Who it is: `coroutine 'name'`, `coroutine #5`, `main`, `a callback in the hub`.
+    /// Returns which coroutine it is: `coroutine 'name'`, `coroutine #5`, `main`, `a callback in the hub`.
     ///
-    /// If it was in the middle of a switch from one greenlet to another, it is either of the two.
+    /// In the middle of a switch between two greenlets it is either of the two.
     pub fn coroutine(&self) -> &str {
         &self.coroutine
     }
 
-    /// Where it was spawned. `None` for main, and for a callback.
+    /// Returns where the coroutine was spawned. `None` for main and for callbacks.
     pub fn site(&self) -> Option<&'static Location<'static>> {
         self.site
     }
 
-    /// So long at least it has held the thread.
+    /// Returns how long it has held the thread, at least.
     pub fn held(&self) -> Duration {
         self.held
     }
 
-    /// Where it is: addresses of code, the innermost first. `addr2line` knows what they mean, if it is
-    /// told what this prints: the file that the code is from, and where in it. Functions that are exported,
-    /// such as the one of libc's that blocks, are printed by name.
+    /// Returns the backtrace as code addresses, the innermost first.
     ///
-    /// In the middle of a switch between two coroutines only the innermost is known, or none. There are none
-    /// where libc has no `backtrace`, or under `--cfg switchgrass_no_unwind_tables`.
+    /// To symbolize a frame, pass what [`Display`](fmt::Display) prints to `addr2line`: the object file,
+    /// and the offset in it. Exported functions, such as a blocking one of libc, are printed by name.
+    ///
+    /// In the middle of a switch between two coroutines, only the innermost frame is known, or none. There
+    /// are no frames where libc has no `backtrace`, or under `--cfg switchgrass_no_unwind_tables`.
     pub fn frames(&self) -> &[usize] {
         &self.frames
     }
@@ -169,7 +179,7 @@ impl Incident {
 
 impl fmt::Display for Incident {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} holds its thread for {} ms now", self.coroutine, self.held.as_millis())?;
+        write!(f, "{} has held its thread for {} ms", self.coroutine, self.held.as_millis())?;
         if let Some(site) = self.site {
             write!(f, " (spawned at {site})")?;
         }
@@ -186,39 +196,39 @@ impl fmt::Display for Incident {
         }
         match self.frames.len() {
             0 if cfg!(any(not(target_env = "gnu"), switchgrass_no_unwind_tables)) => {
-                write!(f, "\n  (no frames: they cannot be had in this build)")
+                write!(f, "\n  (no frames: this build cannot collect them)")
             }
-            0 => write!(f, "\n  (no frames: it was between two coroutines)"),
+            0 => write!(f, "\n  (no frames: in the middle of a switch)"),
             1 => write!(
                 f,
-                "\n  (no callers: it was between two coroutines, or in code without unwind tables)"
+                "\n  (no callers: in the middle of a switch, or in code without unwind tables)"
             ),
             _ => Ok(()),
         }
     }
 }
 
-/// What the watchdog's thread does.
+/// The state of the watchdog's thread.
 struct Watch {
     hub: WatchedHub,
-    limit: Duration,
+    threshold: Duration,
     is_over: Arc<AtomicBool>,
 }
 
-/// How far a suspicion has got.
+/// The progress of a suspicion.
 enum Suspicion {
-    /// It may be that nobody has changed since.
+    /// Possibly no switch has happened since.
     Since(Instant),
-    /// It was this moment then.
+    /// The moment that was read by the first probe, and when.
     Moment(Moment, Instant),
-    /// It was told of.
-    Told,
+    /// The incident was reported.
+    Reported,
 }
 
 impl Watch {
     fn run(self, mut report: impl FnMut(&Incident)) {
         let _companion = Companion::new();
-        let pause = (self.limit / 4).max(Duration::from_millis(1));
+        let pause = (self.threshold / 4).max(Duration::from_millis(1));
         let mut last = (Progress::Asleep, Suspicion::Since(Instant::now()));
         loop {
             thread::park_timeout(pause);
@@ -231,18 +241,18 @@ impl Watch {
                 continue;
             }
             last.1 = match last.1 {
-                Suspicion::Since(begin) if begin.elapsed() >= self.limit / 2 => {
-                    // Before it is asked: so long at least it is that moment.
+                Suspicion::Since(begin) if begin.elapsed() >= self.threshold / 2 => {
+                    // The time is taken after the probe, so the moment has lasted at least since then.
                     match self.moment() {
                         Some(moment) => Suspicion::Moment(moment, Instant::now()),
                         None => Suspicion::Since(Instant::now()),
                     }
                 }
-                Suspicion::Moment(moment, begin) if begin.elapsed() >= self.limit => {
+                Suspicion::Moment(moment, begin) if begin.elapsed() >= self.threshold => {
                     match self.incident(moment, begin) {
                         Some(incident) => {
                             run_reporting("the report of a watchdog", || report(&incident));
-                            Suspicion::Told
+                            Suspicion::Reported
                         }
                         None => Suspicion::Since(Instant::now()),
                     }
@@ -262,7 +272,7 @@ impl Watch {
         moment
     }
 
-    /// Who holds the thread, if it has been the same moment since `begin`.
+    /// Returns the current holder of the thread, if the moment has not changed since `begin`.
     fn incident(&self, moment: Moment, begin: Instant) -> Option<Incident> {
         let mut holder = None;
         let mut look = || {

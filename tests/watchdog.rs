@@ -59,7 +59,7 @@ fn one_that_computes_is_told_of_once_with_its_name() {
     let text = incident.to_string();
     let program = std::env::current_exe().unwrap();
     let name = program.file_name().unwrap().to_str().unwrap();
-    assert!(text.starts_with("coroutine 'greedy' holds its thread for "), "{text}");
+    assert!(text.starts_with("coroutine 'greedy' has held its thread for "), "{text}");
     assert!(text.contains(&format!("{name}+0x")), "{text}");
     let again = spawn(move || compute_until_told(&incidents)).join().unwrap();
     assert!(again.coroutine().starts_with("coroutine #"), "{again}");

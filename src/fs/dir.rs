@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What is in a folder.
+//! Reading directories.
 
 use super::{FileType, Metadata};
 use crate::pool::{JobHandle, try_begin, try_unblock};
@@ -12,10 +12,12 @@ use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// So many entries are gathered at a time.
+/// Entries gathered per call on the pool.
 const BATCH: usize = 256;
 
-/// What is in a folder, in no order. Entries are gathered many at a time.
+/// Returns an iterator over the entries of a directory, in no particular order.
+///
+/// Entries are gathered in batches.
 ///
 /// # Examples
 ///
@@ -31,19 +33,19 @@ const BATCH: usize = 256;
 ///
 /// # Errors
 ///
-/// As [`std::fs::read_dir`].
+/// Those of [`std::fs::read_dir`].
 ///
 /// # Panics
 ///
-/// With what is raised in the current coroutine meanwhile.
+/// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
 ///
 /// # Switching
 ///
-/// Switches. All others may run meanwhile.
+/// May switch: other coroutines run while this one waits.
 ///
 /// # Cancellation
 ///
-/// Leaves nothing behind.
+/// The call on the pool continues; its result is dropped.
 pub fn read_dir(path: impl AsRef<Path>) -> io::Result<ReadDir> {
     let path = path.as_ref().to_owned();
     let path_of_all = path.clone();
@@ -51,24 +53,24 @@ pub fn read_dir(path: impl AsRef<Path>) -> io::Result<ReadDir> {
     Ok(ReadDir { path: path_of_all, batch, source })
 }
 
-/// What [`read_dir`] returns.
+/// An iterator over the entries of a directory, made by [`read_dir`].
 ///
 /// # Panics
 ///
-/// `next` does with what is raised in the current coroutine meanwhile.
+/// `next` unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
 ///
 /// # Switching
 ///
-/// `next` switches once in a few hundred entries. All others may run meanwhile.
+/// `next` may switch, once in a few hundred entries: other coroutines run meanwhile.
 ///
 /// # Errors
 ///
-/// If there is no thread to read on, that is the last item.
+/// If no pool thread is available, that error is the last item.
 ///
 /// # Cancellation
 ///
-/// Nothing is lost: the next `next` goes on.
-#[must_use = "an iterator does nothing until it is asked"]
+/// No entry is lost: the following call of `next` continues.
+#[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct ReadDir {
     path: PathBuf,
     batch: Batch,
@@ -77,18 +79,18 @@ pub struct ReadDir {
 
 type Batch = VecDeque<io::Result<DirEntry>>;
 
-/// Where more entries come from.
+/// Where further entries come from.
 enum Source {
-    Here(fs::ReadDir),
-    /// On the pool, to come back with a batch.
-    Away(JobHandle<(Source, Batch)>),
+    Open(fs::ReadDir),
+    /// On the pool, which returns it with a batch.
+    Gathering(JobHandle<(Source, Batch)>),
     Ended,
 }
 
-/// The next entries, on the pool.
+/// Gathers the next batch; runs on the pool.
 fn gather(mut entries: fs::ReadDir) -> (Source, Batch) {
     let batch: Batch = entries.by_ref().take(BATCH).map(|entry| entry.map(DirEntry::new)).collect();
-    let source = if batch.len() < BATCH { Source::Ended } else { Source::Here(entries) };
+    let source = if batch.len() < BATCH { Source::Ended } else { Source::Open(entries) };
     (source, batch)
 }
 
@@ -98,14 +100,14 @@ impl Iterator for ReadDir {
     fn next(&mut self) -> Option<Self::Item> {
         while self.batch.is_empty() {
             match std::mem::replace(&mut self.source, Source::Ended) {
-                Source::Here(entries) => match try_begin(move || gather(entries)) {
-                    Ok(job) => self.source = Source::Away(job),
+                Source::Open(entries) => match try_begin(move || gather(entries)) {
+                    Ok(job) => self.source = Source::Gathering(job),
                     Err(error) => return Some(Err(error)),
                 },
                 Source::Ended => return None,
-                Source::Away(job) => {
-                    // Back in its place before there is a switch: if this ends there, it is found again.
-                    self.source = Source::Away(job);
+                Source::Gathering(job) => {
+                    // Stored before the switch: if this call unwinds there, the next one finds the job.
+                    self.source = Source::Gathering(job);
                     self.arrive();
                 }
             }
@@ -115,11 +117,13 @@ impl Iterator for ReadDir {
 }
 
 impl ReadDir {
-    /// Waits until the entries are back.
+    /// Waits for the batch on the pool.
     fn arrive(&mut self) {
-        let Source::Away(job) = &self.source else { return };
+        let Source::Gathering(job) = &self.source else { return };
         job.wait();
-        let Source::Away(job) = std::mem::replace(&mut self.source, Source::Ended) else { return };
+        let Source::Gathering(job) = std::mem::replace(&mut self.source, Source::Ended) else {
+            return;
+        };
         match job.try_finish() {
             Ok((source, batch)) => (self.source, self.batch) = (source, batch),
             Err(error) => self.batch.push_back(Err(error)),
@@ -133,10 +137,10 @@ impl fmt::Debug for ReadDir {
     }
 }
 
-/// A file or folder in a folder, as [`std::fs::DirEntry`].
+/// An entry of a directory, like [`std::fs::DirEntry`].
 pub struct DirEntry {
     inner: Arc<fs::DirEntry>,
-    /// `None` if that could not be found out at once.
+    /// `None` if the type takes a further system call.
     file_type: Option<FileType>,
 }
 
@@ -145,38 +149,39 @@ impl DirEntry {
         DirEntry { file_type: entry.file_type().ok(), inner: Arc::new(entry) }
     }
 
-    /// Its path: that of the folder, and its name.
+    /// Returns the path: the directory's path joined with the name.
     pub fn path(&self) -> PathBuf {
         self.inner.path()
     }
 
-    /// Its name in the folder.
+    /// Returns the name within the directory.
     pub fn file_name(&self) -> OsString {
         self.inner.file_name()
     }
 
-    /// The number of its inode.
+    /// Returns the inode number.
     pub fn ino(&self) -> u64 {
         self.inner.ino()
     }
 
-    /// What it is. A symbolic link is not followed.
+    /// Returns the type of the entry. Symbolic links are not followed.
     ///
     /// # Errors
     ///
-    /// As [`std::fs::DirEntry::file_type`].
+    /// Those of [`std::fs::DirEntry::file_type`].
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches if that could not be found out when it was read. All others may run meanwhile.
+    /// May switch: if the type was not part of the directory entry, other coroutines run while a pool
+    /// thread asks for it.
     ///
     /// # Cancellation
     ///
-    /// Nothing has happened.
+    /// The operation has no effect.
     pub fn file_type(&self) -> io::Result<FileType> {
         let ask = || {
             let inner = Arc::clone(&self.inner);
@@ -185,23 +190,23 @@ impl DirEntry {
         self.file_type.map_or_else(ask, Ok)
     }
 
-    /// What is known about it. A symbolic link is not followed.
+    /// Returns the metadata of the entry. Symbolic links are not followed.
     ///
     /// # Errors
     ///
-    /// As [`std::fs::DirEntry::metadata`].
+    /// Those of [`std::fs::DirEntry::metadata`].
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others may run meanwhile.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// Nothing has happened.
+    /// The operation has no effect.
     pub fn metadata(&self) -> io::Result<Metadata> {
         let inner = Arc::clone(&self.inner);
         try_unblock(move || inner.metadata())?

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
-//! An open file.
+//! Open files.
 
-use super::lane::{Does, Lane, MOST, Turn};
+use super::lane::{Effect, Lane, MAX_CHUNK, Turn};
 use super::lock::{self, TryLockError};
 use super::{FileTimes, Metadata, OpenOptions, Permissions};
 use crate::coroutine::sleep;
@@ -18,27 +18,30 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// An open file, as [`std::fs::File`]: whoever waits for a disk lets the other coroutines run.
+/// An open file, like [`std::fs::File`], but cooperative.
 ///
-/// What is in the page cache is read at once, where the file system can say so; all else is done on the pool.
-/// A call reads or writes 256 KiB at most. One on the pool takes a message to another thread and back: put a
-/// [`BufReader`](std::io::BufReader) or [`BufWriter`](std::io::BufWriter) around it, as around std's. On most
-/// file systems every write is one.
+/// Waiting for a disk lets other coroutines run. Data in the page cache is read directly, where the file
+/// system can report that it is cached; all other calls run on the thread pool. A call reads or writes at
+/// most 256 KiB. A call on the pool costs a round trip to another thread, so use
+/// [`BufReader`](std::io::BufReader) and [`BufWriter`](std::io::BufWriter), as with std. On most file
+/// systems every write goes to the pool.
 ///
-/// Several coroutines may use it by references. Operations that use its position come one after the other,
-/// in the order in which they were begun; what has no position, as a pipe or a terminal, is read from and
-/// written to at the same time. It stays on its thread: to move it to another, use [`File::into_std`].
+/// Several coroutines may use a file through references. Operations that use the position run one at a
+/// time, in the order in which they started; a file without a position, such as a pipe or a terminal, can
+/// be read and written at the same time. A `File` stays on its thread; [`File::into_std`] makes a file that
+/// can move.
+///
+/// Dropping the last handle closes the file on the current thread, as with std.
 ///
 /// # Cancellation
 ///
-/// A call that is on the pool when its coroutine is killed goes on, and the next operation waits for it.
+/// If a coroutine is killed while its call is on the pool, the call continues, and the next operation waits
+/// for it.
 ///
-/// - What was read is not lost. The position is set back before the next operation; what has none, as a pipe,
-///   has its bytes kept for the next read.
-/// - A write may have been made, all or a part of it, or will be, and moves the position. If it fails, the
-///   next `write`, `flush`, `set_len` or `sync` of the file, or of its clones, has the error.
-///
-/// Closing is done where it is dropped, as for std's.
+/// - Data that was read is not lost. The position is restored before the next operation; if there is none,
+///   as in a pipe, the bytes are kept for the next read.
+/// - A write may be carried out, in whole or in part, then or later, and moves the position. If it fails,
+///   the next `write`, `flush`, `set_len` or `sync` of the file, or of a clone, returns the error.
 ///
 /// # Examples
 ///
@@ -65,83 +68,84 @@ pub struct File {
 struct State {
     has_position: bool,
     input: Lane,
-    /// Of what has no position. All else is one lane.
+    /// For writes to a file without a position. All other operations use `input`.
     output: Lane,
-    /// Whether the file system can say that a read, or a write, has to wait.
+    /// Whether the file system supports reads, or writes, that fail instead of waiting; cleared at the
+    /// first refusal.
     reads_now: Cell<bool>,
     writes_now: Cell<bool>,
 }
 
 impl File {
-    /// Opens a file that is to be read from.
+    /// Opens a file for reading.
     ///
     /// # Errors
     ///
-    /// As [`std::fs::File::open`].
+    /// Those of [`std::fs::File::open`].
     ///
     /// # Panics
     ///
-    /// As [`OpenOptions::open`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`OpenOptions::open`].
+    /// May switch: other coroutines run while a pool thread opens the file.
     ///
     /// # Cancellation
     ///
-    /// It is closed.
+    /// The file is closed.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::options().read(true).open(path)
     }
 
-    /// Opens a file that is to be written to: made new, or without what it held.
+    /// Opens a file for writing; creates it, or truncates it if it exists.
     ///
     /// # Errors
     ///
-    /// As [`std::fs::File::create`].
+    /// Those of [`std::fs::File::create`].
     ///
     /// # Panics
     ///
-    /// As [`OpenOptions::open`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`OpenOptions::open`].
+    /// May switch: other coroutines run while a pool thread opens the file.
     ///
     /// # Cancellation
     ///
-    /// As [`OpenOptions::open`].
+    /// The file is opened regardless, so it may be created or truncated; then it is closed.
     pub fn create(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::options().write(true).create(true).truncate(true).open(path)
     }
 
-    /// Makes a file that must not be there, to be read from and written to.
+    /// Creates a file for reading and writing; fails if it exists.
     ///
     /// # Errors
     ///
-    /// As [`std::fs::File::create_new`].
+    /// Those of [`std::fs::File::create_new`].
     ///
     /// # Panics
     ///
-    /// As [`OpenOptions::open`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`OpenOptions::open`].
+    /// May switch: other coroutines run while a pool thread opens the file.
     ///
     /// # Cancellation
     ///
-    /// As [`OpenOptions::open`].
+    /// The file is opened regardless, so it may be created or truncated; then it is closed.
     pub fn create_new(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::options().read(true).write(true).create_new(true).open(path)
     }
 
-    /// How else a file may be opened.
+    /// Returns options for opening a file in other ways.
     pub fn options() -> OpenOptions {
         OpenOptions::new()
     }
 
-    /// Takes over a file of std's.
+    /// Wraps a std file.
     pub fn from_std(file: fs::File) -> Self {
         let state = State {
             has_position: has_position(&file),
@@ -153,29 +157,30 @@ impl File {
         File { file: Arc::new(file), state: Rc::new(state) }
     }
 
-    /// The file as std has it, for whichever thread. What an operation that was cancelled has left behind is
-    /// lost: bytes of a pipe, the error of a write.
+    /// Converts to the std file, which may move to any thread.
+    ///
+    /// What a cancelled operation has left behind is lost: bytes of a pipe, the error of a write.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches if an operation that was cancelled has not ended. All others may run meanwhile.
+    /// May switch: while a cancelled operation is still running, other coroutines run.
     ///
     /// # Cancellation
     ///
     /// The file is closed.
     pub fn into_std(self) -> fs::File {
         for lane in [&self.state.input, &self.state.output] {
-            if lane.has_rest() {
+            if lane.has_leftover() {
                 drop(lane.enter(&self.file, self.state.has_position));
             }
         }
         let mut file = self.file;
         loop {
-            // What was cancelled and needs no turn may have it still.
+            // A cancelled operation that takes no turn may still hold a reference.
             match Arc::try_unwrap(file) {
                 Ok(file) => return file,
                 Err(shared) => file = shared,
@@ -184,173 +189,174 @@ impl File {
         }
     }
 
-    /// A further handle of the same file, with the same position.
+    /// Makes another handle to the same file, with the same position.
     ///
     /// # Errors
     ///
-    /// As [`std::fs::File::try_clone`].
+    /// Those of [`std::fs::File::try_clone`].
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(File { file: Arc::new(self.file.try_clone()?), state: Rc::clone(&self.state) })
     }
 
-    /// Waits until all that was written is on the disk, and all that is known about the file.
+    /// Waits until all written data and metadata are on the disk.
     ///
     /// # Errors
     ///
-    /// As [`std::fs::File::sync_all`], and that of a write that was cancelled.
+    /// Those of [`std::fs::File::sync_all`], and the error of a cancelled write.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others may run meanwhile.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// It goes on by itself. If it fails, the next one has the error.
+    /// The call continues. If it fails, the next change or sync returns the error.
     #[track_caller]
     pub fn sync_all(&self) -> io::Result<()> {
         self.change(fs::File::sync_all)
     }
 
-    /// Waits until all that was written is on the disk.
+    /// Waits until all written data is on the disk; metadata may not be.
     ///
     /// # Errors
     ///
-    /// As [`std::fs::File::sync_data`], and that of a write that was cancelled.
+    /// Those of [`std::fs::File::sync_data`], and the error of a cancelled write.
     ///
     /// # Panics
     ///
-    /// As [`File::sync_all`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`File::sync_all`].
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// As [`File::sync_all`].
+    /// The call continues. If it fails, the next change or sync returns the error.
     #[track_caller]
     pub fn sync_data(&self) -> io::Result<()> {
         self.change(fs::File::sync_data)
     }
 
-    /// Cuts it off at `size`, or fills it up with zeros until there.
+    /// Truncates the file to `size` bytes, or extends it with zeros.
     ///
     /// # Errors
     ///
-    /// As [`std::fs::File::set_len`], and that of a write that was cancelled.
+    /// Those of [`std::fs::File::set_len`], and the error of a cancelled write.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others may run meanwhile.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// It is done, or will be.
+    /// The change is made, or will be.
     #[track_caller]
     pub fn set_len(&self, size: u64) -> io::Result<()> {
         self.change(move |file| file.set_len(size))
     }
 
-    /// What is known about it. Of a write that was cancelled it may or may not know.
+    /// Returns the metadata of the file. A cancelled write may not be included.
     ///
     /// # Errors
     ///
-    /// As [`std::fs::File::metadata`].
+    /// Those of [`std::fs::File::metadata`].
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others may run meanwhile.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// Nothing has happened.
+    /// The operation has no effect.
     #[track_caller]
     pub fn metadata(&self) -> io::Result<Metadata> {
         let file = Arc::clone(&self.file);
         try_unblock(move || file.metadata())?
     }
 
-    /// Sets its permissions.
+    /// Sets the permissions of the file.
     ///
     /// # Errors
     ///
-    /// As [`std::fs::File::set_permissions`], and that of a write that was cancelled.
+    /// Those of [`std::fs::File::set_permissions`], and the error of a cancelled write.
     ///
     /// # Panics
     ///
-    /// As [`File::set_len`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`File::set_len`].
+    /// May switch: other coroutines run while a pool thread makes the call.
     ///
     /// # Cancellation
     ///
-    /// As [`File::set_len`].
+    /// The change is made, or will be.
     #[track_caller]
     pub fn set_permissions(&self, permissions: Permissions) -> io::Result<()> {
         self.change(move |file| file.set_permissions(permissions))
     }
 
-    /// Sets when it was read from and written to last.
+    /// Sets the access and modification times of the file.
     ///
     /// # Errors
     ///
-    /// As [`std::fs::File::set_times`], and that of a write that was cancelled.
+    /// Those of [`std::fs::File::set_times`], and the error of a cancelled write.
     ///
     /// # Panics
     ///
-    /// As [`File::set_len`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`File::set_len`].
+    /// May switch: other coroutines run while a pool thread makes the call.
     ///
     /// # Cancellation
     ///
-    /// As [`File::set_len`].
+    /// The change is made, or will be.
     #[track_caller]
     pub fn set_times(&self, times: FileTimes) -> io::Result<()> {
         self.change(move |file| file.set_times(times))
     }
 
-    /// Sets when it was written to last.
+    /// Sets the modification time of the file.
     ///
     /// # Errors
     ///
-    /// As [`std::fs::File::set_modified`], and that of a write that was cancelled.
+    /// Those of [`std::fs::File::set_modified`], and the error of a cancelled write.
     ///
     /// # Panics
     ///
-    /// As [`File::set_len`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`File::set_len`].
+    /// May switch: other coroutines run while a pool thread makes the call.
     ///
     /// # Cancellation
     ///
-    /// As [`File::set_len`].
+    /// The change is made, or will be.
     #[track_caller]
     pub fn set_modified(&self, time: SystemTime) -> io::Result<()> {
         self.set_times(FileTimes::new().set_modified(time))
     }
 
-    /// Waits until no other handle has it locked, and locks it, as std's of Rust 1.89. Clones have the lock
-    /// in common, and the last that is closed unlocks it. It is tried up to every 50 ms, so that no order
-    /// is kept.
+    /// Waits for an exclusive advisory lock on the file, like std's method of Rust 1.89.
+    ///
+    /// Clones share the lock, and closing the last of them releases it. A lock that is taken is retried at
+    /// growing intervals of up to 50 ms, so waiters are served in no particular order.
     ///
     /// # Errors
     ///
@@ -358,15 +364,15 @@ impl File {
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches if another has it. All others may run meanwhile.
+    /// May switch: while another handle holds a lock, other coroutines run.
     ///
     /// # Cancellation
     ///
-    /// It is not locked.
+    /// The file is not locked.
     ///
     /// # Examples
     ///
@@ -388,33 +394,33 @@ impl File {
         lock::lock(self.as_fd(), Lock::Exclusive)
     }
 
-    /// As [`File::lock`], for several that have such a one at the same time.
+    /// Waits for a shared lock, which several handles can hold at a time. See [`File::lock`].
     ///
     /// # Errors
     ///
-    /// As [`File::lock`].
+    /// If the file cannot be locked.
     ///
     /// # Panics
     ///
-    /// As [`File::lock`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`File::lock`].
+    /// May switch: while another handle holds an exclusive lock, other coroutines run.
     ///
     /// # Cancellation
     ///
-    /// As [`File::lock`].
+    /// The file is not locked.
     #[track_caller]
     pub fn lock_shared(&self) -> io::Result<()> {
         lock::lock(self.as_fd(), Lock::Shared)
     }
 
-    /// As [`File::lock`], if that can be had at once.
+    /// Takes the exclusive lock of [`File::lock`] if it is free.
     ///
     /// # Errors
     ///
-    /// [`TryLockError::WouldBlock`] if it cannot.
+    /// [`TryLockError::WouldBlock`] if another handle holds a conflicting lock.
     ///
     /// # Switching
     ///
@@ -423,11 +429,11 @@ impl File {
         lock::try_lock(self.as_fd(), Lock::Exclusive)
     }
 
-    /// As [`File::lock_shared`], if that can be had at once.
+    /// Takes the shared lock of [`File::lock_shared`] if it is free.
     ///
     /// # Errors
     ///
-    /// [`TryLockError::WouldBlock`] if it cannot.
+    /// [`TryLockError::WouldBlock`] if another handle holds a conflicting lock.
     ///
     /// # Switching
     ///
@@ -436,7 +442,7 @@ impl File {
         lock::try_lock(self.as_fd(), Lock::Shared)
     }
 
-    /// Unlocks it.
+    /// Releases the lock.
     ///
     /// # Errors
     ///
@@ -449,26 +455,26 @@ impl File {
         lock::lock(self.as_fd(), Lock::None)
     }
 
-    /// Reads at `offset`, whatever the position. How many bytes were read. As
-    /// [`FileExt::read_at`](std::os::unix::fs::FileExt::read_at).
+    /// Reads at `offset`, without using the position, and returns the number of bytes read.
     ///
-    /// Several may be under way at the same time.
+    /// Like [`FileExt::read_at`](std::os::unix::fs::FileExt::read_at). Several such reads can be under way
+    /// at the same time.
     ///
     /// # Errors
     ///
-    /// As std's.
+    /// Those of the std method of the same name.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches if it is not known to be there without waiting. All others may run meanwhile.
+    /// May switch: unless the data is known to be cached, other coroutines run while a pool thread reads.
     ///
     /// # Cancellation
     ///
-    /// Nothing has happened.
+    /// The operation has no effect.
     ///
     /// # Examples
     ///
@@ -481,7 +487,7 @@ impl File {
     /// ```
     #[track_caller]
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let count = buffer.len().min(MOST);
+        let count = buffer.len().min(MAX_CHUNK);
         let room = &mut buffer[..count];
         let now = |fd: BorrowedFd<'_>| read_now(fd, room, Some(offset));
         if let Some(got) = self.attempt(&self.state.reads_now, now) {
@@ -502,23 +508,23 @@ impl File {
         result
     }
 
-    /// As [`File::read_at`], until `buffer` is full.
+    /// Reads at `offset` until `buffer` is full. See [`File::read_at`].
     ///
     /// # Errors
     ///
-    /// As [`FileExt::read_exact_at`](std::os::unix::fs::FileExt::read_exact_at).
+    /// Those of [`FileExt::read_exact_at`](std::os::unix::fs::FileExt::read_exact_at).
     ///
     /// # Panics
     ///
-    /// As [`File::read_at`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`File::read_at`].
+    /// May switch: unless the data is known to be cached, other coroutines run while a pool thread reads.
     ///
     /// # Cancellation
     ///
-    /// Nothing has happened.
+    /// The operation has no effect.
     #[track_caller]
     pub fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
         while !buffer.is_empty() {
@@ -538,43 +544,46 @@ impl File {
         Ok(())
     }
 
-    /// Writes at `offset`, whatever the position. How many bytes were written. As
-    /// [`FileExt::write_at`](std::os::unix::fs::FileExt::write_at).
+    /// Writes at `offset`, without using the position, and returns the number of bytes written.
+    ///
+    /// Like [`FileExt::write_at`](std::os::unix::fs::FileExt::write_at).
     ///
     /// # Errors
     ///
-    /// As std's, and that of a write that was cancelled.
+    /// Those of the std method of the same name, and the error of a cancelled write.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches, unless the file system can write without waiting. All others may run meanwhile.
+    /// May switch: unless the file system can write without waiting, other coroutines run while a pool
+    /// thread writes.
     ///
     /// # Cancellation
     ///
-    /// As of any write: see [`File`].
+    /// The bytes may be written, in whole or in part, then or later: see [`File`].
     #[track_caller]
     pub fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
         self.write_to(buffer, Some(offset))
     }
 
-    /// As [`File::write_at`], until all is written.
+    /// Writes all of `buffer` at `offset`. See [`File::write_at`].
     ///
     /// # Errors
     ///
-    /// As [`FileExt::write_all_at`](std::os::unix::fs::FileExt::write_all_at), and that of a write that was
-    /// cancelled.
+    /// Those of [`FileExt::write_all_at`](std::os::unix::fs::FileExt::write_all_at), and the error of a
+    /// cancelled write.
     ///
     /// # Panics
     ///
-    /// As [`File::write_at`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`File::write_at`].
+    /// May switch: unless the file system can write without waiting, other coroutines run while a pool
+    /// thread writes.
     ///
     /// # Cancellation
     ///
@@ -598,21 +607,22 @@ impl File {
         Ok(())
     }
 
-    /// The turn of one that reads.
+    /// Waits for the turn of a read.
     #[inline]
     #[track_caller]
     fn input(&self) -> Turn<'_> {
         self.state.input.enter(&self.file, self.state.has_position)
     }
 
-    /// The turn of one that writes.
+    /// Waits for the turn of a write.
     #[track_caller]
     fn output(&self) -> Turn<'_> {
         self.state.output_lane().enter(&self.file, self.state.has_position)
     }
 
-    /// What can be done without waiting, or `None`: whoever then makes the call on the pool gets an error as
-    /// std has it.
+    /// Makes a call that does not wait, or returns `None`.
+    ///
+    /// The caller then repeats it on the pool, which also yields the error as std reports it.
     #[inline]
     fn attempt(
         &self,
@@ -639,15 +649,15 @@ impl File {
     ) -> io::Result<()> {
         let turn = self.output();
         turn.check()?;
-        // No bytes go along.
+        // No data goes to the pool.
         let (_, result) =
-            turn.run(Does::Change, Default::default(), |file, _| call(file).map(|()| 0));
+            turn.run(Effect::Change, Default::default(), |file, _| call(file).map(|()| 0));
         result.map(|_| ())
     }
 
     #[track_caller]
     fn write_to(&self, bytes: &[u8], offset: Option<u64>) -> io::Result<usize> {
-        let bytes = &bytes[..bytes.len().min(MOST)];
+        let bytes = &bytes[..bytes.len().min(MAX_CHUNK)];
         let turn = self.output();
         turn.check()?;
         let now = |fd: BorrowedFd<'_>| write_now(fd, bytes, offset);
@@ -657,7 +667,7 @@ impl File {
         let (lane, count) = (self.state.output_lane(), bytes.len());
         let mut buffer = lane.take_buffer();
         buffer.space(count).copy_from_slice(bytes);
-        let (buffer, result) = turn.run(Does::Change, buffer, move |mut file, buffer| {
+        let (buffer, result) = turn.run(Effect::Change, buffer, move |mut file, buffer| {
             let bytes = buffer.space(count);
             let written = match offset {
                 Some(offset) => file.write_at(bytes, offset),
@@ -676,15 +686,16 @@ impl State {
     }
 }
 
-/// Whether reads and writes have a place in the file, and move it: as in regular files, and not in pipes.
+/// Whether reads and writes use and move a position, as in regular files but not in pipes.
 fn has_position(mut file: &fs::File) -> bool {
     let Ok(kind) = file.metadata().map(|metadata| metadata.file_type()) else { return false };
     let may = kind.is_file() || kind.is_dir() || kind.is_block_device() || kind.is_char_device();
     may && file.stream_position().is_ok()
 }
 
-/// Reads at once what is in the page cache, and does not switch then; or waits for it, and all others may
-/// run. Killed in there, it has read nothing.
+/// Reads cached data directly and without a switch; otherwise waits, and other coroutines run.
+///
+/// If it is killed while it waits, it has read nothing.
 impl Read for &File {
     #[track_caller]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -692,7 +703,7 @@ impl Read for &File {
         if let Some(got) = turn.unread(buffer) {
             return Ok(got);
         }
-        let count = buffer.len().min(MOST);
+        let count = buffer.len().min(MAX_CHUNK);
         let room = &mut buffer[..count];
         let now = |fd: BorrowedFd<'_>| read_now(fd, room, None);
         if let Some(got) = self.attempt(&self.state.reads_now, now) {
@@ -700,7 +711,7 @@ impl Read for &File {
         }
         let lane = &self.state.input;
         let (mut space, result) =
-            turn.run(Does::Read, lane.take_buffer(), move |mut file, space| {
+            turn.run(Effect::Read, lane.take_buffer(), move |mut file, space| {
                 file.read(space.space(count)).map(|got| got as u64)
             });
         let result = result.map(|got| got as usize);
@@ -719,18 +730,19 @@ impl Read for File {
     }
 }
 
-/// Waits until it is written, and all others may run. Killed in there, it may have been written or will be:
-/// see [`File`].
+/// Waits until the data is written, and other coroutines run meanwhile.
+///
+/// If it is killed while it waits, the data may be written regardless: see [`File`].
 impl Write for &File {
     #[track_caller]
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         self.write_to(buffer, None)
     }
 
-    /// Nothing is held back: it switches only to have the error of a write that was cancelled.
+    /// There is no buffer: it switches only to collect the error of a cancelled write.
     #[track_caller]
     fn flush(&mut self) -> io::Result<()> {
-        if self.state.output_lane().has_rest() { self.output().check() } else { Ok(()) }
+        if self.state.output_lane().has_leftover() { self.output().check() } else { Ok(()) }
     }
 }
 
@@ -746,8 +758,10 @@ impl Write for File {
     }
 }
 
-/// Sets the position, at once; but the end of the file is asked for on the pool. Killed in there, it may have
-/// been set or will be.
+/// Sets the position without a switch, except relative to the end of the file, which is looked up on the
+/// pool.
+///
+/// If it is killed there, the position may be set regardless.
 impl Seek for &File {
     #[track_caller]
     fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
@@ -758,7 +772,7 @@ impl Seek for &File {
         match position {
             SeekFrom::End(_) => {
                 let call = move |mut file: &fs::File, _: &mut _| file.seek(position);
-                turn.run(Does::Look, Default::default(), call).1
+                turn.run(Effect::Query, Default::default(), call).1
             }
             _ => (&*self.file).seek(position),
         }
@@ -784,8 +798,8 @@ impl From<OwnedFd> for File {
     }
 }
 
-/// Its position is also that of other descriptors of the same file: what is read or written by them is not
-/// kept in order with the operations of this one.
+/// The descriptor shares its position with this file: reads and writes through it are not ordered with the
+/// operations of this type.
 impl AsFd for File {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()

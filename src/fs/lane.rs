@@ -1,14 +1,14 @@
 #![forbid(unsafe_code)]
-//! How the operations of a file come one after the other, also when one is cancelled.
+//! Runs the operations of a file one at a time, even when one is cancelled.
 //!
 //! ```text
 //!            enter                      job on the pool             its end
 //!   FREE ──────────────▶ HAS THE TURN ─────────────────▶ WAITS ──────────────▶ HAS THE TURN ──▶ FREE
-//!    ▲  ▲ nothing is left                                  │
-//!    │  │                                                  │ killed: the job is left behind
+//!    ▲  ▲ no abandoned job                                 │
+//!    │  │                                                  │ killed: the job is abandoned
 //!    │  └────────────── enter: waits for that job, ◀───────┘
-//!    │                  and takes up what it did
-//!    │                       │ killed again: left behind again
+//!    │                  and absorbs its result
+//!    │                       │ killed again: abandoned again
 //!    └───────────────────────┘
 //! ```
 
@@ -19,18 +19,19 @@ use std::fs;
 use std::io::{self, Seek, SeekFrom};
 use std::sync::Arc;
 
-/// So many bytes are read or written at a time at most, so that the buffer that they travel in is bounded.
-pub(super) const MOST: usize = 256 * 1024;
+/// The most bytes that one operation reads or writes, which bounds the transfer buffer.
+pub(super) const MAX_CHUNK: usize = 256 * 1024;
 
-/// What bytes travel in to and from the pool: the caller's may be gone before the job is.
+/// A buffer that carries data to and from the pool: the caller's may be freed before the job ends.
 #[derive(Default)]
 pub(super) struct Buffer(Vec<u8>);
 
-/// As files want it that were opened with `O_DIRECT`.
+/// What files opened with `O_DIRECT` require.
 const ALIGNMENT: usize = 4096;
 
 impl Buffer {
-    /// So many bytes, with what they held last. Their place is the same until more are asked for.
+    /// Returns `count` bytes, with their previous contents, at an address that is stable until more are
+    /// requested.
     pub(super) fn space(&mut self, count: usize) -> &mut [u8] {
         if self.0.len() < count + ALIGNMENT {
             self.0 = vec![0; count + ALIGNMENT];
@@ -40,15 +41,15 @@ impl Buffer {
     }
 }
 
-/// What an operation does to a file: which matters if it is cancelled.
+/// What an operation effect to a file, which matters if it is cancelled.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Does {
-    /// It takes bytes: the next read has them.
+pub(super) enum Effect {
+    /// Consumes data: the next read returns it.
     Read,
-    /// It changes the file: the next change has its error.
+    /// Changes the file: the next change returns its error.
     Change,
-    /// Nothing that is missed.
-    Look,
+    /// Has no effect that is missed if it is lost.
+    Query,
 }
 
 struct Done {
@@ -56,20 +57,20 @@ struct Done {
     result: io::Result<u64>,
 }
 
-/// The job of an operation, and what that does.
+/// The pool job of an operation.
 struct Job {
-    does: Does,
+    effect: Effect,
     handle: JobHandle<Done>,
 }
 
-/// Operations of which one at a time is under way.
+/// A queue of operations that run one at a time.
 pub(super) struct Lane {
     turn: Semaphore,
-    /// The job of an operation that was cancelled.
-    left: Cell<Option<Job>>,
-    /// What such a one has read, and could not be given back.
+    /// The job of a cancelled operation.
+    abandoned: Cell<Option<Job>>,
+    /// Data read by a cancelled operation, which could not be returned to the file.
     unread: Cell<Option<Unread>>,
-    /// Why such a one has failed to change the file.
+    /// The error of a cancelled change.
     failed: Cell<Option<io::Error>>,
     buffer: Cell<Buffer>,
 }
@@ -84,32 +85,33 @@ impl Lane {
     pub(super) fn new() -> Self {
         Lane {
             turn: Semaphore::new(1),
-            left: Cell::default(),
+            abandoned: Cell::default(),
             unread: Cell::default(),
             failed: Cell::default(),
             buffer: Cell::default(),
         }
     }
 
-    /// Waits until no operation is under way. Whether bytes can be given back to the file is whether it has a
-    /// position.
+    /// Waits until no operation is under way.
+    ///
+    /// `has_position` says whether data that was read can be returned to the file by seeking back.
     #[inline]
     #[track_caller]
     pub(super) fn enter<'a>(&'a self, file: &'a Arc<fs::File>, has_position: bool) -> Turn<'a> {
         self.turn.acquire();
         let turn = Turn { lane: self, file };
-        // In a child, nobody ever hears of one of its parent's.
-        if let Some(job) = self.left.take().filter(|job| !job.handle.is_left_behind()) {
-            turn.take_up(job, has_position);
+        // A job of the parent process never ends in a child.
+        if let Some(job) = self.abandoned.take().filter(|job| !job.handle.is_left_behind()) {
+            turn.absorb(job, has_position);
         }
         turn
     }
 
-    /// Whether an operation that was cancelled has left something behind.
-    pub(super) fn has_rest(&self) -> bool {
-        let (left, failed) = (self.left.take(), self.failed.take());
-        let has = left.is_some() || failed.is_some();
-        self.left.set(left);
+    /// Returns whether a cancelled operation has left a job or an error behind.
+    pub(super) fn has_leftover(&self) -> bool {
+        let (abandoned, failed) = (self.abandoned.take(), self.failed.take());
+        let has = abandoned.is_some() || failed.is_some();
+        self.abandoned.set(abandoned);
         self.failed.set(failed);
         has
     }
@@ -118,38 +120,39 @@ impl Lane {
         self.buffer.take()
     }
 
-    /// Keeps a buffer for the next one.
+    /// Keeps a buffer for the next operation.
     pub(super) fn keep(&self, buffer: Buffer) {
         let other = self.buffer.take();
         self.buffer.set(if other.0.len() > buffer.0.len() { other } else { buffer });
     }
 }
 
-/// The right to use a file, until it is dropped.
+/// The exclusive right to use a file, released on drop.
 pub(super) struct Turn<'a> {
     lane: &'a Lane,
     file: &'a Arc<fs::File>,
 }
 
 impl Turn<'_> {
-    /// Makes a call on the pool. The buffer comes back with what the call says; without a thread for it,
-    /// which is an error, another one.
+    /// Makes a call on the pool, and returns its result with the buffer.
+    ///
+    /// If no thread is available, the result is that error, and the buffer is a new one.
     #[track_caller]
     pub(super) fn run(
         &self,
-        does: Does,
+        effect: Effect,
         mut buffer: Buffer,
         call: impl FnOnce(&fs::File, &mut Buffer) -> io::Result<u64> + Send + 'static,
     ) -> (Buffer, io::Result<u64>) {
         let file = Arc::clone(self.file);
-        let begun = try_begin(move || {
+        let started = try_begin(move || {
             let result = call(&file, &mut buffer);
-            // It may be the last: then the file is closed here.
+            // This may be the last reference: then the file is closed here.
             drop(file);
             Done { buffer, result }
         });
-        let done = match begun {
-            Ok(handle) => self.wait(Job { does, handle }),
+        let done = match started {
+            Ok(handle) => self.wait(Job { effect, handle }),
             Err(error) => Done { buffer: Buffer::default(), result: Err(error) },
         };
         (done.buffer, done.result)
@@ -161,18 +164,18 @@ impl Turn<'_> {
         if let Some(job) = &waiting.job {
             job.handle.wait();
         }
-        let job = waiting.job.take().expect("it is there until it is dropped");
+        let job = waiting.job.take().expect("the job is present until drop");
         let lost = |error| Done { buffer: Buffer::default(), result: Err(error) };
         job.handle.try_finish().unwrap_or_else(lost)
     }
 
-    /// Waits for the job of one that was cancelled, and takes up what it did.
+    /// Waits for the job of a cancelled operation, and absorbs its result.
     #[cold]
-    fn take_up(&self, job: Job, has_position: bool) {
-        let does = job.does;
+    fn absorb(&self, job: Job, has_position: bool) {
+        let effect = job.effect;
         let Done { buffer, result } = self.wait(job);
-        match (does, result) {
-            (Does::Read, Ok(count @ 1..)) => {
+        match (effect, result) {
+            (Effect::Read, Ok(count @ 1..)) => {
                 let back = SeekFrom::Current(-(count as i64));
                 if !(has_position && (&**self.file).seek(back).is_ok()) {
                     let unread = Unread { buffer, count: count as usize, given: 0 };
@@ -180,13 +183,13 @@ impl Turn<'_> {
                     return;
                 }
             }
-            (Does::Change, Err(error)) => self.lane.failed.set(Some(error)),
+            (Effect::Change, Err(error)) => self.lane.failed.set(Some(error)),
             _ => {}
         }
         self.lane.keep(buffer);
     }
 
-    /// What one that was cancelled has read.
+    /// Returns data that a cancelled operation has read.
     pub(super) fn unread(&self, room: &mut [u8]) -> Option<usize> {
         let mut unread = self.lane.unread.take()?;
         let rest = &unread.buffer.space(unread.count)[unread.given..];
@@ -201,7 +204,7 @@ impl Turn<'_> {
         Some(given)
     }
 
-    /// Fails if one that was cancelled has failed to change the file: once.
+    /// Returns the error of a cancelled change, once.
     pub(super) fn check(&self) -> io::Result<()> {
         self.lane.failed.take().map_or(Ok(()), Err)
     }
@@ -214,7 +217,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Leaves a job behind if its end is not waited for.
+/// Abandons a job if its end is not waited for.
 struct Waiting<'a> {
     lane: &'a Lane,
     job: Option<Job>,
@@ -223,7 +226,7 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(job) = self.job.take() {
-            self.lane.left.set(Some(job));
+            self.lane.abandoned.set(Some(job));
         }
     }
 }

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Locks of files.
+//! File locks.
 
 use crate::coroutine::sleep;
 use crate::sys::file::{Lock, lock_now};
@@ -9,12 +9,12 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-/// Why a file was not locked at once. As std's of Rust 1.89.
+/// The error of a lock attempt that does not wait. Like std's type of Rust 1.89.
 #[derive(Debug)]
 pub enum TryLockError {
-    /// Something went wrong.
+    /// The attempt failed.
     Error(io::Error),
-    /// Another handle has it locked.
+    /// Another handle holds a conflicting lock.
     WouldBlock,
 }
 
@@ -56,9 +56,10 @@ pub(super) fn try_lock(fd: BorrowedFd<'_>, lock: Lock) -> Result<(), TryLockErro
 const FIRST_PAUSE: Duration = Duration::from_micros(500);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// Tries again and again. On the pool, those who wait for a lock could have all of its threads, and the one
-/// that has the lock could not write what it has to before it unlocks; and a lock that comes after a kill
-/// would be nobody's.
+/// Retries until the lock is free.
+///
+/// It does not wait on the pool: the waiters could occupy all of its threads, and keep the lock's holder
+/// from writing what it has to before it unlocks. Also, a lock granted after a kill would have no owner.
 #[track_caller]
 pub(super) fn lock(fd: BorrowedFd<'_>, lock: Lock) -> io::Result<()> {
     let mut pause = FIRST_PAUSE;

@@ -1,19 +1,20 @@
 #![forbid(unsafe_code)]
-//! Files and folders, with std's names and signatures: whoever waits for one lets the other coroutines run.
+//! Cooperative files and directories, with the names and signatures of std.
 //!
-//! The kernel tells nobody when a disk has been read, so that calls are made on the threads of
-//! [`ThreadPool::global`](crate::pool::ThreadPool::global). What is in the page cache is read at once, where
-//! the file system can say that it is (ext4, XFS and btrfs can, tmpfs cannot).
+//! The kernel has no readiness events for disks, so calls run on the threads of
+//! [`ThreadPool::global`](crate::pool::ThreadPool::global), and other coroutines run meanwhile. Data in the
+//! page cache is read directly, where the file system can report that it is cached (ext4, XFS and btrfs
+//! can, tmpfs cannot).
 //!
-//! A call that is cancelled goes on on its thread: each item says what that means. The next operation of the
-//! same [`File`] waits until it has ended, and finds nothing lost.
+//! A cancelled call continues on its thread: each item documents what that means. The next operation of the
+//! same [`File`] waits until it has ended, so no data is lost.
 //!
-//! There are ten of those threads for everything. To open a named pipe, or to read from one or from a
-//! terminal, may last for ever, and takes one of them as long: open it for reading and writing and make an
-//! [`io::Descriptor`](crate::io::Descriptor) of it, which takes none.
+//! The pool has at most ten threads. Opening a named pipe, or reading from one or from a terminal, may take
+//! indefinitely, and occupies a thread that long: open it for reading and writing, and wrap it in an
+//! [`io::Descriptor`](crate::io::Descriptor), which needs no thread.
 //!
-//! `file.rs` is [`File`], and `lane.rs` how its operations come one after the other; `lock.rs` are locks of
-//! files, `options.rs` how to open them; `dir.rs` reads folders; `path.rs` has the functions of paths.
+//! `file.rs` is [`File`], and `lane.rs` runs its operations one at a time; `lock.rs` has file locks,
+//! `options.rs` the open options; `dir.rs` reads directories; `path.rs` has the functions that take paths.
 
 mod dir;
 mod file;

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! How a file is to be opened.
+//! Options for opening files.
 
 use super::File;
 use crate::pool::try_unblock;
@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// How a file is to be opened, as [`std::fs::OpenOptions`].
+/// Options for opening a file, like [`std::fs::OpenOptions`].
 ///
 /// # Examples
 ///
@@ -32,79 +32,81 @@ impl Default for OpenOptions {
 }
 
 impl OpenOptions {
-    /// All of them off.
+    /// Makes options that are all off.
     pub fn new() -> Self {
         OpenOptions(fs::OpenOptions::new())
     }
 
-    /// Whether it can be read from.
+    /// Sets whether the file can be read.
     pub fn read(&mut self, read: bool) -> &mut Self {
         self.0.read(read);
         self
     }
 
-    /// Whether it can be written to.
+    /// Sets whether the file can be written.
     pub fn write(&mut self, write: bool) -> &mut Self {
         self.0.write(write);
         self
     }
 
-    /// Whether each write goes to its end.
+    /// Sets whether each write appends to the file.
     pub fn append(&mut self, append: bool) -> &mut Self {
         self.0.append(append);
         self
     }
 
-    /// Whether its content is thrown away.
+    /// Sets whether the file is truncated when it is opened.
     pub fn truncate(&mut self, truncate: bool) -> &mut Self {
         self.0.truncate(truncate);
         self
     }
 
-    /// Whether it is made if it is not there.
+    /// Sets whether the file is created if it does not exist.
     pub fn create(&mut self, create: bool) -> &mut Self {
         self.0.create(create);
         self
     }
 
-    /// Whether it is made, and must not be there.
+    /// Sets whether the file is created, and must not exist yet.
     pub fn create_new(&mut self, create_new: bool) -> &mut Self {
         self.0.create_new(create_new);
         self
     }
 
-    /// The permissions that it gets if it is made, less the process's mask. As
-    /// [`OpenOptionsExt::mode`](std::os::unix::fs::OpenOptionsExt::mode).
+    /// Sets the permissions of a created file, before the umask is applied.
+    ///
+    /// Like [`OpenOptionsExt::mode`](std::os::unix::fs::OpenOptionsExt::mode).
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.0.mode(mode);
         self
     }
 
-    /// Further flags of `open(2)`. As
-    /// [`OpenOptionsExt::custom_flags`](std::os::unix::fs::OpenOptionsExt::custom_flags).
+    /// Sets further flags of `open(2)`.
+    ///
+    /// Like [`OpenOptionsExt::custom_flags`](std::os::unix::fs::OpenOptionsExt::custom_flags).
     pub fn custom_flags(&mut self, flags: i32) -> &mut Self {
         self.0.custom_flags(flags);
         self
     }
 
-    /// Opens a file in this way.
+    /// Opens a file with these options.
     ///
     /// # Errors
     ///
-    /// As [`std::fs::OpenOptions::open`].
+    /// Those of [`std::fs::OpenOptions::open`].
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others may run meanwhile. For a named pipe it waits until the other end is opened, and
-    /// one of the pool's threads with it.
+    /// May switch: other coroutines run while a pool thread opens the file. A named pipe blocks this
+    /// coroutine and the pool thread until the other end is opened.
     ///
     /// # Cancellation
     ///
-    /// The file is opened all the same, or will be, and so may be made or lose its content; and is closed.
+    /// The file is opened regardless, so it may be created or truncated; then it is closed.
     pub fn open(&self, path: impl AsRef<Path>) -> io::Result<File> {
         let (options, path) = (self.0.clone(), path.as_ref().to_owned());
         try_unblock(move || options.open(path))?.map(File::from_std)

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix;
 use std::path::{Path, PathBuf};
 
-/// A function of std's that takes paths, made on the pool.
+/// Functions of std that take paths, run on the pool.
 macro_rules! unblocked {
     ($(
         $(#[doc = $doc:literal])+
@@ -19,15 +19,14 @@ macro_rules! unblocked {
         ///
         /// # Errors
         ///
-        #[doc = concat!("As [`", stringify!($std), "`].")]
-        ///
+        #[doc = concat!("Those of [`", stringify!($std), "`].")]
         /// # Panics
         ///
-        /// With what is raised in the current coroutine meanwhile.
+        /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
         ///
         /// # Switching
         ///
-        /// Switches. All others may run meanwhile.
+        /// May switch: other coroutines run while this one waits.
         ///
         /// # Cancellation
         ///
@@ -49,71 +48,71 @@ unblocked! {
     /// assert!(manifest.starts_with(b"[package]"));
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    cancelled: "What is read is lost; the file is as it was.";
+    cancelled: "The data is lost; the file is unchanged.";
     fn read(path) -> Vec<u8> = fs::read;
 
-    /// Reads a whole file of UTF-8.
-    cancelled: "What is read is lost; the file is as it was.";
+    /// Reads a whole file as UTF-8.
+    cancelled: "The data is lost; the file is unchanged.";
     fn read_to_string(path) -> String = fs::read_to_string;
 
-    /// Copies content and permissions of a file. How many bytes that were.
-    cancelled: "The copy goes on by itself, and ends.";
+    /// Copies the contents and permissions of a file, and returns the number of bytes copied.
+    cancelled: "The copy continues to its end.";
     fn copy(from, to) -> u64 = fs::copy;
 
-    /// Gives a file or folder another name, in place of what has that name.
-    cancelled: "It is renamed, or will be.";
+    /// Renames a file or directory, and replaces what already has the new name.
+    cancelled: "The file is renamed, or will be.";
     fn rename(from, to) -> () = fs::rename;
 
     /// Removes a file.
-    cancelled: "It is removed, or will be.";
+    cancelled: "The file is removed, or will be.";
     fn remove_file(path) -> () = fs::remove_file;
 
-    /// Makes a folder.
-    cancelled: "It is made, or will be.";
+    /// Creates a directory.
+    cancelled: "The directory is created, or will be.";
     fn create_dir(path) -> () = fs::create_dir;
 
-    /// Makes a folder, and those above it that are missing.
-    cancelled: "They are made, or will be.";
+    /// Creates a directory, and its parents if they are missing.
+    cancelled: "The directories are created, or will be.";
     fn create_dir_all(path) -> () = fs::create_dir_all;
 
-    /// Removes an empty folder.
-    cancelled: "It is removed, or will be.";
+    /// Removes an empty directory.
+    cancelled: "The directory is removed, or will be.";
     fn remove_dir(path) -> () = fs::remove_dir;
 
-    /// Removes a folder with all that is in it. A symbolic link is removed, and not followed.
-    cancelled: "It goes on by itself until all is removed.";
+    /// Removes a directory with all its contents. A symbolic link is removed, not followed.
+    cancelled: "The removal continues to its end.";
     fn remove_dir_all(path) -> () = fs::remove_dir_all;
 
-    /// What is known about a file or folder: that which a symbolic link leads to.
-    cancelled: "Nothing has happened.";
+    /// Returns the metadata of a file or directory. Symbolic links are followed.
+    cancelled: "The operation has no effect.";
     fn metadata(path) -> Metadata = fs::metadata;
 
-    /// As [`metadata`], of a symbolic link itself.
-    cancelled: "Nothing has happened.";
+    /// Returns the metadata of a path. Symbolic links are not followed.
+    cancelled: "The operation has no effect.";
     fn symlink_metadata(path) -> Metadata = fs::symlink_metadata;
 
-    /// The path from the root, without symbolic links.
-    cancelled: "Nothing has happened.";
+    /// Returns the absolute path, with symbolic links resolved.
+    cancelled: "The operation has no effect.";
     fn canonicalize(path) -> PathBuf = fs::canonicalize;
 
-    /// Gives a file a further name.
-    cancelled: "It has it, or will have.";
+    /// Creates a hard link to a file.
+    cancelled: "The link is created, or will be.";
     fn hard_link(original, link) -> () = fs::hard_link;
 
-    /// Where a symbolic link leads to.
-    cancelled: "Nothing has happened.";
+    /// Returns the target of a symbolic link.
+    cancelled: "The operation has no effect.";
     fn read_link(path) -> PathBuf = fs::read_link;
 
-    /// Makes a symbolic link that leads to `original`.
-    cancelled: "It is made, or will be.";
+    /// Creates a symbolic link to `original`.
+    cancelled: "The link is created, or will be.";
     fn symlink(original, link) -> () = unix::fs::symlink;
 
-    /// Whether there is something of that name. A symbolic link that leads nowhere is nothing.
-    cancelled: "Nothing has happened.";
+    /// Returns whether the path exists. Symbolic links are followed, so a broken one does not.
+    cancelled: "The operation has no effect.";
     fn exists(path) -> bool = fs::exists;
 }
 
-/// Writes a whole file: made new, or in place of what it held.
+/// Writes a whole file; creates it, or replaces its contents.
 ///
 /// # Examples
 ///
@@ -129,41 +128,41 @@ unblocked! {
 ///
 /// # Errors
 ///
-/// As [`std::fs::write`].
+/// Those of [`std::fs::write`].
 ///
 /// # Panics
 ///
-/// With what is raised in the current coroutine meanwhile.
+/// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
 ///
 /// # Switching
 ///
-/// Switches. All others may run meanwhile.
+/// May switch: other coroutines run while this one waits.
 ///
 /// # Cancellation
 ///
-/// It is written all the same, or will be.
+/// The file is written regardless, or will be.
 pub fn write(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> io::Result<()> {
     let (path, contents) = (path.as_ref().to_owned(), contents.as_ref().to_owned());
     try_unblock(move || fs::write(path, contents))?
 }
 
-/// Sets the permissions of a file or folder.
+/// Sets the permissions of a file or directory.
 ///
 /// # Errors
 ///
-/// As [`std::fs::set_permissions`].
+/// Those of [`std::fs::set_permissions`].
 ///
 /// # Panics
 ///
-/// With what is raised in the current coroutine meanwhile.
+/// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
 ///
 /// # Switching
 ///
-/// Switches. All others may run meanwhile.
+/// May switch: other coroutines run while this one waits.
 ///
 /// # Cancellation
 ///
-/// They are set, or will be.
+/// The permissions are set, or will be.
 pub fn set_permissions(path: impl AsRef<Path>, permissions: Permissions) -> io::Result<()> {
     let path = path.as_ref().to_owned();
     try_unblock(move || fs::set_permissions(path, permissions))?

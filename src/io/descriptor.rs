@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Something that does not block, and its place in the hub.
+//! Non-blocking descriptors, registered with the hub.
 
 use crate::hub::{Deadline, Direction, Source};
 use crate::sys::descriptor::{Kind, is_shut_down};
@@ -10,15 +10,18 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
-/// Something of std's or of another crate's that has a descriptor, made cooperative: it is tried first, and
-/// whoever has to wait for it lets the other coroutines run.
+/// A descriptor owner from std or another crate, made cooperative.
 ///
-/// Several coroutines may read from it, and several write to it, by references. It stays on its thread. For
-/// sockets there are types with all that sockets can do, in [`net`](crate::net).
+/// Each operation is tried first. If it would block, the current coroutine is parked until the descriptor
+/// is ready, and other coroutines run.
+///
+/// Several coroutines may read and several may write at the same time, through references. A `Descriptor`
+/// stays on its thread. For sockets, [`net`](crate::net) has types with all socket operations.
 ///
 /// # Examples
 ///
-/// A terminal, a device, a timer: whatever can be waited for.
+/// Any descriptor that supports readiness notification will do: a terminal, a device, a timer, a named
+/// pipe.
 ///
 /// ```
 /// use std::fs::File;
@@ -41,173 +44,180 @@ use std::time::{Duration, Instant};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Descriptor<T> {
-    /// Declared first: it leaves the hub before the descriptor is closed.
+    /// Declared before `inner`: the descriptor is deregistered before it is closed.
     source: Source,
     inner: T,
-    read_limit: Cell<Option<Duration>>,
-    write_limit: Cell<Option<Duration>>,
+    read_timeout: Cell<Option<Duration>>,
+    write_timeout: Cell<Option<Duration>>,
     mode: Cell<Mode>,
 }
 
-/// What an operation does that would block.
+/// What an operation that would block does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Waits,
-    /// Fails, since that was asked for.
+    /// Returns `WouldBlock`, as [`Descriptor::set_nonblocking`] requested.
     Fails,
-    /// Fails in any case.
+    /// Fails with `EBADF`, as all operations do after [`Descriptor::close`].
     Closed,
 }
 
 impl<T: AsFd> Descriptor<T> {
-    /// Takes it over, and makes it non-blocking (`O_NONBLOCK`). The flag belongs to the open file: it
-    /// applies to all that share it, copies, children, and the owner of a descriptor that is only borrowed
-    /// here, and stays set when this is dropped. [`Readiness`](super::Readiness) waits without changing it.
+    /// Wraps `inner`, and sets `O_NONBLOCK` on its descriptor.
+    ///
+    /// The flag belongs to the open file description: it affects all that share it (duplicates, child
+    /// processes, the owner of a descriptor that is only borrowed here), and stays set when this is
+    /// dropped. [`Readiness`](super::Readiness) waits without changing it.
     ///
     /// # Errors
     ///
-    /// If it cannot be set so, or cannot be waited for: a regular file never is, and is for
-    /// [`fs`](crate::fs).
+    /// If the flag cannot be set, or if the descriptor does not support readiness notification
+    /// (`InvalidInput`): regular files do not. Use [`fs`](crate::fs) for them.
     pub fn new(inner: T) -> io::Result<Self> {
         sys::descriptor::set_nonblocking(inner.as_fd(), true)?;
         Self::of_nonblocking(inner).map_err(|error| match error.raw_os_error() {
             Some(libc::EPERM) => {
                 let message =
-                    "a descriptor that is never waited for, as that of a regular file: use fs";
+                    "the descriptor has no readiness notification, as that of a regular file: use fs";
                 io::Error::new(io::ErrorKind::InvalidInput, message)
             }
             _ => error,
         })
     }
 
-    /// Takes over what does not block.
+    /// Wraps `inner`, which is non-blocking already.
     pub(crate) fn of_nonblocking(inner: T) -> io::Result<Self> {
         let source = Source::new(inner.as_fd().as_raw_fd())?;
         Ok(Descriptor {
             source,
             inner,
-            read_limit: Cell::new(None),
-            write_limit: Cell::new(None),
+            read_timeout: Cell::new(None),
+            write_timeout: Cell::new(None),
             mode: Cell::new(Mode::Waits),
         })
     }
 
-    /// What it was made of. It does not block.
+    /// Returns the wrapped object. Its descriptor is non-blocking.
     #[inline]
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// What it was made of, for whichever thread. It does not block, still.
+    /// Returns the wrapped object, which may move to any thread. Its descriptor stays non-blocking.
     pub fn into_inner(self) -> T {
         let Descriptor { source, inner, .. } = self;
         drop(source);
         inner
     }
 
-    /// Makes a call that reads; and waits, and makes it again, as long as it says that it
-    /// [would block](io::ErrorKind::WouldBlock).
+    /// Makes a call that reads, and retries it whenever it [would block](io::ErrorKind::WouldBlock).
+    ///
+    /// Before each retry the coroutine waits until the descriptor is readable.
     ///
     /// # Errors
     ///
-    /// What the call says otherwise; [`TimedOut`](io::ErrorKind::TimedOut); `EBADF` if it is
-    /// [closed](Descriptor::close).
+    /// Any other error of the call; [`TimedOut`](io::ErrorKind::TimedOut) after the [read
+    /// timeout](Descriptor::set_read_timeout); `EBADF` if this is [closed](Descriptor::close).
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches if it would block. All others may run meanwhile.
+    /// May switch: if the call would block, other coroutines run until the descriptor is ready.
     ///
     /// # Cancellation
     ///
-    /// Nothing has happened.
+    /// The call that would have blocked has had no effect.
     #[inline]
     #[track_caller]
     pub fn read_with<R>(&self, call: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
         self.read("Descriptor::read", call)
     }
 
-    /// As [`Descriptor::read_with`], for a call that writes.
+    /// Makes a call that writes, and retries it whenever it [would block](io::ErrorKind::WouldBlock).
+    ///
+    /// Before each retry the coroutine waits until the descriptor is writable.
     ///
     /// # Errors
     ///
-    /// As [`Descriptor::read_with`].
+    /// Any other error of the call; [`TimedOut`](io::ErrorKind::TimedOut) after the [write
+    /// timeout](Descriptor::set_write_timeout); `EBADF` if this is [closed](Descriptor::close).
     ///
     /// # Panics
     ///
-    /// As [`Descriptor::read_with`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`Descriptor::read_with`].
+    /// May switch: if the call would block, other coroutines run until the descriptor is ready.
     ///
     /// # Cancellation
     ///
-    /// Nothing has happened.
+    /// The call that would have blocked has had no effect.
     #[inline]
     #[track_caller]
     pub fn write_with<R>(&self, call: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
         self.write("Descriptor::write", call)
     }
 
-    /// Sets whether operations fail with [`WouldBlock`](io::ErrorKind::WouldBlock) instead of waiting. It is
-    /// so for this handle, and not for others of the same.
+    /// Sets whether operations fail with [`WouldBlock`](io::ErrorKind::WouldBlock) instead of waiting.
+    ///
+    /// This applies to this handle only, not to other handles of the same open file.
     ///
     /// # Errors
     ///
-    /// If it is [closed](Descriptor::close).
+    /// `EBADF` if this is [closed](Descriptor::close).
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         self.open()?;
         self.mode.set(if nonblocking { Mode::Fails } else { Mode::Waits });
         Ok(())
     }
 
-    /// What it was made of, unless it is closed.
+    /// Returns the wrapped object, unless this is closed.
     pub(crate) fn open(&self) -> io::Result<&T> {
         if self.mode.get() == Mode::Closed { Err(closed()) } else { Ok(&self.inner) }
     }
 
-    /// Has what was chosen for `other`.
-    pub(crate) fn be_as(&self, other: &Self) {
-        self.read_limit.set(other.read_limit.get());
-        self.write_limit.set(other.write_limit.get());
+    /// Copies the timeouts and the mode of `other`.
+    pub(crate) fn copy_settings_of(&self, other: &Self) {
+        self.read_timeout.set(other.read_timeout.get());
+        self.write_timeout.set(other.write_timeout.get());
         self.mode.set(other.mode.get());
     }
 
-    /// For how long a read waits at most. `None` is for ever, as in the beginning.
+    /// Returns the longest time that a read waits. `None`, the default, means indefinitely.
     pub fn read_timeout(&self) -> Option<Duration> {
-        self.read_limit.get()
+        self.read_timeout.get()
     }
 
-    /// For how long a write waits at most. `None` is for ever, as in the beginning.
+    /// Returns the longest time that a write waits. `None`, the default, means indefinitely.
     pub fn write_timeout(&self) -> Option<Duration> {
-        self.write_limit.get()
+        self.write_timeout.get()
     }
 
-    /// Sets for how long a read waits at most: then it fails with [`TimedOut`](io::ErrorKind::TimedOut).
+    /// Sets how long a read may wait before it fails with [`TimedOut`](io::ErrorKind::TimedOut).
     ///
     /// # Errors
     ///
-    /// If it is zero.
-    pub fn set_read_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
-        self.read_limit.set(check_limit(limit)?);
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if `timeout` is zero.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.read_timeout.set(check_timeout(timeout)?);
         Ok(())
     }
 
-    /// Sets for how long a write waits at most: then it fails with [`TimedOut`](io::ErrorKind::TimedOut).
+    /// Sets how long a write may wait before it fails with [`TimedOut`](io::ErrorKind::TimedOut).
     ///
     /// # Errors
     ///
-    /// If it is zero.
-    pub fn set_write_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
-        self.write_limit.set(check_limit(limit)?);
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if `timeout` is zero.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.write_timeout.set(check_timeout(timeout)?);
         Ok(())
     }
 
-    /// Makes a call that reads, and waits as long as it would block.
+    /// Makes a call that reads, and waits while it would block.
     #[inline]
     #[track_caller]
     pub(crate) fn read<R>(
@@ -215,21 +225,23 @@ impl<T: AsFd> Descriptor<T> {
         purpose: &'static str,
         mut call: impl FnMut(&T) -> io::Result<R>,
     ) -> io::Result<R> {
-        self.attempt(Direction::Read, purpose, self.read_limit.get(), || call(&self.inner))
+        self.attempt(Direction::Read, purpose, self.read_timeout.get(), || call(&self.inner))
     }
 
-    /// As `read`, with a limit of this call's own.
+    /// Like `read`, but with a timeout for this call only.
     #[track_caller]
     pub(crate) fn read_within<R>(
         &self,
-        limit: Option<Duration>,
+        timeout: Option<Duration>,
         purpose: &'static str,
         mut call: impl FnMut(&T) -> io::Result<R>,
     ) -> io::Result<R> {
-        self.attempt(Direction::Read, purpose, limit, || call(&self.inner))
+        self.attempt(Direction::Read, purpose, timeout, || call(&self.inner))
     }
 
-    /// As `read`, of up to `room` bytes of a stream of that kind.
+    /// Like `read`, for up to `room` bytes of a stream of the given kind.
+    ///
+    /// A short read may mean that the stream is drained, which saves the next attempt.
     #[inline]
     #[track_caller]
     pub(crate) fn read_stream(
@@ -246,7 +258,10 @@ impl<T: AsFd> Descriptor<T> {
         Ok(got)
     }
 
-    /// As `read`, of a message from a socket of that kind. `end` is the result after the end.
+    /// Like `read`, for a message from a socket of the given kind.
+    ///
+    /// `end` makes the result after the end of input, for kinds that report `EAGAIN` there (see
+    /// [`Kind::hides_end`]).
     #[inline]
     #[track_caller]
     pub(crate) fn read_message<R>(
@@ -263,7 +278,7 @@ impl<T: AsFd> Descriptor<T> {
         self.read(purpose, |inner| {
             let result = call(inner);
             if would_block(&result) && self.is_at_hidden_end(kind) {
-                // A message may have come before the end.
+                // A message may have been queued before the end: only a second `EAGAIN` means the end.
                 let again = call(inner);
                 return if would_block(&again) { end() } else { again };
             }
@@ -279,7 +294,7 @@ impl<T: AsFd> Descriptor<T> {
             && is_shut_down(self.inner.as_fd().as_raw_fd())
     }
 
-    /// Makes a call that writes, and waits as long as it would block.
+    /// Makes a call that writes, and waits while it would block.
     #[inline]
     #[track_caller]
     pub(crate) fn write<R>(
@@ -287,7 +302,7 @@ impl<T: AsFd> Descriptor<T> {
         purpose: &'static str,
         mut call: impl FnMut(&T) -> io::Result<R>,
     ) -> io::Result<R> {
-        self.attempt(Direction::Write, purpose, self.write_limit.get(), || call(&self.inner))
+        self.attempt(Direction::Write, purpose, self.write_timeout.get(), || call(&self.inner))
     }
 
     #[inline]
@@ -296,7 +311,7 @@ impl<T: AsFd> Descriptor<T> {
         &self,
         direction: Direction,
         purpose: &'static str,
-        limit: Option<Duration>,
+        timeout: Option<Duration>,
         mut call: impl FnMut() -> io::Result<R>,
     ) -> io::Result<R> {
         match self.mode.get() {
@@ -304,18 +319,19 @@ impl<T: AsFd> Descriptor<T> {
             Mode::Fails => return call(),
             Mode::Closed => return Err(closed()),
         }
-        let deadline = limit.and_then(Deadline::after);
+        let deadline = timeout.and_then(Deadline::after);
         self.source.attempt(direction, purpose, deadline, call)
     }
 
-    /// Makes a call that writes again and again, with pauses, as long as it would block: for where the kernel
-    /// offers nothing to wait for, or says that there is room when there is none.
+    /// Makes a call that writes, and retries it at growing intervals while it would block.
+    ///
+    /// For cases where the kernel has no event to wait for, or reports room when there is none.
     pub(crate) fn write_with_pauses<R>(
         &self,
         purpose: &'static str,
         mut call: impl FnMut(&T) -> io::Result<R>,
     ) -> io::Result<R> {
-        let mut pauses = Pauses::until(self.write_limit.get());
+        let mut pauses = Pauses::until(self.write_timeout.get());
         loop {
             match call(self.open()?) {
                 Err(error)
@@ -330,7 +346,7 @@ impl<T: AsFd> Descriptor<T> {
         }
     }
 
-    /// Waits until a connection that was begun has been made, or has failed.
+    /// Waits until a pending connection is established or has failed.
     pub(crate) fn wait_until_connected(&self, deadline: Option<Deadline>) -> io::Result<()> {
         self.source.expect_event(Direction::Write);
         self.source.wait(Direction::Write, "TcpStream::connect", deadline)
@@ -338,11 +354,13 @@ impl<T: AsFd> Descriptor<T> {
 }
 
 impl<T: OwnsFd> Descriptor<T> {
-    /// Closes the descriptor: operations that wait, and later ones, fail with `EBADF`. The descriptor's
-    /// number stays taken until this is dropped, so that nobody reads from another file by mistake.
+    /// Closes the descriptor: current and later operations fail with `EBADF`.
     ///
-    /// Only a descriptor that is owned can be closed, see [`OwnsFd`]. One that is borrowed or shared is its
-    /// owner's to close:
+    /// The descriptor's number stays allocated until this is dropped, so that no operation can reach
+    /// another file that reuses it.
+    ///
+    /// Only an owned descriptor can be closed, see [`OwnsFd`]. A borrowed or shared one is closed by its
+    /// owner:
     ///
     /// ```compile_fail,E0599
     /// # use std::os::fd::AsFd;
@@ -359,18 +377,17 @@ impl<T: OwnsFd> Descriptor<T> {
     pub fn close(&self) {
         if self.mode.replace(Mode::Closed) != Mode::Closed {
             self.source.close();
-            // For want of descriptors it is closed when this is dropped.
+            // If no descriptor is free for the replacement, the file is closed when this is dropped.
             let _ = sys::socket::empty(self.inner.as_fd());
         }
     }
 }
 
-/// Types that are the only owner of their descriptor, so that [`Descriptor::close`] may close it by a shared
-/// reference: std's files, pipes and sockets.
+/// Types that solely own their descriptor: std's files, pipes and sockets.
 ///
-/// A descriptor of another type is closed by dropping it, or is turned into an
-/// [`OwnedFd`](std::os::fd::OwnedFd) first. Outside of this crate there are no other implementations: that a
-/// descriptor is not shared is not something that a type can be asked.
+/// [`Descriptor::close`] may close these through a shared reference. A descriptor of any other type is
+/// closed when it is dropped, or can be converted to an [`OwnedFd`](std::os::fd::OwnedFd) first. The trait
+/// is sealed, since sole ownership cannot be checked through a type.
 pub trait OwnsFd: AsFd + sealed::OwnsFd {}
 
 mod sealed {
@@ -395,19 +412,19 @@ fn closed() -> io::Error {
     io::Error::from_raw_os_error(libc::EBADF)
 }
 
-/// Longer and longer pauses, up to a limit.
+/// Growing pauses between retries, up to a deadline.
 pub(crate) struct Pauses {
     next: Duration,
     deadline: Option<Instant>,
 }
 
 impl Pauses {
-    pub(crate) fn until(limit: Option<Duration>) -> Self {
-        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+    pub(crate) fn until(timeout: Option<Duration>) -> Self {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         Pauses { next: Duration::from_millis(1), deadline }
     }
 
-    /// Lets the others run for a while.
+    /// Sleeps for the next pause; fails with `TimedOut` once the deadline has passed.
     pub(crate) fn pause(&mut self, purpose: &'static str) -> io::Result<()> {
         let mut pause = self.next;
         if let Some(deadline) = self.deadline {
@@ -424,16 +441,16 @@ impl Pauses {
     }
 }
 
-/// As std has it: a limit of zero is an error.
-pub(crate) fn check_limit(limit: Option<Duration>) -> io::Result<Option<Duration>> {
-    if limit == Some(Duration::ZERO) {
-        let message = "a time limit must be more than zero: use None for no limit";
+/// Rejects a timeout of zero, as std does.
+pub(crate) fn check_timeout(timeout: Option<Duration>) -> io::Result<Option<Duration>> {
+    if timeout == Some(Duration::ZERO) {
+        let message = "timeout must not be zero: use None to wait indefinitely";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
-    Ok(limit)
+    Ok(timeout)
 }
 
-/// Waits until there is something to be read. Killed in there, it has read nothing.
+/// Waits until data is available. If it is killed while it waits, it has read nothing.
 impl<T: AsFd> Read for &Descriptor<T>
 where
     for<'a> &'a T: Read,
@@ -462,8 +479,9 @@ where
     }
 }
 
-/// Waits until something can be written. Killed in there, it has written nothing; killed in a `write_all`,
-/// a part.
+/// Waits until data can be written.
+///
+/// If it is killed while it waits, `write` has written nothing, and `write_all` may have written a part.
 impl<T: AsFd> Write for &Descriptor<T>
 where
     for<'a> &'a T: Write,

@@ -1,18 +1,19 @@
 #![forbid(unsafe_code)]
-//! Whatever has a descriptor: whoever waits for it lets the other coroutines run.
+//! Cooperative I/O on descriptors: waiting for one lets other coroutines run.
 //!
-//! - [`Descriptor`] (`descriptor.rs`) is something that does not block, and its place in the hub: it is tried
-//!   first, and waited for only if it would block. Sockets, pipes and children are built on it;
-//! - [`pipe()`] (`pipe.rs`) makes a pipe of them;
-//! - [`Readiness`], [`wait_readable`] and [`wait_writable`] (`readiness.rs`) are for descriptors of others,
-//!   which stay as they are. [`select`](crate::sync::select()) waits for several, and for queues, events and
-//!   locks beside them.
+//! - [`Descriptor`] (`descriptor.rs`) wraps a non-blocking descriptor and registers it with the hub. Each
+//!   operation is tried first, and waits only if it would block. Sockets, pipes and children are built on
+//!   it;
+//! - [`pipe()`] (`pipe.rs`) makes a pipe of two of them;
+//! - [`Readiness`], [`wait_readable`] and [`wait_writable`] (`readiness.rs`) wait for foreign descriptors,
+//!   which they leave unchanged. [`select`](crate::sync::select()) waits for several of these together with
+//!   queues, events and locks.
 
 mod descriptor;
 mod pipe;
 mod readiness;
 
 pub use descriptor::{Descriptor, OwnsFd};
-pub(crate) use descriptor::{Pauses, check_limit};
+pub(crate) use descriptor::{Pauses, check_timeout};
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use readiness::{Readiness, wait_readable, wait_writable};

@@ -4,14 +4,15 @@
 use super::Descriptor;
 use std::io;
 
-/// The end of a pipe that is read from: of [`pipe()`], or of a child's output. See [`Descriptor`].
+/// The read end of a pipe: from [`pipe()`], or a child's output. See [`Descriptor`].
 pub type PipeReader = Descriptor<io::PipeReader>;
 
-/// The end of a pipe that is written to: of [`pipe()`], or of a child's input. See [`Descriptor`].
+/// The write end of a pipe: from [`pipe()`], or a child's input. See [`Descriptor`].
 pub type PipeWriter = Descriptor<io::PipeWriter>;
 
-/// Makes a pipe: what is written to one end can be read from the other, by a coroutine or another process.
-/// As [`std::io::pipe`].
+/// Makes a pipe, like [`std::io::pipe`], with both ends cooperative.
+///
+/// What is written to one end can be read from the other, by a coroutine or by another process.
 ///
 /// # Examples
 ///
@@ -29,7 +30,7 @@ pub type PipeWriter = Descriptor<io::PipeWriter>;
 ///
 /// # Errors
 ///
-/// As [`std::io::pipe`]: if there are no descriptors left.
+/// Those of [`std::io::pipe`]: the process is out of descriptors.
 pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
     let (reader, writer) = io::pipe()?;
     Ok((Descriptor::new(reader)?, Descriptor::new(writer)?))

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Waiting for descriptors of others, which stay as they are.
+//! Waiting for foreign descriptors, which stay unchanged.
 
 use crate::hub::{Deadline, Direction, Source};
 use crate::sync::{Selectable, sealed};
@@ -9,12 +9,14 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
-/// Whether a descriptor can be read from, or written to, without blocking: to be asked, or waited for, alone
-/// or by [`select`](crate::sync::select()) together with other descriptors and with queues, events and locks.
+/// Whether a descriptor can be read or written without blocking.
 ///
-/// It is for what this library has no type of: terminals, devices, descriptors of C libraries. They stay as
-/// they are: whether they block is not changed. The end of what can be read, and an error, count as ready.
-/// What is never waited for, a regular file for one, is always ready.
+/// It can be polled, or waited for: by itself, or with [`select`](crate::sync::select()) together with
+/// other descriptors, queues, events and locks.
+///
+/// It is for descriptors that this library has no type for: terminals, devices, descriptors of C libraries.
+/// Their flags do not change, `O_NONBLOCK` included. End of input and errors count as ready. A descriptor
+/// without readiness notification, such as that of a regular file, is always ready.
 ///
 /// # Examples
 ///
@@ -42,28 +44,30 @@ use std::time::Duration;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Readiness {
-    /// Declared first: it leaves the hub before the descriptor is closed. `None` if it is never waited for.
+    /// Declared before `copy`: the descriptor is deregistered before it is closed.
+    ///
+    /// `None` if it has no readiness notification.
     source: Option<Source>,
-    /// It can be registered whether or not the hub has the original, and has events of its own.
+    /// A duplicate can be registered whether or not the hub has the original, and has events of its own.
     copy: OwnedFd,
     direction: Direction,
 }
 
 impl Readiness {
-    /// Whether it can be read from.
+    /// Watches whether `descriptor` is readable.
     ///
     /// # Errors
     ///
-    /// If there are no descriptors left: it makes a copy of this one.
+    /// If the process is out of descriptors: this duplicates the given one.
     pub fn readable(descriptor: impl AsFd) -> io::Result<Self> {
         Self::new(descriptor, Direction::Read)
     }
 
-    /// Whether it can be written to.
+    /// Watches whether `descriptor` is writable.
     ///
     /// # Errors
     ///
-    /// If there are no descriptors left: it makes a copy of this one.
+    /// If the process is out of descriptors: this duplicates the given one.
     pub fn writable(descriptor: impl AsFd) -> io::Result<Self> {
         Self::new(descriptor, Direction::Write)
     }
@@ -77,14 +81,15 @@ impl Readiness {
         Ok(Readiness { source, copy, direction })
     }
 
-    /// Whether it is ready at this moment.
+    /// Returns whether the descriptor is ready now.
     ///
     /// # Switching
     ///
     /// Never switches.
     pub fn is_ready(&self) -> bool {
         let Some(source) = &self.source else { return true };
-        // What others have done with it since the last event is not known otherwise.
+        // Other users of the descriptor may have read or written since the last event: only the kernel
+        // knows.
         let is_ready = is_ready(self.copy.as_raw_fd(), self.direction == Direction::Read);
         if !is_ready {
             source.expect_event(self.direction);
@@ -92,21 +97,23 @@ impl Readiness {
         is_ready
     }
 
-    /// Waits until it is ready, for at most `limit` (`None`: for ever). Whether it is.
+    /// Waits until the descriptor is ready, and returns whether it is.
+    ///
+    /// It waits for at most `timeout`; `None` means indefinitely.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches unless it is ready. All others may run meanwhile.
+    /// May switch: unless the descriptor is ready, other coroutines run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// Leaves nothing behind.
-    pub fn wait(&self, limit: Option<Duration>) -> bool {
-        let deadline = limit.and_then(Deadline::after);
+    /// Has no effect.
+    pub fn wait(&self, timeout: Option<Duration>) -> bool {
+        let deadline = timeout.and_then(Deadline::after);
         while !self.is_ready() {
             let Some(source) = &self.source else { return true };
             let purpose = match self.direction {
@@ -141,8 +148,9 @@ impl fmt::Debug for Readiness {
     }
 }
 
-/// Waits until a descriptor can be read from without blocking, for at most `limit` (`None`: for ever).
-/// Whether it can. See [`Readiness`].
+/// Waits until a descriptor can be read without blocking, and returns whether it can.
+///
+/// It waits for at most `timeout`; `None` means indefinitely. See [`Readiness`].
 ///
 /// # Examples
 ///
@@ -162,40 +170,42 @@ impl fmt::Debug for Readiness {
 ///
 /// # Errors
 ///
-/// As [`Readiness::readable`].
+/// If the process is out of descriptors: this duplicates the given one.
 ///
 /// # Panics
 ///
-/// With what is raised in the current coroutine meanwhile.
+/// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
 ///
 /// # Switching
 ///
-/// Switches unless it is readable. All others may run meanwhile.
+/// May switch: unless the descriptor is readable, other coroutines run meanwhile.
 ///
 /// # Cancellation
 ///
-/// Leaves nothing behind.
-pub fn wait_readable(descriptor: impl AsFd, limit: Option<Duration>) -> io::Result<bool> {
-    Ok(Readiness::readable(descriptor)?.wait(limit))
+/// Has no effect.
+pub fn wait_readable(descriptor: impl AsFd, timeout: Option<Duration>) -> io::Result<bool> {
+    Ok(Readiness::readable(descriptor)?.wait(timeout))
 }
 
-/// As [`wait_readable`], until it can be written to.
+/// Waits until a descriptor can be written without blocking, and returns whether it can.
+///
+/// It waits for at most `timeout`; `None` means indefinitely. See [`Readiness`].
 ///
 /// # Errors
 ///
-/// As [`wait_readable`].
+/// If the process is out of descriptors: this duplicates the given one.
 ///
 /// # Panics
 ///
-/// As [`wait_readable`].
+/// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
 ///
 /// # Switching
 ///
-/// As [`wait_readable`].
+/// May switch: unless the descriptor is writable, other coroutines run meanwhile.
 ///
 /// # Cancellation
 ///
-/// Leaves nothing behind.
-pub fn wait_writable(descriptor: impl AsFd, limit: Option<Duration>) -> io::Result<bool> {
-    Ok(Readiness::writable(descriptor)?.wait(limit))
+/// Has no effect.
+pub fn wait_writable(descriptor: impl AsFd, timeout: Option<Duration>) -> io::Result<bool> {
+    Ok(Readiness::writable(descriptor)?.wait(timeout))
 }

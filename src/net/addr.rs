@@ -1,12 +1,14 @@
 #![forbid(unsafe_code)]
-//! Addresses by name.
+//! Address resolution.
 
 use crate::pool::try_unblock;
 use std::io;
 use std::net::{self, IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-/// What can be turned into addresses: as [`std::net::ToSocketAddrs`], but a name is looked up on a thread of
-/// [`ThreadPool::global`](crate::pool::ThreadPool::global), so that the other coroutines run meanwhile.
+/// A value that resolves to socket addresses.
+///
+/// Like [`std::net::ToSocketAddrs`], but a name is looked up on a thread of
+/// [`ThreadPool::global`](crate::pool::ThreadPool::global), so that other coroutines run meanwhile.
 ///
 /// # Examples
 ///
@@ -17,19 +19,19 @@ use std::net::{self, IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, Socke
 /// assert!(all.iter().all(|address| address.ip().is_loopback() && address.port() == 80));
 /// ```
 pub trait ToSocketAddrs {
-    /// The addresses, of which there may be several for a name.
+    /// Returns the addresses. A name may have several.
     ///
     /// # Errors
     ///
-    /// If the name is not known, or is not one; if there is no thread for the look-up.
+    /// If the name is unknown or malformed; if no thread is available for the lookup.
     ///
     /// # Switching
     ///
-    /// Switches if a name has to be looked up. All others may run meanwhile.
+    /// May switch: other coroutines run while a name is looked up.
     ///
     /// # Cancellation
     ///
-    /// The look-up goes on on its thread; its result is lost.
+    /// The lookup continues on its thread; its result is lost.
     fn resolve(&self) -> io::Result<Vec<SocketAddr>>;
 }
 
@@ -92,7 +94,7 @@ impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
     }
 }
 
-/// Tries one address after the other.
+/// Tries the addresses in order, and returns the first success or the last error.
 pub(super) fn each<T>(
     addresses: impl ToSocketAddrs,
     mut attempt: impl FnMut(&SocketAddr) -> io::Result<T>,
@@ -104,6 +106,6 @@ pub(super) fn each<T>(
             Err(error) => last = Some(error),
         }
     }
-    let none = || io::Error::new(io::ErrorKind::InvalidInput, "there is no address for that name");
+    let none = || io::Error::new(io::ErrorKind::InvalidInput, "the name resolves to no address");
     Err(last.unwrap_or_else(none))
 }

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Servers of datagrams: a coroutine a datagram.
+//! Datagram servers: one coroutine per datagram.
 
 use super::serving::{Serve, Serving, room_for};
 use super::udp::UdpSocket;
@@ -12,32 +12,34 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// What a [`DatagramServer`] takes datagrams from.
+/// A source of datagrams for a [`DatagramServer`].
 pub trait Datagrams: 'static {
-    /// Whom one is from.
+    /// The address of a sender.
     type Address: 'static;
 
     /// Waits for a datagram.
     ///
     /// # Errors
     ///
-    /// As those of [`UdpSocket::recv_from`].
+    /// Such as those of [`UdpSocket::recv_from`].
     ///
     /// # Switching
     ///
-    /// Switches if there is none. All others may run meanwhile.
+    /// May switch: if none is pending, other coroutines run until one arrives.
     ///
     /// # Cancellation
     ///
-    /// No datagram is taken.
+    /// No datagram is consumed.
     fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Self::Address)>;
 
-    /// Takes a datagram that has come already. A server that is stopped takes the rest by it. An
-    /// implementation that does not know says that there is none.
+    /// Receives a datagram that is already queued.
+    ///
+    /// A server that is stopped drains the queue with it. The default implementation reports that none is
+    /// queued.
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is none.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if none is queued.
     ///
     /// # Switching
     ///
@@ -47,7 +49,7 @@ pub trait Datagrams: 'static {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
-    /// Has who waits fail, and who comes later.
+    /// Closes the socket: current and later calls fail.
     fn close(&self);
 }
 
@@ -74,14 +76,15 @@ macro_rules! datagrams {
 datagrams!(UdpSocket, SocketAddr);
 datagrams!(UnixDatagram, std::os::unix::net::SocketAddr);
 
-/// Bytes in a datagram at most. Of a longer one, which only Unix sockets have, the rest is lost.
+/// The longest datagram, in bytes. A longer one, which only Unix sockets have, is truncated.
 const LONGEST: usize = 64 << 10;
 
-/// Takes datagrams, and runs a handler for each in a coroutine of its own, with the socket for an answer. A
-/// handler that panics harms no other. A datagram for which there is no memory for a coroutine is lost, and
-/// the server pauses before it goes on.
+/// A server that runs a handler for each datagram, in a coroutine of its own.
 ///
-/// A further handle of the same server is a clone.
+/// The handler gets the socket to reply with. A handler that panics affects no other. If there is no memory
+/// for a handler's coroutine, the datagram is lost, and the server pauses before it continues.
+///
+/// A clone is another handle to the same server.
 ///
 /// # Examples
 ///
@@ -111,7 +114,7 @@ type Handler<S> = dyn Fn(&S, Vec<u8>, <S as Datagrams>::Address);
 struct Receiver<S: Datagrams> {
     socket: S,
     handler: Box<Handler<S>>,
-    /// Where the next one is received; empty while it is lent out.
+    /// Receive buffer; empty while a receive is using it.
     buffer: Cell<Vec<u8>>,
 }
 
@@ -146,13 +149,15 @@ impl<S: Datagrams> Serve for Receiver<S> {
 }
 
 impl<S: Datagrams> DatagramServer<S> {
-    /// A server that calls `handler` with each datagram that `socket` receives, once it is started.
+    /// Makes a server that calls `handler` with each datagram from `socket`, once it is started.
     pub fn new(socket: S, handler: impl Fn(&S, Vec<u8>, S::Address) + 'static) -> Self {
         Self::with_room(socket, None, handler)
     }
 
-    /// As [`DatagramServer::new`], for so many handlers at a time: while there are as many, no further
-    /// datagram is taken. Those wait where the kernel keeps them, which drops those of UDP that are too many.
+    /// Like [`DatagramServer::new`], but runs at most `handlers` handlers at a time.
+    ///
+    /// While that many run, no further datagram is received: datagrams wait in the kernel's queue, and UDP
+    /// drops those that do not fit.
     ///
     /// # Panics
     ///
@@ -175,11 +180,14 @@ impl<S: Datagrams> DatagramServer<S> {
         DatagramServer { serving: Serving::new(receiver, room) }
     }
 
-    /// Begins to take datagrams, in a coroutine. Started or stopped already, it stays as it is.
+    /// Starts a coroutine that receives datagrams.
+    ///
+    /// Has no effect if the server is started or stopped already.
     ///
     /// # Panics
     ///
-    /// If there is no memory for that coroutine. [`DatagramServer::serve_forever`] returns an error instead.
+    /// If there is no memory for that coroutine. [`DatagramServer::serve_forever`] returns an error
+    /// instead.
     ///
     /// # Switching
     ///
@@ -188,12 +196,11 @@ impl<S: Datagrams> DatagramServer<S> {
         self.serving.start();
     }
 
-    /// Goes on with taking datagrams after [`DatagramServer::stop_accepting`]. The same as
-    /// [`DatagramServer::start`].
+    /// Resumes receiving after [`DatagramServer::stop_accepting`]. The same as [`DatagramServer::start`].
     ///
     /// # Panics
     ///
-    /// As [`DatagramServer::start`].
+    /// If there is no memory for the coroutine that receives.
     ///
     /// # Switching
     ///
@@ -202,7 +209,7 @@ impl<S: Datagrams> DatagramServer<S> {
         self.serving.start();
     }
 
-    /// Takes no datagrams for now. Handlers that run go on, and so does [`DatagramServer::serve_forever`].
+    /// Pauses receiving. Running handlers continue, and [`DatagramServer::serve_forever`] keeps waiting.
     ///
     /// # Switching
     ///
@@ -211,64 +218,65 @@ impl<S: Datagrams> DatagramServer<S> {
         self.serving.pause();
     }
 
-    /// Whether it takes datagrams: it was started, and is neither stopped nor paused.
+    /// Returns whether the server is receiving: started, and neither stopped nor paused.
     pub fn is_accepting(&self) -> bool {
         self.serving.is_accepting()
     }
 
-    /// Starts, and waits until it is stopped, by another coroutine or by an error.
+    /// Starts the server, and waits until another coroutine stops it or it fails.
     ///
     /// # Errors
     ///
-    /// If the socket can receive no more, ever: the first who asks is told. If the server cannot start for
-    /// want of memory. That nobody was there for an answer (`ECONNREFUSED`) is no such error; after others
-    /// it tries again, at first after 10 ms, later after up to a second.
+    /// If the socket can never receive again; only the first caller gets this error. If the server cannot
+    /// start for lack of memory. An unreachable peer (`ECONNREFUSED`) is not such an error. After other
+    /// errors the server retries, first after 10 ms, later after up to a second.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others may run meanwhile.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// The server goes on.
+    /// The server continues.
     pub fn serve_forever(&self) -> io::Result<()> {
         self.serving.serve_forever()
     }
 
-    /// Takes the datagrams that have come already and no more, waits for the handlers, for at most `limit`
-    /// (`None`: for ever), and closes the socket, by which they answer until then. What is left after
-    /// `limit` is killed, and its clean-up waited for. Whether nothing had to be killed. A server that was
-    /// never started takes none.
+    /// Stops the server: drains the queued datagrams, waits for the handlers, and closes the socket.
+    ///
+    /// Handlers can reply through the socket until then. It waits for at most `timeout` (`None`:
+    /// indefinitely). Handlers that are left then are killed, and their cleanup is waited for. Returns
+    /// whether none had to be killed. A server that was never started drains nothing.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In one of its own handlers, which would wait
-    /// for itself.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits. If
+    /// it is called in a handler of this server, which would wait for itself.
     ///
     /// # Switching
     ///
-    /// Switches if handlers run. All others may run meanwhile.
+    /// May switch: while handlers run, other coroutines run too.
     ///
     /// # Cancellation
     ///
-    /// It takes no more datagrams; the handlers that run go on, and the socket stays open.
-    pub fn stop(&self, limit: Option<Duration>) -> bool {
+    /// The server receives no more datagrams; running handlers continue, and the socket stays open.
+    pub fn stop(&self, timeout: Option<Duration>) -> bool {
         self.serving.end();
-        let all = self.serving.join(limit);
+        let all = self.serving.join(timeout);
         self.socket().close();
         all
     }
 
-    /// How many handlers run.
+    /// Returns the number of running handlers.
     pub fn running(&self) -> usize {
         self.serving.running()
     }
 
-    /// The socket.
+    /// Returns the socket.
     pub fn socket(&self) -> &S {
         &self.serving.serve.socket
     }

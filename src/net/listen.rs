@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Taking connections, whatever they are of.
+//! Listeners of any kind, as the servers see them.
 
 use super::tcp::{TcpListener, TcpStream};
 use super::unix::{UnixListener, UnixStream};
@@ -7,34 +7,36 @@ use std::io;
 use std::iter::FusedIterator;
 use std::net::SocketAddr;
 
-/// What connections are taken from.
+/// A source of connections.
 pub trait Listen: 'static {
     /// A connection.
     type Stream: 'static;
-    /// Whom it is from.
+    /// The address of a peer.
     type Address: 'static;
 
     /// Waits for a connection.
     ///
     /// # Errors
     ///
-    /// As those of [`TcpListener::accept`].
+    /// Such as those of [`TcpListener::accept`].
     ///
     /// # Switching
     ///
-    /// Switches if there is none. All others may run meanwhile.
+    /// May switch: if none is pending, other coroutines run until one arrives.
     ///
     /// # Cancellation
     ///
-    /// No connection is taken.
+    /// No connection is accepted.
     fn accept(&self) -> io::Result<(Self::Stream, Self::Address)>;
 
-    /// Takes a connection that is there already. A server that is stopped takes the rest by it. An
-    /// implementation that does not know says that there is none.
+    /// Accepts a connection that is already pending.
+    ///
+    /// A server that is stopped drains the backlog with it. The default implementation reports that none is
+    /// pending.
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is none.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if none is pending.
     ///
     /// # Switching
     ///
@@ -43,7 +45,7 @@ pub trait Listen: 'static {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
-    /// Has who waits fail, and who comes later.
+    /// Closes the listener: current and later calls fail.
     fn close(&self);
 }
 
@@ -67,7 +69,7 @@ macro_rules! listen {
         }
 
         impl $listener {
-            /// Connections, one after the other, for ever. Each step is an `accept`.
+            /// Returns an endless iterator over connections. Each step is an `accept`.
             pub fn incoming(&self) -> Incoming<'_, $listener> {
                 Incoming(self)
             }
@@ -87,7 +89,7 @@ macro_rules! listen {
 listen!(TcpListener, TcpStream, SocketAddr);
 listen!(UnixListener, UnixStream, std::os::unix::net::SocketAddr);
 
-/// The connections that a listener takes: see [`TcpListener::incoming`].
+/// An endless iterator over accepted connections: see [`TcpListener::incoming`].
 #[derive(Debug)]
 pub struct Incoming<'a, L>(&'a L);
 

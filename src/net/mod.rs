@@ -1,12 +1,13 @@
 #![forbid(unsafe_code)]
-//! Sockets, with std's names and signatures: whoever waits for one lets the other coroutines run.
+//! Cooperative sockets, with the names and signatures of std.
 //!
-//! Every operation is tried first, and waits only if it would block. A socket is registered with its thread's
-//! hub once and for its life, and stays on that thread.
+//! Waiting for a socket lets other coroutines run. Every operation is tried first, and waits only if it
+//! would block. A socket is registered with its thread's hub once, for its lifetime, and stays on that
+//! thread.
 //!
-//! `socket.rs` is what all have in common; `tcp.rs`, `unix.rs`, `udp.rs` are the types; `addr.rs` looks up
-//! names; `listen.rs` takes connections; `serving.rs` is what the servers in `server.rs` and
-//! `datagram_server.rs` have in common.
+//! `socket.rs` has what all types share; `tcp.rs`, `unix.rs` and `udp.rs` are the types; `addr.rs` resolves
+//! names; `listen.rs` abstracts over listeners; `serving.rs` has what the servers in `server.rs` and
+//! `datagram_server.rs` share.
 
 mod addr;
 mod datagram_server;

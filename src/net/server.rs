@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Servers of streams: a coroutine a connection.
+//! Stream servers: one coroutine per connection.
 
 use super::listen::Listen;
 use super::serving::{Serve, Serving, room_for};
@@ -10,11 +10,13 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Takes connections, and runs a handler for each in a coroutine of its own. A connection is closed when its
-/// handler returns, or panics, which harms no other. It is also closed if there is no memory for a coroutine:
-/// then the server pauses as it does without descriptors, and goes on.
+/// A server that runs a handler for each connection, in a coroutine of its own.
 ///
-/// A further handle of the same server is a clone.
+/// A connection is closed when its handler returns or panics; a panic affects no other connection. If there
+/// is no memory for a handler's coroutine, the connection is closed too: then the server pauses, as it does
+/// when the process is out of descriptors, and continues.
+///
+/// A clone is another handle to the same server.
 ///
 /// # Examples
 ///
@@ -60,13 +62,14 @@ impl<L: Listen> Serve for Streams<L> {
 }
 
 impl<L: Listen> StreamServer<L> {
-    /// A server that calls `handler` with each connection of `listener`, once it is started.
+    /// Makes a server that calls `handler` with each connection of `listener`, once it is started.
     pub fn new(listener: L, handler: impl Fn(L::Stream, L::Address) + 'static) -> Self {
         Self::with_room(listener, None, handler)
     }
 
-    /// As [`StreamServer::new`], for so many connections at a time: while there are as many, no further
-    /// one is taken, and those wait where the kernel keeps them.
+    /// Like [`StreamServer::new`], but handles at most `connections` connections at a time.
+    ///
+    /// While there are that many, no further one is accepted: it waits in the kernel's backlog.
     ///
     /// # Panics
     ///
@@ -89,7 +92,9 @@ impl<L: Listen> StreamServer<L> {
         StreamServer { serving: Serving::new(streams, room) }
     }
 
-    /// Begins to take connections, in a coroutine. Started or stopped already, it stays as it is.
+    /// Starts a coroutine that accepts connections.
+    ///
+    /// Has no effect if the server is started or stopped already.
     ///
     /// # Panics
     ///
@@ -102,17 +107,16 @@ impl<L: Listen> StreamServer<L> {
         self.serving.start();
     }
 
-    /// As [`StreamServer::start`], without a panic.
+    /// Like [`StreamServer::start`], but returns an error instead of panicking.
     pub(crate) fn try_start(&self) -> io::Result<()> {
         self.serving.try_start()
     }
 
-    /// Goes on with taking connections after [`StreamServer::stop_accepting`]. The same as
-    /// [`StreamServer::start`].
+    /// Resumes accepting after [`StreamServer::stop_accepting`]. The same as [`StreamServer::start`].
     ///
     /// # Panics
     ///
-    /// As [`StreamServer::start`].
+    /// If there is no memory for the coroutine that accepts.
     ///
     /// # Switching
     ///
@@ -121,8 +125,9 @@ impl<L: Listen> StreamServer<L> {
         self.serving.start();
     }
 
-    /// Takes no connections for now: who connects waits where the kernel keeps them. Those that there are go
-    /// on, and so does [`StreamServer::serve_forever`].
+    /// Pauses accepting: new clients wait in the kernel's backlog.
+    ///
+    /// Existing connections continue, and [`StreamServer::serve_forever`] keeps waiting.
     ///
     /// # Switching
     ///
@@ -131,67 +136,68 @@ impl<L: Listen> StreamServer<L> {
         self.serving.pause();
     }
 
-    /// Whether it takes connections: it was started, and is neither stopped nor paused.
+    /// Returns whether the server is accepting: started, and neither stopped nor paused.
     pub fn is_accepting(&self) -> bool {
         self.serving.is_accepting()
     }
 
-    /// Starts, and waits until it is stopped, by another coroutine or by an error.
+    /// Starts the server, and waits until another coroutine stops it or it fails.
     ///
     /// # Errors
     ///
-    /// If the listener can take no more connections, ever: the first who asks is told. If the server cannot
-    /// start for want of memory. That there are no descriptors left is no such error, nor that there is no
-    /// memory for a handler's coroutine: then it tries again, at first after 10 ms, later after up to a
-    /// second.
+    /// If the listener can never accept again; only the first caller gets this error. If the server cannot
+    /// start for lack of memory. Running out of descriptors, or of memory for a handler's coroutine, is not
+    /// such an error: the server retries, first after 10 ms, later after up to a second.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others may run meanwhile.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// The server goes on.
+    /// The server continues.
     pub fn serve_forever(&self) -> io::Result<()> {
         self.serving.serve_forever()
     }
 
-    /// Takes the connections that the kernel has accepted already, closes the listener, and waits for all
-    /// connections, for at most `limit` (`None`: for ever). What is left then is killed, and its clean-up
-    /// waited for. Whether nothing had to be killed.
+    /// Stops the server: drains the backlog, closes the listener, and waits for all connections.
     ///
-    /// A server that was never started takes none. With a limit of connections, those that are too many wait
-    /// for their handlers. Connections whose handshake is under way while the listener closes are reset by
-    /// the kernel.
+    /// The connections that the kernel has accepted already are still handled. It waits for at most
+    /// `timeout` (`None`: indefinitely). Handlers that are left then are killed, and their cleanup is
+    /// waited for. Returns whether none had to be killed.
+    ///
+    /// A server that was never started drains nothing. Under a limit of connections, the excess ones wait
+    /// for a free handler. The kernel resets connections whose handshake is under way when the listener
+    /// closes.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In one of its own handlers, which would wait
-    /// for itself.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits. If
+    /// it is called in a handler of this server, which would wait for itself.
     ///
     /// # Switching
     ///
-    /// Switches if there are connections. All others may run meanwhile.
+    /// May switch: while there are connections, other coroutines run.
     ///
     /// # Cancellation
     ///
-    /// It takes no more connections; those that there are go on.
-    pub fn stop(&self, limit: Option<Duration>) -> bool {
+    /// The server accepts no more connections; existing ones continue.
+    pub fn stop(&self, timeout: Option<Duration>) -> bool {
         self.serving.end();
         self.listener().close();
-        self.serving.join(limit)
+        self.serving.join(timeout)
     }
 
-    /// How many connections there are.
+    /// Returns the number of connections.
     pub fn connections(&self) -> usize {
         self.serving.running()
     }
 
-    /// The listener.
+    /// Returns the listener.
     pub fn listener(&self) -> &L {
         &self.serving.serve.listener
     }

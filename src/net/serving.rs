@@ -1,17 +1,17 @@
 #![forbid(unsafe_code)]
-//! What servers have in common: one coroutine takes what comes, and each that has come gets one of its own.
+//! What the servers share: one coroutine accepts, and each accepted item gets one of its own.
 //!
 //! ```text
-//!              start                    stop, or an error that is for ever
+//!              start                    stop, or a permanent error
 //!     paused ─────────► accepting ─────────────────────────────────────────► over
 //!        ▲    pause         │                                                 ▲
 //!        ├──────────────────┘                                                 │
 //!        └────────────────────────────── stop ────────────────────────────────┘
 //! ```
 //!
-//! A pause kills the coroutine that accepts. It takes nothing without handing it over: a kill reaches it
-//! while it waits, and it waits only before it has something. A stop takes what the kernel has by then: those
-//! connections were accepted, as far as their clients know.
+//! A pause kills the accepting coroutine. No item is lost by that: a kill is delivered only while the
+//! coroutine waits, and it waits only before it holds an item. A stop drains what the kernel has queued by
+//! then, since clients regard those connections as accepted.
 
 use crate::coroutine::{Builder, JoinHandle, sleep};
 use crate::greenlet::BuildError;
@@ -23,14 +23,14 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// What is taken, and what is done with it.
+/// Where items come from, and how they are handled.
 pub(super) trait Serve: 'static {
     type Taken: 'static;
 
-    /// Waits for the next one. A kill while it waits loses none.
+    /// Waits for the next item. A kill during the wait loses none.
     fn take(&self) -> io::Result<Self::Taken>;
 
-    /// Takes one that is there already, without waiting.
+    /// Takes an item that is already queued, without waiting.
     fn try_take(&self) -> io::Result<Self::Taken>;
 
     fn handle(&self, taken: Self::Taken);
@@ -38,7 +38,7 @@ pub(super) trait Serve: 'static {
 
 pub(super) struct Serving<S> {
     pub(super) serve: S,
-    /// So many more may be taken.
+    /// Permits for items that may be handled at the same time; `None`: no limit.
     room: Option<Semaphore>,
     group: Group,
     acceptor: RefCell<Option<JoinHandle<io::Result<()>>>>,
@@ -57,25 +57,25 @@ impl<S: Serve> Serving<S> {
         self.try_start().unwrap_or_else(|error| panic!("the server cannot start: {error}"));
     }
 
-    /// Fails if there is no stack for the coroutine that accepts.
+    /// Starts accepting. Fails if there is no stack for the accepting coroutine.
     pub(super) fn try_start(self: &Rc<Self>) -> io::Result<()> {
         if self.acceptor.borrow().is_some() || self.is_over() {
             return Ok(());
         }
         let serving = Rc::clone(self);
-        let begun = Builder::new().spawn(move || serving.accept()).map_err(no_stack)?;
+        let handle = Builder::new().spawn(move || serving.accept()).map_err(no_stack)?;
         self.has_started.set(true);
-        let (serving, id) = (Rc::downgrade(self), begun.id());
-        begun.on_end(move || {
+        let (serving, id) = (Rc::downgrade(self), handle.id());
+        handle.on_end(move || {
             if let Some(serving) = serving.upgrade() {
                 serving.accepting_ended(id);
             }
         });
-        self.acceptor.replace(Some(begun));
+        self.acceptor.replace(Some(handle));
         Ok(())
     }
 
-    /// If the one that accepts has not been taken away, it has failed.
+    /// The acceptor is still registered, so it was not paused: it has failed.
     fn accepting_ended(&self, id: u64) {
         if self.acceptor.borrow().as_ref().is_some_and(|acceptor| acceptor.id() == id) {
             self.is_over.set();
@@ -105,7 +105,7 @@ impl<S: Serve> Serving<S> {
         }
     }
 
-    /// Takes what is there already, and then no more, ever.
+    /// Drains the queue, and accepts nothing after that.
     pub(super) fn end(self: &Rc<Self>) {
         self.pause();
         self.is_over.set();
@@ -115,7 +115,7 @@ impl<S: Serve> Serving<S> {
     }
 
     fn take_rest(self: &Rc<Self>) {
-        // More than any queue of the kernel's holds: more than that were not there already.
+        // More than any kernel queue holds: items beyond that were not queued when this began.
         for _ in 0..1 << 16 {
             match self.serve.try_take() {
                 Ok(taken) => match self.spawn(taken, None) {
@@ -128,12 +128,17 @@ impl<S: Serve> Serving<S> {
         }
     }
 
-    /// Has `taken` handled by a coroutine of its own, which waits for its place if it is given none. Without
-    /// a stack for it `taken` is dropped.
-    fn spawn(self: &Rc<Self>, taken: S::Taken, place: Option<Place<S>>) -> Result<(), BuildError> {
+    /// Spawns a handler for `taken`, which waits for a permit if it is given none.
+    ///
+    /// Drops `taken` if there is no stack for it.
+    fn spawn(
+        self: &Rc<Self>,
+        taken: S::Taken,
+        permit: Option<Permit<S>>,
+    ) -> Result<(), BuildError> {
         let serving = Rc::clone(self);
         let handler = Builder::new().spawn(move || {
-            let _place = place.unwrap_or_else(|| Place::take(&serving));
+            let _permit = permit.unwrap_or_else(|| Permit::take(&serving));
             serving.serve.handle(taken);
         })?;
         self.group.add(&handler);
@@ -144,14 +149,15 @@ impl<S: Serve> Serving<S> {
         self.is_over.is_set()
     }
 
-    /// Waits until all handlers have ended, and kills those that have not within `limit`. Whether there were
-    /// none of those.
-    pub(super) fn join(&self, limit: Option<Duration>) -> bool {
-        let Some(limit) = limit else {
+    /// Waits until all handlers have ended, and kills those that have not within `timeout`.
+    ///
+    /// Returns whether there were none of those.
+    pub(super) fn join(&self, timeout: Option<Duration>) -> bool {
+        let Some(timeout) = timeout else {
             self.group.join();
             return true;
         };
-        let all = self.group.join_timeout(limit);
+        let all = self.group.join_timeout(timeout);
         if !all {
             self.group.kill(None);
         }
@@ -167,19 +173,19 @@ impl<S: Serve> Serving<S> {
         const LONGEST: Duration = Duration::from_secs(1);
         let mut pause = FIRST;
         loop {
-            // A socket of a user type may have something, or fail for one peer, each time without a wait.
+            // A socket of a user type may return items, or errors of one peer, without ever waiting.
             hub::yield_if_due();
-            let place = Place::take(&self);
+            let permit = Permit::take(&self);
             let has_begun = match self.serve.take() {
-                Ok(taken) => self.spawn(taken, Some(place)).is_ok(),
-                Err(error) if is_for_ever(&error) => return Err(error),
+                Ok(taken) => self.spawn(taken, Some(permit)).is_ok(),
+                Err(error) if is_permanent(&error) => return Err(error),
                 Err(error) if is_of_one_peer(&error) => continue,
                 Err(_) => false,
             };
             if has_begun {
                 pause = FIRST;
             } else {
-                // No descriptors, no stack, no memory: that may get better.
+                // Out of descriptors, stacks or memory: this may improve.
                 sleep(pause);
                 pause = (pause * 2).min(LONGEST);
             }
@@ -191,32 +197,32 @@ fn no_stack(error: BuildError) -> io::Error {
     io::Error::new(io::ErrorKind::OutOfMemory, error)
 }
 
-fn is_for_ever(error: &io::Error) -> bool {
+fn is_permanent(error: &io::Error) -> bool {
     const ALL: [i32; 4] = [libc::EBADF, libc::EINVAL, libc::ENOTSOCK, libc::EOPNOTSUPP];
     error.raw_os_error().is_some_and(|number| ALL.contains(&number))
 }
 
-/// Somebody went away before he was taken, or is not there for an answer: the next one may be there already.
-/// The kernel says it once.
+/// Whether the error concerns only one peer: it left before it was accepted, or could not be reached with a
+/// reply. The kernel reports it once, and the next item may already be queued.
 fn is_of_one_peer(error: &io::Error) -> bool {
     const ALL: [i32; 3] = [libc::ECONNABORTED, libc::ECONNREFUSED, libc::ECONNRESET];
     error.raw_os_error().is_some_and(|number| ALL.contains(&number))
 }
 
-/// Room for one, given back when it is dropped.
-struct Place<S>(Rc<Serving<S>>);
+/// A permit for one handler, released on drop.
+struct Permit<S>(Rc<Serving<S>>);
 
-impl<S> Place<S> {
-    /// Waits for room.
+impl<S> Permit<S> {
+    /// Waits for a permit.
     fn take(serving: &Rc<Serving<S>>) -> Self {
         if let Some(room) = &serving.room {
             room.acquire();
         }
-        Place(Rc::clone(serving))
+        Permit(Rc::clone(serving))
     }
 }
 
-impl<S> Drop for Place<S> {
+impl<S> Drop for Permit<S> {
     fn drop(&mut self) {
         if let Some(room) = &self.0.room {
             room.release();
@@ -224,9 +230,9 @@ impl<S> Drop for Place<S> {
     }
 }
 
-/// Room for so many at a time.
+/// Makes permits for `most` handlers at a time.
 #[track_caller]
 pub(super) fn room_for(most: usize) -> Option<Semaphore> {
-    assert!(most > 0, "a server for none at a time: let there be at least 1");
+    assert!(most > 0, "limit of a server must be at least 1, got 0");
     Some(Semaphore::new(most))
 }

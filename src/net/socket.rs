@@ -1,28 +1,27 @@
 #![forbid(unsafe_code)]
-//! What the types of sockets have in common.
+//! What the socket types share.
 
 pub(super) use crate::io::Descriptor as Socket;
 
-/// What every socket type has: its descriptor, its time limits, an end.
+/// What every socket type has: conversions, clones, `close`, the non-blocking mode.
 macro_rules! common {
     ($type:ident, $std:ty) => {
         impl $type {
-            /// Takes over a socket of std's, and has it not block any more. It belongs to this thread's hub
-            /// from now on.
+            /// Wraps a std socket, makes it non-blocking, and registers it with this thread's hub.
             ///
             /// # Errors
             ///
-            /// If it cannot be set so, or there is no place for it in the hub.
+            /// If the socket cannot be made non-blocking, or cannot be registered.
             pub fn from_std(socket: $std) -> io::Result<Self> {
                 socket.set_nonblocking(true)?;
                 Ok($type { socket: Socket::of_nonblocking(socket)? })
             }
 
-            /// The socket as std has it, blocking, for whichever thread.
+            /// Converts to the std socket, in blocking mode, which may move to any thread.
             ///
             /// # Errors
             ///
-            /// If it cannot be set so. Then it is closed. `EBADF` if it was closed before.
+            /// If the socket cannot be made blocking; it is closed then. `EBADF` if it was closed before.
             pub fn into_std(self) -> io::Result<$std> {
                 self.socket.open()?;
                 let socket = self.socket.into_inner();
@@ -30,21 +29,24 @@ macro_rules! common {
                 Ok(socket)
             }
 
-            /// A further handle of the same socket. Its time limits are its own, and so is whether it waits.
+            /// Makes another handle to the same socket.
+            ///
+            /// It starts with the timeouts and the mode of this one, and keeps its own from then on.
             ///
             /// # Errors
             ///
-            /// As std's.
+            /// Those of the std method of the same name.
             pub fn try_clone(&self) -> io::Result<Self> {
                 let clone =
                     $type { socket: Socket::of_nonblocking(self.socket.open()?.try_clone()?)? };
-                clone.socket.be_as(&self.socket);
+                clone.socket.copy_settings_of(&self.socket);
                 Ok(clone)
             }
 
-            /// Closes this handle: whoever waits in one of its operations, and whoever calls one later, gets
-            /// an error (`EBADF`). The socket is closed with its last handle. The number of the descriptor
-            /// stays taken until the handle is dropped.
+            /// Closes this handle: its current and later operations fail with `EBADF`.
+            ///
+            /// The socket is closed with its last handle. The descriptor's number stays allocated until the
+            /// handle is dropped.
             ///
             /// # Switching
             ///
@@ -53,22 +55,23 @@ macro_rules! common {
                 self.socket.close();
             }
 
-            /// Sets whether what would have to wait fails at once instead, with
-            /// [`WouldBlock`](io::ErrorKind::WouldBlock). Then nothing ever switches, and the others do not
-            /// run while it is tried again and again.
+            /// Sets whether operations fail with [`WouldBlock`](io::ErrorKind::WouldBlock) instead of
+            /// waiting.
+            ///
+            /// In that mode no operation switches: a loop that retries keeps other coroutines from running.
             ///
             /// # Errors
             ///
-            /// If it is closed.
+            /// `EBADF` if the handle is closed.
             pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
                 self.socket.set_nonblocking(nonblocking)
             }
 
-            /// The error that has been noted for the socket, which is forgotten with this.
+            /// Returns and clears the pending error of the socket (`SO_ERROR`).
             ///
             /// # Errors
             ///
-            /// As std's.
+            /// Those of the std method of the same name.
             pub fn take_error(&self) -> io::Result<Option<io::Error>> {
                 self.socket.open()?.take_error()
             }
@@ -86,7 +89,7 @@ macro_rules! common {
             }
         }
 
-        /// A socket of std's, which does not block any more.
+        /// Wraps a std socket, and makes it non-blocking.
         impl TryFrom<$std> for $type {
             type Error = io::Error;
 
@@ -95,7 +98,7 @@ macro_rules! common {
             }
         }
 
-        /// The socket as std has it, which blocks again.
+        /// Converts to the std socket, in blocking mode.
         impl TryFrom<$type> for $std {
             type Error = io::Error;
 
@@ -112,7 +115,7 @@ macro_rules! common {
             }
         }
 
-        /// The descriptor, which does not block.
+        /// Returns the descriptor, which stays non-blocking.
         impl From<$type> for std::os::fd::OwnedFd {
             fn from(socket: $type) -> Self {
                 socket.socket.into_inner().into()
@@ -133,56 +136,58 @@ macro_rules! common {
     };
 }
 
-/// What sockets have that are read from and written to.
-macro_rules! limits {
+/// Read and write timeouts, for sockets that have both operations.
+macro_rules! timeouts {
     ($type:ident) => {
         impl $type {
-            /// For how long a read waits at most. `None` is for ever, as in the beginning.
+            /// Returns the longest time that a read waits. `None`, the default, means indefinitely.
             ///
             /// # Errors
             ///
-            /// None; std has one here.
+            /// Never fails; the signature matches that of std.
             pub fn read_timeout(&self) -> io::Result<Option<std::time::Duration>> {
                 Ok(self.socket.read_timeout())
             }
 
-            /// Sets for how long a read waits at most: then it fails with
-            /// [`TimedOut`](io::ErrorKind::TimedOut).
+            /// Sets how long a read may wait before it fails with [`TimedOut`](io::ErrorKind::TimedOut).
             ///
             /// # Errors
             ///
-            /// If it is zero.
-            pub fn set_read_timeout(&self, limit: Option<std::time::Duration>) -> io::Result<()> {
-                self.socket.set_read_timeout(limit)
+            /// [`InvalidInput`](io::ErrorKind::InvalidInput) if `timeout` is zero.
+            pub fn set_read_timeout(&self, timeout: Option<std::time::Duration>) -> io::Result<()> {
+                self.socket.set_read_timeout(timeout)
             }
 
-            /// For how long a write waits at most. `None` is for ever, as in the beginning.
+            /// Returns the longest time that a write waits. `None`, the default, means indefinitely.
             ///
             /// # Errors
             ///
-            /// None; std has one here.
+            /// Never fails; the signature matches that of std.
             pub fn write_timeout(&self) -> io::Result<Option<std::time::Duration>> {
                 Ok(self.socket.write_timeout())
             }
 
-            /// Sets for how long a write waits at most: then it fails with
-            /// [`TimedOut`](io::ErrorKind::TimedOut).
+            /// Sets how long a write may wait before it fails with [`TimedOut`](io::ErrorKind::TimedOut).
             ///
             /// # Errors
             ///
-            /// If it is zero.
-            pub fn set_write_timeout(&self, limit: Option<std::time::Duration>) -> io::Result<()> {
-                self.socket.set_write_timeout(limit)
+            /// [`InvalidInput`](io::ErrorKind::InvalidInput) if `timeout` is zero.
+            pub fn set_write_timeout(
+                &self,
+                timeout: Option<std::time::Duration>,
+            ) -> io::Result<()> {
+                self.socket.set_write_timeout(timeout)
             }
         }
     };
 }
 
-/// `Read` and `Write`, for a stream and for a reference to one, of that [`Kind`].
+/// `Read` and `Write` for a stream of the given [`Kind`], and for references to it.
 macro_rules! stream {
     ($type:ident, $std:ty, $kind:expr, $read:literal, $write:literal) => {
-        /// Waits until there is something to be read. Killed in there, it has read nothing, and the stream is
-        /// as it was.
+        /// Waits until data is available.
+        ///
+        /// If it is killed while it waits, it has read nothing, and the stream is unchanged.
         impl Read for &$type {
             #[inline]
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -209,8 +214,10 @@ macro_rules! stream {
             }
         }
 
-        /// Waits until something can be written. Killed in there, it has written nothing; killed in a
-        /// `write_all`, a part.
+        /// Waits until data can be written.
+        ///
+        /// If it is killed while it waits, `write` has written nothing, and `write_all` may have written a
+        /// part.
         impl Write for &$type {
             #[inline]
             fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
@@ -243,23 +250,25 @@ macro_rules! stream {
     };
 }
 
-/// The two directions of a stream, for two coroutines.
+/// Splits a stream into its two directions, for two coroutines.
 macro_rules! halves {
     ($type:ident, $read:ident, $write:ident) => {
         impl $type {
-            /// Two handles of the connection, one for each direction, for two coroutines. The connection is
-            /// closed when both are gone; the half that writes, dropped, ends its direction.
+            /// Splits the connection into a read half and a write half, for two coroutines.
+            ///
+            /// The connection is closed when both halves are dropped. Dropping the write half shuts down
+            /// its direction.
             pub fn into_split(self) -> ($read, $write) {
                 let stream = Rc::new(self);
                 ($read(Rc::clone(&stream)), $write(stream))
             }
         }
 
-        #[doc = concat!("The half of a [`", stringify!($type), "`] that is read from.")]
+        #[doc = concat!("The read half of a [`", stringify!($type), "`].")]
         #[derive(Debug)]
         pub struct $read(Rc<$type>);
 
-        #[doc = concat!("The half of a [`", stringify!($type), "`] that is written to. Dropped, it ends its")]
+        #[doc = concat!("The write half of a [`", stringify!($type), "`]. Dropping it shuts down that")]
         /// direction.
         #[derive(Debug)]
         pub struct $write(Rc<$type>);
@@ -290,14 +299,14 @@ macro_rules! halves {
 
         impl Drop for $write {
             fn drop(&mut self) {
-                // The other end may have closed already.
+                // The peer may have closed the connection already.
                 let _ = self.0.shutdown(Shutdown::Write);
             }
         }
     };
 }
 
-/// What is asked of std's socket as it is.
+/// Methods that delegate to the std socket.
 macro_rules! as_std {
     (
         $type:ident:
@@ -305,10 +314,9 @@ macro_rules! as_std {
     ) => {
         impl $type {$(
             $(#[$doc])*
-            ///
             /// # Errors
             ///
-            /// As std's.
+            /// Those of the std method of the same name.
             pub fn $name(&self $(, $argument: $of)*) -> io::Result<$result> {
                 self.socket.open()?.$name($($argument),*)
             }
@@ -316,4 +324,4 @@ macro_rules! as_std {
     };
 }
 
-pub(super) use {as_std, common, halves, limits, stream};
+pub(super) use {as_std, common, halves, stream, timeouts};

@@ -1,10 +1,10 @@
 #![forbid(unsafe_code)]
-//! TCP.
+//! TCP connections and listeners.
 
 use super::addr::{ToSocketAddrs, each};
-use super::socket::{Socket, as_std, common, halves, limits, stream};
+use super::socket::{Socket, as_std, common, halves, stream, timeouts};
 use crate::hub::Deadline;
-use crate::io::check_limit;
+use crate::io::check_timeout;
 use crate::sys::descriptor::Kind;
 use crate::sys::socket::{begin_to_connect, listen, listen_among_others};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -13,10 +13,10 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// A TCP connection, as [`std::net::TcpStream`]: whoever waits for it lets the other coroutines run.
+/// A TCP connection, like [`std::net::TcpStream`], but cooperative.
 ///
-/// Several coroutines may read from it, and several write to it, by references. It stays on its thread:
-/// to move it to another, use [`TcpStream::into_std`].
+/// Waiting for it lets other coroutines run. Several coroutines may read and several may write at the same
+/// time, through references. It stays on its thread; [`TcpStream::into_std`] makes a socket that can move.
 ///
 /// # Examples
 ///
@@ -46,41 +46,41 @@ pub struct TcpStream {
 }
 
 common!(TcpStream, net::TcpStream);
-limits!(TcpStream);
+timeouts!(TcpStream);
 stream!(TcpStream, net::TcpStream, Kind::Tcp, "TcpStream::read", "TcpStream::write");
 halves!(TcpStream, TcpReadHalf, TcpWriteHalf);
 
 as_std! { TcpStream:
-    /// Ends one direction, or both.
+    /// Shuts down the read half, the write half, or both.
     fn shutdown(&self, how: Shutdown) -> ();
-    /// The address of the other end.
+    /// Returns the address of the peer.
     fn peer_addr(&self) -> SocketAddr;
-    /// The address of this end.
+    /// Returns the local address.
     fn local_addr(&self) -> SocketAddr;
-    /// Whether small packets are sent at once.
+    /// Returns whether small packets are sent immediately (`TCP_NODELAY`).
     fn nodelay(&self) -> bool;
-    /// Sets whether small packets are sent at once.
+    /// Sets whether small packets are sent immediately (`TCP_NODELAY`).
     fn set_nodelay(&self, nodelay: bool) -> ();
-    /// Over how many routers a packet may go.
+    /// Returns the time to live of packets: how many routers they may pass.
     fn ttl(&self) -> u32;
-    /// Sets over how many routers a packet may go.
+    /// Sets the time to live of packets: how many routers they may pass.
     fn set_ttl(&self, ttl: u32) -> ();
 }
 
 impl TcpStream {
-    /// Connects to the first address that takes the connection.
+    /// Connects to the first address that accepts the connection.
     ///
     /// # Errors
     ///
-    /// As [`std::net::TcpStream::connect`]: of the last address that was tried.
+    /// Those of [`std::net::TcpStream::connect`], for the last address that was tried.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others may run meanwhile.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -89,27 +89,27 @@ impl TcpStream {
         each(address, |address| Self::connect_until(address, None))
     }
 
-    /// As [`TcpStream::connect`], to one address, for at most `limit`.
+    /// Connects to one address, like [`TcpStream::connect`], but waits for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`std::net::TcpStream::connect_timeout`]:
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if `limit` is zero.
+    /// Those of [`std::net::TcpStream::connect_timeout`]: [`InvalidInput`](io::ErrorKind::InvalidInput) if
+    /// `timeout` is zero.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others may run meanwhile.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
     /// The socket is closed.
-    pub fn connect_timeout(address: &SocketAddr, limit: Duration) -> io::Result<Self> {
-        let limit = check_limit(Some(limit))?;
-        Self::connect_until(address, limit.and_then(Deadline::after))
+    pub fn connect_timeout(address: &SocketAddr, timeout: Duration) -> io::Result<Self> {
+        let timeout = check_timeout(Some(timeout))?;
+        Self::connect_until(address, timeout.and_then(Deadline::after))
     }
 
     fn connect_until(address: &SocketAddr, deadline: Option<Deadline>) -> io::Result<Self> {
@@ -122,26 +122,27 @@ impl TcpStream {
         }
     }
 
-    /// Reads without taking out.
+    /// Reads without consuming the data.
     ///
     /// # Errors
     ///
-    /// As std's, and [`TimedOut`](io::ErrorKind::TimedOut).
+    /// Those of the std method of the same name; [`TimedOut`](io::ErrorKind::TimedOut) after the timeout.
     ///
     /// # Switching
     ///
-    /// Switches if there is nothing to be read. All others may run meanwhile.
+    /// May switch: if no data is available, other coroutines run until some arrives.
     ///
     /// # Cancellation
     ///
-    /// Nothing has happened.
+    /// The operation has no effect.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.socket.read("TcpStream::peek", |socket| socket.peek(buffer))
     }
 }
 
-/// A socket that takes TCP connections, as [`std::net::TcpListener`]. Several coroutines may accept from it.
-/// See [`TcpStream`] for an example.
+/// A TCP listener, like [`std::net::TcpListener`], but cooperative.
+///
+/// Several coroutines may accept from it. See [`TcpStream`] for an example.
 pub struct TcpListener {
     socket: Socket<net::TcpListener>,
 }
@@ -149,27 +150,27 @@ pub struct TcpListener {
 common!(TcpListener, net::TcpListener);
 
 as_std! { TcpListener:
-    /// The address at which it listens.
+    /// Returns the address that this listens on.
     fn local_addr(&self) -> SocketAddr;
-    /// Over how many routers a packet may go.
+    /// Returns the time to live of packets: how many routers they may pass.
     fn ttl(&self) -> u32;
-    /// Sets over how many routers a packet may go.
+    /// Sets the time to live of packets: how many routers they may pass.
     fn set_ttl(&self, ttl: u32) -> ();
 }
 
 impl TcpListener {
-    /// Listens at the first address that can be had. One that was in use a moment ago can be had at once.
+    /// Listens on the first address that can be bound (with `SO_REUSEADDR`, like std).
     ///
-    /// As many connections wait to be accepted as the system allows (`net.core.somaxconn`, 4,096 as a rule;
-    /// of std's listeners it is 128). [`TcpListener::from_std`] keeps the number that a listener has.
+    /// The backlog is as long as the system allows (`net.core.somaxconn`, usually 4,096; std's listeners
+    /// have 128). [`TcpListener::from_std`] keeps the backlog of the given listener.
     ///
     /// # Errors
     ///
-    /// As [`std::net::TcpListener::bind`].
+    /// Those of [`std::net::TcpListener::bind`].
     ///
     /// # Switching
     ///
-    /// Switches if a name has to be looked up.
+    /// May switch: other coroutines run while a name is looked up.
     pub fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
         each(address, |address| {
             let listener = net::TcpListener::bind(address)?;
@@ -178,13 +179,14 @@ impl TcpListener {
         })
     }
 
-    /// As [`TcpListener::bind`], at an address where others listen that were made by this, too
-    /// (`SO_REUSEPORT`). The kernel gives each connection to one of them, about as many to each, and does
-    /// not ask who has time.
+    /// Like [`TcpListener::bind`], but shares the address with other such listeners (`SO_REUSEPORT`).
     ///
-    /// A connection belongs to one of them before anybody accepts it: if that is closed, with its last copy
-    /// in whatever process, the connection is reset, and not given to another. With port 0 the first finds
-    /// a port, and its [`local_addr`](TcpListener::local_addr) is for the others.
+    /// The kernel assigns each connection to one of the listeners, about evenly, and disregards how busy
+    /// they are.
+    ///
+    /// A connection belongs to its listener before it is accepted: if that listener is closed, with its
+    /// last copy in any process, the connection is reset, and not given to another. With port 0 the first
+    /// listener finds a port, and its [`local_addr`](TcpListener::local_addr) is for the others.
     /// [`StreamServers`](crate::multicore::StreamServers) is a server of this kind.
     ///
     /// # Examples
@@ -201,12 +203,12 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// As [`std::net::TcpListener::bind`]: also if one listens there that was not made so, or that another
-    /// user has made.
+    /// Those of [`std::net::TcpListener::bind`]; also if a listener on the address was made without
+    /// `SO_REUSEPORT`, or by another user.
     ///
     /// # Switching
     ///
-    /// Switches if a name has to be looked up.
+    /// May switch: other coroutines run while a name is looked up.
     pub fn bind_reuse_port(address: impl ToSocketAddrs) -> io::Result<Self> {
         each(address, |address| {
             let listener = net::TcpListener::from(listen_among_others(address)?);
@@ -218,19 +220,19 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// As [`std::net::TcpListener::accept`].
+    /// Those of [`std::net::TcpListener::accept`].
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches if there is none. All others may run meanwhile.
+    /// May switch: if none is pending, other coroutines run until one arrives.
     ///
     /// # Cancellation
     ///
-    /// No connection is taken.
+    /// No connection is accepted.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, address) =
             self.socket.read("TcpListener::accept", |socket| socket.accept())?;

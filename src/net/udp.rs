@@ -1,13 +1,15 @@
 #![forbid(unsafe_code)]
-//! UDP.
+//! UDP sockets.
 
 use super::addr::{ToSocketAddrs, each};
-use super::socket::{Socket, as_std, common, limits};
+use super::socket::{Socket, as_std, common, timeouts};
 use crate::sys::descriptor::Kind;
 use std::io;
 use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// A UDP socket, as [`std::net::UdpSocket`]: whoever waits for it lets the other coroutines run.
+/// A UDP socket, like [`std::net::UdpSocket`], but cooperative.
+///
+/// Waiting for it lets other coroutines run.
 ///
 /// # Examples
 ///
@@ -26,101 +28,102 @@ pub struct UdpSocket {
 }
 
 common!(UdpSocket, net::UdpSocket);
-limits!(UdpSocket);
+timeouts!(UdpSocket);
 
 as_std! { UdpSocket:
-    /// The address of this socket.
+    /// Returns the local address.
     fn local_addr(&self) -> SocketAddr;
-    /// The address that it is connected to.
+    /// Returns the address that the socket is connected to.
     fn peer_addr(&self) -> SocketAddr;
-    /// Whether it may send to all at once.
+    /// Returns whether the socket may send to broadcast addresses.
     fn broadcast(&self) -> bool;
-    /// Sets whether it may send to all at once.
+    /// Sets whether the socket may send to broadcast addresses.
     fn set_broadcast(&self, broadcast: bool) -> ();
-    /// Over how many routers a datagram may go.
+    /// Returns the time to live of datagrams: how many routers they may pass.
     fn ttl(&self) -> u32;
-    /// Sets over how many routers a datagram may go.
+    /// Sets the time to live of datagrams: how many routers they may pass.
     fn set_ttl(&self, ttl: u32) -> ();
-    /// Joins the group `group`, by the interface with the address `interface`; by any if unspecified.
+    /// Joins the multicast group `group` on the interface with the address `interface`; on any if
+    /// unspecified.
     fn join_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> ();
-    /// Leaves a group that was joined by [`UdpSocket::join_multicast_v4`].
+    /// Leaves a group joined with [`UdpSocket::join_multicast_v4`].
     fn leave_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> ();
-    /// Joins the group `group`, by the interface with the number `interface`; by any if it is 0.
+    /// Joins the multicast group `group` on the interface with the index `interface`; on any if it is 0.
     fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> ();
-    /// Leaves a group that was joined by [`UdpSocket::join_multicast_v6`].
+    /// Leaves a group joined with [`UdpSocket::join_multicast_v6`].
     fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> ();
-    /// Whether what is sent to a group comes back to this machine.
+    /// Returns whether IPv4 multicast datagrams are looped back to this machine.
     fn multicast_loop_v4(&self) -> bool;
-    /// Sets whether what is sent to a group comes back to this machine.
+    /// Sets whether IPv4 multicast datagrams are looped back to this machine.
     fn set_multicast_loop_v4(&self, comes_back: bool) -> ();
-    /// Over how many routers a datagram to a group may go.
+    /// Returns the time to live of IPv4 multicast datagrams.
     fn multicast_ttl_v4(&self) -> u32;
-    /// Sets over how many routers a datagram to a group may go.
+    /// Sets the time to live of IPv4 multicast datagrams.
     fn set_multicast_ttl_v4(&self, ttl: u32) -> ();
-    /// Whether what is sent to a group comes back to this machine.
+    /// Returns whether IPv6 multicast datagrams are looped back to this machine.
     fn multicast_loop_v6(&self) -> bool;
-    /// Sets whether what is sent to a group comes back to this machine.
+    /// Sets whether IPv6 multicast datagrams are looped back to this machine.
     fn set_multicast_loop_v6(&self, comes_back: bool) -> ();
 }
 
 impl UdpSocket {
-    /// A socket at the first address that can be had.
+    /// Makes a socket bound to the first address that can be bound.
     ///
     /// # Errors
     ///
-    /// As [`std::net::UdpSocket::bind`].
+    /// Those of [`std::net::UdpSocket::bind`].
     ///
     /// # Switching
     ///
-    /// Switches if a name has to be looked up.
+    /// May switch: other coroutines run while a name is looked up.
     pub fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
         each(address, |address| Self::from_std(net::UdpSocket::bind(address)?))
     }
 
-    /// Has what is sent go to an address, and takes only what comes from there.
+    /// Connects to an address: [`UdpSocket::send`] sends to it, and only datagrams from it are received.
     ///
     /// # Errors
     ///
-    /// As std's.
+    /// Those of the std method of the same name.
     ///
     /// # Switching
     ///
-    /// Switches if a name has to be looked up.
+    /// May switch: other coroutines run while a name is looked up.
     pub fn connect(&self, address: impl ToSocketAddrs) -> io::Result<()> {
         each(address, |address| self.socket.open()?.connect(address))
     }
 
-    /// Waits for a datagram.
+    /// Waits for a datagram, and returns its length.
     ///
     /// # Errors
     ///
-    /// As std's, and [`TimedOut`](io::ErrorKind::TimedOut).
+    /// Those of the std method of the same name; [`TimedOut`](io::ErrorKind::TimedOut) after the timeout.
     ///
     /// # Switching
     ///
-    /// Switches if there is none. All others may run meanwhile.
+    /// May switch: if none is pending, other coroutines run until one arrives.
     ///
     /// # Cancellation
     ///
-    /// No datagram is taken.
+    /// No datagram is consumed.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let purpose = "UdpSocket::recv";
         self.socket.read_message(Kind::Datagram, purpose, || Ok(0), |socket| socket.recv(buffer))
     }
 
-    /// As [`UdpSocket::recv`], and says from whom.
+    /// Waits for a datagram, and returns its length and its sender.
     ///
     /// # Errors
     ///
-    /// As [`UdpSocket::recv`].
+    /// Those of [`UdpSocket::recv`].
     ///
     /// # Switching
     ///
-    /// As [`UdpSocket::recv`].
+    /// May switch: if no datagram is queued, other coroutines run until one arrives.
     ///
     /// # Cancellation
     ///
-    /// No datagram is taken.
+    /// No datagram is consumed.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let purpose = "UdpSocket::recv_from";
         self.socket
@@ -131,56 +134,56 @@ impl UdpSocket {
         self.socket.open()?.recv_from(buffer)
     }
 
-    /// As [`UdpSocket::recv`], and leaves it where it is.
+    /// Like [`UdpSocket::recv`], but leaves the datagram in the queue.
     ///
     /// # Errors
     ///
-    /// As [`UdpSocket::recv`].
+    /// Those of [`UdpSocket::recv`].
     ///
     /// # Switching
     ///
-    /// As [`UdpSocket::recv`].
+    /// May switch: if no datagram is queued, other coroutines run until one arrives.
     ///
     /// # Cancellation
     ///
-    /// Nothing has happened.
+    /// The operation has no effect.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let purpose = "UdpSocket::peek";
         self.socket.read_message(Kind::Datagram, purpose, || Ok(0), |socket| socket.peek(buffer))
     }
 
-    /// As [`UdpSocket::recv_from`], and leaves it where it is.
+    /// Like [`UdpSocket::recv_from`], but leaves the datagram in the queue.
     ///
     /// # Errors
     ///
-    /// As [`UdpSocket::recv`].
+    /// Those of [`UdpSocket::recv`].
     ///
     /// # Switching
     ///
-    /// As [`UdpSocket::recv`].
+    /// May switch: if no datagram is queued, other coroutines run until one arrives.
     ///
     /// # Cancellation
     ///
-    /// Nothing has happened.
+    /// The operation has no effect.
     pub fn peek_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let purpose = "UdpSocket::peek_from";
         self.socket
             .read_message(Kind::Datagram, purpose, no_sender, |socket| socket.peek_from(buffer))
     }
 
-    /// Sends a datagram to whom it is connected to.
+    /// Sends a datagram to the address that the socket is connected to.
     ///
     /// # Errors
     ///
-    /// As std's, and [`TimedOut`](io::ErrorKind::TimedOut).
+    /// Those of the std method of the same name; [`TimedOut`](io::ErrorKind::TimedOut) after the timeout.
     ///
     /// # Switching
     ///
-    /// Switches if there is no room for it. All others may run meanwhile.
+    /// May switch: while the send buffer is full, other coroutines run.
     ///
     /// # Cancellation
     ///
-    /// It is not sent.
+    /// The datagram is not sent.
     pub fn send(&self, buffer: &[u8]) -> io::Result<usize> {
         self.socket.write("UdpSocket::send", |socket| socket.send(buffer))
     }
@@ -189,22 +192,24 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// As [`UdpSocket::send`].
+    /// Those of [`UdpSocket::send`].
     ///
     /// # Switching
     ///
-    /// As [`UdpSocket::send`]; also if a name has to be looked up.
+    /// May switch: other coroutines run while the send buffer is full, or while a name is looked up.
     ///
     /// # Cancellation
     ///
-    /// It is not sent.
+    /// The datagram is not sent.
     pub fn send_to(&self, buffer: &[u8], address: impl ToSocketAddrs) -> io::Result<usize> {
         let address = each(address, |address| Ok(*address))?;
         self.socket.write("UdpSocket::send_to", |socket| socket.send_to(buffer, address))
     }
 }
 
-/// After the end there is no message, so that nobody has sent it. As std says.
+/// The error after the end of input, where there is no message and so no sender.
+///
+/// The same as that of std.
 fn no_sender<R>() -> io::Result<R> {
     let message = "reading was shut down, so there is no sender";
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))

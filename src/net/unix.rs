@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
-//! Unix sockets.
+//! Unix domain sockets.
 
-use super::socket::{Socket, as_std, common, halves, limits, stream};
+use super::socket::{Socket, as_std, common, halves, stream, timeouts};
 use crate::io::Pauses;
 use crate::sys::descriptor::Kind;
 use crate::sys::socket::{connect_unix, listen};
@@ -12,8 +12,10 @@ use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
 
-/// A connection over a Unix socket, as [`std::os::unix::net::UnixStream`]: whoever waits for it lets
-/// the other coroutines run. Otherwise as [`TcpStream`](super::TcpStream).
+/// A Unix stream connection, like [`std::os::unix::net::UnixStream`], but cooperative.
+///
+/// Waiting for it lets other coroutines run. It may be shared and moved like a
+/// [`TcpStream`](super::TcpStream).
 ///
 /// # Examples
 ///
@@ -37,16 +39,16 @@ pub struct UnixStream {
 }
 
 common!(UnixStream, net::UnixStream);
-limits!(UnixStream);
+timeouts!(UnixStream);
 stream!(UnixStream, net::UnixStream, Kind::Stream, "UnixStream::read", "UnixStream::write");
 halves!(UnixStream, UnixReadHalf, UnixWriteHalf);
 
 as_std! { UnixStream:
-    /// Ends one direction, or both.
+    /// Shuts down the read half, the write half, or both.
     fn shutdown(&self, how: Shutdown) -> ();
-    /// The address of the other end.
+    /// Returns the address of the peer.
     fn peer_addr(&self) -> SocketAddr;
-    /// The address of this end.
+    /// Returns the local address.
     fn local_addr(&self) -> SocketAddr;
 }
 
@@ -55,15 +57,15 @@ impl UnixStream {
     ///
     /// # Errors
     ///
-    /// As [`std::os::unix::net::UnixStream::connect`].
+    /// Those of [`std::os::unix::net::UnixStream::connect`].
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Never switches, except that it tries again later while too many wait to be accepted there.
+    /// May switch: while the listener's backlog is full, it retries at intervals, and other coroutines run.
     ///
     /// # Cancellation
     ///
@@ -72,19 +74,19 @@ impl UnixStream {
         Self::connect_addr(&SocketAddr::from_pathname(path)?)
     }
 
-    /// As [`UnixStream::connect`], to an address.
+    /// Connects to the socket with the given address.
     ///
     /// # Errors
     ///
-    /// As [`std::os::unix::net::UnixStream::connect_addr`].
+    /// Those of [`std::os::unix::net::UnixStream::connect_addr`].
     ///
     /// # Panics
     ///
-    /// As [`UnixStream::connect`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`UnixStream::connect`].
+    /// May switch: while the listener's backlog is full, it retries at intervals, and other coroutines run.
     ///
     /// # Cancellation
     ///
@@ -93,7 +95,7 @@ impl UnixStream {
         let mut pauses = Pauses::until(None);
         loop {
             match connect_unix(address) {
-                // The kernel offers nothing to wait for.
+                // The backlog is full, and the kernel has no event to wait for.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     pauses.pause("UnixStream::connect")?;
                 }
@@ -103,18 +105,18 @@ impl UnixStream {
         }
     }
 
-    /// Two ends of a connection.
+    /// Makes two connected sockets.
     ///
     /// # Errors
     ///
-    /// As std's.
+    /// Those of the std method of the same name.
     pub fn pair() -> io::Result<(Self, Self)> {
         let (a, b) = net::UnixStream::pair()?;
         Ok((Self::from_std(a)?, Self::from_std(b)?))
     }
 }
 
-/// A socket that takes connections at a path, as [`std::os::unix::net::UnixListener`].
+/// A Unix socket listener, like [`std::os::unix::net::UnixListener`], but cooperative.
 pub struct UnixListener {
     socket: Socket<net::UnixListener>,
 }
@@ -122,17 +124,18 @@ pub struct UnixListener {
 common!(UnixListener, net::UnixListener);
 
 as_std! { UnixListener:
-    /// The address at which it listens.
+    /// Returns the address that this listens on.
     fn local_addr(&self) -> SocketAddr;
 }
 
 impl UnixListener {
-    /// Listens at `path`, where there must be nothing yet. As many connections wait to be accepted as the
-    /// system allows, see [`TcpListener::bind`](super::TcpListener::bind).
+    /// Listens at `path`, which must not exist yet.
+    ///
+    /// The backlog is as long as the system allows, see [`TcpListener::bind`](super::TcpListener::bind).
     ///
     /// # Errors
     ///
-    /// As [`std::os::unix::net::UnixListener::bind`].
+    /// Those of [`std::os::unix::net::UnixListener::bind`].
     ///
     /// # Switching
     ///
@@ -141,11 +144,11 @@ impl UnixListener {
         Self::listen(net::UnixListener::bind(path)?)
     }
 
-    /// As [`UnixListener::bind`], at an address.
+    /// Listens on the given address. See [`UnixListener::bind`].
     ///
     /// # Errors
     ///
-    /// As [`std::os::unix::net::UnixListener::bind_addr`].
+    /// Those of [`std::os::unix::net::UnixListener::bind_addr`].
     ///
     /// # Switching
     ///
@@ -163,19 +166,19 @@ impl UnixListener {
     ///
     /// # Errors
     ///
-    /// As [`std::os::unix::net::UnixListener::accept`].
+    /// Those of [`std::os::unix::net::UnixListener::accept`].
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches if there is none. All others may run meanwhile.
+    /// May switch: if none is pending, other coroutines run until one arrives.
     ///
     /// # Cancellation
     ///
-    /// No connection is taken.
+    /// No connection is accepted.
     pub fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
         let (stream, address) =
             self.socket.read("UnixListener::accept", |socket| socket.accept())?;
@@ -188,7 +191,7 @@ impl UnixListener {
     }
 }
 
-/// A socket for datagrams, as [`std::os::unix::net::UnixDatagram`].
+/// A Unix datagram socket, like [`std::os::unix::net::UnixDatagram`], but cooperative.
 ///
 /// # Examples
 ///
@@ -206,98 +209,98 @@ pub struct UnixDatagram {
 }
 
 common!(UnixDatagram, net::UnixDatagram);
-limits!(UnixDatagram);
+timeouts!(UnixDatagram);
 
 as_std! { UnixDatagram:
-    /// Ends one direction, or both.
+    /// Shuts down the read half, the write half, or both.
     fn shutdown(&self, how: Shutdown) -> ();
-    /// The address of this socket.
+    /// Returns the local address.
     fn local_addr(&self) -> SocketAddr;
-    /// The address that it is connected to.
+    /// Returns the address that the socket is connected to.
     fn peer_addr(&self) -> SocketAddr;
-    /// Has what is sent go to a socket by its address.
+    /// Connects to the socket with the given address.
     fn connect_addr(&self, address: &SocketAddr) -> ();
 }
 
 impl UnixDatagram {
-    /// A socket at `path`, where there must be nothing yet.
+    /// Makes a socket bound to `path`, which must not exist yet.
     ///
     /// # Errors
     ///
-    /// As std's.
+    /// Those of the std method of the same name.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::from_std(net::UnixDatagram::bind(path)?)
     }
 
-    /// As [`UnixDatagram::bind`], at an address.
+    /// Makes a socket bound to the given address.
     ///
     /// # Errors
     ///
-    /// As std's.
+    /// Those of the std method of the same name.
     pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
         Self::from_std(net::UnixDatagram::bind_addr(address)?)
     }
 
-    /// A socket without an address.
+    /// Makes a socket without an address.
     ///
     /// # Errors
     ///
-    /// As std's.
+    /// Those of the std method of the same name.
     pub fn unbound() -> io::Result<Self> {
         Self::from_std(net::UnixDatagram::unbound()?)
     }
 
-    /// Two sockets that are connected to each other.
+    /// Makes two connected sockets.
     ///
     /// # Errors
     ///
-    /// As std's.
+    /// Those of the std method of the same name.
     pub fn pair() -> io::Result<(Self, Self)> {
         let (a, b) = net::UnixDatagram::pair()?;
         Ok((Self::from_std(a)?, Self::from_std(b)?))
     }
 
-    /// Has what is sent go to the socket at `path`.
+    /// Connects to the socket at `path`: [`UnixDatagram::send`] sends to it.
     ///
     /// # Errors
     ///
-    /// As std's.
+    /// Those of the std method of the same name.
     pub fn connect(&self, path: impl AsRef<Path>) -> io::Result<()> {
         self.socket.open()?.connect(path)
     }
 
-    /// Waits for a datagram.
+    /// Waits for a datagram, and returns its length.
     ///
     /// # Errors
     ///
-    /// As std's, and [`TimedOut`](io::ErrorKind::TimedOut).
+    /// Those of the std method of the same name; [`TimedOut`](io::ErrorKind::TimedOut) after the timeout.
     ///
     /// # Switching
     ///
-    /// Switches if there is none. All others may run meanwhile.
+    /// May switch: if none is pending, other coroutines run until one arrives.
     ///
     /// # Cancellation
     ///
-    /// No datagram is taken.
+    /// No datagram is consumed.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let end = || Ok(0);
         let purpose = "UnixDatagram::recv";
         self.socket.read_message(Kind::UnixDatagram, purpose, end, |socket| socket.recv(buffer))
     }
 
-    /// As [`UnixDatagram::recv`], and says from whom.
+    /// Waits for a datagram, and returns its length and its sender.
     ///
     /// # Errors
     ///
-    /// As [`UnixDatagram::recv`].
+    /// Those of [`UnixDatagram::recv`].
     ///
     /// # Switching
     ///
-    /// As [`UnixDatagram::recv`].
+    /// May switch: if no datagram is queued, other coroutines run until one arrives.
     ///
     /// # Cancellation
     ///
-    /// No datagram is taken.
+    /// No datagram is consumed.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let end = || Ok((0, SocketAddr::from_pathname("")?));
         let purpose = "UnixDatagram::recv_from";
@@ -309,19 +312,19 @@ impl UnixDatagram {
         self.socket.open()?.recv_from(buffer)
     }
 
-    /// Sends a datagram to whom it is connected to.
+    /// Sends a datagram to the socket that this one is connected to.
     ///
     /// # Errors
     ///
-    /// As std's, and [`TimedOut`](io::ErrorKind::TimedOut).
+    /// Those of the std method of the same name; [`TimedOut`](io::ErrorKind::TimedOut) after the timeout.
     ///
     /// # Switching
     ///
-    /// Switches if there is no room for it. All others may run meanwhile.
+    /// May switch: while the send buffer is full, other coroutines run.
     ///
     /// # Cancellation
     ///
-    /// It is not sent.
+    /// The datagram is not sent.
     pub fn send(&self, buffer: &[u8]) -> io::Result<usize> {
         self.socket.write("UnixDatagram::send", |socket| socket.send(buffer))
     }
@@ -330,33 +333,33 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// As [`UnixDatagram::send`].
+    /// Those of [`UnixDatagram::send`].
     ///
     /// # Switching
     ///
-    /// Switches if there is no room for it: then it tries again later, every 50 ms in the end, as the kernel
-    /// says when there is room only of a socket that this one is connected to. All others may run meanwhile.
+    /// May switch: while the receiver's queue is full, it retries at growing intervals of up to 50 ms, and
+    /// other coroutines run. (The kernel reports room only for the socket that this one is connected to.)
     ///
     /// # Cancellation
     ///
-    /// It is not sent.
+    /// The datagram is not sent.
     pub fn send_to(&self, buffer: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
         self.send_to_addr(buffer, &SocketAddr::from_pathname(path)?)
     }
 
-    /// As [`UnixDatagram::send_to`], to an address.
+    /// Sends a datagram to the socket with the given address.
     ///
     /// # Errors
     ///
-    /// As [`UnixDatagram::send`].
+    /// Those of [`UnixDatagram::send`].
     ///
     /// # Switching
     ///
-    /// As [`UnixDatagram::send_to`].
+    /// May switch, as [`UnixDatagram::send_to`] does.
     ///
     /// # Cancellation
     ///
-    /// It is not sent.
+    /// The datagram is not sent.
     pub fn send_to_addr(&self, buffer: &[u8], address: &SocketAddr) -> io::Result<usize> {
         self.socket.write_with_pauses("UnixDatagram::send_to", |socket| {
             socket.send_to_addr(buffer, address)

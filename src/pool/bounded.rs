@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! So many coroutines at a time.
+//! A bounded number of coroutines.
 
 use super::each::{Imap, ImapUnordered, Spawner, map};
 use super::group::Group;
@@ -10,8 +10,9 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Coroutines of which so many exist at a time: who spawns one more waits until another has ended. A further
-/// handle of the same pool is a clone.
+/// A bounded group of coroutines: while it is full, spawning waits.
+///
+/// A clone is another handle to the same pool.
 ///
 /// # Examples
 ///
@@ -34,15 +35,15 @@ pub struct Pool {
     size: usize,
 }
 
-/// Waits for room, from when they begin until those that wait have gone on.
+/// Waits for a place, each counted from its start until the waiter resumes.
 #[derive(Default)]
 struct Waits {
     all: Cell<usize>,
-    /// Of members, and without a limit.
+    /// Waits without a timeout by members of the pool.
     of_members: Cell<usize>,
 }
 
-/// A wait for room, until this is dropped.
+/// A counted wait for a place; ends on drop.
 struct Wait<'a> {
     waits: &'a Waits,
     of_member: bool,
@@ -65,14 +66,14 @@ impl Drop for Wait<'_> {
 }
 
 impl Pool {
-    /// A pool for so many.
+    /// Makes a pool for at most `size` coroutines.
     ///
     /// # Panics
     ///
-    /// If `size` is zero: nothing would ever run.
+    /// If `size` is zero.
     #[track_caller]
     pub fn new(size: usize) -> Self {
-        assert!(size > 0, "a pool of size 0 would never run anything: let it be at least 1");
+        assert!(size > 0, "pool size must be at least 1, got 0");
         Pool {
             group: Group::new(),
             room: Rc::new(Semaphore::new(size)),
@@ -81,21 +82,21 @@ impl Pool {
         }
     }
 
-    /// Waits until there is room, and spawns.
+    /// Spawns a coroutine in the pool, after waiting for a place if it is full.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile, and as [`spawn`](crate::spawn). In one of
-    /// the pool's own coroutines, if the pool is full and all of its others wait in here as well: none of
-    /// them would ever end.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
+    /// Also as [`spawn`](crate::spawn) does. If it is called in one of the pool's own coroutines while the
+    /// pool is full and all its other coroutines wait in here as well: none of them would ever end.
     ///
     /// # Switching
     ///
-    /// Switches if the pool is full. All others may run meanwhile.
+    /// May switch: while the pool is full, other coroutines run.
     ///
     /// # Cancellation
     ///
-    /// Nothing is spawned.
+    /// No coroutine is spawned.
     #[track_caller]
     pub fn spawn<T: 'static>(&self, body: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
         if !self.room.try_acquire() {
@@ -108,23 +109,23 @@ impl Pool {
     #[track_caller]
     fn wait_for_room(&self) {
         let is_member = self.group.contains(&coroutine::current());
-        // Otherwise one of those that wait has been given room, and goes on.
+        // Otherwise a waiter has been granted a place, and is about to resume.
         let all_wait = self.room.waiting() == self.waits.all.get();
         let _wait = Wait::new(&self.waits, is_member);
         assert!(
             !(is_member && all_wait && self.waits.of_members.get() >= self.size),
-            "a coroutine of a pool that waits for room in it would wait for itself, for ever: each of the {} \
-             that there is room for waits in this way (use `apply`, or a larger pool)",
+            "a coroutine that waits for a place in its own pool would wait for itself: all {} coroutines \
+             of the pool wait like this; use `apply` or a larger pool",
             self.size,
         );
         self.room.acquire();
     }
 
-    /// As [`Pool::spawn`], if there is room.
+    /// Spawns a coroutine in the pool if there is room.
     ///
     /// # Errors
     ///
-    /// Returns the body if there is none.
+    /// Returns `body` if the pool is full.
     ///
     /// # Switching
     ///
@@ -137,31 +138,32 @@ impl Pool {
         if self.room.try_acquire() { Ok(self.spawn_in_room(body)) } else { Err(body) }
     }
 
-    /// As [`Pool::spawn`], if there is room within `limit`.
+    /// Spawns a coroutine in the pool, after waiting for a place for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// Returns the body if there is none.
+    /// Returns `body` if the pool is still full after `timeout`.
     ///
     /// # Panics
     ///
-    /// As [`Pool::spawn`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
+    /// Also as [`spawn`](crate::spawn) does.
     ///
     /// # Switching
     ///
-    /// Switches if the pool is full, also for a limit of zero.
+    /// May switch: while the pool is full, other coroutines run, even with a timeout of zero.
     ///
     /// # Cancellation
     ///
-    /// Nothing is spawned.
+    /// No coroutine is spawned.
     #[track_caller]
     pub fn spawn_timeout<T: 'static, F: FnOnce() -> T + 'static>(
         &self,
         body: F,
-        limit: Duration,
+        timeout: Duration,
     ) -> Result<JoinHandle<T>, F> {
         let wait = Wait::new(&self.waits, false);
-        let has_room = self.room.acquire_timeout(limit);
+        let has_room = self.room.acquire_timeout(timeout);
         drop(wait);
         if has_room { Ok(self.spawn_in_room(body)) } else { Err(body) }
     }
@@ -174,8 +176,9 @@ impl Pool {
         handle
     }
 
-    /// Runs `body` in the pool, and waits for its result. In one of the pool's own coroutines it is run there
-    /// and then: it has its place already.
+    /// Runs `body` in the pool, and waits for its result.
+    ///
+    /// In one of the pool's own coroutines, which has a place already, `body` is called directly.
     ///
     /// # Errors
     ///
@@ -183,16 +186,17 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile; in one of the pool's own, with what `body`
-    /// panics.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits. In
+    /// one of the pool's own coroutines it propagates a panic of `body`.
     ///
     /// # Switching
     ///
-    /// Switches, unless in one of the pool's own. All others may run meanwhile.
+    /// May switch: other coroutines run while this one waits. In one of the pool's own coroutines only
+    /// `body` may switch.
     ///
     /// # Cancellation
     ///
-    /// The coroutine goes on; its result is lost.
+    /// The coroutine continues; its result is lost.
     #[track_caller]
     pub fn apply<T: 'static>(&self, body: impl FnOnce() -> T + 'static) -> Result<T, JoinError> {
         if self.group.contains(&coroutine::current()) {
@@ -202,8 +206,9 @@ impl Pool {
         }
     }
 
-    /// Runs `body` in the pool, and then `callback` with the result, in a coroutine of its own that takes no
-    /// room.
+    /// Runs `body` in the pool, and then `callback` with the result.
+    ///
+    /// The callback runs in a coroutine of its own, which takes no place in the pool.
     ///
     /// # Examples
     ///
@@ -222,15 +227,15 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// As [`Pool::spawn`].
+    /// Those of [`Pool::spawn`].
     ///
     /// # Switching
     ///
-    /// Switches if the pool is full. All others may run meanwhile.
+    /// May switch: while the pool is full, other coroutines run.
     ///
     /// # Cancellation
     ///
-    /// Nothing is spawned.
+    /// No coroutine is spawned.
     #[track_caller]
     pub fn apply_async<T: 'static>(
         &self,
@@ -241,25 +246,28 @@ impl Pool {
         coroutine::spawn(move || callback(handle.join()))
     }
 
-    /// As [`Group::map`]. No more items are taken than there is room for. In one of the pool's own coroutines
-    /// the items are worked on there and then.
+    /// Calls `f` with every item, in the pool, and returns the results in item order.
+    ///
+    /// The next item is taken only after the previous one got its place. In one of the pool's own
+    /// coroutines `f` is called directly. See [`Group::map`].
     ///
     /// # Errors
     ///
-    /// The first failure in the order of the items, when all have ended.
+    /// The first failure in item order, after all coroutines have ended.
     ///
     /// # Panics
     ///
-    /// With what `items` panics, and with what is raised in the current coroutine meanwhile; in one of the
-    /// pool's own, with what `f` panics.
+    /// Propagates a panic of `items`. Unwinds if a kill, a timeout or another panic is raised in the
+    /// current coroutine while it waits. In one of the pool's own coroutines it also propagates a panic of
+    /// `f`.
     ///
     /// # Switching
     ///
-    /// Switches, unless there are no items. All others may run meanwhile.
+    /// May switch: unless there are no items, other coroutines run until all results are in.
     ///
     /// # Cancellation
     ///
-    /// The coroutines go on; their results are lost.
+    /// The coroutines continue; their results are lost.
     #[track_caller]
     pub fn map<I: 'static, R: 'static>(
         &self,
@@ -272,7 +280,7 @@ impl Pool {
         map(self, items, f)
     }
 
-    /// As [`Group::imap`], with as many ahead as the pool has room for.
+    /// Like [`Group::imap`], with `ahead` equal to the size of the pool.
     pub fn imap<I: 'static, R: 'static, It: IntoIterator<Item = I>>(
         &self,
         items: It,
@@ -281,7 +289,7 @@ impl Pool {
         Imap::new(self.clone(), self.size, items.into_iter(), f)
     }
 
-    /// As [`Group::imap_unordered`], with as many ahead as the pool has room for.
+    /// Like [`Group::imap_unordered`], with `ahead` equal to the size of the pool.
     pub fn imap_unordered<I: 'static, R: 'static, It: IntoIterator<Item = I>>(
         &self,
         items: It,
@@ -290,86 +298,88 @@ impl Pool {
         ImapUnordered::new(self.clone(), self.size, items.into_iter(), f)
     }
 
-    /// How many it has room for.
+    /// Returns the maximum number of coroutines.
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// For how many more there is room now.
+    /// Returns the number of free places.
     pub fn free(&self) -> usize {
         self.room.permits()
     }
 
-    /// How many exist.
+    /// Returns the number of coroutines in the pool.
     pub fn len(&self) -> usize {
         self.group.len()
     }
 
-    /// Whether none does.
+    /// Returns whether the pool has no coroutines.
     pub fn is_empty(&self) -> bool {
         self.group.is_empty()
     }
 
-    /// Whether it belongs to the pool.
+    /// Returns whether the coroutine belongs to the pool.
     pub fn contains(&self, member: &Coroutine) -> bool {
         self.group.contains(member)
     }
 
-    /// As [`Group::join`].
+    /// Waits until the pool is empty. See [`Group::join`].
     ///
     /// # Panics
     ///
-    /// As [`Group::join`].
+    /// Those of [`Group::join`].
     ///
     /// # Switching
     ///
-    /// As [`Group::join`].
+    /// May switch: unless the group is empty, other coroutines run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// The coroutines go on.
+    /// The coroutines continue.
     #[track_caller]
     pub fn join(&self) {
         self.group.join();
     }
 
-    /// As [`Group::join_timeout`].
+    /// Waits until the pool is empty, for at most `timeout`, and returns whether it was.
+    ///
+    /// See [`Group::join_timeout`].
     ///
     /// # Panics
     ///
-    /// As [`Group::join`].
+    /// Those of [`Group::join`].
     ///
     /// # Switching
     ///
-    /// As [`Group::join`].
+    /// May switch: unless the group is empty, other coroutines run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// The coroutines go on.
+    /// The coroutines continue.
     #[track_caller]
-    pub fn join_timeout(&self, limit: Duration) -> bool {
-        self.group.join_timeout(limit)
+    pub fn join_timeout(&self, timeout: Duration) -> bool {
+        self.group.join_timeout(timeout)
     }
 
-    /// As [`Group::kill`].
+    /// Kills all coroutines of the pool, and waits for their ends. See [`Group::kill`].
     ///
     /// # Panics
     ///
-    /// As [`Group::kill`].
+    /// Those of [`Group::kill`].
     ///
     /// # Switching
     ///
-    /// As [`Group::kill`].
+    /// May switch: unless the pool is empty, other coroutines run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// The kills are under way all the same.
-    pub fn kill(&self, limit: Option<Duration>) -> bool {
-        self.group.kill(limit)
+    /// The kills still take effect.
+    pub fn kill(&self, timeout: Option<Duration>) -> bool {
+        self.group.kill(timeout)
     }
 }
 
-/// Room for one, which is given back when this is dropped.
+/// A place for one coroutine, released on drop.
 struct Place(Rc<Semaphore>);
 
 impl Drop for Place {

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! One function, many items: a coroutine each.
+//! One function for many items: one coroutine per item.
 
 use crate::coroutine::{JoinError, JoinHandle, yield_now};
 use crate::greenlet::GreenletExit;
@@ -11,9 +11,9 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
-/// Where coroutines are spawned: a group or a pool.
+/// A spawner of coroutines: a group or a pool.
 pub trait Spawner {
-    /// Whether one can be spawned without waiting for room.
+    /// Returns whether a coroutine can be spawned without waiting for a place.
     #[doc(hidden)]
     fn has_room(&self) -> bool;
 
@@ -38,17 +38,18 @@ pub(super) fn map<I: 'static, R: 'static>(
     ended.into_iter().collect()
 }
 
-/// The items that are still to come, and a panic among them: which is raised when what came before it has
-/// been given.
+/// The items to come, and a panic of their iterator, which is raised after the results before it were
+/// returned.
 struct Input<It, I> {
     items: Option<It>,
-    /// The item that was taken last, until its coroutine is spawned. A kill or a time limit may end the wait
-    /// for its room, or there may be no stack: then the next call goes on with this item.
+    /// The item that was taken last, until its coroutine is spawned.
+    ///
+    /// If a kill, a timeout or a lack of stacks ends the attempt, the next call retries with this item.
     pending: Option<Slot<I>>,
     panic: Option<Box<dyn std::any::Any + Send>>,
 }
 
-/// An item, which its coroutine takes when it begins.
+/// An item, which its coroutine takes when it starts.
 type Slot<I> = Rc<Cell<Option<I>>>;
 
 impl<It: Iterator<Item = I>, I: 'static> Input<It, I> {
@@ -68,7 +69,7 @@ impl<It: Iterator<Item = I>, I: 'static> Input<It, I> {
         }
         let (slot, f) = (Rc::clone(self.pending.as_ref()?), Rc::clone(f));
         let handle =
-            spawner.run_in(move || f(slot.take().expect("one coroutine takes the item, once")));
+            spawner.run_in(move || f(slot.take().expect("only one coroutine takes the item")));
         self.pending = None;
         Some(handle)
     }
@@ -81,7 +82,7 @@ impl<It: Iterator<Item = I>, I: 'static> Input<It, I> {
                 self.items = None;
                 None
             }
-            // Not of the items, but of the one who asks: it is to end now.
+            // A kill or a timeout of the caller, not a panic of the iterator.
             Err(payload) if payload.is::<GreenletExit>() || payload.is::<TimeoutExit>() => {
                 resume_unwind(payload)
             }
@@ -93,16 +94,17 @@ impl<It: Iterator<Item = I>, I: 'static> Input<It, I> {
         }
     }
 
-    /// Whether more can be asked for while `under_way` results are awaited, of `ahead` at most. That is done
-    /// only if no result is there, and only when the last coroutine has had its first turn: the next item may
-    /// depend on what comes of that.
-    fn may_be_asked(&self, under_way: usize, ahead: usize, spawner: &impl Spawner) -> bool {
+    /// Returns whether to take another item while `under_way` results are pending, of at most `ahead`.
+    ///
+    /// Callers check only if no result is ready, and after the last coroutine has had its first turn: the
+    /// next item may depend on its result.
+    fn may_take_next(&self, under_way: usize, ahead: usize, spawner: &impl Spawner) -> bool {
         let has_more = (self.pending.is_some() || self.items.is_some()) && under_way < ahead;
-        // Without room, one that is awaited may be the next to make some.
+        // If there is no place, spawning would wait; the end of a pending coroutine may free one.
         has_more && (under_way == 0 || spawner.has_room())
     }
 
-    /// When there are no more.
+    /// Called at the end of the items: raises the panic of their iterator, if any.
     fn end(&mut self) {
         if let Some(payload) = self.panic.take() {
             resume_unwind(payload);
@@ -112,13 +114,15 @@ impl<It: Iterator<Item = I>, I: 'static> Input<It, I> {
 
 #[track_caller]
 fn check(ahead: usize) -> usize {
-    assert!(ahead > 0, "with none under way nothing would ever come: let it be at least 1");
+    assert!(ahead > 0, "number of calls under way must be at least 1, got 0");
     ahead
 }
 
-/// What `imap` returns: results in the order of the items. A failure comes in its place, and does not end the
-/// others. Dropped, it lets those go on that are under way.
-#[must_use = "an iterator does nothing until it is asked"]
+/// An iterator over results, in item order: made by `imap`.
+///
+/// A failure is returned in its place, and does not end the iterator. Dropping the iterator lets pending
+/// coroutines continue.
+#[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct Imap<It, I, R, P> {
     spawner: P,
     ahead: usize,
@@ -146,7 +150,7 @@ impl<It: Iterator<Item = I>, I: 'static, R: 'static, P: Spawner> Iterator for Im
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.is_ready()
-            && self.input.may_be_asked(self.under_way.len(), self.ahead, &self.spawner)
+            && self.input.may_take_next(self.under_way.len(), self.ahead, &self.spawner)
         {
             let Some(handle) = self.input.spawn_next(&self.spawner, &self.f) else { break };
             self.under_way.push_back(handle);
@@ -156,7 +160,7 @@ impl<It: Iterator<Item = I>, I: 'static, R: 'static, P: Spawner> Iterator for Im
             self.input.end();
             return None;
         };
-        // If something is raised meanwhile, it is still there to be asked for.
+        // If this unwinds, the handle is still in the queue for the next call.
         next.wait_end(None);
         self.under_way.pop_front().map(JoinHandle::join)
     }
@@ -168,14 +172,16 @@ impl<It, I, R, P> fmt::Debug for Imap<It, I, R, P> {
     }
 }
 
-/// What `imap_unordered` returns: results in the order in which they come. Otherwise as [`Imap`].
-#[must_use = "an iterator does nothing until it is asked"]
+/// An iterator over results, in order of completion: made by `imap_unordered`.
+///
+/// Otherwise the same as [`Imap`].
+#[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct ImapUnordered<It, I, R, P> {
     spawner: P,
     ahead: usize,
     input: Input<It, I>,
     f: Rc<dyn Fn(I) -> R>,
-    /// The numbers of those that have ended.
+    /// The ids of coroutines that have ended.
     ended: Rc<Queue<u64>>,
     under_way: BTreeMap<u64, JoinHandle<R>>,
 }
@@ -197,12 +203,12 @@ impl<It: Iterator<Item = I>, I: 'static, R: 'static, P: Spawner> Iterator
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.ended.is_empty()
-            && self.input.may_be_asked(self.under_way.len(), self.ahead, &self.spawner)
+            && self.input.may_take_next(self.under_way.len(), self.ahead, &self.spawner)
         {
             let Some(handle) = self.input.spawn_next(&self.spawner, &self.f) else { break };
             let (id, ended) = (handle.id(), Rc::clone(&self.ended));
-            // It has no value of user code, whose destructor would run in the middle of an end.
-            handle.on_end(move || ended.try_put(id).expect("it is not shut down"));
+            // This callback owns no user value whose destructor could run while the coroutine is ending.
+            handle.on_end(move || ended.try_put(id).expect("the queue is never shut down"));
             self.under_way.insert(id, handle);
             yield_now();
         }
@@ -210,7 +216,7 @@ impl<It: Iterator<Item = I>, I: 'static, R: 'static, P: Spawner> Iterator
             self.input.end();
             return None;
         }
-        let next = self.ended.get().expect("it is not shut down");
+        let next = self.ended.get().expect("the queue is never shut down");
         self.under_way.remove(&next).map(JoinHandle::join)
     }
 }

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Coroutines that are waited for, or ended, together.
+//! Groups of coroutines that are joined or killed together.
 
 use super::each::{Imap, ImapUnordered, Spawner, map};
 use crate::coroutine::{self, Coroutine, JoinError, JoinHandle, LinkId, Raised};
@@ -11,8 +11,9 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// Coroutines that are waited for, or ended, together. One belongs to it until it has ended. A further handle
-/// of the same group is a clone.
+/// A group of coroutines that are joined or killed together.
+///
+/// A coroutine belongs to the group until it has ended. A clone is another handle to the same group.
 ///
 /// # Examples
 ///
@@ -35,39 +36,43 @@ pub struct Group {
 #[derive(Default)]
 struct Members {
     alive: RefCell<BTreeMap<u64, Coroutine>>,
-    /// By which the group is told of their ends.
+    /// Links that notify the group when a member ends.
     links: RefCell<BTreeMap<u64, LinkId>>,
-    /// Which of these were killed, not to be killed again.
+    /// Members that were killed already, and are not killed again.
     killed: RefCell<BTreeSet<u64>>,
-    /// Set while there are none. Made by the first who waits.
+    /// Set when the last member leaves; cleared by each join that waits.
+    ///
+    /// Not used before the first such join.
     empty: Event,
-    has_been_asked: Cell<bool>,
-    /// Set when one has come or gone, for those that kill.
+    has_been_joined: Cell<bool>,
+    /// Set when a member is added or removed, to wake calls of `kill`.
     changed: Event,
-    /// How many kill.
+    /// The number of calls of `kill` under way.
     killers: Cell<usize>,
 }
 
 impl Members {
     fn add(&self, member: &Coroutine) {
         self.alive.borrow_mut().insert(member.id(), member.clone());
-        self.tell_killers();
+        self.notify_killers();
     }
 
-    /// Returns the link by which the group is told of the end of the one that is taken out.
+    /// Removes a member, and returns the link that would have notified the group of its end.
     fn remove(&self, id: u64) -> Option<LinkId> {
         let link = self.links.borrow_mut().remove(&id);
         let removed = self.alive.borrow_mut().remove(&id);
         self.killed.borrow_mut().remove(&id);
-        if self.has_been_asked.get() && self.alive.borrow().is_empty() {
+        if self.has_been_joined.get() && self.alive.borrow().is_empty() {
             self.empty.set();
         }
-        self.tell_killers();
+        self.notify_killers();
         drop(removed);
         link
     }
 
-    /// Takes those out that have ended, and whose links are still to run. Whether there are no others.
+    /// Removes members that have ended, but whose links have not run yet.
+    ///
+    /// Returns whether the group is empty then.
     fn discard_finished(&self) -> bool {
         let finished: Vec<u64> = {
             let alive = self.alive.borrow();
@@ -77,13 +82,13 @@ impl Members {
         self.alive.borrow().is_empty()
     }
 
-    fn tell_killers(&self) {
+    fn notify_killers(&self) {
         if self.killers.get() > 0 {
             self.changed.set();
         }
     }
 
-    /// The first that was not killed, of those in a range of numbers.
+    /// Returns the first member with an id in `ids` that was not killed.
     fn next_to_kill(&self, ids: RangeInclusive<u64>, spared: &Coroutine) -> Option<Coroutine> {
         let (alive, killed) = (self.alive.borrow(), self.killed.borrow());
         if ids.is_empty() || killed.len() == alive.len() {
@@ -93,9 +98,11 @@ impl Members {
         rest.find(|member| *member != spared && !killed.contains(&member.id())).cloned()
     }
 
-    /// Kills those that there are now and that were not killed before, in order, but for `spared`. A
-    /// destructor may add others, which are not killed here: so this ends. Whether there are none of these.
-    /// A destructor that panics spares nobody: what it panics with is raised when all were killed.
+    /// Kills the current members that were not killed before, in order, except `spared`.
+    ///
+    /// Returns whether no other such member is left: destructors may add members, which are not killed
+    /// here, so that this terminates. If a destructor panics, the rest are killed first, and then the panic
+    /// is raised.
     fn kill(&self, spared: &Coroutine) -> bool {
         let Some(last) = self.alive.borrow().keys().next_back().copied() else { return true };
         let (mut from, mut raised) = (0, Raised::default());
@@ -109,7 +116,7 @@ impl Members {
     }
 }
 
-/// One that kills, until this is dropped.
+/// Counts a call of `kill` until it is dropped.
 struct Killer<'a>(&'a Members);
 
 impl<'a> Killer<'a> {
@@ -126,16 +133,16 @@ impl Drop for Killer<'_> {
 }
 
 impl Group {
-    /// A group without members.
+    /// Makes an empty group.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// As [`spawn`](crate::spawn), in the group.
+    /// Spawns a coroutine in the group. See [`spawn`](crate::spawn).
     ///
     /// # Panics
     ///
-    /// As [`spawn`](crate::spawn).
+    /// Those of [`spawn`](crate::spawn).
     ///
     /// # Switching
     ///
@@ -147,7 +154,7 @@ impl Group {
         handle
     }
 
-    /// Takes one in that exists, unless it has ended.
+    /// Adds an existing coroutine, unless it has ended.
     ///
     /// # Switching
     ///
@@ -166,43 +173,46 @@ impl Group {
         self.members.links.borrow_mut().insert(id, link);
     }
 
-    /// Takes one out, which goes on.
+    /// Removes a coroutine from the group; the coroutine continues.
     pub fn discard(&self, member: &Coroutine) {
         if let Some(link) = self.members.remove(member.id()) {
             member.unlink(link);
         }
     }
 
-    /// Whether it belongs to the group.
+    /// Returns whether the coroutine belongs to the group.
     pub fn contains(&self, member: &Coroutine) -> bool {
         self.members.alive.borrow().contains_key(&member.id())
     }
 
-    /// How many belong to it.
+    /// Returns the number of members.
     pub fn len(&self) -> usize {
         self.members.alive.borrow().len()
     }
 
-    /// Whether none does.
+    /// Returns whether the group has no members.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Waits until there is a moment without members. Those that are added before it are waited for as well,
-    /// and those after it are not, though they may be there when this returns.
+    /// Waits until the group is empty.
+    ///
+    /// It waits for members that are added before that moment, too. Later ones are not waited for, though
+    /// they may exist when this returns.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it. In a member, which would wait for itself. If main is a member, which ends with its thread.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits. In
+    /// main, if no other coroutine or event is left that could wake it (a deadlock). In a member, which
+    /// would wait for itself. If main is a member, since it ends only with its thread.
     ///
     /// # Switching
     ///
-    /// Switches, unless there are none. All others may run meanwhile.
+    /// May switch: unless the group is empty, other coroutines run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// The members go on.
+    /// The members continue.
     #[track_caller]
     pub fn join(&self) {
         self.refuse_to_wait_for_oneself();
@@ -211,29 +221,34 @@ impl Group {
         }
     }
 
-    /// As [`Group::join`], for at most `limit`. Whether the moment has come.
+    /// Waits until the group is empty, for at most `timeout`, and returns whether it was.
+    ///
+    /// See [`Group::join`].
     ///
     /// # Panics
     ///
-    /// As [`Group::join`].
+    /// Those of [`Group::join`].
     ///
     /// # Switching
     ///
-    /// As [`Group::join`].
+    /// May switch: unless the group is empty, other coroutines run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// The members go on.
+    /// The members continue.
     #[track_caller]
-    pub fn join_timeout(&self, limit: Duration) -> bool {
+    pub fn join_timeout(&self, timeout: Duration) -> bool {
         self.refuse_to_wait_for_oneself();
-        self.is_empty() || self.prepare().wait_timeout(limit)
+        self.is_empty() || self.prepare().wait_timeout(timeout)
     }
 
     #[track_caller]
     fn refuse_to_wait_for_oneself(&self) {
         let is_member = self.contains(&coroutine::current());
-        assert!(!is_member, "a member that waits for its group would wait for itself, for ever");
+        assert!(
+            !is_member,
+            "a member that waits for its group would wait for itself: wait outside of the group"
+        );
         self.refuse_to_wait_for_main();
     }
 
@@ -242,20 +257,24 @@ impl Group {
         /// See [`Coroutine::id`].
         const MAIN: u64 = 0;
         let has_main = self.members.alive.borrow().contains_key(&MAIN);
-        assert!(!has_main, "main ends with its thread: nobody can wait for a group that it is in");
+        assert!(
+            !has_main,
+            "main ends with its thread: a group that contains it cannot be waited for"
+        );
     }
 
     fn prepare(&self) -> &Event {
-        self.members.has_been_asked.set(true);
+        self.members.has_been_joined.set(true);
         self.members.empty.clear();
         &self.members.empty
     }
 
-    /// Kills the members, and waits until there are none, for at most `limit` (`None`: for ever). Those
-    /// that are added before the limit has passed are killed as well, in the order in which they came: as
-    /// long as there are such, the others have their turns in between. Each is killed once, also if this is
-    /// called again while it has not ended. Bodies that have not begun are dropped here, however long that
-    /// takes. Whether there are no members.
+    /// Kills the members, and waits until the group is empty.
+    ///
+    /// It waits for at most `timeout` (`None`: indefinitely). Members that are added before that are killed
+    /// as well, in the order in which they came; while more keep coming, other coroutines run in between.
+    /// Each member is killed once, even by repeated calls. Bodies that have not started are dropped here,
+    /// however long that takes. Returns whether the group is empty.
     ///
     /// # Examples
     ///
@@ -269,18 +288,19 @@ impl Group {
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile, and with what the destructor of a body panics
-    /// that has not begun, when all that are members then were killed. A member that calls this is killed
-    /// like the others. If main is a member, when all were killed: it ends with its thread.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
+    /// Propagates a panic of the destructor of a body that has not started, after all current members were
+    /// killed. A member that calls this is killed like the others. If main is a member, after all others
+    /// were killed: it ends only with its thread.
     ///
     /// # Switching
     ///
-    /// Switches, unless there are none. All others may run meanwhile.
+    /// May switch: unless the group is empty, other coroutines run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// The kills are under way all the same.
-    pub fn kill(&self, limit: Option<Duration>) -> bool {
+    /// The kills still take effect.
+    pub fn kill(&self, timeout: Option<Duration>) -> bool {
         let (start, members) = (Instant::now(), &*self.members);
         let current = coroutine::current();
         let _killer = Killer::new(members);
@@ -294,7 +314,8 @@ impl Group {
                 if is_settled || !is_in_time {
                     return true;
                 }
-                // Whoever has waited for the last one to end, for its room for example, may add one now.
+                // A coroutine that waited for the last member to end, for example for its place, may add a
+                // member now.
                 is_settled = true;
                 coroutine::yield_now();
                 continue;
@@ -304,36 +325,39 @@ impl Group {
             if !is_in_time {
                 return members.discard_finished();
             }
-            let left = limit.map_or(Duration::MAX, |limit| limit.saturating_sub(start.elapsed()));
+            let left =
+                timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(start.elapsed()));
             members.changed.clear();
             if has_killed_all {
                 is_in_time = members.changed.wait_timeout(left) && !left.is_zero();
             } else {
-                // Those that have come meanwhile may be followed by others, endlessly.
+                // Members were added meanwhile, and more may follow endlessly.
                 coroutine::yield_now();
                 is_in_time = !left.is_zero();
             }
         }
     }
 
-    /// Calls `f` with every item, each in a coroutine of the group, and returns the results in the order of
-    /// the items.
+    /// Calls `f` with every item, each in a coroutine of the group.
+    ///
+    /// Returns the results in item order.
     ///
     /// # Errors
     ///
-    /// The first failure in the order of the items, when all have ended.
+    /// The first failure in item order, after all coroutines have ended.
     ///
     /// # Panics
     ///
-    /// With what `items` panics, and with what is raised in the current coroutine meanwhile.
+    /// Propagates a panic of `items`. Unwinds if a kill, a timeout or another panic is raised in the
+    /// current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches, unless there are no items. All others may run meanwhile.
+    /// May switch: unless there are no items, other coroutines run until all results are in.
     ///
     /// # Cancellation
     ///
-    /// The coroutines go on; their results are lost.
+    /// The coroutines continue; their results are lost.
     #[track_caller]
     pub fn map<I, R: 'static>(
         &self,
@@ -346,12 +370,12 @@ impl Group {
         map(self, items, f)
     }
 
-    /// As [`Group::map`], as an iterator in the order of the items. At most `ahead` are under way at a time.
+    /// Like [`Group::map`], but returns an iterator, with at most `ahead` calls under way.
     ///
-    /// Items are taken when a result is asked for, in the caller. A result that is there is given before a
-    /// further item is taken, and each coroutine has its first turn before the next item is taken: an item
-    /// may depend on an earlier result, unless that takes longer than a turn. With `ahead` of 1 it always
-    /// may.
+    /// Items are taken in the caller, when a result is requested. A result that is ready is returned before
+    /// another item is taken, and each coroutine has its first turn before the next item is taken. So an
+    /// item may depend on an earlier result, unless that takes longer than a turn; with `ahead` of 1 it
+    /// always may.
     ///
     /// # Examples
     ///
@@ -365,16 +389,16 @@ impl Group {
     ///
     /// # Panics
     ///
-    /// If `ahead` is zero. `next` panics with what `items` panics, when the results before it were given, and
-    /// with what is raised in the current coroutine meanwhile.
+    /// If `ahead` is zero. `next` propagates a panic of `items` after the results before it were returned.
+    /// It unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Never switches. `next` does, unless a result is there: in it all others may run.
+    /// Never switches. `next` may switch: unless a result is ready, other coroutines run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// A `next` that is cut short loses neither an item nor a result: the next call goes on where it was.
+    /// A `next` that is cancelled loses neither an item nor a result: the following call continues.
     pub fn imap<I: 'static, R: 'static, It: IntoIterator<Item = I>>(
         &self,
         ahead: usize,
@@ -384,19 +408,19 @@ impl Group {
         Imap::new(self.clone(), ahead, items.into_iter(), f)
     }
 
-    /// As [`Group::imap`], in the order in which they end.
+    /// Like [`Group::imap`], but returns results in order of completion.
     ///
     /// # Panics
     ///
-    /// As [`Group::imap`].
+    /// Those of [`Group::imap`].
     ///
     /// # Switching
     ///
-    /// As [`Group::imap`].
+    /// Never switches. `next` may switch: unless a result is ready, other coroutines run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// As [`Group::imap`].
+    /// A `next` that is cancelled loses neither an item nor a result: the following call continues.
     pub fn imap_unordered<I: 'static, R: 'static, It: IntoIterator<Item = I>>(
         &self,
         ahead: usize,

@@ -1,9 +1,10 @@
 #![forbid(unsafe_code)]
-//! Many coroutines, or threads, that are handled together.
+//! Groups of coroutines, and pools of coroutines or threads.
 //!
-//! - [`Group`] (`group.rs`): coroutines that are waited for, or ended, together;
-//! - [`Pool`] (`bounded.rs`): so many of them at a time; `each.rs` is `map` and its like for both;
-//! - [`ThreadPool`] and [`unblock`] (`threads.rs`): OS threads for what blocks or computes.
+//! - [`Group`] (`group.rs`): coroutines that are joined or killed together;
+//! - [`Pool`] (`bounded.rs`): a group of bounded size; `each.rs` implements `map` and its relatives for
+//!   both;
+//! - [`ThreadPool`] and [`unblock`] (`threads.rs`): OS threads for work that blocks or computes.
 
 mod bounded;
 mod each;

@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
 //! OS threads for work that blocks or computes.
 //!
-//! A child that is made by fork has none of them: each pool begins anew there, with the jobs that it is given
-//! there. Those that it had go on where they are, in the parent.
+//! A forked child has none of them: each pool starts empty there, and runs only jobs that it is given
+//! there. Existing jobs continue in the parent.
 
 use crate::coroutine::JoinError;
 use crate::greenlet::dropping::{drop_each, drop_payload};
@@ -22,12 +22,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockE
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-/// OS threads that work off jobs. There are only as many as are needed: one is made when a job comes and none
-/// is idle, up to a limit, and ends when it has been idle for a while.
+/// A pool of OS threads for jobs that block or compute.
 ///
-/// It can be used from all threads. Who waits for a job lets the other coroutines of its thread run.
+/// A thread is started when a job comes and none is idle, up to a maximum, and ends after some idle time.
 ///
-/// Dropped, it is closed: jobs that it has are still worked off.
+/// The pool can be used from any thread. Waiting for a job lets other coroutines of the waiting thread run.
+///
+/// Dropping the pool closes it: jobs that are queued still run.
 ///
 /// # Examples
 ///
@@ -54,27 +55,28 @@ pub struct ThreadPool {
 /// How long a thread stays idle before it ends.
 const KEEP: Duration = Duration::from_secs(5);
 
-/// A job. It returns what its thread announces as soon as it counts as idle.
+/// A job. Returns the promise that its thread announces once it counts as idle again.
 type Job = Box<dyn FnOnce() -> Option<Arc<dyn Promise>> + Send>;
 
 struct Inner {
     state: Mutex<State>,
-    /// Idle threads wait here.
+    /// Where idle threads wait.
     work: Condvar,
     /// Set when the pool is closed and its last thread has ended.
     ended: Event<Shared>,
 }
 
-/// There are at least as many idle threads as jobs, or `max` threads: a job that waits although there may be
-/// more threads is about to be taken.
+/// Invariant: `idle >= jobs.len()`, or `live >= max`.
+///
+/// So a job that is queued while more threads may be started is about to be taken.
 struct State {
     jobs: VecDeque<Job>,
     max: usize,
     live: usize,
-    /// Threads that take a job before they wait, or wait for one. A new thread is one of them.
+    /// Threads that wait for a job or are about to take one, including new threads.
     idle: usize,
     is_closed: bool,
-    /// Threads of this pool that wait for jobs of this pool.
+    /// Waits for jobs of this pool by threads of this pool.
     waits: Vec<Wait>,
 }
 
@@ -85,14 +87,14 @@ struct Wait {
 }
 
 thread_local! {
-    /// The pool that this thread works for, until it has taken its last job.
+    /// The pool that this thread works for; null once it has run its last job.
     static WORKS_FOR: Cell<*const Inner> = const { Cell::new(ptr::null()) };
 
-    /// The outcome of the job that this thread runs, if it has one.
+    /// The outcome of the job that this thread runs; null if the job has none.
     static RUNS: Cell<*const ()> = const { Cell::new(ptr::null()) };
 }
 
-/// Why a pool does not take a job.
+/// Why a pool rejects a job.
 enum Refusal {
     Closed,
     NoThread(io::Error),
@@ -114,7 +116,7 @@ impl Refusal {
     }
 }
 
-/// The pool is closed: it takes no more jobs.
+/// The error of a closed pool, which takes no more jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed(());
 
@@ -126,7 +128,7 @@ impl fmt::Display for Closed {
 
 impl std::error::Error for Closed {}
 
-/// The pool is not closed, so that waiting for its end might last for ever.
+/// The error of joining a pool that is not closed, whose threads might never end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotClosed(());
 
@@ -138,18 +140,18 @@ impl fmt::Display for NotClosed {
 
 impl std::error::Error for NotClosed {}
 
-/// What a job panicked with.
+/// The payload of a job's panic.
 pub type Panic = Box<dyn Any + Send>;
 
 impl ThreadPool {
-    /// A pool of so many threads at most. None is made before the first job.
+    /// Makes a pool of at most `max` threads. None is started before the first job.
     ///
     /// # Panics
     ///
-    /// If `max` is zero: nothing would ever run.
+    /// If `max` is zero.
     #[track_caller]
     pub fn new(max: usize) -> Self {
-        assert!(max > 0, "a pool of no threads would never run anything: let it be at least 1");
+        assert!(max > 0, "thread count must be at least 1, got 0");
         let state = State {
             jobs: VecDeque::new(),
             max,
@@ -168,15 +170,16 @@ impl ThreadPool {
         ThreadPool { inner }
     }
 
-    /// The pool of [`unblock`], of ten threads at most.
+    /// Returns the pool of [`unblock`], which has at most ten threads.
     pub fn global() -> &'static ThreadPool {
         static GLOBAL: OnceLock<ThreadPool> = OnceLock::new();
         GLOBAL.get_or_init(|| ThreadPool::new(10))
     }
 
-    /// Has `job` run on one of the threads, and then `callback` with its result there. A panic of either is
-    /// the end of neither thread nor pool: that of the job goes to the callback, and that of the callback is
-    /// printed like any other.
+    /// Runs `job` on one of the threads, and then `callback` with its result.
+    ///
+    /// A panic of either ends neither the thread nor the pool: a panic of the job is passed to the
+    /// callback, and a panic of the callback is printed like any other.
     ///
     /// # Errors
     ///
@@ -184,7 +187,7 @@ impl ThreadPool {
     ///
     /// # Panics
     ///
-    /// If no thread can be made, and there is none.
+    /// If the pool has no thread and cannot start one.
     ///
     /// # Switching
     ///
@@ -201,11 +204,11 @@ impl ThreadPool {
         self.push(Box::new(job)).map_err(Refusal::into_closed)
     }
 
-    /// Runs `job` on one of the threads. Unlike [`ThreadPool::run`] it never panics.
+    /// Runs `job` on one of the threads. Unlike [`ThreadPool::run`], it never panics.
     ///
     /// # Errors
     ///
-    /// If the pool is closed, or if it has no thread and none can be made: `job` was dropped.
+    /// If the pool is closed, or if it has no thread and cannot start one: `job` was dropped.
     #[cfg(feature = "monkey")]
     pub(crate) fn try_run(&self, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let job = move || {
@@ -215,7 +218,7 @@ impl ThreadPool {
         self.push(Box::new(job)).map_err(Refusal::into_error)
     }
 
-    /// Has `job` run on one of the threads.
+    /// Runs `job` on one of the threads, and returns a handle to its result.
     ///
     /// # Errors
     ///
@@ -234,7 +237,7 @@ impl ThreadPool {
     ///
     /// # Panics
     ///
-    /// If no thread can be made, and there is none.
+    /// If the pool has no thread and cannot start one.
     ///
     /// # Switching
     ///
@@ -252,30 +255,32 @@ impl ThreadPool {
     ) -> Result<JobHandle<T>, Refusal> {
         let outcome = Arc::new(Outcome::new(Slot::Awaited));
         let handle = JobHandle::new(&self.inner, &outcome);
-        let place = Place(Some(outcome));
-        self.push(Box::new(move || place.run(job)))?;
+        let completion = Completion(Some(outcome));
+        self.push(Box::new(move || completion.run(job)))?;
         Ok(handle)
     }
 
-    /// Has `job` run on one of the threads, and waits for its result. On one of the pool's own threads it is
-    /// run there and then: with all of them waiting in here nobody would be left to run it.
+    /// Runs `job` on one of the threads, and waits for its result.
+    ///
+    /// On one of the pool's own threads the job is called directly: if all of them waited here, none would
+    /// be left to run it.
     ///
     /// # Errors
     ///
-    /// If the pool is closed, or terminated before the job has begun.
+    /// If the pool is closed, or is terminated before the job has started.
     ///
     /// # Panics
     ///
-    /// With what the job panics, and with what is raised in the current coroutine meanwhile. If the pool has
-    /// no thread and none can be made.
+    /// Propagates a panic of the job. Unwinds if a kill, a timeout or another panic is raised in the
+    /// current coroutine while it waits. If the pool has no thread and cannot start one.
     ///
     /// # Switching
     ///
-    /// Switches, unless on one of the pool's own threads. All others may run meanwhile.
+    /// May switch: except on one of the pool's own threads, other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// The job goes on; its result is lost.
+    /// The job continues; its result is lost.
     pub fn apply<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
@@ -307,24 +312,24 @@ impl ThreadPool {
         (0..missing).try_for_each(|_| self.inner.start_thread()).map_err(Refusal::NoThread)
     }
 
-    /// Lets there be so many threads at most. Those that are too many end when they have done their jobs.
+    /// Sets the maximum number of threads. Excess threads end after their current jobs.
     ///
     /// # Panics
     ///
     /// If `max` is zero.
     #[track_caller]
     pub fn set_max(&self, max: usize) {
-        assert!(max > 0, "a pool of no threads would never run anything: let it be at least 1");
+        assert!(max > 0, "thread count must be at least 1, got 0");
         let mut state = self.inner.lock();
         state.max = max;
         let missing = state.add_threads();
         drop(state);
-        // The jobs that wait are those of threads that are busy: these come to them if there are no others.
+        // A failure is ignored: the queued jobs are left to the threads that are busy now.
         (0..missing).for_each(|_| drop(self.inner.start_thread()));
         self.inner.work.notify_all();
     }
 
-    /// Takes no more jobs. Those that it has are worked off; then the threads end.
+    /// Closes the pool: it takes no more jobs, runs the queued ones, and then ends its threads.
     ///
     /// # Switching
     ///
@@ -333,13 +338,12 @@ impl ThreadPool {
         self.inner.close(false);
     }
 
-    /// Takes no more jobs, and drops those that have not begun. Those that run go on to their end; then the
-    /// threads end.
+    /// Closes the pool, and drops the queued jobs. Running jobs run to their end; then the threads end.
     ///
     /// # Panics
     ///
-    /// With the first panic of a destructor of a job, when all are dropped. Further ones are reported on
-    /// standard error.
+    /// Propagates the first panic of a job's destructor, after all were dropped. Further ones are reported
+    /// on standard error.
     ///
     /// # Switching
     ///
@@ -356,20 +360,23 @@ impl ThreadPool {
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. On a thread of the pool, which would wait for
-    /// its own end.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits. On
+    /// a thread of the pool, which would wait for its own end.
     ///
     /// # Switching
     ///
-    /// Switches, unless they have. All others may run meanwhile.
+    /// May switch: unless the threads have ended, other coroutines run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// Leaves nothing behind.
+    /// Has no effect.
     #[track_caller]
     pub fn join(&self) -> Result<(), NotClosed> {
         let is_own = self.inner.is_own_thread();
-        assert!(!is_own, "a job that joins its own pool would wait for its own end");
+        assert!(
+            !is_own,
+            "a job that joins its own pool would wait for itself: join it on another thread"
+        );
         let state = self.inner.lock();
         if !state.is_closed {
             return Err(NotClosed(()));
@@ -382,26 +389,28 @@ impl ThreadPool {
         Ok(())
     }
 
-    /// How many threads there are.
+    /// Returns the number of threads.
     pub fn live(&self) -> usize {
         self.inner.lock().live
     }
 
-    /// How many of them wait for a job.
+    /// Returns the number of threads without a job.
     pub fn idle(&self) -> usize {
         self.inner.lock().unused()
     }
 
-    /// How many jobs have not begun.
+    /// Returns the number of jobs that have not started.
     pub fn queued(&self) -> usize {
         self.inner.lock().jobs.len()
     }
 }
 
-/// The pools that there are.
+/// All pools of the process.
 static ALL: Lock<Vec<Weak<Inner>>> = Lock::new(Vec::new());
 
-/// Around a fork: no pool is in the middle of something, and those of the child have no threads and no jobs.
+/// Holds the locks of all pools across a fork, so that none is in the middle of a change.
+///
+/// In the child, clears their threads and jobs.
 fn hold_all_pools(fork: Fork<'_>) -> io::Result<Side> {
     let all = ALL.lock();
     let pools: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
@@ -409,7 +418,7 @@ fn hold_all_pools(fork: Fork<'_>) -> io::Result<Side> {
     let side = fork();
     if matches!(side, Ok(Side::Child)) {
         for mut state in states {
-            // Their destructors are run by the parent.
+            // The parent runs their destructors.
             std::mem::forget(std::mem::take(&mut state.jobs));
             std::mem::forget(std::mem::take(&mut state.waits));
             (state.live, state.idle) = (0, 0);
@@ -428,7 +437,7 @@ impl fmt::Debug for ThreadPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.inner.lock();
         let (live, idle, queued) = (state.live, state.unused(), state.jobs.len());
-        // Writing may let others run.
+        // Writing may switch, so the lock is released first.
         drop(state);
         f.debug_struct("ThreadPool")
             .field("live", &live)
@@ -439,12 +448,12 @@ impl fmt::Debug for ThreadPool {
 }
 
 impl State {
-    /// Idle threads for which there is no job.
+    /// Idle threads that no queued job is meant for.
     fn unused(&self) -> usize {
         self.idle.saturating_sub(self.jobs.len())
     }
 
-    /// Counts the threads that are missing, as far as there may be more. They are to be started.
+    /// Counts in the missing threads, as far as `max` allows. The caller must start them.
     fn add_threads(&mut self) -> usize {
         let unserved = self.jobs.len().saturating_sub(self.idle);
         let missing = unserved.min(self.max.saturating_sub(self.live));
@@ -453,15 +462,17 @@ impl State {
         missing
     }
 
-    /// An idle thread ends, or was never made. Whether it was the last of a closed pool.
+    /// Counts out an idle thread that ends or failed to start.
+    ///
+    /// Returns whether it was the last of a closed pool.
     fn remove_thread(&mut self) -> bool {
         self.idle -= 1;
         self.live -= 1;
         self.is_closed && self.live == 0
     }
 
-    /// Whether no thread is left that could take a job: each of them, or each but `me`, waits for a job of
-    /// this pool that has no result.
+    /// Whether no thread is left to take a job: each of them, `me` included, waits for an unfinished job of
+    /// this pool.
     fn is_stuck(&self, me: Option<ThreadId>) -> bool {
         let waits = self.waits.iter().filter(|wait| !wait.job.is_settled());
         let threads: HashSet<_> = waits.map(|wait| wait.thread).chain(me).collect();
@@ -474,7 +485,9 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Others hold it for some instructions. To wait for it might be to let a coroutine run.
+    /// Locks without blocking.
+    ///
+    /// The lock is held for a few instructions only, and a blocking wait might run another coroutine.
     fn lock_at_once(&self) -> MutexGuard<'_, State> {
         loop {
             match self.state.try_lock() {
@@ -506,7 +519,7 @@ impl Inner {
     ///
     /// # Errors
     ///
-    /// If it cannot be made, and there is no other that would come to the jobs: these are dropped.
+    /// If it cannot be started and no other thread would get to the queued jobs: these are dropped.
     fn start_thread(self: &Arc<Self>) -> io::Result<()> {
         let inner = Arc::clone(self);
         let thread = thread::Builder::new().name("switchgrass-pool".into());
@@ -523,13 +536,13 @@ impl Inner {
         if is_stuck { Err(no_thread(&error)) } else { Ok(()) }
     }
 
-    /// What a thread does.
+    /// The body of a thread.
     fn work(&self) {
         let companion = Companion::new();
         companion.set_busy(true);
         WORKS_FOR.set(self);
         while let Some(job) = self.next(&companion) {
-            // A panic was printed by its hook.
+            // The panic hook has printed the panic.
             let promise = match catch_unwind(AssertUnwindSafe(job)) {
                 Ok(promise) => promise,
                 Err(payload) => {
@@ -537,8 +550,8 @@ impl Inner {
                     None
                 }
             };
-            // First idle, then the announcement: who gives the next job when it hears of the end of this one
-            // finds a thread for it. No value of the job is left here.
+            // Count as idle before the announcement: a job that is submitted in response then finds a
+            // thread. All values of the finished job are dropped by now.
             self.lock().idle += 1;
             if let Some(promise) = promise {
                 promise.announce();
@@ -547,7 +560,7 @@ impl Inner {
         WORKS_FOR.set(ptr::null());
     }
 
-    /// The next job of an idle thread, or `None` when the thread is to end: it is not counted any more.
+    /// Waits for the next job. `None` if the thread must end: it is counted out already.
     fn next(&self, companion: &Companion) -> Option<Job> {
         let mut state = self.lock();
         loop {
@@ -560,7 +573,8 @@ impl Inner {
             if state.is_closed || state.live > state.max {
                 break;
             }
-            // A fork holds `state`: so it finds one that waits here, or that it has to wait for.
+            // A fork holds `state`, so it sees this thread either waiting here or busy, and waits for it if
+            // busy.
             companion.set_busy(false);
             let (woken, waited) =
                 self.work.wait_timeout(state, KEEP).unwrap_or_else(PoisonError::into_inner);
@@ -580,29 +594,30 @@ impl Inner {
 }
 
 fn no_thread(error: &io::Error) -> io::Error {
-    // Not of the kind of that error, which may be "would block": of the call that is not made it is not true.
-    io::Error::other(format!("no thread was made for a job: {error}"))
+    // The kind of `error` may be `WouldBlock`, which callers would mistake for the result of the job's
+    // call.
+    io::Error::other(format!("no thread could be started for a job: {error}"))
 }
 
-/// The outcome of a job, whatever its type.
+/// The outcome of a job, with its type erased.
 trait Promise: Send + Sync {
     /// Whether there is a result.
     fn is_settled(&self) -> bool;
 
-    /// Wakes those that wait for it.
+    /// Wakes those that wait for the result.
     fn announce(&self);
 }
 
-/// Where the result of a job is put.
+/// Where a job stores its result.
 struct Outcome<T> {
     slot: Mutex<Slot<T>>,
-    /// Set after that.
+    /// Set after `slot` is filled.
     done: Event<Shared>,
 }
 
 enum Slot<T> {
     Awaited,
-    /// The handle was dropped: the result is dropped by the thread that brings it.
+    /// The handle was dropped: the pool thread drops the result.
     Unwanted,
     Filled(Result<T, JoinError>),
     Taken,
@@ -627,7 +642,7 @@ impl<T> Outcome<T> {
         drop(result);
     }
 
-    /// Takes the result out, and leaves `rest`.
+    /// Takes the result, and leaves `rest`.
     fn take(&self, rest: Slot<T>) -> Result<T, JoinError> {
         match std::mem::replace(&mut *self.slot(), rest) {
             Slot::Filled(result) => result,
@@ -646,10 +661,12 @@ impl<T: Send> Promise for Outcome<T> {
     }
 }
 
-/// The right to fill an outcome. Dropped with a job that has not run, it says so.
-struct Place<T>(Option<Arc<Outcome<T>>>);
+/// The right to fill an outcome.
+///
+/// If it is dropped with a job that has not run, the outcome becomes `Killed`.
+struct Completion<T>(Option<Arc<Outcome<T>>>);
 
-impl<T: Send + 'static> Place<T> {
+impl<T: Send + 'static> Completion<T> {
     fn run(mut self, job: impl FnOnce() -> T) -> Option<Arc<dyn Promise>> {
         let outcome = self.0.take()?;
         let before = RUNS.replace(Arc::as_ptr(&outcome).cast());
@@ -660,7 +677,7 @@ impl<T: Send + 'static> Place<T> {
     }
 }
 
-impl<T> Drop for Place<T> {
+impl<T> Drop for Completion<T> {
     fn drop(&mut self) {
         if let Some(outcome) = self.0.take() {
             outcome.fill(Err(JoinError::Killed));
@@ -669,7 +686,7 @@ impl<T> Drop for Place<T> {
     }
 }
 
-/// The handle of a job of a [`ThreadPool`]. Dropped, it has no effect on the job.
+/// A handle to a job of a [`ThreadPool`]. Dropping it has no effect on the job.
 pub struct JobHandle<T> {
     outcome: Arc<Outcome<T>>,
     pool: Arc<Inner>,
@@ -682,12 +699,12 @@ impl<T> JobHandle<T> {
         JobHandle { outcome, pool, made_in: Generation::current() }
     }
 
-    /// Whether this is a child, and the job its parent's.
+    /// Whether the job belongs to the parent of this forked process.
     pub(crate) fn is_left_behind(&self) -> bool {
         self.made_in != Generation::current()
     }
 
-    /// Whether the result is there.
+    /// Returns whether the job has ended.
     pub fn is_finished(&self) -> bool {
         self.is_left_behind() || self.outcome.done.is_set()
     }
@@ -695,31 +712,33 @@ impl<T> JobHandle<T> {
     #[track_caller]
     fn refuse_to_wait_for_oneself(&self) {
         let is_own = ptr::eq(RUNS.get(), Arc::as_ptr(&self.outcome).cast());
-        assert!(!is_own, "a job that joins itself would wait for ever");
+        assert!(!is_own, "a job that joins itself would wait indefinitely");
     }
 }
 
 impl<T: Send + 'static> JobHandle<T> {
-    /// Waits for the result.
+    /// Waits for the job's result.
     ///
     /// # Errors
     ///
-    /// [`JoinError::Panicked`]; or [`JoinError::Killed`], if the pool was terminated before the job began,
-    /// no thread could be made for it, or the job is that of the process that has forked this one.
+    /// [`JoinError::Panicked`] if the job panicked. [`JoinError::Killed`] if the pool was terminated before
+    /// the job started, if no thread could be started for it, or if the job belongs to the parent of this
+    /// forked process.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In the job itself. On a thread of the pool,
-    /// when every other thread of the pool waits for one of its jobs as well: none would be left to run them.
-    /// (An [`apply`](ThreadPool::apply) runs its job there and then, and can always be used instead.)
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits. In
+    /// the job itself. On a thread of the pool, if every other thread of the pool waits for one of its jobs
+    /// as well: none would be left to run them. ([`apply`](ThreadPool::apply) calls its job directly there,
+    /// and always works.)
     ///
     /// # Switching
     ///
-    /// Switches, unless it is there. All others may run meanwhile.
+    /// May switch: unless the job has ended, other coroutines run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// The job goes on; its result is lost.
+    /// The job continues; its result is lost.
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
         if self.is_left_behind() {
@@ -729,29 +748,30 @@ impl<T: Send + 'static> JobHandle<T> {
         self.outcome.take(Slot::Taken)
     }
 
-    /// As [`JobHandle::join`], for at most `limit`. `None` if the result is not there by then.
+    /// Waits for the job's result, for at most `timeout`. Returns `None` on timeout.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In the job itself.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits. In
+    /// the job itself.
     ///
     /// # Switching
     ///
-    /// As [`JobHandle::join`].
+    /// May switch: unless the job has ended, other coroutines run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// Nothing is lost.
+    /// The result is kept.
     #[track_caller]
-    pub fn join_timeout(&mut self, limit: Duration) -> Option<Result<T, JoinError>> {
+    pub fn join_timeout(&mut self, timeout: Duration) -> Option<Result<T, JoinError>> {
         if self.is_left_behind() {
             return Some(Err(JoinError::Killed));
         }
         self.refuse_to_wait_for_oneself();
-        self.outcome.done.wait_timeout(limit).then(|| self.outcome.take(Slot::Taken))
+        self.outcome.done.wait_timeout(timeout).then(|| self.outcome.take(Slot::Taken))
     }
 
-    /// Waits until the result is there, and leaves it there.
+    /// Waits for the result without taking it.
     #[track_caller]
     pub(crate) fn wait(&self) {
         if self.is_finished() {
@@ -762,27 +782,27 @@ impl<T: Send + 'static> JobHandle<T> {
         self.outcome.done.wait();
     }
 
-    /// The result of a job of the global pool. What the job panicked with is raised.
+    /// Returns the result of a job of the global pool. Propagates a panic of the job.
     ///
     /// # Errors
     ///
-    /// If no thread could be made for it, or it is a job of the process that has forked this one.
+    /// If no thread could be started for it, or if the job belongs to the parent of this forked process.
     pub(crate) fn try_finish(self) -> io::Result<T> {
         let is_left_behind = self.is_left_behind();
         match self.join() {
             Ok(result) => Ok(result),
             Err(JoinError::Panicked(payload)) => resume_unwind(payload),
             Err(_) if is_left_behind => Err(io::Error::other(
-                "the job goes on in the process that has forked this one: begin it anew",
+                "the job belongs to the process that forked this one: start it again here",
             )),
-            Err(_) => Err(io::Error::other("no thread was made for a job")),
+            Err(_) => Err(io::Error::other("no thread could be started for a job")),
         }
     }
 }
 
 impl<T> Drop for JobHandle<T> {
     fn drop(&mut self) {
-        // In a child, a thread that is not there may have it locked.
+        // In a child, the lock may be held by a thread that does not exist there.
         if !self.is_left_behind() {
             let result = self.outcome.take(Slot::Unwanted);
             drop(result);
@@ -791,8 +811,8 @@ impl<T> Drop for JobHandle<T> {
 }
 
 impl Inner {
-    /// Notes that this thread, which is one of the pool's, waits for one of the pool's jobs until what this
-    /// returns is dropped.
+    /// Records that this thread, one of the pool's, waits for one of the pool's jobs, until the return
+    /// value is dropped.
     #[track_caller]
     fn enter_wait<T: Send + 'static>(&self, job: &Arc<Outcome<T>>) -> EnteredWait<'_> {
         let thread = thread::current().id();
@@ -806,14 +826,14 @@ impl Inner {
         drop(state);
         assert!(
             !is_stuck,
-            "a job that waits for another job of its pool would wait for ever: no thread is left to run it, \
-             since each of the {live} that there are waits in this way (use `apply`, or a larger pool)",
+            "a job that waits for another job of its pool would wait indefinitely: no thread is left to run \
+             it, since all {live} threads wait like this; use `apply` or a larger pool",
         );
         EnteredWait { pool: self, job }
     }
 }
 
-/// Dropped, it is a wait no more.
+/// Removes the recorded wait on drop.
 struct EnteredWait<'a> {
     pool: &'a Inner,
     job: Arc<dyn Promise>,
@@ -835,8 +855,9 @@ impl<T> fmt::Debug for JobHandle<T> {
     }
 }
 
-/// Runs a call that blocks on a thread of [`ThreadPool::global`], and waits for it: the other coroutines of
-/// this thread run meanwhile. On one of those threads it is run there and then.
+/// Runs a blocking call on a thread of [`ThreadPool::global`], and waits for it.
+///
+/// Other coroutines of this thread run meanwhile. On a thread of that pool the call is made directly.
 ///
 /// # Examples
 ///
@@ -847,41 +868,42 @@ impl<T> fmt::Debug for JobHandle<T> {
 ///
 /// # Panics
 ///
-/// With what `f` panics, and with what is raised in the current coroutine meanwhile. If there is no such
-/// thread and none can be made: then `f` is not called.
+/// Propagates a panic of `f`. Unwinds if a kill, a timeout or another panic is raised in the current
+/// coroutine while it waits. If the pool has no thread and cannot start one: then `f` is not called.
 ///
 /// # Switching
 ///
-/// Switches, unless on one of those threads. All others may run meanwhile.
+/// May switch: except on a thread of that pool, other coroutines run while this one waits.
 ///
 /// # Cancellation
 ///
-/// The call goes on on its thread; its result is lost.
+/// The call continues on its thread; its result is lost.
 pub fn unblock<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
     try_unblock(f).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// As [`unblock`].
+/// Like [`unblock`], but returns an error if there is no thread.
 ///
 /// # Errors
 ///
-/// If no thread can be made, and there is none: `f` was not called.
+/// If the pool has no thread and cannot start one: `f` was not called.
 pub(crate) fn try_unblock<T: Send + 'static>(
     f: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
     try_begin(f)?.try_finish()
 }
 
-/// Has a call that blocks run on a thread of [`ThreadPool::global`], and does not wait for it. On one of
-/// those threads it is run there and then.
+/// Starts a blocking call on a thread of [`ThreadPool::global`], and does not wait for it.
+///
+/// On a thread of that pool the call is made directly.
 ///
 /// # Errors
 ///
-/// If no thread can be made, and there is none: `f` was not called.
+/// If the pool has no thread and cannot start one: `f` was not called.
 pub(crate) fn try_begin<T: Send + 'static>(
     f: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JobHandle<T>> {
-    hub::refuse_in_callback("a call on a thread of the pool");
+    hub::refuse_in_callback("a call on the thread pool");
     let pool = ThreadPool::global();
     if pool.inner.is_own_thread() {
         let outcome = Outcome::new(Slot::Filled(Ok(f())));

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! A coroutine a signal.
+//! Signal handlers: one coroutine per signal.
 
 use super::number::Signal;
 use crate::coroutine::Builder;
@@ -13,12 +13,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::Location;
 use std::rc::Rc;
 
-/// Has `handler` called whenever `signal` comes: each time in a new coroutine of this thread. It may wait,
-/// and is called again for the next signal meanwhile. If it panics, that is its coroutine's end, and no more.
+/// Calls `handler` in a new coroutine of this thread whenever `signal` arrives.
 ///
-/// It lasts as long as what is returned. It keeps nobody from ending: a main that waits for what only the
-/// handler would do is told that it would wait for ever. To wait for a signal there are [`wait`](super::wait)
-/// and [`Signals`](super::Signals).
+/// The handler may wait, and is called again if the next signal arrives meanwhile. A panic ends only its
+/// coroutine.
+///
+/// The registration lasts until the returned value is dropped. It does not count as a pending event: a main
+/// that waits for what only the handler would do panics with a deadlock error. To wait for a signal, use
+/// [`wait`](super::wait) or [`Signals`](super::Signals).
 ///
 /// # Examples
 ///
@@ -28,7 +30,7 @@ use std::rc::Rc;
 /// use std::time::Duration;
 ///
 /// let handler = signal::on(Signal::HUP, || println!("the configuration is read again"))?;
-/// // What the program does.
+/// // The work of the program.
 /// sleep(Duration::from_millis(1));
 /// handler.cancel();
 /// # Ok::<(), std::io::Error>(())
@@ -36,8 +38,8 @@ use std::rc::Rc;
 ///
 /// # Errors
 ///
-/// If it is a signal that cannot be handled: `SIGKILL`, `SIGSTOP`, and the faults `SIGSEGV`, `SIGBUS`,
-/// `SIGFPE`, `SIGILL`. If there are no descriptors left: it needs one.
+/// If the signal cannot be handled: `SIGKILL`, `SIGSTOP`, and the faults `SIGSEGV`, `SIGBUS`, `SIGFPE`,
+/// `SIGILL`. If the process is out of descriptors: this needs one.
 ///
 /// # Switching
 ///
@@ -53,7 +55,7 @@ pub fn on(signal: Signal, handler: impl Fn() + 'static) -> io::Result<Handler> {
         let now = delivered(signal.as_raw());
         if seen.replace(now) != now {
             let handler = Rc::clone(&handler);
-            let coroutine = Builder::new().name(format!("the handler of {signal}"));
+            let coroutine = Builder::new().name(format!("handler of {signal}"));
             if let Err(error) = coroutine.spawn_at(site, move || handler()) {
                 stderr::write(&[&format!("switchgrass: {signal} was not handled: {error}\n")]);
             }
@@ -62,38 +64,39 @@ pub fn on(signal: Signal, handler: impl Fn() + 'static) -> io::Result<Handler> {
     Ok(Handler { signal, _source: source, _news: news, _installed: installed })
 }
 
-/// Has a handler called whenever a signal comes, as said by [`on`], until it is dropped.
-#[must_use = "dropped, it handles nothing: keep it, or detach() it"]
+/// The registration of a signal handler by [`on`], which ends when this is dropped.
+#[must_use = "the handler is removed when this is dropped: keep it, or detach() it"]
 pub struct Handler {
     signal: Signal,
-    /// Declared first of the two: it leaves the hub before the descriptor is closed.
+    /// Declared before `_news`: the descriptor is deregistered before it is closed.
     _source: Source,
     _news: OwnedFd,
     _installed: Installed,
 }
 
 impl Handler {
-    /// The signal.
+    /// Returns the signal.
     pub fn signal(&self) -> Signal {
         self.signal
     }
 
-    /// Has the handler called no more. A call that is under way goes on. So does one of a signal that was
-    /// heard of already.
+    /// Ends the registration.
+    ///
+    /// Calls that are under way continue, and so does the call for a signal that was already noticed.
     ///
     /// # Switching
     ///
-    /// Never switches, but for the destructor of what the handler has captured.
+    /// Never switches, unless the destructor of a value that the handler captured does.
     pub fn cancel(self) {
         drop(self);
     }
 
-    /// Has the handler called for as long as this thread lives.
+    /// Keeps the registration for the lifetime of this thread.
     pub fn detach(self) {
         thread_local! {
             static DETACHED: RefCell<Vec<Handler>> = const { RefCell::new(Vec::new()) };
         }
-        // At a thread's end that is no time at all.
+        // If the thread is ending, the registration ends at once.
         let _ = DETACHED.try_with(|detached| detached.borrow_mut().push(self));
     }
 }

@@ -1,15 +1,16 @@
 #![forbid(unsafe_code)]
-//! Signals that other processes, the terminal or the kernel send: handled by coroutines, which may do
-//! whatever coroutines may, and wait.
+//! Signals from other processes, the terminal or the kernel, handled by coroutines.
 //!
-//! - [`Signal`] (`number.rs`) is one of them;
-//! - [`on`] (`handler.rs`) has a coroutine run whenever one comes;
-//! - [`wait`] and [`Signals`] (`wait.rs`) wait for one.
+//! The handlers are ordinary coroutines, which may wait.
 //!
-//! A signal is the process's: all threads' handlers hear of it, and all who wait. Several that come
-//! together may be heard of as one, as the kernel has it. The first use of a signal replaces what it does by
-//! default, for the process, and the end of the last one brings that back. A handler that the program had
-//! before is called too, and first. Children begin with what the signals do by default.
+//! - [`Signal`] (`number.rs`) is a signal number;
+//! - [`on`] (`handler.rs`) runs a coroutine whenever a signal arrives;
+//! - [`wait`] and [`Signals`] (`wait.rs`) wait for signals.
+//!
+//! Signals are delivered to the process: the handlers and waiters of all threads see each one. Several that
+//! arrive together may be seen as one, as the kernel merges them. The first use of a signal replaces its
+//! default action, for the process, and the end of the last use restores it. A handler that the program
+//! installed before is called too, and first. Child processes start with the default actions.
 
 mod handler;
 mod number;

@@ -1,11 +1,11 @@
 #![forbid(unsafe_code)]
-//! Names of signals.
+//! Signal numbers and names.
 
 use crate::sys::signal::Installed;
 use std::fmt;
 use std::io;
 
-/// A signal.
+/// A signal number.
 ///
 /// # Examples
 ///
@@ -19,46 +19,47 @@ use std::io;
 pub struct Signal(i32);
 
 impl Signal {
-    /// From the terminal: Ctrl-C.
+    /// Interrupt from the terminal: Ctrl-C.
     pub const INT: Signal = Signal(libc::SIGINT);
-    /// What asks a process to end.
+    /// Request to terminate.
     pub const TERM: Signal = Signal(libc::SIGTERM);
-    /// The terminal is gone; by convention, read the configuration again.
+    /// The terminal is gone; by convention, a request to reload the configuration.
     pub const HUP: Signal = Signal(libc::SIGHUP);
-    /// From the terminal: Ctrl-\\.
+    /// Quit from the terminal: Ctrl-\\.
     pub const QUIT: Signal = Signal(libc::SIGQUIT);
-    /// For whatever a program likes.
+    /// For use by programs.
     pub const USR1: Signal = Signal(libc::SIGUSR1);
-    /// For whatever a program likes.
+    /// For use by programs.
     pub const USR2: Signal = Signal(libc::SIGUSR2);
-    /// A child has ended, was stopped or goes on. To wait for a child it is not needed: see
-    /// [`process`](crate::process).
+    /// A child has ended, stopped or continued.
+    ///
+    /// Not needed to wait for a child: see [`process`](crate::process).
     pub const CHLD: Signal = Signal(libc::SIGCHLD);
     /// The size of the terminal has changed.
     pub const WINCH: Signal = Signal(libc::SIGWINCH);
-    /// The timer of `alarm`.
+    /// The timer of `alarm(2)` has expired.
     pub const ALRM: Signal = Signal(libc::SIGALRM);
-    /// Something was written to a pipe that nobody reads. Rust's programs ignore it and see an error.
+    /// A write to a pipe without readers. Rust programs ignore it and get an error.
     pub const PIPE: Signal = Signal(libc::SIGPIPE);
-    /// The process goes on after it was stopped.
+    /// The process continues after it was stopped.
     pub const CONT: Signal = Signal(libc::SIGCONT);
 
-    /// The signal of a number.
+    /// Makes a signal from its number.
     pub const fn from_raw(number: i32) -> Self {
         Signal(number)
     }
 
-    /// Its number.
+    /// Returns the number.
     pub const fn as_raw(self) -> i32 {
         self.0
     }
 
-    /// Has it counted, if it can be waited for.
+    /// Starts counting deliveries of the signal, if it can be handled.
     pub(super) fn install(self) -> io::Result<Installed> {
         let reason = match self.0 {
-            libc::SIGKILL | libc::SIGSTOP => "the kernel lets nobody handle it",
+            libc::SIGKILL | libc::SIGSTOP => "the kernel does not allow a handler",
             libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL => {
-                "the instruction that has raised it would run again before any coroutine does"
+                "the faulting instruction would run again before any coroutine could"
             }
             number => {
                 return Installed::new(number).map_err(|error| {

@@ -11,10 +11,10 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-/// Waits until one of `signals` comes, and says which.
+/// Waits until one of `signals` arrives, and returns it.
 ///
-/// One that comes before this is called does what it does by default, which may be to end the process:
-/// [`Signals`] are made beforehand.
+/// A signal that arrives before this call has its default action, which may end the process: create
+/// [`Signals`] beforehand to avoid that.
 ///
 /// # Examples
 ///
@@ -28,29 +28,30 @@ use std::time::Duration;
 ///
 /// # Errors
 ///
-/// As [`Signals::new`].
+/// Those of [`Signals::new`].
 ///
 /// # Panics
 ///
-/// With what is raised in the current coroutine meanwhile.
+/// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
 ///
 /// # Switching
 ///
-/// Switches. All others may run meanwhile.
+/// May switch: other coroutines run while this one waits.
 ///
 /// # Cancellation
 ///
-/// Leaves nothing behind.
+/// Has no effect.
 #[track_caller]
 pub fn wait(signals: &[Signal]) -> io::Result<Signal> {
     Ok(Signals::new(signals)?.wait())
 }
 
-/// Keeps the signals that have come until they are asked for. It can be waited for, alone or by
-/// [`select`](crate::sync::select()).
+/// A set of signals that collects arrivals until they are retrieved.
 ///
-/// A signal that comes again before it was asked for counts once. What was asked for once is gone: if several
-/// coroutines wait for the same `Signals`, one of them gets it. Other `Signals` have it, too.
+/// It can be waited for, by itself or with [`select`](crate::sync::select()).
+///
+/// A signal that arrives again before it was retrieved counts once. Each arrival is retrieved once: if
+/// several coroutines wait for the same `Signals`, one of them gets it. Other `Signals` get it, too.
 ///
 /// # Examples
 ///
@@ -59,14 +60,14 @@ pub fn wait(signals: &[Signal]) -> io::Result<Signal> {
 /// use switchgrass::signal::{Signal, Signals};
 ///
 /// let signals = Signals::new(&[Signal::USR1, Signal::USR2])?;
-/// // It comes before anybody waits.
+/// // It arrives before the wait.
 /// Command::new("sh").args(["-c", "kill -USR2 $PPID"]).status()?;
 /// assert_eq!(signals.wait(), Signal::USR2);
 /// assert_eq!(signals.try_wait(), None);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// One after the other, for ever:
+/// One signal after another, endlessly:
 ///
 /// ```no_run
 /// use switchgrass::signal::{Signal, Signals};
@@ -81,26 +82,26 @@ pub fn wait(signals: &[Signal]) -> io::Result<Signal> {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Signals {
-    /// Each with how many of it had come when it was last asked for.
+    /// Each signal, with its delivery count when it was last retrieved.
     all: Vec<(Signal, Cell<usize>, Installed)>,
-    /// Declared first of the two: it leaves the hub before the descriptor is closed.
+    /// Declared before `_news`: the descriptor is deregistered before it is closed.
     source: Source,
     _news: OwnedFd,
 }
 
 impl Signals {
-    /// Those of `signals` that come from now on, until it is dropped.
+    /// Starts collecting the given signals, until this is dropped.
     ///
     /// # Errors
     ///
-    /// As those of [`on`](super::on). If there are no `signals`.
+    /// Those of [`on`](super::on); if `signals` is empty.
     ///
     /// # Switching
     ///
     /// Never switches.
     pub fn new(signals: &[Signal]) -> io::Result<Self> {
         if signals.is_empty() {
-            let message = "no signals to wait for: this would wait for ever";
+            let message = "signals must not be empty: this would wait indefinitely";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         let one = |signal: &Signal| -> io::Result<_> {
@@ -112,7 +113,7 @@ impl Signals {
         Ok(Signals { all, source: Source::new(news.as_raw_fd())?, _news: news })
     }
 
-    /// One that has come, if any has: the first in the order that was given.
+    /// Retrieves a signal that has arrived: the first one in the given order.
     ///
     /// # Switching
     ///
@@ -125,40 +126,40 @@ impl Signals {
         one.map(|(signal, ..)| *signal)
     }
 
-    /// Waits until one has come.
+    /// Waits for a signal, and retrieves it.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches unless one has come. All others may run meanwhile.
+    /// May switch: unless a signal has arrived, other coroutines run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// Leaves nothing behind, and takes nothing.
+    /// Consumes no signal.
     #[track_caller]
     pub fn wait(&self) -> Signal {
-        self.wait_until(None).expect("without a limit it waits until one has come")
+        self.wait_until(None).expect("without a timeout it waits until a signal arrives")
     }
 
-    /// As [`Signals::wait`], for at most `limit`. `None` if none has come by then.
+    /// Waits for a signal, for at most `timeout`. Returns `None` on timeout.
     ///
     /// # Panics
     ///
-    /// As [`Signals::wait`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`Signals::wait`].
+    /// May switch: unless a signal has arrived, other coroutines run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// Leaves nothing behind, and takes nothing.
+    /// Consumes no signal.
     #[track_caller]
-    pub fn wait_timeout(&self, limit: Duration) -> Option<Signal> {
-        self.wait_until(Deadline::after(limit))
+    pub fn wait_timeout(&self, timeout: Duration) -> Option<Signal> {
+        self.wait_until(Deadline::after(timeout))
     }
 
     #[track_caller]
@@ -167,7 +168,7 @@ impl Signals {
             if let Some(signal) = self.try_wait() {
                 return Some(signal);
             }
-            // What comes from here on is an event that the hub has not looked for yet.
+            // A signal that arrives from here on makes an event that the hub has not polled yet.
             self.source.expect_event(Direction::Read);
             if self.source.wait(Direction::Read, "Signals::wait", deadline).is_err() {
                 return self.try_wait();
@@ -176,7 +177,7 @@ impl Signals {
     }
 }
 
-/// Waits for one after the other, without an end.
+/// Waits for one signal after another, endlessly.
 impl Iterator for &Signals {
     type Item = Signal;
 

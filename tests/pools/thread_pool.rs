@@ -694,7 +694,7 @@ fn when_no_thread_can_be_made() {
         // SAFETY: as before.
         unsafe { libc::setrlimit(libc::RLIMIT_AS, &before) };
         let said = message(said.expect_err("no room for a stack"));
-        assert!(said.contains("no thread was made for a job"), "{said}");
+        assert!(said.contains("no thread could be started for a job"), "{said}");
         assert!(queued.is_err());
         assert_eq!(counts(&pool), [0, 0, 0]);
         assert_eq!(pool.apply(|| 5), Ok(5));

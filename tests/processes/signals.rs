@@ -320,7 +320,7 @@ fn a_handler_that_came_later_is_left_alone() {
 fn what_cannot_be_handled_is_refused() {
     let kill = Signal::from_raw(libc::SIGKILL);
     let error = signal::on(kill, || ()).unwrap_err();
-    assert_eq!(error.to_string(), "SIGKILL cannot be handled: the kernel lets nobody handle it");
+    assert_eq!(error.to_string(), "SIGKILL cannot be handled: the kernel does not allow a handler");
     for number in [libc::SIGSTOP, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL] {
         let signal = Signal::from_raw(number);
         let error = signal::wait(&[Signal::USR1, signal]).unwrap_err();
