@@ -11,7 +11,7 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Configures a coroutine before it is spawned: its name, stack size and start delay.
+/// Configures the name, stack size and start delay of a coroutine.
 ///
 /// # Examples
 ///
@@ -36,8 +36,9 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Creates a builder with the settings of [`spawn`](crate::spawn): no name, the default stack size, no
-    /// delay.
+    /// Creates a builder with the settings of [`spawn`](crate::spawn).
+    ///
+    /// These are no name, the default stack size, and no delay.
     pub fn new() -> Self {
         Self::default()
     }
@@ -48,14 +49,18 @@ impl Builder {
         self
     }
 
-    /// Sets the stack size in bytes, from [`stack::MIN_SIZE`](crate::stack::MIN_SIZE) to
+    /// Sets the stack size in bytes.
+    ///
+    /// Valid sizes are from [`stack::MIN_SIZE`](crate::stack::MIN_SIZE) to
     /// [`stack::MAX_SIZE`](crate::stack::MAX_SIZE).
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
     }
 
-    /// Delays the coroutine's start by `delay`. A coroutine that is killed during the delay never starts.
+    /// Delays the coroutine's start by `delay`.
+    ///
+    /// A coroutine that is killed during the delay never starts.
     pub fn start_after(mut self, delay: Duration) -> Self {
         self.delay = Some(delay);
         self

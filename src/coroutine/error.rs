@@ -32,7 +32,9 @@ pub enum JoinError {
 }
 
 impl JoinError {
-    /// Resumes the coroutine's panic in the caller; for the other variants, panics with their message.
+    /// Resumes the coroutine's panic in the caller.
+    ///
+    /// For the other variants, panics with their message.
     ///
     /// # Panics
     ///

@@ -62,8 +62,9 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Wakes the coroutine that polls the future. `woken` is cleared before each poll, so only the first
-/// wake-up of a round unparks.
+/// Wakes the coroutine that polls the future.
+///
+/// `woken` is cleared before each poll, so only the first wake-up of a round unparks.
 struct FutureWaker {
     woken: AtomicBool,
     unparker: Unparker,

@@ -18,7 +18,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// A handle to identify, observe and kill a coroutine. Clones refer to the same coroutine.
+/// A handle to identify, observe and kill a coroutine.
+///
+/// Clones refer to the same coroutine.
 ///
 /// Dropping the handle has no effect on the coroutine.
 ///
@@ -60,7 +62,9 @@ impl LinkId {
 }
 
 impl Coroutine {
-    /// Returns the coroutine's number, which is never reused on its thread. Main's is 0.
+    /// Returns the coroutine's number. Main's is 0.
+    ///
+    /// Numbers are not reused within a thread.
     pub fn id(&self) -> u64 {
         self.0.id
     }
@@ -77,7 +81,7 @@ impl Coroutine {
 
     /// Names the operation that suspended the coroutine last.
     ///
-    /// Returns `None` if the coroutine is running or has ended.
+    /// Returns `None` if the coroutine is running, has ended, or has not waited yet.
     pub fn waits_for(&self) -> Option<&'static str> {
         if self.is_finished() || hub::current_task().id == self.0.id {
             return None;
@@ -161,7 +165,9 @@ impl Coroutine {
         greenlet.discard();
     }
 
-    /// Kills the coroutine, and waits for its end for at most `timeout` (`None`: no timeout).
+    /// Kills the coroutine and waits for its end.
+    ///
+    /// The wait lasts at most `timeout` (`None`: no timeout).
     ///
     /// Returns whether the coroutine has ended. The body of a coroutine that has not started is dropped
     /// first, which the timeout does not interrupt.
@@ -202,7 +208,9 @@ impl Coroutine {
         self.wait("Coroutine::kill_wait", deadline)
     }
 
-    /// Calls `notify` at the coroutine's end, or immediately if it has ended. `notify` must not wait.
+    /// Calls `notify` at the coroutine's end, or immediately if it has ended.
+    ///
+    /// `notify` must not wait.
     pub(crate) fn on_end(&self, notify: impl FnOnce() + 'static) {
         if self.is_finished() {
             notify();
@@ -211,12 +219,16 @@ impl Coroutine {
         }
     }
 
-    /// Like [`Coroutine::on_end`], but for a coroutine that has not ended. The link can be removed.
+    /// Like [`Coroutine::on_end`], but the link can be removed.
+    ///
+    /// The coroutine must not have ended.
     pub(crate) fn link_end(&self, notify: impl FnOnce() + 'static) -> LinkId {
         self.add(Link::Notify(Box::new(notify)))
     }
 
-    /// Reports on standard error that the coroutine ended by this panic, whose payload another owner holds.
+    /// Reports on standard error that the coroutine ended by this panic.
+    ///
+    /// Another owner holds the payload.
     pub(crate) fn report(&self, payload: &Payload) {
         if let Some(head) = Head::of(&self.0) {
             head.report(payload);
@@ -252,8 +264,9 @@ impl Coroutine {
         }
     }
 
-    /// Panics if a wait of `me`, the current greenlet, for this coroutine's end would never return. See
-    /// [`hub::refuse_own`].
+    /// Panics if `me`, the current greenlet, would wait for its own end or main's.
+    ///
+    /// See [`hub::refuse_own`].
     ///
     /// # Panics
     ///
@@ -273,7 +286,9 @@ fn panic_for_main() -> ! {
     panic!("main ends with its thread, so it cannot be waited for")
 }
 
-/// Waits until the coroutine of `head` ends or `deadline` passes. Returns whether it has ended.
+/// Waits until the coroutine of `head` ends or `deadline` passes.
+///
+/// Returns whether it has ended.
 ///
 /// Panics if the coroutine waits for itself.
 #[inline]

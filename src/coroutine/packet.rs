@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! The state that a coroutine shares with its handles: its task, its outcome, and its links.
+//! What a coroutine shares with its handles: its task, outcome and links.
 
 use super::error::JoinError;
 use crate::greenlet::dropping::{drop_reporting, report, run_reporting};
@@ -139,7 +139,7 @@ impl<T: 'static> Packet<T> {
         drop((self, owner));
     }
 
-    /// Drops a result that no handle can take, and the locals that its destructor creates.
+    /// Drops a result that no handle can take, and the locals that this creates.
     #[cold]
     fn drop_result(&self) {
         if let Some(value) = self.value.take() {
@@ -149,7 +149,9 @@ impl<T: 'static> Packet<T> {
     }
 }
 
-/// A body that has not started. Dropping it ends its coroutine, after the body's destructor.
+/// A body that has not started.
+///
+/// Dropping it ends its coroutine, after the body's destructor.
 pub(super) struct Unstarted<T: 'static, F> {
     /// Declared first, so dropped first.
     body: F,
@@ -191,7 +193,7 @@ impl<T: 'static> Owner for Packet<T> {
     }
 }
 
-/// Drops a value like [`drop_reporting`], within a coroutine that continues afterwards.
+/// Drops a value within a coroutine that continues, like [`drop_reporting`].
 ///
 /// A kill or timeout raised in the destructor is deferred: it is raised where the coroutine waits next.
 #[cold]
@@ -199,7 +201,9 @@ pub(super) fn drop_in_passing<T>(what: impl fmt::Display, value: T) {
     run_in_passing(what, || drop(value));
 }
 
-/// Calls `f` like [`run_reporting`], within a coroutine that continues afterwards. See [`drop_in_passing`].
+/// Calls `f` within a coroutine that continues, like [`run_reporting`].
+///
+/// See [`drop_in_passing`].
 pub(super) fn run_in_passing(what: impl fmt::Display, f: impl FnOnce()) {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(()) => {}
@@ -208,7 +212,7 @@ pub(super) fn run_in_passing(what: impl fmt::Display, f: impl FnOnce()) {
     }
 }
 
-/// Returns the first of two optional panics, or the other if there is only that one.
+/// Returns the first of two optional panics that is present.
 ///
 /// If both are present, the other is deferred if it is a kill or a timeout, and dropped if not.
 pub(super) fn first_raised(first: Option<Payload>, other: Option<Payload>) -> Option<Payload> {
@@ -225,7 +229,9 @@ pub(super) fn first_raised(first: Option<Payload>, other: Option<Payload>) -> Op
     }
 }
 
-/// Whether a payload is a kill or a timeout. Code that catches one must not lose it.
+/// Whether a payload is a kill or a timeout.
+///
+/// Code that catches one must not lose it.
 pub(super) fn is_interrupt(payload: &Payload) -> bool {
     payload.is::<GreenletExit>() || payload.is::<TimeoutExit>()
 }
@@ -237,6 +243,8 @@ impl fmt::Display for Head {
     }
 }
 
+/// Drops what is left without unwinding.
+///
 /// Any coroutine, or the hub, may drop the last reference, so no user destructor may unwind from here.
 impl Drop for Head {
     #[inline]
@@ -263,7 +271,9 @@ impl Head {
         self.is_finished() && !self.panicked.get()
     }
 
-    /// Records that the coroutine ends by a panic, and reports the panic unless it is a kill.
+    /// Records that the coroutine ends by a panic.
+    ///
+    /// Reports the panic unless it is a kill.
     #[cold]
     pub(super) fn fail(&self, payload: Payload) {
         let error = if payload.is::<GreenletExit>() {
@@ -276,8 +286,9 @@ impl Head {
         self.failure.set(Some(error));
     }
 
-    /// Ends a coroutine that has not started: with the failure recorded by [`Head::fail`], if any, or as
-    /// killed.
+    /// Ends a coroutine that has not started.
+    ///
+    /// Its outcome is the failure recorded by [`Head::fail`], if any; otherwise it was killed.
     #[cold]
     fn end_unstarted(&self, task: impl FnOnce() -> TaskRef) {
         hub::forget_start(&self.task);
@@ -328,7 +339,7 @@ impl Head {
         }
     }
 
-    /// Drops a failure that was not taken, links that were never called, and pending interrupts.
+    /// Drops an untaken failure, uncalled links, and pending interrupts.
     #[inline]
     fn drop_leftovers(&self) {
         // Unless `panicked` is set, a failure is a kill, which has no destructor.
@@ -496,8 +507,7 @@ impl Drop for Starting {
 }
 
 impl Head {
-    /// Wraps a link's callback for its coroutine, so that the link can be removed until the coroutine
-    /// starts.
+    /// Wraps a link's callback so that it can be removed until it starts.
     fn until_started(&self, task: &TaskRef, id: u64, callback: Callback) -> Callback {
         self.others.borrow_mut().get_or_insert_default().starting.push((id, callback));
         let starting = Starting(task.clone(), id);

@@ -233,8 +233,10 @@ fn suspend_indefinitely() -> ! {
     }
 }
 
-/// Maximum number of times that the members of a scope are killed because of panics raised in its waiter;
-/// also the number of deadlocks after which the next one aborts the process.
+/// Maximum number of kills of a scope's members.
+///
+/// The kills are due to panics raised in the scope's waiter. It is also the number of deadlocks after which
+/// the next one aborts the process.
 ///
 /// More than one: a member may have caught a kill in an inner layer of its code. Bounded: a member's own
 /// scope may pass each kill on, and so may what it waits for, back to this scope.
@@ -252,7 +254,9 @@ fn abort(message: &str) -> ! {
 }
 
 impl<'scope> Scope<'scope, '_> {
-    /// Spawns a coroutine that may borrow whatever outlives the scope. See [`spawn`](crate::spawn).
+    /// Spawns a coroutine that may borrow whatever outlives the scope.
+    ///
+    /// See [`spawn`](crate::spawn).
     ///
     /// In a cancelled scope, the coroutine is killed at once: its body is dropped here and never starts.
     ///
@@ -300,8 +304,9 @@ impl fmt::Debug for Scope<'_, '_> {
     }
 }
 
-/// Holds a result until it is joined. Dropped by the coroutine if the handle is gone, otherwise with the
-/// handle.
+/// Holds a result until it is joined.
+///
+/// Dropped by the coroutine if the handle is gone, otherwise with the handle.
 struct ResultSlot<T>(Cell<Option<T>>);
 
 impl<T> Drop for ResultSlot<T> {
@@ -320,7 +325,7 @@ pub struct ScopedJoinHandle<'scope, T> {
 }
 
 impl<T> ScopedJoinHandle<'_, T> {
-    /// Waits until the coroutine has ended, and takes its result, like [`JoinHandle::join`].
+    /// Joins the coroutine, like [`JoinHandle::join`].
     ///
     /// # Errors
     ///

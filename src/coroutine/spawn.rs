@@ -100,7 +100,9 @@ pub fn yield_now() {
     hub::yield_now();
 }
 
-/// Runs the other coroutines until none of them is ready: each has ended or is waiting.
+/// Runs the other coroutines until none of them is ready.
+///
+/// Each has then ended or is waiting.
 ///
 /// Expired timers, descriptors with pending events, and messages of other threads count as ready; later
 /// ones are not waited for. Other callers of this function are not waited for either. It does not return

@@ -64,7 +64,8 @@ pub fn join_all<T: 'static>(
 ///
 /// # Panics
 ///
-/// Unwinds with any kill or timeout delivered to the current coroutine during the wait. In main, panics on
+/// Resumes the first panic of a destructor of a body that has not started, once all are killed. Unwinds
+/// with any kill or timeout delivered to the current coroutine during the wait. In main, panics on
 /// deadlock: when nothing is left that can wake it. If the current coroutine is among the given ones, it is
 /// killed like the others, after them.
 ///
@@ -98,7 +99,7 @@ pub fn kill_all(
 pub(crate) struct Raised(Option<Payload>);
 
 impl Raised {
-    /// Calls `f`. A panic of it is kept for [`Raised::resume`], unless an earlier one is.
+    /// Calls `f`. [`Raised::resume`] resumes its panic, if it is the first.
     pub(crate) fn note(&mut self, f: impl FnOnce()) {
         let raised = catch_unwind(AssertUnwindSafe(f)).err();
         self.0 = first_raised(self.0.take(), raised);
@@ -111,7 +112,7 @@ impl Raised {
     }
 }
 
-/// Returns an iterator over coroutines' positions in the order in which the coroutines end.
+/// Iterates over coroutines' positions in the order of their ends.
 ///
 /// Coroutines that have already ended come first, in the order given.
 ///
@@ -172,11 +173,12 @@ pub fn iwait(coroutines: impl IntoIterator<Item = Coroutine>) -> Iwait {
     Iwait { ended, waiting, left, is_over: false }
 }
 
-/// The coroutines that have ended but were not yielded, and the greenlet to wake at the next end.
+/// The coroutines that have ended but were not yielded.
 #[derive(Default)]
 struct Ended {
-    /// Positions in the order of the ends, each with whether the end came after the deadline.
+    /// Positions in the order of the ends, each with whether it ended too late.
     numbers: RefCell<VecDeque<(usize, bool)>>,
+    /// The greenlet to wake at the next end.
     waiter: RefCell<Option<crate::greenlet::AnyWeakGreenlet>>,
     deadline: Cell<Option<Deadline>>,
 }
@@ -192,7 +194,9 @@ pub struct Iwait {
 }
 
 impl Iwait {
-    /// Ends the iteration after `timeout` from now, even if some coroutines have not ended.
+    /// Ends the iteration after `timeout` from now.
+    ///
+    /// It ends even if some coroutines have not.
     ///
     /// Coroutines that end in time are yielded, however late `next` is called. Coroutines that end later
     /// are yielded only by calls of `next` after the one that returned `None` because of the timeout.
@@ -237,8 +241,9 @@ impl Iterator for Iwait {
 }
 
 impl Iwait {
-    /// Panics if `me` would wait for itself or for main. Checked once per waiting greenlet, since no
-    /// coroutine is ever added.
+    /// Panics if `me` would wait for itself or for main.
+    ///
+    /// Checked once per waiting greenlet, since no coroutine is ever added.
     #[track_caller]
     fn refuse_own(&self, me: &AnyWeakGreenlet) {
         let unfinished = self.waiting.iter().filter(|(coroutine, _)| !coroutine.is_finished());

@@ -42,18 +42,22 @@ struct Round<S: Sharing> {
     waiting: WaitList<S::Waker, bool>,
 }
 
-/// Tells whether a waiter was the last to arrive. Returned by [`Barrier::wait`].
+/// Whether a waiter was the last to arrive. Returned by [`Barrier::wait`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BarrierWaitResult(bool);
 
 impl BarrierWaitResult {
-    /// Whether this waiter was the last to arrive. True for one waiter of each completed round.
+    /// Whether this waiter was the last to arrive.
+    ///
+    /// True for one waiter of each completed round.
     pub fn is_leader(&self) -> bool {
         self.0
     }
 }
 
-/// The error of a broken barrier: a waiter gave up, or the barrier was reset during the wait.
+/// The error of a broken barrier.
+///
+/// A waiter gave up, or the barrier was reset during the wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BrokenBarrier(());
 
@@ -121,7 +125,9 @@ impl<S: Sharing> Barrier<S> {
         self.wait_until(None)
     }
 
-    /// Waits until all have arrived, for at most `timeout`. A wait that times out breaks the barrier.
+    /// Waits until all have arrived, for at most `timeout`.
+    ///
+    /// A wait that times out breaks the barrier.
     ///
     /// # Errors
     ///
@@ -177,13 +183,15 @@ impl<S: Sharing> Barrier<S> {
         }
     }
 
-    /// Wakes the others, as the last to arrive; or returns the error of a broken barrier.
+    /// Wakes the others, or returns the error of a broken barrier.
     fn lead(over: Arrival<S>) -> Result<BarrierWaitResult, BrokenBarrier> {
         over?.into_iter().for_each(Waker::wake);
         Ok(BarrierWaitResult(true))
     }
 
-    /// Whether the barrier is broken: a waiter has given up since it was created or last reset.
+    /// Whether the barrier is broken.
+    ///
+    /// That is, whether a waiter has given up since the barrier was created or last reset.
     pub fn is_broken(&self) -> bool {
         self.state.with(|round| round.is_broken)
     }
@@ -221,7 +229,7 @@ impl<S: Sharing> Round<S> {
     }
 }
 
-/// Breaks the barrier when dropped, unless the round has ended, for this waiter or for all.
+/// Breaks the barrier when dropped, unless the round is over.
 struct Break<'a, S: Sharing> {
     barrier: &'a Barrier<S>,
     number: u64,

@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-/// A rendezvous channel: a putter and a getter wait for each other, and nothing is buffered.
+/// A rendezvous channel, which passes items without buffering.
+///
+/// A putter and a getter wait for each other.
 ///
 /// # Examples
 ///
@@ -292,7 +294,7 @@ impl<T, S: Sharing> Meeting<T, S> {
         self.getters.grant(Handed { number: self.last, item }).map_err(|handed| handed.item)
     }
 
-    /// Takes an item that a killed getter has left, or else that of the first waiting putter.
+    /// Takes an item left by a killed getter, or that of the first waiting putter.
     fn take(&mut self) -> Option<(T, Option<S::Waker>)> {
         if let Some((_, item)) = self.left.pop_first() {
             return Some((item, None));

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::{LockResult, PoisonError};
 use std::time::Duration;
 
-/// A condition variable for a value protected by a [`Mutex`] or an [`RLock`](super::RLock).
+/// A condition variable for a [`Mutex`] or an [`RLock`](super::RLock).
 ///
 /// Like [`std::sync::Condvar`], but without spurious wake-ups.
 ///
@@ -43,7 +43,9 @@ enum Notified {
     All,
 }
 
-/// A received notification whose waiter has not resumed. When dropped, it goes to the next waiter.
+/// A received notification whose waiter has not resumed.
+///
+/// When dropped, it goes to the next waiter.
 struct Pending<'a, S: Sharing>(&'a Condvar<S>, Notified);
 
 impl<S: Sharing> Drop for Pending<'_, S> {
@@ -55,7 +57,7 @@ impl<S: Sharing> Drop for Pending<'_, S> {
     }
 }
 
-/// Tells whether a wait ended by its timeout.
+/// Whether a wait ended by its timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitTimeoutResult(bool);
 
@@ -113,7 +115,9 @@ impl<S: Sharing> Condvar<S> {
         self.wait_until(guard, None).0
     }
 
-    /// Waits while `condition` returns `true`. The condition is evaluated with the mutex locked.
+    /// Waits while `condition` returns `true`.
+    ///
+    /// The condition is evaluated with the mutex locked.
     ///
     /// # Errors
     ///
@@ -219,7 +223,7 @@ impl<S: Sharing> Condvar<S> {
         self.wait_reentrant_until(guard, None).0
     }
 
-    /// Like [`Condvar::wait_reentrant`], but waits for a notification for at most `timeout`.
+    /// Like [`Condvar::wait_reentrant`], but waits for at most `timeout`.
     ///
     /// The timeout does not cover locking the lock again afterwards.
     ///
@@ -273,7 +277,9 @@ impl<S: Sharing> Condvar<S> {
         self.wait_without(|| drop(guard), |()| mutex.lock(), deadline)
     }
 
-    /// Releases a lock, waits for a notification, and locks again. Also returns whether the wait timed out.
+    /// Releases a lock, waits for a notification, and locks again.
+    ///
+    /// Also returns whether the wait timed out.
     ///
     /// The lock is released after the list is entered, so no notification in between is missed.
     fn wait_without<R, G>(

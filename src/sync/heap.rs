@@ -12,7 +12,9 @@
 #[derive(Debug)]
 pub struct Heap<T>(Vec<T>);
 
-/// The path from the root to the free position: one bit per step, set for the right child.
+/// The path from the root to the free position.
+///
+/// One bit per step, the lowest first, set for the right child.
 #[derive(Clone, Copy)]
 pub(super) struct Path {
     turns: usize,
@@ -40,8 +42,9 @@ impl<T> Heap<T> {
         self.0.len()
     }
 
-    /// Inserts an item at the position returned by [`Heap::place`], which lies between the end and the
-    /// root.
+    /// Inserts an item at its planned position.
+    ///
+    /// The position lies between the end and the root. See [`Heap::place`].
     pub(super) fn insert(&mut self, place: usize, item: T) {
         let mut at = self.0.len();
         self.0.push(item);
@@ -52,7 +55,9 @@ impl<T> Heap<T> {
         }
     }
 
-    /// Removes and returns the smallest item. The last item moves to the end of the path.
+    /// Removes and returns the smallest item.
+    ///
+    /// The last item moves to the end of the path.
     pub(super) fn remove_first(&mut self, path: Path) -> Option<T> {
         if self.0.is_empty() {
             return None;

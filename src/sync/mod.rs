@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Synchronization between coroutines: locks, events, queues and other objects to wait for.
+//! Synchronization between coroutines: locks, events, queues and others.
 //!
 //! Every type exists in two kinds: `Event` belongs to one thread ([`Local`]), while `Event<Shared>` can be
 //! shared by several threads, and coroutines and mains of all of them can wait for it. The first kind is
@@ -22,9 +22,9 @@
 //! Waiters queue up in order. The operation that ends a wait hands the permit, lock or item directly to the
 //! waiter, so nothing is lost or delivered twice when a waiter is killed or times out at that moment.
 //!
-//! `sharing.rs` has the difference between the two kinds, `wait_list.rs` and `wait.rs` the waiting that all
-//! types share, `heap.rs` the storage of priority queues, `select.rs` the wait for several objects; each
-//! other file has one type.
+//! `sharing.rs` contains the difference between the two kinds, `wait_list.rs` and `wait.rs` the waiting
+//! that all types share, `heap.rs` the storage of priority queues, `select.rs` the wait for several
+//! objects; each other file has one type.
 
 mod async_result;
 mod barrier;

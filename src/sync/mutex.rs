@@ -42,7 +42,9 @@ pub struct Mutex<T: ?Sized, S: Sharing = Local> {
     value: sync::Mutex<T>,
 }
 
-/// The right to use the value of a [`Mutex`]. When dropped, unlocks the mutex and wakes the next waiter.
+/// The right to use the value of a [`Mutex`].
+///
+/// When dropped, it unlocks the mutex and wakes the next waiter.
 #[must_use = "if unused, the mutex is unlocked immediately"]
 pub struct MutexGuard<'a, T: ?Sized, S: Sharing = Local> {
     /// Declared first, so dropped before the gate opens.
@@ -181,8 +183,9 @@ impl<T: ?Sized, S: Sharing> Mutex<T, S> {
         self.value.clear_poison();
     }
 
-    /// Returns a mutable reference to the value. No locking is necessary, since the mutex is borrowed
-    /// mutably.
+    /// Returns a mutable reference to the value.
+    ///
+    /// No locking is necessary, since the mutex is borrowed mutably.
     ///
     /// # Errors
     ///
@@ -219,8 +222,9 @@ impl<T: ?Sized + fmt::Debug, S: Sharing> fmt::Debug for MutexGuard<'_, T, S> {
     }
 }
 
-/// Like [`std::sync::Mutex`], shows the value if the mutex is not locked. The mutex is locked meanwhile, so
-/// others may have to wait.
+/// Shows the value if the mutex is not locked, like [`std::sync::Mutex`].
+///
+/// The mutex is locked meanwhile, so others may have to wait.
 impl<T: ?Sized + fmt::Debug, S: Sharing> fmt::Debug for Mutex<T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = match self.try_lock() {

@@ -51,8 +51,9 @@ pub(crate) mod order {
     pub trait Order<T> {
         type Items: Default + IntoIterator<Item = T>;
 
-        /// Plans an [`Order::push`]: returns the item's position. May call user code, which may panic, so it
-        /// changes nothing.
+        /// Plans an [`Order::push`]: returns the item's position.
+        ///
+        /// May call user code, which may panic, so it changes nothing.
         #[inline]
         fn place(items: &Self::Items, item: &T) -> usize {
             let _ = (items, item);
@@ -221,7 +222,9 @@ pub struct Queue<T, S: Sharing = Local, O: Order<T> = Fifo> {
     order: PhantomData<O>,
 }
 
-/// A queue that returns the most recently put item. Created by `LifoQueue::lifo()` and similar functions.
+/// A queue that returns the most recently put item.
+///
+/// Created by `LifoQueue::lifo()` and similar functions.
 ///
 /// # Examples
 ///
@@ -235,7 +238,9 @@ pub struct Queue<T, S: Sharing = Local, O: Order<T> = Fifo> {
 /// ```
 pub type LifoQueue<T, S = Local> = Queue<T, S, Lifo>;
 
-/// A queue that returns the smallest item. Created by `PriorityQueue::priority()` and similar functions.
+/// A queue that returns the smallest item.
+///
+/// Created by `PriorityQueue::priority()` and similar functions.
 ///
 /// # Examples
 ///
@@ -365,7 +370,9 @@ impl fmt::Display for GetError {
 
 impl Error for GetError {}
 
-/// [`Queue::task_done`] was called more often than items were put. The call had no effect.
+/// [`Queue::task_done`] was called more often than items were put.
+///
+/// The call had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DoneTooOften(());
 
@@ -551,7 +558,9 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
         }
     }
 
-    /// Accepts or refuses an item without waiting. Returns `None` if there is no room, and leaves the item.
+    /// Accepts or refuses an item without waiting.
+    ///
+    /// Returns `None` if there is no room, and leaves the item.
     #[inline]
     fn offer(&self, item: &mut Option<T>) -> Option<Result<(), T>> {
         let (done, wakers) = self.state.with(|items| items.offer(item));
@@ -670,7 +679,7 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
         }
     }
 
-    /// Takes back an item that was handed to a waiter that was killed before it resumed.
+    /// Takes back an item handed to a waiter that was killed before it resumed.
     fn give_back(&self, handed: Handed<T>) {
         let (woken, joiners, dropped) = self.state.with(|items| {
             if items.drops {
@@ -741,7 +750,9 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
         self.join_until(None);
     }
 
-    /// Waits like [`Queue::join`], for at most `timeout`. Returns whether all items are processed.
+    /// Waits like [`Queue::join`], for at most `timeout`.
+    ///
+    /// Returns whether all items are processed.
     ///
     /// # Panics
     ///
@@ -781,7 +792,9 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
         self.end(false);
     }
 
-    /// Shuts the queue down like [`Queue::shut_down`], and drops its items, which count as processed.
+    /// Shuts the queue down like [`Queue::shut_down`], and drops its items.
+    ///
+    /// The dropped items count as processed.
     ///
     /// # Panics
     ///
@@ -886,7 +899,9 @@ impl<T, S: Sharing, O: order::Order<T>> Items<T, S, O> {
         (Some(Ok(())), Some(woken))
     }
 
-    /// Plans the position of an item, in case no getter takes it. Changes nothing if it panics.
+    /// Plans the position of an item, in case no getter takes it.
+    ///
+    /// Changes nothing if it panics.
     #[inline]
     fn place(&mut self, item: &Option<T>) -> Option<usize> {
         let item = item.as_ref()?;
@@ -914,15 +929,18 @@ impl<T, S: Sharing, O: order::Order<T>> Items<T, S, O> {
         self.give(handed, |items, handed| O::take_back(items, handed.number, handed.item))
     }
 
-    /// Counts one item as processed. Returns the joiners to wake if it was the last one, and `None` if no
-    /// item was unprocessed.
+    /// Counts one item as processed.
+    ///
+    /// Returns the joiners to wake if it was the last one, and `None` if no item was unprocessed.
     fn done(&mut self) -> Option<Vec<S::Waker>> {
         self.unfinished = self.unfinished.checked_sub(1)?;
         Some(if self.unfinished == 0 { self.release_joiners() } else { Vec::new() })
     }
 
-    /// Takes the next item without waiting: `None` if the queue is empty, `Some(None)` if it is also shut
-    /// down. Then admits the item of the first waiting putter, if there is room.
+    /// Takes the next item without waiting, and admits a waiting putter's.
+    ///
+    /// Returns `None` for the item if the queue is empty, `Some(None)` if it is also shut down. The first
+    /// waiting putter's item is admitted if there is room.
     #[inline]
     fn take(&mut self) -> (Option<Option<T>>, Option<Woken<S::Waker>>) {
         let Some(item) = O::pop(&mut self.items) else {
@@ -934,7 +952,9 @@ impl<T, S: Sharing, O: order::Order<T>> Items<T, S, O> {
         (Some(Some(item)), woken)
     }
 
-    /// Admits the first waiting putter's item. Putters whose items' comparisons panic get the panic.
+    /// Admits the first waiting putter's item.
+    ///
+    /// Putters whose items' comparisons panic get the panic.
     fn admit_putter(&mut self) -> Woken<S::Waker> {
         let mut refused = Vec::new();
         let first = loop {

@@ -48,7 +48,9 @@ pub struct RLockGuard<'a, S: Sharing = Local> {
     not_send: std::marker::PhantomData<*const ()>,
 }
 
-/// [`RLock::release`] was called by a coroutine that does not hold the lock. The call had no effect.
+/// [`RLock::release`] was called by a coroutine that does not hold the lock.
+///
+/// The call had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotOwned(());
 
@@ -113,7 +115,9 @@ impl<S: Sharing> RLock<S> {
         self.try_enter(|| self.gate.try_acquire()).map(|owner| self.guard(owner))
     }
 
-    /// Takes the lock, and waits until it is free for at most `timeout`. `None` if the timeout has passed.
+    /// Takes the lock, and waits until it is free for at most `timeout`.
+    ///
+    /// Returns `None` if the timeout has passed.
     ///
     /// # Panics
     ///
@@ -133,8 +137,9 @@ impl<S: Sharing> RLock<S> {
         self.try_enter(|| self.gate.acquire_until(deadline)).map(|owner| self.guard(owner))
     }
 
-    /// Takes the lock like [`RLock::lock`], but without a guard: must be followed by one
-    /// [`RLock::release`].
+    /// Takes the lock like [`RLock::lock`], but without a guard.
+    ///
+    /// Must be followed by one [`RLock::release`].
     ///
     /// # Panics
     ///
@@ -213,8 +218,9 @@ impl<S: Sharing> RLock<S> {
         RLockGuard { lock: self, owner, not_send: std::marker::PhantomData }
     }
 
-    /// Takes the lock for the current coroutine, by `acquire` unless it already holds it. Returns the
-    /// owner.
+    /// Takes the lock for the current coroutine, and returns the owner.
+    ///
+    /// Calls `acquire` unless the coroutine already holds the lock.
     #[track_caller]
     fn enter(&self, acquire: impl FnOnce()) -> Owner {
         let owner = self.try_enter(|| {

@@ -164,7 +164,7 @@ impl<T, S: Sharing> RwLock<T, S> {
 }
 
 impl<T: ?Sized, S: Sharing> RwLock<T, S> {
-    /// Locks for reading, and waits while a writer holds the lock or others are waiting.
+    /// Locks for reading; waits while a writer holds the lock or others wait.
     ///
     /// # Errors
     ///
@@ -401,8 +401,9 @@ impl<T: ?Sized + fmt::Debug, S: Sharing> fmt::Debug for RwLockWriteGuard<'_, T, 
     }
 }
 
-/// Like [`std::sync::RwLock`], shows the value if no writer holds the lock and none is waiting. The lock is
-/// held for reading meanwhile.
+/// Shows the value if it is not locked for writing, like [`std::sync::RwLock`].
+///
+/// Shows no value while others wait, either. The lock is held for reading meanwhile.
 impl<T: ?Sized + fmt::Debug, S: Sharing> fmt::Debug for RwLock<T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = match self.try_read() {

@@ -16,8 +16,9 @@ pub(crate) mod sealed {
         #[track_caller]
         fn refuse_own(&self) {}
 
-        /// Wakes the current greenlet each time the object becomes ready, until the returned function is
-        /// called.
+        /// Wakes the current greenlet each time the object becomes ready.
+        ///
+        /// Ends when the returned function is called.
         fn watch(&self) -> Box<dyn FnOnce() + '_>;
     }
 }
@@ -72,7 +73,7 @@ pub fn select(objects: &[&dyn Selectable]) -> usize {
     select_until(objects, None).expect("without a deadline, one object is ready")
 }
 
-/// Waits until one of several objects is ready, for at most `timeout`, and returns its position.
+/// Waits like [`select`], for at most `timeout`.
 ///
 /// Returns `None` if no object is ready by then; with no objects, the timeout simply passes.
 ///

@@ -115,7 +115,9 @@ impl<S: Sharing> Semaphore<S> {
         self.state.with(Permits::take).is_some()
     }
 
-    /// Acquires a permit, and waits for one for at most `timeout`. Returns whether it did.
+    /// Acquires a permit, and waits for one for at most `timeout`.
+    ///
+    /// Returns whether a permit was acquired.
     ///
     /// # Panics
     ///
@@ -221,7 +223,7 @@ fn too_many_permits() -> ! {
 /// let semaphore = BoundedSemaphore::new(1);
 /// semaphore.acquire();
 /// semaphore.release().unwrap();
-/// semaphore.release().expect_err("nobody has acquired that one");
+/// semaphore.release().expect_err("no permit is acquired");
 /// ```
 pub struct BoundedSemaphore<S: Sharing = Local> {
     semaphore: Semaphore<S>,
@@ -229,7 +231,9 @@ pub struct BoundedSemaphore<S: Sharing = Local> {
     taken: S::State<usize>,
 }
 
-/// A [`BoundedSemaphore`] was released more often than it was acquired. The call had no effect.
+/// A [`BoundedSemaphore`] was released more often than it was acquired.
+///
+/// The call had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReleasedTooOften(());
 
@@ -286,7 +290,9 @@ impl<S: Sharing> BoundedSemaphore<S> {
         is_acquired
     }
 
-    /// Acquires a permit, and waits for one for at most `timeout`. Returns whether it did.
+    /// Acquires a permit, and waits for one for at most `timeout`.
+    ///
+    /// Returns whether a permit was acquired.
     ///
     /// # Panics
     ///

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! The difference between local and shared objects, so that each type is written once.
+//! What differs between local and shared objects; each type is written once.
 //!
 //! | | [`Local`] | [`Shared`] |
 //! |---|---|---|
@@ -25,7 +25,9 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Whether an object of [`sync`](crate::sync) belongs to one thread or is shared by several.
+/// Whether an object of [`sync`](crate::sync) is local or shared.
+///
+/// That is, whether it belongs to one thread or to several.
 ///
 /// Sealed: implemented by [`Local`] and [`Shared`] only.
 pub trait Sharing: sealed::Sharing {}
@@ -79,8 +81,9 @@ pub(crate) mod sealed {
 pub trait State<T> {
     fn new(value: T) -> Self;
 
-    /// Calls `f` with exclusive access. `f` must be short and must not call user code, except by
-    /// [`calling_user`].
+    /// Calls `f` with exclusive access.
+    ///
+    /// `f` must be short and must not call user code, except by [`calling_user`].
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R;
 }
 
@@ -117,7 +120,9 @@ thread_local! {
     static CALLING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls user code that has to see `part` of an object whose state is borrowed or locked meanwhile.
+/// Calls user code that has to see `part` of an object.
+///
+/// The object's state is borrowed or locked meanwhile.
 pub(super) fn calling_user<T, R>(part: &T, callback: &'static str, f: impl FnOnce() -> R) -> R {
     struct Calling;
     impl Drop for Calling {
@@ -130,7 +135,9 @@ pub(super) fn calling_user<T, R>(part: &T, callback: &'static str, f: impl FnOnc
     hub::without_waits(callback, f)
 }
 
-/// Acquires a contended lock, which is held for a few instructions; panics if this thread holds it.
+/// Acquires a contended lock; panics if this thread holds it.
+///
+/// Another thread holds it for a few instructions only.
 #[cold]
 #[inline(never)]
 fn lock_slowly<T>(lock: &Lock<T>) -> Locked<'_, T> {
@@ -160,7 +167,9 @@ pub trait Waker: Waiter + Sized + Clone + Debug {
     /// Registers the current greenlet, and returns its waker.
     fn register() -> (Self::Registration, Self);
 
-    /// Wakes the waiter, from any thread that may use the object. To be called after the state is released.
+    /// Wakes the waiter, from any thread that may use the object.
+    ///
+    /// To be called after the state is released.
     fn wake(self);
 }
 

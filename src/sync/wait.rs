@@ -5,16 +5,19 @@ use super::sharing::{Sharing, State, Waker};
 use super::wait_list::{Token, WaitList, Waiter};
 use crate::hub::{self, Deadline, Wake};
 
-/// An object to wait for: its state, how to find the wait list in it, and the name of the operation.
+/// An object to wait for.
+///
+/// Its state, the way to find the wait list in it, and the name of the operation.
 pub(super) struct Object<'a, S: Sharing, T, W, G> {
     pub(super) state: &'a S::State<T>,
     pub(super) list: fn(&mut T) -> &mut WaitList<W, G>,
     pub(super) purpose: &'static str,
 }
 
-/// Attempts an operation; if it cannot complete, waits until it is granted or `deadline` has passed.
+/// Attempts an operation, and waits for a grant if it cannot complete.
 ///
-/// Returns the result of the attempt or the grant, or on timeout the waiter that was in the list.
+/// Returns the result of the attempt or the grant. If `deadline` passes first, returns the waiter that was
+/// in the list.
 ///
 /// The last attempt and the entry into the list happen under one hold of the state, so no change in between
 /// is missed. `enter` turns a waker into the list's entry. If a panic is raised in the current coroutine

@@ -17,7 +17,7 @@
 
 /// An entry of a list.
 pub trait Waiter {
-    /// Whether the process was forked since, and the waiting greenlet does not go on in this child.
+    /// Whether the process was forked and the waiter does not continue here.
     fn is_left_behind(&self) -> bool;
 }
 
@@ -151,7 +151,9 @@ impl<W: Waiter, G> WaitList<W, G> {
         }
     }
 
-    /// Removes waiters that were left behind from the queue. Must be called before the head is used.
+    /// Removes waiters that were left behind from the queue.
+    ///
+    /// Must be called before the head is used.
     ///
     /// Checking the head is enough: waiters that were left behind precede all that were added since the
     /// fork.
