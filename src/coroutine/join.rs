@@ -196,7 +196,7 @@ impl Coroutine {
     ///
     /// # Switching
     ///
-    /// May switch: unless the coroutine has ended. Any other coroutine may run meanwhile.
+    /// May switch: if the coroutine has not ended. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
@@ -387,7 +387,7 @@ impl<T> JoinHandle<T> {
     ///
     /// # Switching
     ///
-    /// May switch: unless the coroutine has ended. Any other coroutine may run meanwhile.
+    /// May switch: if the coroutine has not ended. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
@@ -422,7 +422,7 @@ impl<T> JoinHandle<T> {
     ///
     /// # Switching
     ///
-    /// May switch: unless the coroutine has ended. Any other coroutine may run meanwhile; a timeout of zero
+    /// May switch: if the coroutine has not ended. Any other coroutine may run meanwhile; a timeout of zero
     /// still lets the ready ones run.
     ///
     /// # Cancellation

@@ -10,8 +10,8 @@ impl Coroutine {
     /// Registers `callback`, to run in a new coroutine when this coroutine ends.
     ///
     /// If this coroutine has already ended, the callback is due at once; it still does not start before the
-    /// caller gives up control. Callbacks are called, and callers of [`JoinHandle::join`] woken, in the
-    /// order in which they were added.
+    /// caller gives up control. Callbacks are called, and callers of
+    /// [`JoinHandle::join`](crate::JoinHandle::join) woken, in the order in which they were added.
     ///
     /// # Examples
     ///

@@ -73,7 +73,7 @@ use std::rc::Rc;
 ///
 /// # Switching
 ///
-/// May switch: unless all have ended. Any other coroutine may run meanwhile.
+/// May switch: if some have not ended. Any other coroutine may run meanwhile.
 ///
 /// # Cancellation
 ///
@@ -337,7 +337,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     ///
     /// # Switching
     ///
-    /// May switch: unless the coroutine has ended. Any other coroutine may run meanwhile.
+    /// May switch: if the coroutine has not ended. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 ///
 /// # Switching
 ///
-/// May switch: unless `duration` is zero and no other coroutine is ready. Any other coroutine may run
+/// May switch: if `duration` is not zero or another coroutine is ready. Any other coroutine may run
 /// meanwhile.
 ///
 /// # Cancellation

@@ -35,7 +35,7 @@ use std::time::Duration;
 ///
 /// # Switching
 ///
-/// May switch: unless all have ended. Any other coroutine may run meanwhile.
+/// May switch: if some have not ended. Any other coroutine may run meanwhile.
 ///
 /// # Cancellation
 ///
@@ -71,7 +71,7 @@ pub fn join_all<T: 'static>(
 ///
 /// # Switching
 ///
-/// May switch: unless all have ended. Any other coroutine may run meanwhile.
+/// May switch: if some have not ended. Any other coroutine may run meanwhile.
 ///
 /// # Cancellation
 ///
@@ -150,7 +150,7 @@ impl Raised {
 ///
 /// # Switching
 ///
-/// Never switches. [`Iterator::next`] may switch: unless a coroutine that was not yielded yet has ended.
+/// Never switches. [`Iterator::next`] may switch: if it has no ended coroutine to yield.
 pub fn iwait(coroutines: impl IntoIterator<Item = Coroutine>) -> Iwait {
     let ended = Rc::new(Ended::default());
     let mut waiting = Vec::new();
@@ -286,7 +286,7 @@ impl fmt::Debug for Iwait {
 ///
 /// # Switching
 ///
-/// May switch: unless one has ended. Any other coroutine may run meanwhile.
+/// May switch: if none has ended. Any other coroutine may run meanwhile.
 ///
 /// # Cancellation
 ///
@@ -307,7 +307,7 @@ impl Coroutine {
     ///
     /// # Switching
     ///
-    /// May switch: unless the coroutine has ended. Any other coroutine may run meanwhile.
+    /// May switch: if the coroutine has not ended. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///

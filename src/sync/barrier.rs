@@ -114,7 +114,7 @@ impl<S: Sharing> Barrier<S> {
     ///
     /// # Switching
     ///
-    /// May switch: unless this coroutine is the last to arrive, or the barrier is broken. Any other
+    /// May switch: if this coroutine is not the last to arrive and the barrier is not broken. Any other
     /// coroutine may run meanwhile.
     ///
     /// # Cancellation
@@ -140,7 +140,7 @@ impl<S: Sharing> Barrier<S> {
     ///
     /// # Switching
     ///
-    /// May switch: unless this coroutine is the last to arrive, or the barrier is broken. Any other
+    /// May switch: if this coroutine is not the last to arrive and the barrier is not broken. Any other
     /// coroutine may run meanwhile.
     ///
     /// # Cancellation

@@ -589,7 +589,7 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
     /// # Cancellation
     ///
     /// No item is taken. An item that had already been handed over goes to the next waiter, or returns to
-    /// the queue, where it keeps its turn.
+    /// the queue, where it keeps its turn; after [`Queue::shut_down_now`], it is dropped.
     #[inline]
     #[track_caller]
     pub fn get(&self) -> Result<T, GetError> {
@@ -740,7 +740,7 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
     ///
     /// # Switching
     ///
-    /// May switch: unless there are no unprocessed items. Any other coroutine may run meanwhile.
+    /// May switch: if some items are not processed. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
@@ -760,7 +760,7 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
     ///
     /// # Switching
     ///
-    /// May switch: unless there are no unprocessed items. Any other coroutine may run meanwhile.
+    /// May switch: if some items are not processed. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///

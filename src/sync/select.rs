@@ -62,7 +62,7 @@ pub(crate) mod sealed {
 ///
 /// # Switching
 ///
-/// May switch: unless an object is ready. Any other coroutine may run meanwhile.
+/// May switch: if no object is ready. Any other coroutine may run meanwhile.
 ///
 /// # Cancellation
 ///
@@ -83,7 +83,7 @@ pub fn select(objects: &[&dyn Selectable]) -> usize {
 ///
 /// # Switching
 ///
-/// May switch: unless an object is ready. Any other coroutine may run meanwhile.
+/// May switch: if no object is ready. Any other coroutine may run meanwhile.
 ///
 /// # Cancellation
 ///
