@@ -70,7 +70,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// Returns a [`BuildError`] if no stack could be allocated, or its size is out of range.
+    /// Returns a [`BuildError`] if there is no stack for the coroutine: it cannot be allocated, its size is
+    /// out of range, or the body is too large for it.
     ///
     /// # Panics
     ///

@@ -79,9 +79,10 @@ impl Coroutine {
         self.0.site
     }
 
-    /// Names the operation that suspended the coroutine last.
+    /// Describes what the coroutine waits for: the operation that suspended it.
     ///
-    /// Returns `None` if the coroutine is running, has ended, or has not waited yet.
+    /// Describes a coroutine that is ready as waiting for its turn. Returns `None` if it is running or has
+    /// ended.
     pub fn waits_for(&self) -> Option<&'static str> {
         if self.is_finished() || hub::current_task().id == self.0.id {
             return None;

@@ -216,7 +216,7 @@ fn abort_if_refused() {
     }
 }
 
-/// Suspends the current greenlet and never resumes it.
+/// Suspends the current greenlet and never resumes it, or aborts the process.
 ///
 /// Called when the thread has ended its hub while members of a scope were alive. They never run again, but
 /// what they borrow must stay valid, so the frame of the scope stays.
@@ -262,7 +262,7 @@ impl<'scope> Scope<'scope, '_> {
     ///
     /// # Panics
     ///
-    /// Panics if no stack can be allocated.
+    /// Panics if there is no stack for the coroutine.
     ///
     /// # Switching
     ///

@@ -32,7 +32,7 @@ use std::panic::Location;
 ///
 /// # Panics
 ///
-/// Panics if no stack can be allocated, or the thread is ending.
+/// Panics if there is no stack for the coroutine, or the thread is ending.
 /// [`Builder::spawn`](crate::coroutine::Builder::spawn) returns an error instead of the first.
 ///
 /// # Switching
