@@ -1,5 +1,5 @@
-// Its examples are run with the feature that the first of them needs, and are what a reader copies: without
-// hidden lines.
+// The README is the crate's documentation. Its examples, shown without hidden lines, need the `monkey`
+// feature, so doctests skip them without it.
 #![cfg_attr(any(not(doctest), feature = "monkey"), doc = include_str!("../README.md"))]
 
 mod arch;

@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
-//! Coroutines that are to be like this or like that.
+//! Configures a coroutine before it is spawned.
 
 use super::join::JoinHandle;
-use super::packet::{Packet, Unbegun};
+use super::packet::{Packet, Unstarted};
 use crate::greenlet::BuildError;
 use crate::greenlet::scheduled::DetachedSpec;
 use crate::hub::{self, Deadline, Start, Task};
@@ -11,7 +11,7 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Makes a coroutine that is not like others.
+/// Configures the name, stack size and start delay of a coroutine.
 ///
 /// # Examples
 ///
@@ -36,39 +36,46 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// One that makes coroutines as [`spawn`](crate::spawn) does.
+    /// Creates a builder with the settings of [`spawn`](crate::spawn).
+    ///
+    /// These are no name, the default stack size, and no delay.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A name, for messages.
+    /// Sets the coroutine's name, which appears in messages.
     pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// The size of its stack in bytes, from [`stack::MIN_SIZE`](crate::stack::MIN_SIZE) to
+    /// Sets the stack size in bytes.
+    ///
+    /// Valid sizes are from [`stack::MIN_SIZE`](crate::stack::MIN_SIZE) to
     /// [`stack::MAX_SIZE`](crate::stack::MAX_SIZE).
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
     }
 
-    /// It begins so much later, and not at its first turn. One that is killed before never begins.
+    /// Delays the coroutine's start by `delay`.
+    ///
+    /// A coroutine that is killed during the delay never starts.
     pub fn start_after(mut self, delay: Duration) -> Self {
         self.delay = Some(delay);
         self
     }
 
-    /// Makes the coroutine. See [`spawn`](crate::spawn).
+    /// Spawns the coroutine. See [`spawn`](crate::spawn).
     ///
     /// # Errors
     ///
-    /// When there is no stack for it, as said by [`BuildError`].
+    /// Returns a [`BuildError`] if there is no stack for the coroutine: it cannot be allocated, its size is
+    /// out of range, or the body is too large for it.
     ///
     /// # Panics
     ///
-    /// When the thread is ending and has ended its coroutines.
+    /// Panics if the thread is ending and its hub is gone.
     ///
     /// # Switching
     ///
@@ -81,7 +88,7 @@ impl Builder {
         self.spawn_at(Location::caller(), body)
     }
 
-    /// As [`Builder::spawn`], and says that it was elsewhere.
+    /// Like [`Builder::spawn`], but records `site` as the place of the spawn.
     pub(crate) fn spawn_at<T: 'static>(
         self,
         site: &'static Location<'static>,
@@ -106,9 +113,9 @@ pub(super) fn spawn_as<T: 'static>(
 ) -> Result<JoinHandle<T>, BuildError> {
     let id = hub::next_id();
     let packet = Rc::new(Packet::new(Task::new(id, name, Some(site))));
-    let unbegun = Unbegun::new(Rc::clone(&packet), body);
+    let unstarted = Unstarted::new(Rc::clone(&packet), body);
     let owner = Rc::<Packet<T>>::clone(&packet);
-    let greenlet = hub::spawn(spec, start, owner, move |()| unbegun.run())?;
+    let greenlet = hub::spawn(spec, start, owner, move |()| unstarted.run())?;
     let _ = packet.head.task.greenlet.set(greenlet);
     Ok(JoinHandle::new(packet))
 }

@@ -1,12 +1,12 @@
 #![forbid(unsafe_code)]
-//! What goes wrong with coroutines.
+//! Errors of coroutines.
 
 use crate::greenlet::scheduled::{Payload, describe};
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-/// Why a coroutine has no result.
+/// Why a join returned no result.
 ///
 /// # Examples
 ///
@@ -23,16 +23,18 @@ use std::time::Duration;
 /// ```
 #[non_exhaustive]
 pub enum JoinError {
-    /// It was killed, or has ended by a [`GreenletExit`](crate::GreenletExit) of its own.
+    /// The coroutine was killed, or raised a [`GreenletExit`](crate::GreenletExit) itself.
     Killed,
-    /// It has panicked, with this payload.
+    /// The coroutine panicked with this payload.
     Panicked(Payload),
-    /// The result was taken before.
+    /// The result was already taken.
     Taken,
 }
 
 impl JoinError {
-    /// Raises the panic in the caller, or one that says what happened.
+    /// Resumes the coroutine's panic in the caller.
+    ///
+    /// For the other variants, panics with their message.
     ///
     /// # Panics
     ///
@@ -75,7 +77,7 @@ impl fmt::Display for JoinError {
 
 impl Error for JoinError {}
 
-/// A time limit has passed.
+/// The error of an operation whose timeout has passed.
 ///
 /// # Examples
 ///
@@ -92,7 +94,7 @@ impl Error for JoinError {}
 pub struct Elapsed(pub(super) Duration);
 
 impl Elapsed {
-    /// The limit.
+    /// Returns the timeout that has passed.
     pub fn limit(&self) -> Duration {
         self.0
     }

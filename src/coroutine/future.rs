@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// Runs a future to its end in the current coroutine, which waits whenever the future does. The future may
-/// be woken from any thread.
+/// Runs a future to completion in the current coroutine.
 ///
-/// It runs here whatever belongs to no runtime: channels, locks, streams, combinators. What needs the
-/// reactor of one, as tokio's sockets and timers do, needs that runtime. A [`JoinHandle`](crate::JoinHandle)
-/// is a future.
+/// The coroutine waits while the future is pending. The future may be woken from any thread.
+///
+/// Suitable for futures that do not depend on a particular runtime: channels, locks, streams, combinators.
+/// Futures that need a runtime's reactor, such as tokio's sockets and timers, need that runtime. A
+/// [`JoinHandle`](crate::JoinHandle) is a future.
 ///
 /// # Examples
 ///
@@ -28,43 +29,48 @@ use std::task::{Context, Poll, Wake, Waker};
 ///
 /// # Panics
 ///
-/// With what the future panics, and with what is raised in the current coroutine meanwhile.
+/// Propagates panics of the future. Unwinds with any kill or timeout delivered to the current coroutine
+/// meanwhile.
 ///
 /// # Switching
 ///
-/// Switches whenever the future is pending. All others may run meanwhile.
+/// May switch: while the future is pending. Any other coroutine may run meanwhile.
 ///
 /// # Cancellation
 ///
-/// The future is dropped where it is.
+/// The future is dropped in the state it is in.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let registration = Registration::new();
-    let alarm =
-        Arc::new(Alarm { woken: AtomicBool::new(false), unparker: registration.unparker() });
-    let waker = Waker::from(Arc::clone(&alarm));
+    let future_waker =
+        Arc::new(FutureWaker { woken: AtomicBool::new(false), unparker: registration.unparker() });
+    let waker = Waker::from(Arc::clone(&future_waker));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return output;
         }
-        if alarm.woken.swap(false, SeqCst) {
-            // The future has woken itself: poll it again after the others have run.
+        if future_waker.woken.swap(false, SeqCst) {
+            // The future woke itself while it was polled: let the other coroutines run before polling
+            // again.
             hub::yield_now();
             continue;
         }
-        while !alarm.woken.swap(false, SeqCst) {
+        while !future_waker.woken.swap(false, SeqCst) {
             hub::park("a future", None);
         }
     }
 }
 
-struct Alarm {
+/// Wakes the coroutine that polls the future.
+///
+/// `woken` is cleared before each poll, so only the first wake-up of a round unparks.
+struct FutureWaker {
     woken: AtomicBool,
     unparker: Unparker,
 }
 
-impl Wake for Alarm {
+impl Wake for FutureWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Handles of coroutines: wait for one, end it, be told of its end.
+//! Handles of coroutines: joining, killing, links.
 
 use super::error::JoinError;
 use super::packet::{Head, Link, Packet, drop_in_passing, notify_in_hub};
@@ -18,9 +18,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// A coroutine: to ask who it is, to end it, to be told of its end. A further handle of it is a clone.
+/// A handle to identify, observe and kill a coroutine.
 ///
-/// Dropping it has no effect on the coroutine.
+/// Clones refer to the same coroutine.
+///
+/// Dropping the handle has no effect on the coroutine.
 ///
 /// # Examples
 ///
@@ -34,9 +36,10 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct Coroutine(pub(super) TaskRef);
 
-/// Names a link, to take it off. See [`Coroutine::link`].
+/// Identifies a link, for [`Coroutine::unlink`]. See [`Coroutine::link`].
 ///
-/// It is unique on its thread, and stays there, since other threads count their links from 1 as well:
+/// An identifier is unique within its thread and not [`Send`], since each thread numbers its links
+/// independently:
 ///
 /// ```compile_fail,E0277
 /// let link = switchgrass::spawn(|| ()).link(|| ());
@@ -45,36 +48,41 @@ pub struct Coroutine(pub(super) TaskRef);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkId {
     pub(super) id: u64,
-    /// Numbers are given out per thread.
-    of_a_thread: PhantomData<*const ()>,
+    /// Identifiers are per thread.
+    not_send: PhantomData<*const ()>,
 }
 
 impl LinkId {
-    /// Of main, which has no links.
+    /// The identifier for main, which has no links.
     const NONE: LinkId = LinkId::new(0);
 
     const fn new(id: u64) -> Self {
-        LinkId { id, of_a_thread: PhantomData }
+        LinkId { id, not_send: PhantomData }
     }
 }
 
 impl Coroutine {
-    /// Its number, which no other coroutine of the thread has or had. Main's is 0.
+    /// Returns the coroutine's number. Main's is 0.
+    ///
+    /// Numbers are not reused within a thread.
     pub fn id(&self) -> u64 {
         self.0.id
     }
 
-    /// Its name, if it was given one.
+    /// Returns the coroutine's name, if it has one.
     pub fn name(&self) -> Option<Cow<'static, str>> {
         self.0.name.clone()
     }
 
-    /// Where it was spawned. `None` for main.
+    /// Returns the source location of the spawn; `None` for main.
     pub fn spawned_at(&self) -> Option<&'static Location<'static>> {
         self.0.site
     }
 
-    /// What it waits for, in words: the operation that has suspended it last.
+    /// Describes what the coroutine waits for: the operation that suspended it.
+    ///
+    /// Describes a coroutine that is ready as waiting for its turn. Returns `None` if it is running or has
+    /// ended.
     pub fn waits_for(&self) -> Option<&'static str> {
         if self.is_finished() || hub::current_task().id == self.0.id {
             return None;
@@ -82,23 +90,26 @@ impl Coroutine {
         self.0.waits_for()
     }
 
-    /// The greenlet that its body runs in. `None` when it has ended.
+    /// Returns the greenlet that runs the body; `None` once the coroutine has ended.
     pub fn greenlet(&self) -> Option<AnyWeakGreenlet> {
         if self.is_finished() { None } else { self.0.greenlet.get().cloned() }
     }
 
-    /// Whether it has ended, in whichever way.
+    /// Whether the coroutine has ended, in any way.
     pub fn is_finished(&self) -> bool {
         Head::of(&self.0).is_some_and(Head::is_finished)
     }
 
-    /// Has a [`GreenletExit`] raised in it when the hub comes to that: after those that are ready now, and
-    /// after itself if it is one of these. One that has not begun never begins; for one that has ended
-    /// nothing happens. Each call raises one more. In the current one it is raised here and now.
+    /// Requests that a [`GreenletExit`] be raised in the coroutine.
     ///
-    /// The coroutine may catch it and go on; it is an ordinary unwind. To wait for its end, see
-    /// [`Coroutine::kill_wait`]. Raised in main and not caught, it ends the process with status 101, as a
-    /// panic does, of which a line on standard error tells.
+    /// It is delivered where the coroutine waits, when its turn comes: after the coroutines that are ready
+    /// now, or after its own pending turn if it is ready itself. A coroutine that has not started never
+    /// starts, and one that has ended is unaffected. Each call raises one more exit. In the current
+    /// coroutine, the exit is raised immediately.
+    ///
+    /// The exit is an ordinary unwind: the coroutine may catch it and continue. To wait for its end, see
+    /// [`Coroutine::kill_wait`]. An exit raised in main and not caught ends the process with status 101, as
+    /// a panic does, and is reported on standard error.
     ///
     /// # Examples
     ///
@@ -113,45 +124,54 @@ impl Coroutine {
     ///
     /// # Panics
     ///
-    /// With the `GreenletExit`, if it is the current coroutine.
+    /// Panics with the `GreenletExit` if it is the current coroutine. Propagates a panic of the destructor
+    /// of a body that has not started.
     ///
     /// # Switching
     ///
-    /// Never switches; but the body of one that has not begun is dropped here, with whatever that does.
+    /// Never switches, unless a destructor does: the body of a coroutine that has not started is dropped
+    /// here.
     pub fn kill(&self) {
         self.kill_with(Box::new(GreenletExit));
     }
 
-    /// As [`Coroutine::kill`], with something else to raise: the coroutine ends by
-    /// [`JoinError::Panicked`], unless it catches it.
+    /// Like [`Coroutine::kill`], but raises `payload` instead of a [`GreenletExit`].
+    ///
+    /// Unless the coroutine catches the payload, its result is [`JoinError::Panicked`].
     ///
     /// # Panics
     ///
-    /// With the payload, if it is the current coroutine.
+    /// Panics with the payload if it is the current coroutine. Propagates a panic of the destructor of a
+    /// body that has not started.
     ///
     /// # Switching
     ///
-    /// As [`Coroutine::kill`].
+    /// Never switches, unless a destructor does: the body of a coroutine that has not started is dropped
+    /// here.
     pub fn kill_with(&self, payload: Payload) {
         let task = &self.0;
-        // Not if its body never began and is being dropped: it has ended, and keeps its first outcome.
+        // A coroutine whose unstarted body is being dropped has ended already, and keeps its first outcome.
         let Some(greenlet) = self.greenlet().filter(|greenlet| !greenlet.is_dead()) else { return };
         if hub::current_task().id == task.id {
             hub::report_kill(task, &payload);
             hub::unwind_current(payload);
         }
-        // In a child, one of its parent's is left as it is by the hub.
+        // In a forked child, the hub ignores interrupts for coroutines of the parent.
         if greenlet.is_started() || greenlet.mark() & LEFT_BEHIND != 0 {
             return hub::interrupt(task.clone(), payload);
         }
         let Some(head) = Head::of(task) else { return };
         head.fail(payload);
-        // When its body is gone, the coroutine has ended.
+        // Dropping the body ends the coroutine.
         greenlet.discard();
     }
 
-    /// [`Coroutine::kill`], and waits for its end, for at most `limit` (`None`: for ever). Whether it has
-    /// ended. The body of a coroutine that has not begun is dropped here first, however long that takes.
+    /// Kills the coroutine and waits for its end.
+    ///
+    /// The wait lasts at most `timeout` (`None`: no timeout).
+    ///
+    /// Returns whether the coroutine has ended. The body of a coroutine that has not started is dropped
+    /// first, which the timeout does not interrupt.
     ///
     /// # Examples
     ///
@@ -171,38 +191,45 @@ impl Coroutine {
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile; with the `GreenletExit`, if that is to be
-    /// killed.
+    /// Panics with the `GreenletExit` if it is the current coroutine. Unwinds with any kill or timeout
+    /// delivered to the current coroutine during the wait. In main, panics on deadlock: when nothing is
+    /// left that can wake it.
     ///
     /// # Switching
     ///
-    /// Switches, unless it has ended already. All others may run meanwhile.
+    /// May switch: if the coroutine has not ended. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// The kill is under way all the same.
+    /// The kill remains pending.
     #[track_caller]
-    pub fn kill_wait(&self, limit: Option<Duration>) -> bool {
-        let deadline = limit.and_then(Deadline::after);
+    pub fn kill_wait(&self, timeout: Option<Duration>) -> bool {
+        let deadline = timeout.and_then(Deadline::after);
         self.kill();
         self.wait("Coroutine::kill_wait", deadline)
     }
 
-    /// Has `tell` called at its end, at once if it has ended. It must not wait.
-    pub(crate) fn on_end(&self, tell: impl FnOnce() + 'static) {
+    /// Calls `notify` at the coroutine's end, or immediately if it has ended.
+    ///
+    /// `notify` must not wait.
+    pub(crate) fn on_end(&self, notify: impl FnOnce() + 'static) {
         if self.is_finished() {
-            tell();
+            notify();
         } else {
-            self.link_end(tell);
+            self.link_end(notify);
         }
     }
 
-    /// As [`Coroutine::on_end`], for one that has not ended. The link can be taken off.
-    pub(crate) fn link_end(&self, tell: impl FnOnce() + 'static) -> LinkId {
-        self.add(Link::Tell(Box::new(tell)))
+    /// Like [`Coroutine::on_end`], but the link can be removed.
+    ///
+    /// The coroutine must not have ended.
+    pub(crate) fn link_end(&self, notify: impl FnOnce() + 'static) -> LinkId {
+        self.add(Link::Notify(Box::new(notify)))
     }
 
-    /// Says on standard error that it has ended by this panic, which somebody else keeps.
+    /// Reports on standard error that the coroutine ended by this panic.
+    ///
+    /// Another owner holds the payload.
     pub(crate) fn report(&self, payload: &Payload) {
         if let Some(head) = Head::of(&self.0) {
             head.report(payload);
@@ -211,7 +238,7 @@ impl Coroutine {
 
     pub(super) fn add(&self, link: Link) -> LinkId {
         let Some(head) = Head::of(&self.0) else {
-            // Main ends with its thread: nobody is left who could be told.
+            // Main ends with its thread, so a link of it would never be called.
             return LinkId::NONE;
         };
         let id = head.link(link);
@@ -221,7 +248,7 @@ impl Coroutine {
         LinkId::new(id)
     }
 
-    /// What it has panicked with, if nobody has taken that.
+    /// Takes the payload of the coroutine's panic, unless it was taken before.
     pub(super) fn take_panic(&self) -> Option<Payload> {
         match Head::of(&self.0)?.take_failure()? {
             JoinError::Panicked(payload) => Some(payload),
@@ -229,25 +256,26 @@ impl Coroutine {
         }
     }
 
-    /// Waits for its end until `deadline`. Whether it has ended.
+    /// Waits for the coroutine's end until `deadline`. Returns whether it has ended.
     #[track_caller]
     pub(super) fn wait(&self, purpose: &'static str, deadline: Option<Deadline>) -> bool {
         match Head::of(&self.0) {
             Some(head) => wait_for(head, purpose, deadline),
-            None => refuse_main(),
+            None => panic_for_main(),
         }
     }
 
-    /// Refuses a wait of `me`, the current greenlet, for an end that would never come: see
-    /// [`hub::refuse_own`].
+    /// Panics if `me`, the current greenlet, would wait for its own end or main's.
+    ///
+    /// See [`hub::refuse_own`].
     ///
     /// # Panics
     ///
-    /// If this is main, or what `me` runs for.
+    /// If this is main, or the coroutine that `me` runs for.
     #[track_caller]
     pub(super) fn refuse_wait(&self, me: &AnyWeakGreenlet) {
         if Head::of(&self.0).is_none() {
-            refuse_main();
+            panic_for_main();
         }
         hub::refuse_own(&self.0, me);
     }
@@ -255,11 +283,15 @@ impl Coroutine {
 
 #[cold]
 #[track_caller]
-fn refuse_main() -> ! {
-    panic!("main ends with its thread: nobody can wait for it")
+fn panic_for_main() -> ! {
+    panic!("main ends with its thread, so it cannot be waited for")
 }
 
-/// Waits for an end until `deadline`. Whether it has come. Refused in the coroutine itself.
+/// Waits until the coroutine of `head` ends or `deadline` passes.
+///
+/// Returns whether it has ended.
+///
+/// Panics if the coroutine waits for itself.
 #[inline]
 #[track_caller]
 fn wait_for(head: &Head, purpose: &'static str, deadline: Option<Deadline>) -> bool {
@@ -268,7 +300,7 @@ fn wait_for(head: &Head, purpose: &'static str, deadline: Option<Deadline>) -> b
     }
     let me = hub::current_greenlet();
     hub::refuse_own(&head.task, &me);
-    let _linked = head.wake_for_now(me);
+    let _linked = head.wake_at_end(me);
     loop {
         let wake = hub::park(purpose, deadline);
         if head.is_finished() {
@@ -294,21 +326,22 @@ impl PartialEq for Coroutine {
 
 impl Eq for Coroutine {}
 
-/// Waits for a coroutine's end, and takes its result. What else can be done with a coroutine is listed at
-/// [`Coroutine`], to which this dereferences.
+/// An owned permission to join a coroutine: waits for its end and takes its result.
 ///
-/// Dropping it has no effect on the coroutine, which goes on. If the handle is dropped first, the coroutine
-/// drops its own result just before it ends; otherwise the result is dropped with the handle. A panic of
-/// the result's destructor is reported on standard error and goes no further. The handle stays on its
-/// thread:
+/// Dereferences to [`Coroutine`], which has the other operations on a coroutine.
+///
+/// Dropping the handle detaches the coroutine, which continues to run. If the handle is dropped first, the
+/// coroutine drops its own result just before it ends; otherwise the result is dropped with the handle. A
+/// panic of the result's destructor is reported on standard error and not propagated. The handle is not
+/// [`Send`]:
 ///
 /// ```compile_fail,E0277
 /// let handle = switchgrass::spawn(|| ());
 /// std::thread::spawn(move || handle.join());
 /// ```
 ///
-/// It is a [`Future`] as well, for code that is written so. Polled by the coroutine itself before its end, it
-/// panics as [`JoinHandle::join`] does.
+/// The handle is also a [`Future`]. Polling it from the coroutine itself panics, as [`JoinHandle::join`]
+/// does.
 ///
 /// # Examples
 ///
@@ -322,7 +355,7 @@ impl Eq for Coroutine {}
 pub struct JoinHandle<T> {
     coroutine: Coroutine,
     packet: Rc<Packet<T>>,
-    /// The link of the waker that was left last.
+    /// The link of the most recently registered waker.
     waker: Option<LinkId>,
 }
 
@@ -335,7 +368,7 @@ impl<T: 'static> JoinHandle<T> {
 }
 
 impl<T> JoinHandle<T> {
-    /// The coroutine, for as long as one wants.
+    /// Returns a handle to the coroutine that may outlive this one.
     pub fn coroutine(&self) -> Coroutine {
         self.coroutine.clone()
     }
@@ -344,30 +377,34 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// The cases of [`JoinError`].
+    /// Returns a [`JoinError`] if the coroutine was killed or panicked, or the result was already taken.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it, with a message that lists who waits for what. In the coroutine itself, also in a generator of
-    /// it: it would wait for its own end.
+    /// Unwinds with any kill or timeout delivered to the current coroutine during the wait. In main, panics
+    /// on deadlock, when nothing is left that can wake it, with a message that lists what each coroutine
+    /// waits for. Panics in the coroutine itself, and in a generator that it runs, since the wait would
+    /// never end.
     ///
     /// # Switching
     ///
-    /// Switches, unless it has ended already. All others may run meanwhile.
+    /// May switch: if the coroutine has not ended. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// The coroutine goes on; its result is lost with this handle, which the call has consumed. To keep the
-    /// result, call [`JoinHandle::join_timeout`] with `Duration::MAX`, or [`Coroutine::wait_end`] first.
+    /// The coroutine continues; its result is lost with this handle, which the call has consumed. To keep
+    /// the result, first call [`Coroutine::wait_end`], or call [`JoinHandle::join_timeout`] with
+    /// `Duration::MAX`.
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
         wait_for(&self.packet.head, "JoinHandle::join", None);
         self.packet.take()
     }
 
-    /// As [`JoinHandle::join`], for at most `limit`. `None` if it has not ended by then; once it has, the
-    /// result is there once, and then [`JoinError::Taken`].
+    /// Like [`JoinHandle::join`], but waits for at most `timeout`.
+    ///
+    /// Returns `None` if the coroutine has not ended by then. The result can be taken once; later calls
+    /// return [`JoinError::Taken`].
     ///
     /// # Examples
     ///
@@ -382,18 +419,19 @@ impl<T> JoinHandle<T> {
     ///
     /// # Panics
     ///
-    /// As [`JoinHandle::join`].
+    /// Panics like [`JoinHandle::join`].
     ///
     /// # Switching
     ///
-    /// As [`JoinHandle::join`]; a limit of zero lets those run that are ready.
+    /// May switch: if the coroutine has not ended. Any other coroutine may run meanwhile; a timeout of zero
+    /// still lets the ready ones run.
     ///
     /// # Cancellation
     ///
-    /// Nothing is lost.
+    /// The result stays available through this handle.
     #[track_caller]
-    pub fn join_timeout(&mut self, limit: Duration) -> Option<Result<T, JoinError>> {
-        let (head, deadline) = (&self.packet.head, Deadline::after(limit));
+    pub fn join_timeout(&mut self, timeout: Duration) -> Option<Result<T, JoinError>> {
+        let (head, deadline) = (&self.packet.head, Deadline::after(timeout));
         wait_for(head, "JoinHandle::join_timeout", deadline).then(|| self.packet.take())
     }
 }
@@ -410,7 +448,7 @@ impl<T> Drop for JoinHandle<T> {
     #[inline]
     fn drop(&mut self) {
         let head = &self.packet.head;
-        // Nobody can take the value any more.
+        // No handle is left that could take the value.
         self.packet.is_wanted.set(false);
         if let Some(link) = self.waker.take() {
             drop_in_passing("the destructor of a waker", head.take_link(link.id));

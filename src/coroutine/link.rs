@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Callbacks that run when a coroutine has ended.
+//! Links: callbacks that run when a coroutine ends.
 
 use super::join::{Coroutine, LinkId};
 use super::packet::{Callback, Head, Link};
@@ -7,9 +7,11 @@ use super::spawn::spawn_at;
 use std::panic::Location;
 
 impl Coroutine {
-    /// Has `callback` run in a coroutine of its own when this one has ended: at once if it has already,
-    /// but never before the caller gives up control. Callbacks, and those who wait in
-    /// [`JoinHandle::join`](crate::JoinHandle::join), come in the order in which they were added.
+    /// Registers `callback`, to run in a new coroutine when this coroutine ends.
+    ///
+    /// If this coroutine has already ended, the callback is due at once; it still does not start before the
+    /// caller gives up control. Callbacks are called, and callers of
+    /// [`JoinHandle::join`](crate::JoinHandle::join) woken, in the order in which they were added.
     ///
     /// # Examples
     ///
@@ -30,24 +32,27 @@ impl Coroutine {
     ///
     /// # Switching
     ///
-    /// Never switches. The callback may.
+    /// Never switches. The callback may switch.
     #[track_caller]
     pub fn link(&self, callback: impl FnOnce() + 'static) -> LinkId {
         self.add(Link::Spawn(Box::new(callback), Location::caller(), spawn_callback))
     }
 
-    /// As [`Coroutine::link`], but the callback runs in the hub: sooner, and it must not wait. What it
-    /// panics with is reported on standard error.
+    /// Like [`Coroutine::link`], but the callback runs directly in the hub, and sooner.
+    ///
+    /// The callback must not wait. If it panics, the panic is reported on standard error.
     ///
     /// # Switching
     ///
-    /// Never switches, nor may the callback: waiting in it is a panic that says so.
+    /// Never switches. A callback that waits panics with a message that names the wait.
     pub fn link_in_hub(&self, callback: impl FnOnce() + 'static) -> LinkId {
         self.add(Link::InHub(Box::new(callback)))
     }
 
-    /// Takes a link off, so that its callback never runs. Returns whether it was there and its callback had
-    /// not begun. A callback may take off the links that come after it.
+    /// Removes a link, so that its callback never runs.
+    ///
+    /// Returns whether the link existed and its callback had not started. A callback may remove links that
+    /// come after its own.
     pub fn unlink(&self, link: LinkId) -> bool {
         Head::of(&self.0).is_some_and(|head| head.unlink(link.id))
     }

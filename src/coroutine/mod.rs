@@ -1,13 +1,16 @@
-//! Coroutines: greenlets that the hub schedules.
+//! Coroutines: greenlets that are scheduled by the hub.
 //!
-//! A coroutine is spawned with a closure, runs when it is its turn, and hands over to the next whenever it
-//! waits for something. A thread's coroutines take turns on that thread, and nobody interrupts one that
-//! computes. No function has to be called first: the hub is made when it is needed, and main takes its turn
-//! like everybody else.
+//! A coroutine is spawned with a closure. It runs when its turn comes, and hands over to the next ready
+//! coroutine whenever it waits. The coroutines of a thread share that thread cooperatively: one that
+//! computes is never interrupted. No setup call is needed: the hub is created on first use, and main is
+//! scheduled like any coroutine.
 //!
-//! - `spawn.rs`, `builder.rs`, `join.rs` make them, wait for them, end them; `packet.rs` is what they share;
-//! - `timeout.rs` has sleep and time limits; `wait.rs` waits for several; `scope.rs` for all of a scope;
-//! - `future.rs` is the bridge to `async` code, `remote.rs` that from other threads.
+//! - `spawn.rs`, `builder.rs`, `join.rs`: spawning, joining and killing; `packet.rs` is the state that a
+//!   coroutine shares with its handles;
+//! - `timeout.rs`: sleeping and timeouts; `wait.rs`: waiting for several coroutines; `scope.rs`: coroutines
+//!   that borrow;
+//! - `link.rs`: callbacks at a coroutine's end; `future.rs`: the bridge to `async` code; `remote.rs`:
+//!   spawning from other threads.
 
 mod builder;
 mod error;

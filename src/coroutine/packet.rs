@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What a coroutine and its handles share: its task, its end, and who is to be told of it.
+//! What a coroutine shares with its handles: its task, outcome and links.
 
 use super::error::JoinError;
 use crate::greenlet::dropping::{drop_reporting, report, run_reporting};
@@ -15,61 +15,64 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::task::Waker;
 
-/// What a coroutine and its handles share.
+/// The state that a coroutine shares with its handles.
 pub(super) struct Packet<T> {
     pub(super) head: Head,
     pub(super) value: Cell<Option<T>>,
-    /// Whether there is a handle that could still take the value.
+    /// Whether a join handle exists that could still take the value.
     pub(super) is_wanted: Cell<bool>,
 }
 
-/// The part that does not depend on what the coroutine returns.
+/// The part of the packet that does not depend on the result type.
 pub(super) struct Head {
     pub(super) task: Task,
     finished: Cell<bool>,
-    /// Whether it has ended by a panic. The failure itself may be taken.
+    /// Whether the coroutine ended by a panic. Stays set when the failure is taken.
     panicked: Cell<bool>,
     failure: Cell<Option<JoinError>>,
-    /// The very first one, if it is of who waits: two words, since most have this one and no other, and
-    /// what is larger is slow to move.
+    /// The first link, if it is a waiting greenlet. It has fields of its own, two words, since most
+    /// coroutines have this link and no other, and a larger value is slow to move.
     waiter: Cell<Option<AnyWeakGreenlet>>,
     waiter_id: Cell<u64>,
-    /// The first of the others needs no memory of its own.
+    /// The first link of any other kind, which needs no allocation.
     first: Cell<Option<(u64, Link)>>,
-    /// Whether that is there.
+    /// Whether `first` is present.
     has_links: Cell<bool>,
-    /// Few coroutines have others, so they are one word.
+    /// All further links, boxed since few coroutines have any.
     others: RefCell<Option<Box<Others>>>,
 }
 
 #[derive(Default)]
 struct Others {
-    /// Behind the first.
+    /// Links that come after `first`, in order.
     waiting: VecDeque<(u64, Link)>,
-    /// Spawned, and not begun: they can still be taken off.
+    /// Callbacks whose coroutine is spawned but has not started: they can still be removed.
     starting: Vec<(u64, Callback)>,
 }
 
-/// The user's.
+/// A user callback.
 pub(super) type Callback = Box<dyn FnOnce()>;
 
 /// Spawns a coroutine that calls the callback.
 pub(super) type Spawner = fn(&'static Location<'static>, Callback);
 
-/// What is to be done when a coroutine has ended.
+/// An action at the end of a coroutine.
 pub(super) enum Link {
+    /// Unparks a greenlet.
     Unpark(AnyWeakGreenlet),
+    /// Wakes a task of `async` code. May run user code.
     Wake(Waker),
-    /// The library's, and does not wait. It may drop user values, and so panic.
-    Tell(Callback),
-    /// To be run in the hub.
+    /// Calls a function of this library, which does not wait. It may drop user values, and so panic.
+    Notify(Callback),
+    /// Calls a user callback in the hub.
     InHub(Callback),
-    /// Called in a coroutine that the function makes, spawned at the location.
+    /// Calls a user callback in a coroutine that the function spawns, with the location as the place of the
+    /// spawn.
     Spawn(Callback, &'static Location<'static>, Spawner),
 }
 
-/// A link that is taken off when this is dropped.
-pub(super) struct Linked<'a> {
+/// Removes a link when dropped.
+pub(super) struct LinkGuard<'a> {
     head: &'a Head,
     id: u64,
 }
@@ -91,7 +94,7 @@ impl<T> Packet<T> {
         Packet { head, value: Cell::new(None), is_wanted: Cell::new(true) }
     }
 
-    /// The outcome, which is there once.
+    /// Takes the outcome, which is available once.
     pub(super) fn take(&self) -> Result<T, JoinError> {
         if let Some(value) = self.value.take() {
             return Ok(value);
@@ -101,14 +104,14 @@ impl<T> Packet<T> {
 }
 
 impl<T: 'static> Packet<T> {
-    /// Runs the body, and ends the coroutine:
+    /// Runs the body, then ends the coroutine:
     ///
-    /// 1. drops its locals, and its result if the handle is gone;
-    /// 2. wakes its joiners and calls its links;
-    /// 3. drops its failure and its pending interrupts if nobody else has a handle.
+    /// 1. drops its locals, and its result if the join handle is gone;
+    /// 2. wakes the joiners and calls the links;
+    /// 3. drops the failure and pending interrupts if no handle is left.
     ///
-    /// The greenlet keeps its owner until all that is done: so a user destructor may wait and set time
-    /// limits, and in step 1 kills reach it.
+    /// The greenlet keeps its owner until all steps are complete, so user destructors may wait and use
+    /// timeouts, and a kill can reach them in step 1.
     pub(super) fn run(self: Rc<Self>, body: impl FnOnce() -> T) {
         hub::begin();
         match catch_unwind(AssertUnwindSafe(body)) {
@@ -126,7 +129,7 @@ impl<T: 'static> Packet<T> {
             self.drop_result();
         }
         self.head.finish(|| TaskRef(Rc::<Packet<T>>::clone(&self)));
-        /// This one, and the owner of the greenlet.
+        /// `self`, and the owner reference of the greenlet.
         const OWN: usize = 2;
         if Rc::strong_count(&self) == OWN {
             self.head.drop_leftovers();
@@ -136,7 +139,7 @@ impl<T: 'static> Packet<T> {
         drop((self, owner));
     }
 
-    /// Drops a result that nobody can take, and the locals that its destructor makes.
+    /// Drops a result that no handle can take, and the locals that this creates.
     #[cold]
     fn drop_result(&self) {
         if let Some(value) = self.value.take() {
@@ -146,20 +149,22 @@ impl<T: 'static> Packet<T> {
     }
 }
 
-/// A body that has not begun. Dropped as such, by whomever, its coroutine has ended when the body is gone.
-pub(super) struct Unbegun<T: 'static, F> {
-    /// Declared first, so that it is dropped first.
+/// A body that has not started.
+///
+/// Dropping it ends its coroutine, after the body's destructor.
+pub(super) struct Unstarted<T: 'static, F> {
+    /// Declared first, so dropped first.
     body: F,
-    end: EndUnbegun<T>,
+    end: EndUnstarted<T>,
 }
 
-/// Ends a coroutine when it is dropped, unless it has begun.
-struct EndUnbegun<T: 'static>(Option<Rc<Packet<T>>>);
+/// Ends the coroutine when dropped, unless `run` has taken the packet.
+struct EndUnstarted<T: 'static>(Option<Rc<Packet<T>>>);
 
-impl<T: 'static, F: FnOnce() -> T> Unbegun<T, F> {
+impl<T: 'static, F: FnOnce() -> T> Unstarted<T, F> {
     #[inline]
     pub(super) fn new(packet: Rc<Packet<T>>, body: F) -> Self {
-        Unbegun { body, end: EndUnbegun(Some(packet)) }
+        Unstarted { body, end: EndUnstarted(Some(packet)) }
     }
 
     #[inline]
@@ -169,11 +174,11 @@ impl<T: 'static, F: FnOnce() -> T> Unbegun<T, F> {
     }
 }
 
-impl<T: 'static> Drop for EndUnbegun<T> {
+impl<T: 'static> Drop for EndUnstarted<T> {
     #[inline]
     fn drop(&mut self) {
         if let Some(packet) = self.0.take() {
-            packet.head.end_unbegun(|| TaskRef(Rc::<Packet<T>>::clone(&packet)));
+            packet.head.end_unstarted(|| TaskRef(Rc::<Packet<T>>::clone(&packet)));
         }
     }
 }
@@ -188,14 +193,17 @@ impl<T: 'static> Owner for Packet<T> {
     }
 }
 
-/// As [`drop_reporting`], in a coroutine that goes on afterwards: a kill or a time limit that was raised in
-/// the destructor is not lost, but raised where the coroutine waits next.
+/// Drops a value within a coroutine that continues, like [`drop_reporting`].
+///
+/// A kill or timeout raised in the destructor is deferred: it is raised where the coroutine waits next.
 #[cold]
 pub(super) fn drop_in_passing<T>(what: impl fmt::Display, value: T) {
     run_in_passing(what, || drop(value));
 }
 
-/// As [`run_reporting`], in a coroutine that goes on afterwards: see [`drop_in_passing`].
+/// Calls `f` within a coroutine that continues, like [`run_reporting`].
+///
+/// See [`drop_in_passing`].
 pub(super) fn run_in_passing(what: impl fmt::Display, f: impl FnOnce()) {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(()) => {}
@@ -204,8 +212,9 @@ pub(super) fn run_in_passing(what: impl fmt::Display, f: impl FnOnce()) {
     }
 }
 
-/// The first of two panics, if there is one, else the other. If there are both, the other is raised later if
-/// it is a kill or a time limit, and dropped otherwise.
+/// Returns the first of two optional panics that is present.
+///
+/// If both are present, the other is deferred if it is a kill or a timeout, and dropped if not.
 pub(super) fn first_raised(first: Option<Payload>, other: Option<Payload>) -> Option<Payload> {
     match (first, other) {
         (Some(first), Some(other)) if is_interrupt(&other) => {
@@ -220,19 +229,23 @@ pub(super) fn first_raised(first: Option<Payload>, other: Option<Payload>) -> Op
     }
 }
 
-/// Whether it is a kill or a time limit: code that catches one must not lose it.
+/// Whether a payload is a kill or a timeout.
+///
+/// Code that catches one must not lose it.
 pub(super) fn is_interrupt(payload: &Payload) -> bool {
     payload.is::<GreenletExit>() || payload.is::<TimeoutExit>()
 }
 
-/// "coroutine", and its name or number.
+/// Formats as "coroutine" and its name or number.
 impl fmt::Display for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "coroutine {}", self.task.title())
     }
 }
 
-/// Any coroutine, and the hub, may drop the last reference: no user destructor unwinds from here.
+/// Drops what is left without unwinding.
+///
+/// Any coroutine, or the hub, may drop the last reference, so no user destructor may unwind from here.
 impl Drop for Head {
     #[inline]
     fn drop(&mut self) {
@@ -258,7 +271,9 @@ impl Head {
         self.is_finished() && !self.panicked.get()
     }
 
-    /// Notes that the coroutine ends by a panic, and says so unless it is a kill.
+    /// Records that the coroutine ends by a panic.
+    ///
+    /// Reports the panic unless it is a kill.
     #[cold]
     pub(super) fn fail(&self, payload: Payload) {
         let error = if payload.is::<GreenletExit>() {
@@ -271,9 +286,11 @@ impl Head {
         self.failure.set(Some(error));
     }
 
-    /// Ends a coroutine that has not begun: as it was said by [`Head::fail`], or else as killed.
+    /// Ends a coroutine that has not started.
+    ///
+    /// Its outcome is the failure recorded by [`Head::fail`], if any; otherwise it was killed.
     #[cold]
-    fn end_unbegun(&self, task: impl FnOnce() -> TaskRef) {
+    fn end_unstarted(&self, task: impl FnOnce() -> TaskRef) {
         hub::forget_start(&self.task);
         let failure = self.failure.take().unwrap_or(JoinError::Killed);
         self.failure.set(Some(failure));
@@ -281,15 +298,17 @@ impl Head {
     }
 
     pub(super) fn report(&self, payload: &Payload) {
-        // One line, of a message that may have several: the panic hook has printed all of it.
+        // Only the first line: the panic hook has already printed the whole message.
         let message = describe(payload).lines().next().unwrap_or_default();
         let title = self.task.title();
         let site = self.task.site.map_or(String::new(), |site| format!(" (spawned at {site})"));
         stderr::write(&[&format!("switchgrass: coroutine {title} panicked: {message}{site}\n")]);
     }
 
-    /// Tells everybody who is linked, in the order of their links: at once, but from the first callback of
-    /// the user's on in the hub.
+    /// Marks the coroutine as finished and processes its links in order.
+    ///
+    /// Links are processed immediately up to the first user callback or waker; that link and the ones after
+    /// it are left to a hub call.
     #[inline]
     pub(super) fn finish(&self, task: impl FnOnce() -> TaskRef) {
         self.finished.set(true);
@@ -307,7 +326,9 @@ impl Head {
         while let Some(link) = self.pop_link() {
             match link {
                 (_, Link::Unpark(greenlet)) => hub::unpark(&greenlet),
-                (_, Link::Tell(tell)) => run_reporting(format_args!("the end of {self}"), tell),
+                (_, Link::Notify(notify)) => {
+                    run_reporting(format_args!("the end of {self}"), notify)
+                }
                 other => {
                     if let Some(next) = self.put_first(Some(other)) {
                         self.others.borrow_mut().get_or_insert_default().waiting.push_front(next);
@@ -318,10 +339,10 @@ impl Head {
         }
     }
 
-    /// Drops a failure that was not taken, links that never run, and pending interrupts.
+    /// Drops an untaken failure, uncalled links, and pending interrupts.
     #[inline]
     fn drop_leftovers(&self) {
-        // Without `panicked`, a failure is a kill, which has no destructor.
+        // Unless `panicked` is set, a failure is a kill, which has no destructor.
         if self.panicked.get() || self.has_links.get() || self.others.borrow().is_some() {
             self.drop_failure_and_links();
         }
@@ -331,7 +352,7 @@ impl Head {
     #[cold]
     fn drop_failure_and_links(&self) {
         drop_in_passing(
-            format_args!("the destructor of what {self} panicked with"),
+            format_args!("the destructor of the panic payload of {self}"),
             self.failure.take(),
         );
         while let Some((_, link)) = self.pop_link() {
@@ -342,7 +363,7 @@ impl Head {
         }
     }
 
-    /// Replaces the first of the others.
+    /// Replaces `first`.
     fn put_first(&self, link: Option<(u64, Link)>) -> Option<(u64, Link)> {
         self.has_links.set(link.is_some());
         self.first.replace(link)
@@ -361,7 +382,7 @@ impl Head {
         self.others.borrow_mut().as_mut()?.waiting.pop_front()
     }
 
-    /// Adds a link.
+    /// Adds a link, and returns its number.
     pub(super) fn link(&self, link: Link) -> u64 {
         let id = hub::next_id();
         match self.put_first(None) {
@@ -374,17 +395,17 @@ impl Head {
         id
     }
 
-    /// Takes a link off. Whether it was there.
+    /// Removes a link. Returns whether it existed.
     #[inline]
     pub(super) fn unlink(&self, id: u64) -> bool {
         if self.waiter_id.get() == id {
             return self.waiter.take().is_some();
         }
-        // What it captures is the user's, and is dropped here, where nothing is borrowed.
+        // The link's captures have user destructors: they run here, where nothing is borrowed.
         (self.has_links.get() && self.take_link(id).is_some()) || self.take_starting(id).is_some()
     }
 
-    /// Takes out a link whose coroutine has not begun.
+    /// Removes the callback of a link whose coroutine is spawned but has not started.
     fn take_starting(&self, id: u64) -> Option<Callback> {
         let mut others = self.others.borrow_mut();
         let starting = &mut others.as_mut()?.starting;
@@ -411,7 +432,7 @@ impl Head {
         }
     }
 
-    /// Takes out the first link, if it was added before the number `end` was given out.
+    /// Removes the first link if its number is less than `end`.
     fn pop_link_before(&self, end: u64) -> Option<(u64, Link)> {
         match self.put_first(None) {
             Some(first) if first.0 >= end => {
@@ -425,30 +446,32 @@ impl Head {
         }
     }
 
-    /// Has somebody woken at the end, until this is dropped.
+    /// Unparks `greenlet` at the coroutine's end, until the returned guard is dropped.
     #[inline]
-    pub(super) fn wake_for_now(&self, greenlet: AnyWeakGreenlet) -> Linked<'_> {
+    pub(super) fn wake_at_end(&self, greenlet: AnyWeakGreenlet) -> LinkGuard<'_> {
         let waiter = self.waiter.take();
         if waiter.is_some() || self.has_links.get() {
             self.waiter.set(waiter);
-            return self.link_for_now(Link::Unpark(greenlet));
+            return self.link_while_held(Link::Unpark(greenlet));
         }
         let id = hub::next_id();
         self.waiter_id.set(id);
         self.waiter.set(Some(greenlet));
-        Linked { head: self, id }
+        LinkGuard { head: self, id }
     }
 
     #[cold]
     #[inline(never)]
-    fn link_for_now(&self, link: Link) -> Linked<'_> {
-        Linked { head: self, id: self.link(link) }
+    fn link_while_held(&self, link: Link) -> LinkGuard<'_> {
+        LinkGuard { head: self, id: self.link(link) }
     }
 }
 
-/// Goes on with the links of one that has ended. A callback may take off those that come after it, and may
-/// panic without harm to them. Links that it adds are not run here but by a hub call of their own: so a link
-/// that adds another each time does not keep the thread.
+/// Processes the links of a finished coroutine in a hub call.
+///
+/// A callback may remove links that come after its own, and a panic in it does not affect them. Links that
+/// it adds are left to a hub call of their own, so a link that adds another each time does not monopolize
+/// the thread.
 #[cold]
 pub(super) fn notify_in_hub(task: TaskRef) {
     hub::call(move || {
@@ -457,18 +480,18 @@ pub(super) fn notify_in_hub(task: TaskRef) {
         while let Some((id, link)) = head.pop_link_before(end) {
             run_reporting(format_args!("a link of {head}"), || match link {
                 Link::Unpark(greenlet) => hub::unpark(&greenlet),
-                Link::Tell(tell) => tell(),
+                Link::Notify(notify) => notify(),
                 Link::Wake(waker) => waker.wake(),
                 Link::InHub(callback) => callback(),
                 Link::Spawn(callback, site, spawn) => {
-                    spawn(site, head.until_begun(&task, id, callback));
+                    spawn(site, head.until_started(&task, id, callback));
                 }
             });
         }
     });
 }
 
-/// The coroutine of a link. Dropped before it has begun, it takes the link off.
+/// The coroutine of a link, before it starts. Removes the link when dropped.
 struct Starting(TaskRef, u64);
 
 impl Starting {
@@ -484,8 +507,8 @@ impl Drop for Starting {
 }
 
 impl Head {
-    /// Wraps the callback of a link for its coroutine, so that the link can be removed until that begins.
-    fn until_begun(&self, task: &TaskRef, id: u64, callback: Callback) -> Callback {
+    /// Wraps a link's callback so that it can be removed until it starts.
+    fn until_started(&self, task: &TaskRef, id: u64, callback: Callback) -> Callback {
         self.others.borrow_mut().get_or_insert_default().starting.push((id, callback));
         let starting = Starting(task.clone(), id);
         Box::new(move || {
@@ -498,7 +521,7 @@ impl Head {
     }
 }
 
-impl Drop for Linked<'_> {
+impl Drop for LinkGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         self.head.unlink(self.id);

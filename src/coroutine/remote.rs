@@ -4,11 +4,13 @@
 use crate::hub::RemoteHub;
 use std::fmt;
 
-/// This thread's coroutines, for other threads: what is sent is spawned here. It wakes the thread if that is
-/// asleep; nothing is lost if it is not yet.
+/// A handle for spawning coroutines on a thread from other threads.
 ///
-/// While there is one, main may wait without anybody in sight who could wake it. What is sent to a thread
-/// that has ended is dropped with the last of its `Remote`s.
+/// Sending a closure wakes the thread if it sleeps; a closure sent just before the thread goes to sleep is
+/// not missed.
+///
+/// While a `Remote` exists, a wait of main is not treated as a deadlock, since another thread can end it.
+/// Closures sent to a thread that has ended are dropped with the last of its `Remote`s.
 ///
 /// # Examples
 ///
@@ -28,11 +30,11 @@ use std::fmt;
 pub struct Remote(RemoteHub);
 
 impl Remote {
-    /// Of this thread.
+    /// Creates a handle for the current thread.
     ///
     /// # Panics
     ///
-    /// When the thread is ending and has ended its coroutines.
+    /// Panics if the thread is ending and its hub is gone.
     ///
     /// # Switching
     ///
@@ -42,7 +44,10 @@ impl Remote {
         Remote(RemoteHub::here())
     }
 
-    /// Spawns a coroutine on that thread, which calls `body`: within a millisecond or so if it is busy.
+    /// Spawns a coroutine on the target thread.
+    ///
+    /// If the thread is busy switching between coroutines, it looks for requests about once per
+    /// millisecond.
     ///
     /// # Switching
     ///

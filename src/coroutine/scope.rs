@@ -1,8 +1,12 @@
-//! Coroutines that may borrow from the one that makes them.
+//! Coroutines that may borrow from their spawner's frame.
 //!
-//! One of the few places with `unsafe` above the engine: a body that borrows is given to the hub as one that
-//! does not. It is sound since [`scope`] does not return before every body has ended and is gone: not by a
-//! destructor that somebody could forget, but by its own frame, which nobody else can reach.
+//! Contains `unsafe`, unlike most modules above the engine: the lifetime of a borrowing body is erased
+//! before the body is passed to the hub. The invariant that makes this sound:
+//!
+//! **Scope invariant.** [`scope`] does not return or unwind before each body spawned in it has been
+//! dropped. Its own frame ensures this by waiting; it does not rely on a destructor, which could be skipped
+//! by leaking a value. If the wait is impossible, the frame stays suspended indefinitely or the process
+//! aborts.
 
 use super::error::JoinError;
 use super::join::{Coroutine, JoinHandle};
@@ -19,19 +23,22 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::process;
 use std::rc::Rc;
 
-/// Calls `f` with a scope: coroutines that are spawned in it may borrow what lives longer than this call.
+/// Calls `f` with a scope whose coroutines may borrow from the caller.
 ///
-/// When `f` returns, its coroutines are joined. When `f` panics, or a panic is raised in the current
-/// coroutine during the join, the scope is cancelled: its coroutines are killed and joined, and a coroutine
-/// spawned in it later is killed before it begins. Each further panic raised during the join kills the
-/// remaining coroutines again, up to 100 times in all: two scopes that wait for each other would otherwise
-/// kill each other's coroutines endlessly. So no coroutine outlives the scope, and this is sound whatever is
-/// forgotten.
+/// Coroutines spawned in the scope may borrow whatever outlives this call.
 ///
-/// A scope waits as long as its coroutines take. A deadlock is raised in main as in any other wait, and
-/// cancels a scope of main, which raises it after its coroutines have ended. Coroutines that catch the kill
-/// and deadlock again are killed again. After 100 such rounds the scope can neither end nor be left, since
-/// its coroutines borrow: the process aborts, with a message that lists what each coroutine waits for.
+/// When `f` returns, the scope's coroutines are joined. When `f` panics, or a panic is raised in the
+/// current coroutine during the join, the scope is cancelled: its coroutines are killed and joined, and
+/// coroutines spawned in it later are killed before they start. Each further panic raised during the join
+/// kills the remaining coroutines again, up to 100 times in all: two scopes that wait for each other would
+/// otherwise kill each other's coroutines endlessly. So no coroutine outlives the scope, even if values are
+/// leaked.
+///
+/// A scope waits until its coroutines have ended, however long that takes. In main, a deadlock of this wait
+/// raises a panic as in any other wait: the scope is cancelled, and propagates the panic after its
+/// coroutines have ended. Coroutines that catch the kill and deadlock again are killed again. After 100
+/// such rounds the process aborts, with a message that lists what each coroutine waits for, since the scope
+/// can neither end nor be left while its coroutines borrow.
 ///
 /// # Examples
 ///
@@ -46,7 +53,7 @@ use std::rc::Rc;
 /// assert_eq!(lengths, [3, 3, 5]);
 /// ```
 ///
-/// A body may not borrow what ends before the scope:
+/// A body may not borrow from inside the scope:
 ///
 /// ```compile_fail,E0373
 /// switchgrass::coroutine::scope(|scope| {
@@ -57,35 +64,35 @@ use std::rc::Rc;
 ///
 /// # Panics
 ///
-/// With what `f` panics, or what is raised in the current coroutine meanwhile. Otherwise, with the panic of
-/// the first coroutine of the scope that has panicked and was not joined. Further panics are only reported on
-/// standard error.
+/// Propagates a panic of `f`, or one raised in the current coroutine meanwhile, such as a kill or a
+/// timeout. Otherwise, resumes the panic of the first coroutine of the scope that panicked and was not
+/// joined. Further panics are only reported on standard error.
 ///
-/// Before `f` is called, where waits are refused: in a callback that runs in the hub, and in a comparison of
-/// a priority queue.
+/// Panics before calling `f` where waits are refused: in a callback that runs in the hub, and in a
+/// comparison of a priority queue.
 ///
 /// # Switching
 ///
-/// Switches, unless all have ended already. All others may run meanwhile.
+/// May switch: if some have not ended. Any other coroutine may run meanwhile.
 ///
 /// # Cancellation
 ///
-/// The coroutines of the scope are killed, and their ends waited for.
+/// The coroutines of the scope are killed and joined.
 #[track_caller]
 pub fn scope<'env, R>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> R) -> R {
     hub::refuse_in_callback(PURPOSE);
     let scope = Scope { members: Rc::default(), scope: PhantomData, env: PhantomData };
-    let everybody = Everybody(&scope.members);
+    let guard = JoinGuard(&scope.members);
     let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
-    let Raised { by_hub, by_body } = everybody.wait(result.is_err());
-    std::mem::forget(everybody);
+    let Raised { by_hub, by_body } = guard.wait(result.is_err());
+    std::mem::forget(guard);
     let failed = scope.members.failed.take();
     let mut by_hub = by_hub.into_iter();
     let first = match &result {
         Ok(_) => by_hub.next(),
         Err(_) => None,
     };
-    // One thing at a time: what else was raised is not this scope's to lose.
+    // Only one payload can be resumed. The others were meant for this coroutine, so they are deferred.
     hub::defer_unwind(by_hub);
     let first = first_raised(first, by_body);
     let first = match (&result, first) {
@@ -99,13 +106,13 @@ pub fn scope<'env, R>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) ->
             resume_unwind(first)
         }
         (Err(payload), other) => {
-            drop_in_passing("the destructor of what a scope's body panicked with", other);
+            drop_in_passing("the destructor of a panic's payload in a scope", other);
             resume_unwind(payload)
         }
     }
 }
 
-/// Where coroutines are spawned that may borrow. See [`scope`].
+/// A scope to spawn borrowing coroutines in. See [`scope`].
 pub struct Scope<'scope, 'env: 'scope> {
     members: Rc<Members>,
     scope: PhantomData<&'scope mut &'scope ()>,
@@ -114,21 +121,21 @@ pub struct Scope<'scope, 'env: 'scope> {
 
 #[derive(Default)]
 struct Members {
-    /// Those that have not ended, by number.
+    /// Coroutines that have not ended, by number.
     alive: RefCell<BTreeMap<u64, Coroutine>>,
-    /// Coroutines spawned from now on never begin.
+    /// Coroutines spawned from now on never start.
     is_cancelled: Cell<bool>,
     waiter: RefCell<Option<crate::greenlet::AnyWeakGreenlet>>,
-    /// Those that have panicked, in the order of their ends. Who is joined has its panic taken.
+    /// Coroutines that have panicked, in the order of their ends. A join takes the panic.
     failed: RefCell<Vec<Coroutine>>,
 }
 
-/// What was raised in the one that waits for a scope.
+/// The panics raised in the greenlet that waits for a scope.
 #[derive(Default)]
 struct Raised {
-    /// Kills, time limits. A second kill or deadlock is not kept: it asks for nothing new.
+    /// Kills and timeouts. A second kill or deadlock is dropped, since it requests nothing new.
     by_hub: Vec<Payload>,
-    /// A panic of the destructor of a body that has not begun: the first.
+    /// The first panic of a destructor of a body that has not started.
     by_body: Option<Payload>,
 }
 
@@ -143,15 +150,17 @@ impl Raised {
     }
 }
 
-/// Ends the process if it is dropped: then a scope would be left that bodies borrow from.
-struct Everybody<'a>(&'a Members);
+/// Aborts the process if dropped: the frame that bodies borrow from would be left.
+struct JoinGuard<'a>(&'a Members);
 
-impl Everybody<'_> {
-    /// Waits until all members have ended. Kills them if the scope is `cancelled` from the start, and for
-    /// each of the first panics that are raised meanwhile. Returns those panics.
+impl JoinGuard<'_> {
+    /// Waits until all members have ended, and returns the panics raised meanwhile.
     ///
-    /// Each round but the last either suspends this greenlet or is one of [`PATIENCE`]: a wait that is
-    /// refused would be refused again, so it ends the process.
+    /// Kills all members if the scope is `cancelled` from the start, and again for each of the first
+    /// [`MAX_KILLS`] panics.
+    ///
+    /// Terminates: each round but the last either suspends this greenlet or is one of at most
+    /// [`MAX_KILLS`]. A wait that is refused would be refused again, so it aborts the process.
     fn wait(&self, cancelled: bool) -> Raised {
         let mut raised = Raised::default();
         let (mut deadlocks, mut kills) = (0, 0);
@@ -165,16 +174,16 @@ impl Everybody<'_> {
             let woken = catch_unwind(AssertUnwindSafe(|| hub::park(PURPOSE, None)));
             let Err(payload) = woken else { continue };
             if hub::has_ended() {
-                leave_for_good();
+                suspend_indefinitely();
             }
             if hub::is_deadlock(&payload) {
                 deadlocks += 1;
-                if deadlocks > PATIENCE {
+                if deadlocks > MAX_KILLS {
                     abort(&format!("a scope can never end: {}", describe(&payload)));
                 }
             }
             raised.add(payload);
-            if kills < PATIENCE {
+            if kills < MAX_KILLS {
                 kills += 1;
                 self.kill_all(&mut raised);
             }
@@ -182,7 +191,7 @@ impl Everybody<'_> {
         raised
     }
 
-    /// Kills all members. Later ones never begin.
+    /// Kills all members. Later ones never start.
     fn kill_all(&self, raised: &mut Raised) {
         self.0.is_cancelled.set(true);
         let alive: Vec<Coroutine> = self.0.alive.borrow().values().cloned().collect();
@@ -196,10 +205,10 @@ impl Everybody<'_> {
     }
 }
 
-/// What a scope waits for, in words.
+/// The wait of a scope, as named in messages.
 const PURPOSE: &str = "the end of a scope";
 
-/// Ends the process if the current greenlet must not wait here.
+/// Aborts the process if the current greenlet must not wait here.
 fn abort_if_refused() {
     let refused = catch_unwind(|| hub::refuse_in_callback(PURPOSE));
     if let Err(payload) = refused {
@@ -207,9 +216,11 @@ fn abort_if_refused() {
     }
 }
 
-/// Suspends the current greenlet for good. The thread has ended its hub while members of a scope were still
-/// alive. They never run again, but what they borrow must stay: so the frame of the scope does.
-fn leave_for_good() -> ! {
+/// Suspends the current greenlet and never resumes it, or aborts the process.
+///
+/// Called when the thread has ended its hub while members of a scope were alive. They never run again, but
+/// what they borrow must stay valid, so the frame of the scope stays.
+fn suspend_indefinitely() -> ! {
     loop {
         let left = catch_unwind(|| {
             let parent = greenlet::current().parent();
@@ -222,12 +233,16 @@ fn leave_for_good() -> ! {
     }
 }
 
-/// How often the members of a scope are killed because of what is raised in the one that waits for them. More
-/// than once: a member may have caught a kill in an inner layer of its code. Bounded: a member's own scope
-/// may hand each kill on, and so may what it waits for, back to this one.
-const PATIENCE: usize = 100;
+/// Maximum number of kills of a scope's members.
+///
+/// The kills are due to panics raised in the scope's waiter. It is also the number of deadlocks after which
+/// the next one aborts the process.
+///
+/// More than one: a member may have caught a kill in an inner layer of its code. Bounded: a member's own
+/// scope may pass each kill on, and so may what it waits for, back to this scope.
+const MAX_KILLS: usize = 100;
 
-impl Drop for Everybody<'_> {
+impl Drop for JoinGuard<'_> {
     fn drop(&mut self) {
         abort("a scope was left with coroutines that borrow from it");
     }
@@ -239,13 +254,15 @@ fn abort(message: &str) -> ! {
 }
 
 impl<'scope> Scope<'scope, '_> {
-    /// Makes a coroutine that may borrow what lives longer than the scope. See [`spawn`](crate::spawn).
+    /// Spawns a coroutine that may borrow whatever outlives the scope.
     ///
-    /// In a cancelled scope the coroutine is killed at once: its body is dropped here and never begins.
+    /// See [`spawn`](crate::spawn).
+    ///
+    /// In a cancelled scope, the coroutine is killed at once: its body is dropped here and never starts.
     ///
     /// # Panics
     ///
-    /// When there is no stack for it.
+    /// Panics if there is no stack for the coroutine.
     ///
     /// # Switching
     ///
@@ -255,18 +272,18 @@ impl<'scope> Scope<'scope, '_> {
         &'scope self,
         body: impl FnOnce() -> T + 'scope,
     ) -> ScopedJoinHandle<'scope, T> {
-        let value = Rc::new(Place(Cell::new(None)));
-        let place = Rc::clone(&value);
-        let body: Box<dyn FnOnce() + 'scope> = Box::new(move || place.0.set(Some(body())));
-        // SAFETY: `scope` returns, and 'scope ends, only when the coroutine has ended; by then the body is
-        // gone, called or dropped. A coroutine that never ends on a thread that does leaves the frame of
-        // `scope` suspended for ever, or ends the process.
+        let value = Rc::new(ResultSlot(Cell::new(None)));
+        let slot = Rc::clone(&value);
+        let body: Box<dyn FnOnce() + 'scope> = Box::new(move || slot.0.set(Some(body())));
+        // SAFETY: the transmute changes only the lifetime, so the layouts agree. The body is not used after
+        // 'scope ends: by the scope invariant (module head), it has been called or dropped by then. The
+        // member registered below makes `scope` wait for it; if spawning panics, the body is dropped first.
         let body: Box<dyn FnOnce() + 'static> = unsafe { std::mem::transmute(body) };
         let handle = super::spawn::spawn_at(Location::caller(), body);
         let members = Rc::clone(&self.members);
         let id = handle.id();
         self.members.alive.borrow_mut().insert(id, handle.coroutine());
-        handle.add(Link::Tell(Box::new(move || {
+        handle.add(Link::Notify(Box::new(move || {
             let ended = members.alive.borrow_mut().remove(&id);
             let failed = ended.filter(|ended| !ended.is_successful());
             members.failed.borrow_mut().extend(failed);
@@ -275,7 +292,7 @@ impl<'scope> Scope<'scope, '_> {
             }
         })));
         if self.members.is_cancelled.get() {
-            run_in_passing("the destructor of a body that has not begun", || handle.kill());
+            run_in_passing("the destructor of a body that has not started", || handle.kill());
         }
         ScopedJoinHandle { handle, value, scope: PhantomData }
     }
@@ -287,10 +304,12 @@ impl fmt::Debug for Scope<'_, '_> {
     }
 }
 
-/// Holds a result until it is joined. Dropped by the coroutine if the handle is gone, else with the handle.
-struct Place<T>(Cell<Option<T>>);
+/// Holds a result until it is joined.
+///
+/// Dropped by the coroutine if the handle is gone, otherwise with the handle.
+struct ResultSlot<T>(Cell<Option<T>>);
 
-impl<T> Drop for Place<T> {
+impl<T> Drop for ResultSlot<T> {
     fn drop(&mut self) {
         if let Some(value) = self.0.take() {
             drop_in_passing("the destructor of the result of a coroutine of a scope", value);
@@ -298,38 +317,38 @@ impl<T> Drop for Place<T> {
     }
 }
 
-/// The handle of a coroutine of a [`scope`].
+/// An owned permission to join a coroutine of a [`scope`].
 pub struct ScopedJoinHandle<'scope, T> {
     handle: JoinHandle<()>,
-    value: Rc<Place<T>>,
+    value: Rc<ResultSlot<T>>,
     scope: PhantomData<&'scope mut &'scope ()>,
 }
 
 impl<T> ScopedJoinHandle<'_, T> {
-    /// As [`JoinHandle::join`].
+    /// Joins the coroutine, like [`JoinHandle::join`].
     ///
     /// # Errors
     ///
-    /// The cases of [`JoinError`].
+    /// Returns a [`JoinError`] if the coroutine was killed or panicked.
     ///
     /// # Panics
     ///
-    /// As [`JoinHandle::join`].
+    /// Panics like [`JoinHandle::join`].
     ///
     /// # Switching
     ///
-    /// As [`JoinHandle::join`].
+    /// May switch: if the coroutine has not ended. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// The coroutine goes on, until the scope ends.
+    /// The coroutine continues until the scope ends.
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
         self.handle.join()?;
         self.value.0.take().ok_or(JoinError::Taken)
     }
 
-    /// The coroutine.
+    /// Returns a handle to the coroutine.
     pub fn coroutine(&self) -> Coroutine {
         self.handle.coroutine()
     }

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Making coroutines, and taking turns.
+//! Spawning coroutines and yielding to others.
 
 use super::builder::spawn_as;
 use super::join::{Coroutine, JoinHandle};
@@ -7,12 +7,13 @@ use crate::greenlet::scheduled::DetachedSpec;
 use crate::hub::{self, Start};
 use std::panic::Location;
 
-/// Makes a coroutine that will call `body`, at the end of the queue of those that are ready. It does not
-/// begin before the caller gives up control.
+/// Spawns a coroutine that calls `body`.
 ///
-/// It goes on whatever becomes of the handle, until its thread ends: to wait for it is up to the program.
-/// When its body has ended, its [`Local`](crate::Local)s are dropped, then its joiners are woken and its
-/// links are called.
+/// It is appended to the queue of ready coroutines, and does not start before the caller gives up control.
+///
+/// Dropping the handle does not end the coroutine, which runs until its body ends or its thread does;
+/// waiting for it is up to the program. When the body has ended, the coroutine's [`Local`](crate::Local)s
+/// are dropped, then its joiners are woken and its links are called.
 ///
 /// # Examples
 ///
@@ -31,8 +32,8 @@ use std::panic::Location;
 ///
 /// # Panics
 ///
-/// When there is no stack for it, or the thread is ending.
-/// [`Builder::spawn`](crate::coroutine::Builder::spawn) returns an error instead.
+/// Panics if there is no stack for the coroutine, or the thread is ending.
+/// [`Builder::spawn`](crate::coroutine::Builder::spawn) returns an error instead of the first.
 ///
 /// # Switching
 ///
@@ -43,7 +44,7 @@ pub fn spawn<T: 'static>(body: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
     spawn_at(Location::caller(), body)
 }
 
-/// As [`spawn`], and says that it was elsewhere.
+/// Like [`spawn`], but records `site` as the place of the spawn.
 #[inline]
 #[track_caller]
 pub(super) fn spawn_at<T: 'static>(
@@ -52,11 +53,11 @@ pub(super) fn spawn_at<T: 'static>(
 ) -> JoinHandle<T> {
     match spawn_as(site, None, DetachedSpec::default(), Start::Now, body) {
         Ok(handle) => handle,
-        Err(error) => panic!("no coroutine was made: {error}"),
+        Err(error) => panic!("failed to spawn a coroutine: {error}"),
     }
 }
 
-/// Lets all others run that are ready, in their order, and comes back after them.
+/// Lets all other ready coroutines run once, in their order, then returns.
 ///
 /// # Examples
 ///
@@ -83,26 +84,29 @@ pub(super) fn spawn_at<T: 'static>(
 ///
 /// # Panics
 ///
-/// With what is raised in the current coroutine meanwhile. In a callback that runs in the hub.
+/// Unwinds with any kill or timeout delivered to the current coroutine meanwhile. Panics in a callback that
+/// runs in the hub.
 ///
 /// # Switching
 ///
-/// Switches if anybody else is ready. These run meanwhile.
+/// May switch: if another coroutine is ready. The ready ones run meanwhile.
 ///
 /// # Cancellation
 ///
-/// Leaves nothing behind.
+/// No effect other than the unwind.
 #[inline]
 #[track_caller]
 pub fn yield_now() {
     hub::yield_now();
 }
 
-/// Lets all others run until none of them is ready: each has ended, or waits for something.
+/// Runs the other coroutines until none of them is ready.
 ///
-/// What is due by then counts as ready: timers whose time has come, descriptors that have something, messages
-/// of other threads. What comes later is not waited for. Others that call this as well are not waited for
-/// either. It does not return while some coroutine only takes turns, as by [`yield_now`] in a loop.
+/// Each has then ended or is waiting.
+///
+/// Expired timers, descriptors with pending events, and messages of other threads count as ready; later
+/// ones are not waited for. Other callers of this function are not waited for either. It does not return
+/// while some coroutine is always ready, such as one that calls [`yield_now`] in a loop.
 ///
 /// # Examples
 ///
@@ -126,25 +130,28 @@ pub fn yield_now() {
 ///
 /// # Panics
 ///
-/// With what is raised in the current coroutine meanwhile. In a callback that runs in the hub.
+/// Unwinds with any kill or timeout delivered to the current coroutine meanwhile. Panics in a callback that
+/// runs in the hub.
 ///
 /// # Switching
 ///
-/// Switches. All others may run meanwhile.
+/// Always switches: any other coroutine may run meanwhile.
 ///
 /// # Cancellation
 ///
-/// Leaves nothing behind.
+/// No effect other than the unwind.
 #[track_caller]
 pub fn run_until_idle() {
     hub::run_until_idle();
 }
 
-/// The coroutine that runs. In main, and in greenlets that it has made by hand, this is main.
+/// Returns the running coroutine.
+///
+/// In main, and in greenlets that main has created directly, this is main.
 ///
 /// # Panics
 ///
-/// When the thread is ending and has ended its coroutines.
+/// Panics if the thread is ending and its hub is gone.
 ///
 /// # Switching
 ///

@@ -1,13 +1,15 @@
 #![forbid(unsafe_code)]
-//! Sleeping, and time limits.
+//! Sleeping and timeouts.
 
 use super::error::Elapsed;
 use crate::hub::{self, Deadline, Limit, TimeoutExit, Wake};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
-/// Lets the others run for `duration`: those who have the same moment to wait for go on in the order in
-/// which they began. Zero is [`yield_now`](crate::yield_now).
+/// Suspends the current coroutine for `duration`.
+///
+/// Coroutines whose sleeps end at the same moment resume in the order in which they began to sleep. A
+/// duration of zero is the same as [`yield_now`](crate::yield_now).
 ///
 /// # Examples
 ///
@@ -21,16 +23,17 @@ use std::time::{Duration, Instant};
 ///
 /// # Panics
 ///
-/// With what is raised in the current coroutine meanwhile. In main, when `duration` is beyond what the
-/// clock can say (some 500 years) and nobody is left who could wake it.
+/// Unwinds with any kill or timeout delivered to the current coroutine during the sleep. Panics in main if
+/// `duration` exceeds the range of the clock (some 500 years) and nothing is left that can wake it.
 ///
 /// # Switching
 ///
-/// Switches, if anybody else is ready or `duration` is not zero. All others may run meanwhile.
+/// May switch: if `duration` is not zero or another coroutine is ready. Any other coroutine may run
+/// meanwhile.
 ///
 /// # Cancellation
 ///
-/// Leaves nothing behind.
+/// No effect other than the unwind.
 #[track_caller]
 pub fn sleep(duration: Duration) {
     if duration.is_zero() {
@@ -39,19 +42,19 @@ pub fn sleep(duration: Duration) {
     sleep_to(Deadline::after(duration));
 }
 
-/// As [`sleep`], until `moment`.
+/// Suspends the current coroutine until `moment`, like [`sleep`].
 ///
 /// # Panics
 ///
-/// As [`sleep`].
+/// Panics like [`sleep`].
 ///
 /// # Switching
 ///
-/// As [`sleep`].
+/// Always switches: any other coroutine may run meanwhile.
 ///
 /// # Cancellation
 ///
-/// Leaves nothing behind.
+/// No effect other than the unwind.
 #[track_caller]
 pub fn sleep_until(moment: Instant) {
     sleep_to(Deadline::at(moment));
@@ -62,17 +65,18 @@ fn sleep_to(deadline: Option<Deadline>) {
     while hub::park("sleep", deadline) != Wake::TimedOut {}
 }
 
-/// Calls `f`, and gives up on it when `limit` has passed: then something is raised in the current coroutine,
-/// at whatever it waits for, and `f` is unwound.
+/// Calls `f`, and unwinds it if it is still running when `timeout` has passed.
 ///
-/// Limits nest by identity. Whichever passes first ends its own `timeout`, and what is inside of that; the
-/// others are as they were. A limit passes only while the coroutine waits: if it computes, then when it
-/// next waits. A limit of zero passes at the first wait. If `f` returns without having been unwound, its
-/// value is returned, however late; but if a patched call in it was cut short (feature `monkey`), it is
-/// dropped, and the result is [`Elapsed`]. Code that catches panics has to let this one through, as in
-/// [`resume_unwind`](std::panic::resume_unwind).
+/// The unwind starts where the current coroutine waits at that time.
 ///
-/// Two things can delay the return beyond the limit: a destructor that waits, and a
+/// Timeouts nest, and each has its own identity. The first to pass ends its own `timeout` call and those
+/// inside it; the outer ones are unaffected. A timeout takes effect only in a wait: a coroutine that
+/// computes is unwound when it next waits, and a timeout of zero takes effect at the first wait. If `f`
+/// returns without having been unwound, its value is returned, however late; but if a patched call in it
+/// was cut short (feature `monkey`), the value is dropped, and the result is [`Elapsed`]. Code that catches
+/// panics has to pass this one on, for instance with [`resume_unwind`](std::panic::resume_unwind).
+///
+/// The return can be delayed beyond the timeout by a destructor that waits, and by a
 /// [`scope`](super::scope()), which kills its coroutines and waits for their ends.
 ///
 /// # Examples
@@ -92,32 +96,32 @@ fn sleep_to(deadline: Option<Deadline>) {
 ///
 /// # Errors
 ///
-/// [`Elapsed`], if the limit has passed and `f` was unwound, or a patched call in it was cut short.
+/// Returns [`Elapsed`] if the timeout has passed and `f` was unwound, or a patched call in it was cut short.
 ///
 /// # Panics
 ///
-/// With what `f` panics, and with what else is raised in the current coroutine meanwhile. Under
-/// `panic = "abort"` a limit that passes ends the process.
+/// Propagates panics of `f`, and unwinds with any other kill or timeout delivered to the current coroutine.
+/// Under `panic = "abort"`, a timeout that passes ends the process.
 ///
 /// # Switching
 ///
-/// Switches if `f` does.
+/// May switch: if `f` does.
 ///
 /// # Cancellation
 ///
-/// Whatever `f` was doing is unwound: see there. The limit is gone on every way out.
-pub fn timeout<T>(limit: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
-    let Some(deadline) = Deadline::after(limit) else { return Ok(f()) };
+/// `f` is unwound; see the operation that it was performing. The timeout is removed on every exit path.
+pub fn timeout<T>(timeout: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
+    let Some(deadline) = Deadline::after(timeout) else { return Ok(f()) };
     let guard = Limit::new(deadline);
     let result = catch_unwind(AssertUnwindSafe(f));
     let (id, is_reported) = (guard.id(), guard.is_reported());
     drop(guard);
     match result {
-        // It has cut something short, which has said so in its own way.
-        Ok(_) if is_reported => Err(Elapsed(limit)),
+        // The timeout ended an operation that reported it by its return value, without unwinding.
+        Ok(_) if is_reported => Err(Elapsed(timeout)),
         Ok(value) => Ok(value),
         Err(payload) => match payload.downcast_ref() {
-            Some(TimeoutExit(passed)) if *passed == id => Err(Elapsed(limit)),
+            Some(TimeoutExit(passed)) if *passed == id => Err(Elapsed(timeout)),
             _ => resume_unwind(payload),
         },
     }

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Waiting for several at once.
+//! Waiting for several coroutines at once.
 
 use super::error::JoinError;
 use super::join::{Coroutine, JoinHandle, LinkId};
@@ -15,9 +15,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Waits until all have ended, and returns their results in the order of the handles.
+/// Joins all coroutines, and returns their results in the order of the handles.
 ///
-/// One that fails does not end the others: to go on at the first failure, see [`iwait`].
+/// A failure does not end the wait, nor the other coroutines. To stop at the first failure, see [`iwait`].
 ///
 /// # Examples
 ///
@@ -31,15 +31,15 @@ use std::time::Duration;
 ///
 /// # Panics
 ///
-/// As [`JoinHandle::join`].
+/// Panics like [`JoinHandle::join`].
 ///
 /// # Switching
 ///
-/// Switches, unless all have ended already. All others may run meanwhile.
+/// May switch: if some have not ended. Any other coroutine may run meanwhile.
 ///
 /// # Cancellation
 ///
-/// The coroutines go on; their results are lost with the handles.
+/// The coroutines continue; their results are lost with the handles.
 #[track_caller]
 pub fn join_all<T: 'static>(
     handles: impl IntoIterator<Item = JoinHandle<T>>,
@@ -48,8 +48,10 @@ pub fn join_all<T: 'static>(
     handles.into_iter().map(JoinHandle::join).collect()
 }
 
-/// Kills all, and waits for their ends, for at most `limit` together (`None`: for ever). Whether all have
-/// ended. Bodies that have not begun are dropped here first, however long that takes.
+/// Kills all given coroutines and waits for their ends.
+///
+/// The wait for all of them together lasts at most `timeout` (`None`: no timeout). Returns whether all have
+/// ended. Bodies that have not started are dropped first, which the timeout does not interrupt.
 ///
 /// # Examples
 ///
@@ -62,37 +64,42 @@ pub fn join_all<T: 'static>(
 ///
 /// # Panics
 ///
-/// With what is raised in the current coroutine meanwhile. When the current one is among them it is killed
-/// like the others.
+/// Resumes the first panic of a destructor of a body that has not started, once all are killed. Unwinds
+/// with any kill or timeout delivered to the current coroutine during the wait. In main, panics on
+/// deadlock: when nothing is left that can wake it. If the current coroutine is among the given ones, it is
+/// killed like the others, after them.
 ///
 /// # Switching
 ///
-/// Switches, unless all have ended already. All others may run meanwhile.
+/// May switch: if some have not ended. Any other coroutine may run meanwhile.
 ///
 /// # Cancellation
 ///
-/// The kills are under way all the same.
+/// The kills remain pending.
 #[track_caller]
-pub fn kill_all(coroutines: impl IntoIterator<Item = Coroutine>, limit: Option<Duration>) -> bool {
-    let deadline = limit.and_then(Deadline::after);
+pub fn kill_all(
+    coroutines: impl IntoIterator<Item = Coroutine>,
+    timeout: Option<Duration>,
+) -> bool {
+    let deadline = timeout.and_then(Deadline::after);
     let current = current();
     let (own, others): (Vec<_>, Vec<_>) =
         coroutines.into_iter().partition(|coroutine| *coroutine == current);
     let mut raised = Raised::default();
     for coroutine in others.iter().chain(&own) {
-        // The destructor of an unstarted body may panic: the rest are killed all the same.
+        // The destructor of an unstarted body may panic; the remaining coroutines are still killed.
         raised.note(|| coroutine.kill());
     }
     raised.resume();
     others.iter().all(|coroutine| coroutine.wait("kill_all", deadline))
 }
 
-/// The first panic of several calls that are all to be made.
+/// The first panic of several calls, all of which are made.
 #[derive(Default)]
 pub(crate) struct Raised(Option<Payload>);
 
 impl Raised {
-    /// Calls `f`. If it panics, that is raised by [`Raised::resume`], unless there was one before.
+    /// Calls `f`. [`Raised::resume`] resumes its panic, if it is the first.
     pub(crate) fn note(&mut self, f: impl FnOnce()) {
         let raised = catch_unwind(AssertUnwindSafe(f)).err();
         self.0 = first_raised(self.0.take(), raised);
@@ -105,11 +112,12 @@ impl Raised {
     }
 }
 
-/// Waits for several, and gives their numbers in the order in which they end: first those that have ended
-/// already, in the order given.
+/// Iterates over coroutines' positions in the order of their ends.
 ///
-/// Between two of them the caller may do whatever it likes. Dropped, it leaves nothing behind. One that is
-/// given twice comes twice.
+/// Coroutines that have already ended come first, in the order given.
+///
+/// The caller may do anything between two calls of `next`. Dropping the iterator removes its links. A
+/// coroutine that is given twice is yielded twice.
 ///
 /// # Examples
 ///
@@ -122,7 +130,7 @@ impl Raised {
 /// assert_eq!(order, [1, 2, 0]);
 /// ```
 ///
-/// With a limit, and a count:
+/// With a timeout and a count:
 ///
 /// ```
 /// use std::time::Duration;
@@ -136,13 +144,13 @@ impl Raised {
 ///
 /// # Panics
 ///
-/// Its [`Iterator::next`] panics with what is raised in the current coroutine meanwhile. It panics as well
-/// when it would wait, and the current coroutine is one of those that have not ended: it would wait for
-/// itself; and when it would wait and main is one of them, which ends with its thread.
+/// Never panics itself. [`Iterator::next`] unwinds with any kill or timeout delivered to the current
+/// coroutine during the wait. It also panics if it would have to wait while the current coroutine is among
+/// those that have not ended, since it would wait for itself, or while main is, which ends with its thread.
 ///
 /// # Switching
 ///
-/// Never switches; its [`Iterator::next`] does, unless one has ended already.
+/// Never switches. [`Iterator::next`] may switch: if it has no ended coroutine to yield.
 pub fn iwait(coroutines: impl IntoIterator<Item = Coroutine>) -> Iwait {
     let ended = Rc::new(Ended::default());
     let mut waiting = Vec::new();
@@ -151,11 +159,11 @@ pub fn iwait(coroutines: impl IntoIterator<Item = Coroutine>) -> Iwait {
             ended.numbers.borrow_mut().push_back((number, false));
             continue;
         }
-        let tell = Rc::clone(&ended);
-        let link = coroutine.add(Link::Tell(Box::new(move || {
-            let is_late = tell.deadline.get().is_some_and(Deadline::has_passed);
-            tell.numbers.borrow_mut().push_back((number, is_late));
-            if let Some(waiter) = &*tell.waiter.borrow() {
+        let notify = Rc::clone(&ended);
+        let link = coroutine.add(Link::Notify(Box::new(move || {
+            let is_late = notify.deadline.get().is_some_and(Deadline::has_passed);
+            notify.numbers.borrow_mut().push_back((number, is_late));
+            if let Some(waiter) = &*notify.waiter.borrow() {
                 hub::unpark(waiter);
             }
         })));
@@ -165,31 +173,35 @@ pub fn iwait(coroutines: impl IntoIterator<Item = Coroutine>) -> Iwait {
     Iwait { ended, waiting, left, is_over: false }
 }
 
-/// Those that have ended, and who is to be told.
+/// The coroutines that have ended but were not yielded.
 #[derive(Default)]
 struct Ended {
-    /// In the order of their ends, each with whether that was after the deadline.
+    /// Positions in the order of the ends, each with whether it ended too late.
     numbers: RefCell<VecDeque<(usize, bool)>>,
+    /// The greenlet to wake at the next end.
     waiter: RefCell<Option<crate::greenlet::AnyWeakGreenlet>>,
     deadline: Cell<Option<Deadline>>,
 }
 
-/// What [`iwait`] returns.
-#[must_use = "an iterator does nothing until it is asked"]
+/// An iterator over coroutines in the order of their ends. Returned by [`iwait`].
+#[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct Iwait {
     ended: Rc<Ended>,
     waiting: Vec<(Coroutine, LinkId)>,
     left: usize,
-    /// `next` has returned `None` because of the deadline.
+    /// Whether `next` has returned `None` because of the deadline.
     is_over: bool,
 }
 
 impl Iwait {
-    /// Ends the iteration after `limit` from now, whether or not all coroutines have ended. Coroutines that
-    /// end in time are yielded, however late `next` is called. Coroutines that end later are yielded only by
-    /// calls of `next` after the one that has returned `None` because of the limit.
-    pub fn limit(self, limit: Duration) -> Self {
-        self.ended.deadline.set(Deadline::after(limit));
+    /// Ends the iteration after `timeout` from now.
+    ///
+    /// It ends even if some coroutines have not.
+    ///
+    /// Coroutines that end in time are yielded, however late `next` is called. Coroutines that end later
+    /// are yielded only by calls of `next` after the one that returned `None` because of the timeout.
+    pub fn limit(self, timeout: Duration) -> Self {
+        self.ended.deadline.set(Deadline::after(timeout));
         self
     }
 }
@@ -229,7 +241,9 @@ impl Iterator for Iwait {
 }
 
 impl Iwait {
-    /// Looks at all of them. Once per waiter is enough: none is ever added.
+    /// Panics if `me` would wait for itself or for main.
+    ///
+    /// Checked once per waiting greenlet, since no coroutine is ever added.
     #[track_caller]
     fn refuse_own(&self, me: &AnyWeakGreenlet) {
         let unfinished = self.waiting.iter().filter(|(coroutine, _)| !coroutine.is_finished());
@@ -251,7 +265,9 @@ impl fmt::Debug for Iwait {
     }
 }
 
-/// Waits until the first of several has ended, and says which. `None` if there are none.
+/// Waits until the first of several coroutines has ended, and returns its position.
+///
+/// Returns `None` if no coroutines are given.
 ///
 /// # Examples
 ///
@@ -265,41 +281,43 @@ impl fmt::Debug for Iwait {
 ///
 /// # Panics
 ///
-/// As [`JoinHandle::join`]; when it would wait, and main is one of them, which ends with its thread.
+/// Panics like [`JoinHandle::join`]. Also panics if it would have to wait and main is among the coroutines,
+/// since main ends with its thread.
 ///
 /// # Switching
 ///
-/// Switches, unless one has ended already. All others may run meanwhile.
+/// May switch: if none has ended. Any other coroutine may run meanwhile.
 ///
 /// # Cancellation
 ///
-/// Leaves nothing behind.
+/// No coroutine is affected.
 #[track_caller]
 pub fn wait_any(coroutines: impl IntoIterator<Item = Coroutine>) -> Option<usize> {
     iwait(coroutines).next()
 }
 
 impl Coroutine {
-    /// Waits for its end, for at most `limit` (`None`: for ever). Whether it has ended. The result is left
-    /// where it is.
+    /// Waits for the coroutine's end for at most `timeout` (`None`: no timeout).
+    ///
+    /// Returns whether the coroutine has ended. The result is not taken.
     ///
     /// # Panics
     ///
-    /// As [`JoinHandle::join`]; for main, which ends with its thread.
+    /// Panics like [`JoinHandle::join`]. Also panics for main, which ends with its thread.
     ///
     /// # Switching
     ///
-    /// Switches, unless it has ended already. All others may run meanwhile.
+    /// May switch: if the coroutine has not ended. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// Leaves nothing behind.
+    /// The coroutine is not affected.
     #[track_caller]
-    pub fn wait_end(&self, limit: Option<Duration>) -> bool {
-        self.wait("Coroutine::wait_end", limit.and_then(Deadline::after))
+    pub fn wait_end(&self, timeout: Option<Duration>) -> bool {
+        self.wait("Coroutine::wait_end", timeout.and_then(Deadline::after))
     }
 
-    /// Whether it has ended in another way than by a panic.
+    /// Whether the coroutine has ended without a panic: by returning or by a kill.
     pub fn is_successful(&self) -> bool {
         Head::of(&self.0).is_some_and(Head::is_successful)
     }

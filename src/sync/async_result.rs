@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! A value that comes later.
+//! A value that is set once and can be waited for.
 
 use super::select::{Selectable, Watchers, sealed};
 use super::sharing::{Local, Shared, Sharing, State, Waker};
@@ -9,11 +9,13 @@ use crate::hub::Deadline;
 use std::fmt;
 use std::time::Duration;
 
-/// A value that is set once, and that everybody who asks for it gets. For an outcome that may be an error,
-/// let it be a `Result`.
+/// A value that is set once and can be waited for.
 ///
-/// Copies are made outside of it: a `Clone` may wait, panic, or use the same object. As with
-/// [`OnceLock`](std::sync::OnceLock), threads share one only if they can share the value.
+/// Each `get` returns a copy of the value. For an outcome that may be an error, use a `Result` as the
+/// value.
+///
+/// Copies are made outside of the object, so `Clone` may wait, panic, or use the same object. As with
+/// [`OnceLock`](std::sync::OnceLock), threads can share an `AsyncResult` only if they can share its value.
 ///
 /// # Examples
 ///
@@ -44,7 +46,7 @@ impl<T, S: Sharing> Outcome<T, S> {
 }
 
 impl<T> AsyncResult<T, Local> {
-    /// One of this thread, without a value.
+    /// Creates an object of this thread, without a value.
     pub fn new() -> Self {
         Self::empty()
     }
@@ -57,7 +59,7 @@ impl<T> Default for AsyncResult<T, Local> {
 }
 
 impl<T> AsyncResult<T, Shared> {
-    /// One that threads can share, without a value.
+    /// Creates an object that threads can share, without a value.
     pub fn shared() -> Self {
         Self::empty()
     }
@@ -69,11 +71,11 @@ impl<T, S: Sharing> AsyncResult<T, S> {
         AsyncResult { state: State::new(state) }
     }
 
-    /// Sets the value. All who wait go on, in the order of waiting.
+    /// Sets the value, and wakes all waiters in order.
     ///
     /// # Errors
     ///
-    /// Returns the value if there is one already, which stays.
+    /// Returns `value` if one has been set before, which stays.
     ///
     /// # Switching
     ///
@@ -91,46 +93,46 @@ impl<T, S: Sharing> AsyncResult<T, S> {
         Ok(())
     }
 
-    /// Whether there is a value.
+    /// Whether a value has been set.
     pub fn is_set(&self) -> bool {
         self.state.with(|outcome| outcome.value.is_some())
     }
 
-    /// Waits until there is a value.
+    /// Waits until a value is set.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it.
+    /// Unwinds with any kill or timeout delivered to the current coroutine during the wait. In main, panics
+    /// on deadlock: when nothing is left that can wake it.
     ///
     /// # Switching
     ///
-    /// Switches if there is none. All others may run meanwhile.
+    /// May switch: if no value is set. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// Leaves nothing behind.
+    /// The wait is abandoned; the object is unchanged.
     #[track_caller]
     pub fn wait(&self) {
         self.wait_until(None);
     }
 
-    /// As [`AsyncResult::wait`], for at most `limit`. Whether there is a value.
+    /// Waits until a value is set, for at most `timeout`. Returns whether one is set.
     ///
     /// # Panics
     ///
-    /// As [`AsyncResult::wait`].
+    /// Panics like [`AsyncResult::wait`].
     ///
     /// # Switching
     ///
-    /// Switches if there is none, also for a limit of zero.
+    /// May switch: if no value is set, even for a timeout of zero. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// Leaves nothing behind.
+    /// The wait is abandoned; the object is unchanged.
     #[track_caller]
-    pub fn wait_timeout(&self, limit: Duration) -> bool {
-        self.wait_until(Deadline::after(limit))
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        self.wait_until(Deadline::after(timeout))
     }
 
     fn wait_until(&self, deadline: Option<Deadline>) -> bool {
@@ -143,33 +145,33 @@ impl<T, S: Sharing> AsyncResult<T, S> {
         wait(object, deadline, attempt, |waker| waker, |()| ()).is_ok()
     }
 
-    /// The value, if nobody else has this any more.
+    /// Returns the value, if one has been set and no copy of it is being made.
     pub fn into_inner(self) -> Option<T> {
         self.state.with(|outcome| outcome.value.take()).and_then(S::into_inner)
     }
 }
 
 impl<T: Clone, S: Sharing> AsyncResult<T, S> {
-    /// Waits until there is a value, and returns a copy.
+    /// Waits until a value is set, and returns a copy of it.
     ///
     /// # Panics
     ///
-    /// As [`AsyncResult::wait`].
+    /// Panics like [`AsyncResult::wait`]. Propagates panics of `Clone`.
     ///
     /// # Switching
     ///
-    /// Switches if there is none. All others may run meanwhile.
+    /// May switch: if no value is set. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// Leaves nothing behind.
+    /// The wait is abandoned; the object is unchanged.
     #[track_caller]
     pub fn get(&self) -> T {
         self.wait();
         self.try_get().expect("a value stays")
     }
 
-    /// A copy of the value, if there is one.
+    /// Returns a copy of the value, if one is set.
     ///
     /// # Switching
     ///
@@ -179,22 +181,24 @@ impl<T: Clone, S: Sharing> AsyncResult<T, S> {
         value.map(|value| T::clone(&value))
     }
 
-    /// As [`AsyncResult::get`], for at most `limit`.
+    /// Waits until a value is set, for at most `timeout`, and returns a copy of it.
+    ///
+    /// Returns `None` if no value is set by then.
     ///
     /// # Panics
     ///
-    /// As [`AsyncResult::wait`].
+    /// Panics like [`AsyncResult::wait`]. Propagates panics of `Clone`.
     ///
     /// # Switching
     ///
-    /// Switches if there is none, also for a limit of zero.
+    /// May switch: if no value is set, even for a timeout of zero. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// Leaves nothing behind.
+    /// The wait is abandoned; the object is unchanged.
     #[track_caller]
-    pub fn get_timeout(&self, limit: Duration) -> Option<T> {
-        self.wait_timeout(limit);
+    pub fn get_timeout(&self, timeout: Duration) -> Option<T> {
+        self.wait_timeout(timeout);
         self.try_get()
     }
 }
@@ -209,7 +213,7 @@ impl<T, S: Sharing> sealed::Selectable for AsyncResult<T, S> {
     }
 }
 
-/// Ready when there is a value.
+/// Ready when a value is set.
 impl<T, S: Sharing> Selectable for AsyncResult<T, S> {}
 
 impl<T, S: Sharing> fmt::Debug for AsyncResult<T, S> {

@@ -1,18 +1,19 @@
 #![forbid(unsafe_code)]
-//! Where several wait for each other.
+//! A barrier: coroutines wait for each other.
 
 use super::sharing::{Local, Shared, Sharing, State, Waker};
-use super::wait::{Object, Place};
+use super::wait::{ListEntry, Object};
 use super::wait_list::WaitList;
 use crate::hub::Deadline;
 use std::cell::Cell;
 use std::fmt;
 use std::time::Duration;
 
-/// Where so many wait until all of them are there; then it can be used again.
+/// A reusable barrier, where `size` coroutines wait until all of them have arrived.
 ///
-/// One that gives up, by its limit or because something is raised in it, breaks it: then nobody waits for
-/// somebody who will not come. A broken barrier is an error for everybody until it is reset.
+/// A waiter that gives up, by its timeout or because a panic is raised in it, breaks the barrier, so that
+/// the others do not wait for one that will not arrive. A broken barrier returns an error to each waiter
+/// until it is reset.
 ///
 /// # Examples
 ///
@@ -35,41 +36,45 @@ pub struct Barrier<S: Sharing = Local> {
 
 struct Round<S: Sharing> {
     is_broken: bool,
-    /// Counts the rounds that have ended, in whichever way.
+    /// The number of rounds that have ended, in any way.
     number: u64,
-    /// They are granted whether all have come.
+    /// The waiters. Each is granted whether all have arrived.
     waiting: WaitList<S::Waker, bool>,
 }
 
-/// Whether one was the last to come.
+/// Whether a waiter was the last to arrive. Returned by [`Barrier::wait`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BarrierWaitResult(bool);
 
 impl BarrierWaitResult {
-    /// Whether it was: that is so for one of those that went on together.
+    /// Whether this waiter was the last to arrive.
+    ///
+    /// True for one waiter of each completed round.
     pub fn is_leader(&self) -> bool {
         self.0
     }
 }
 
-/// Somebody has given up waiting, or the barrier was reset meanwhile.
+/// The error of a broken barrier.
+///
+/// A waiter gave up, or the barrier was reset during the wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BrokenBarrier(());
 
 impl fmt::Display for BrokenBarrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the barrier is broken: somebody has given up waiting, or it was reset")
+        f.write_str("the barrier is broken: a waiter gave up, or the barrier was reset")
     }
 }
 
 impl std::error::Error for BrokenBarrier {}
 
 impl Barrier<Local> {
-    /// A barrier of this thread, for so many.
+    /// Creates a barrier of this thread, for `size` coroutines.
     ///
     /// # Panics
     ///
-    /// If `size` is zero.
+    /// Panics if `size` is zero.
     #[track_caller]
     pub fn new(size: usize) -> Self {
         Self::with(size)
@@ -77,11 +82,11 @@ impl Barrier<Local> {
 }
 
 impl Barrier<Shared> {
-    /// A barrier that threads can share, for so many.
+    /// Creates a barrier that threads can share, for `size` coroutines.
     ///
     /// # Panics
     ///
-    /// If `size` is zero.
+    /// Panics if `size` is zero.
     #[track_caller]
     pub fn shared(size: usize) -> Self {
         Self::with(size)
@@ -91,54 +96,59 @@ impl Barrier<Shared> {
 impl<S: Sharing> Barrier<S> {
     #[track_caller]
     fn with(size: usize) -> Self {
-        assert!(size > 0, "a barrier for nobody: its size must be at least 1");
+        assert!(size > 0, "barrier size must be at least 1, got 0");
         let round = Round { is_broken: false, number: 0, waiting: WaitList::new() };
         Barrier { size, state: State::new(round) }
     }
 
-    /// Waits until all are there.
+    /// Waits until all have arrived.
     ///
     /// # Errors
     ///
-    /// If the barrier is broken, before or meanwhile.
+    /// Returns [`BrokenBarrier`] if the barrier is broken before or during the wait, or reset during it.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it.
+    /// Unwinds with any kill or timeout delivered to the current coroutine during the wait. In main, panics
+    /// on deadlock: when nothing is left that can wake it.
     ///
     /// # Switching
     ///
-    /// Switches, unless this is the last to come. All others may run meanwhile.
+    /// May switch: if this coroutine is not the last to arrive and the barrier is not broken. Any other
+    /// coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// Breaks the barrier.
+    /// The barrier breaks.
     #[track_caller]
     pub fn wait(&self) -> Result<BarrierWaitResult, BrokenBarrier> {
         self.wait_until(None)
     }
 
-    /// As [`Barrier::wait`], for at most `limit`; then it breaks the barrier.
+    /// Waits until all have arrived, for at most `timeout`.
+    ///
+    /// A wait that times out breaks the barrier.
     ///
     /// # Errors
     ///
-    /// As [`Barrier::wait`].
+    /// Returns [`BrokenBarrier`] if the timeout passes, or the barrier is broken before or during the wait,
+    /// or reset during it.
     ///
     /// # Panics
     ///
-    /// As [`Barrier::wait`].
+    /// Panics like [`Barrier::wait`].
     ///
     /// # Switching
     ///
-    /// As [`Barrier::wait`].
+    /// May switch: if this coroutine is not the last to arrive and the barrier is not broken. Any other
+    /// coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// Breaks the barrier.
+    /// The barrier breaks.
     #[track_caller]
-    pub fn wait_timeout(&self, limit: Duration) -> Result<BarrierWaitResult, BrokenBarrier> {
-        self.wait_until(Deadline::after(limit))
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult, BrokenBarrier> {
+        self.wait_until(Deadline::after(timeout))
     }
 
     fn wait_until(&self, deadline: Option<Deadline>) -> Result<BarrierWaitResult, BrokenBarrier> {
@@ -147,7 +157,7 @@ impl<S: Sharing> Barrier<S> {
             list: |round: &mut Round<S>| &mut round.waiting,
             purpose: "Barrier::wait",
         };
-        // All have come, though this one was killed before it went on.
+        // Set when the round is over, even if this coroutine was killed before it resumed.
         let is_over = Cell::new(false);
         if let Some(over) = self.state.with(|round| round.arrive(self.size)) {
             return Self::lead(over);
@@ -159,7 +169,7 @@ impl<S: Sharing> Barrier<S> {
         });
         let (place, number) = match entered {
             Ok((token, number)) => {
-                (Place::new(object, registration, token, |_| is_over.set(true)), number)
+                (ListEntry::new(object, registration, token, |_| is_over.set(true)), number)
             }
             Err(over) => return Self::lead(over),
         };
@@ -173,18 +183,20 @@ impl<S: Sharing> Barrier<S> {
         }
     }
 
-    /// Wakes the others of a round that is over.
+    /// Wakes the others, or returns the error of a broken barrier.
     fn lead(over: Arrival<S>) -> Result<BarrierWaitResult, BrokenBarrier> {
         over?.into_iter().for_each(Waker::wake);
         Ok(BarrierWaitResult(true))
     }
 
-    /// Whether somebody has given up waiting, since it was made or reset.
+    /// Whether the barrier is broken.
+    ///
+    /// That is, whether a waiter has given up since the barrier was created or last reset.
     pub fn is_broken(&self) -> bool {
         self.state.with(|round| round.is_broken)
     }
 
-    /// Makes it as it was in the beginning. Who waits gets an error.
+    /// Resets the barrier to its initial state. Current waiters get [`BrokenBarrier`].
     ///
     /// # Switching
     ///
@@ -198,11 +210,11 @@ impl<S: Sharing> Barrier<S> {
     }
 }
 
-/// The wakers of the others, if all have come.
+/// The wakers of the other waiters if all have arrived, or an error.
 type Arrival<S> = Result<Vec<<S as super::sharing::sealed::Sharing>::Waker>, BrokenBarrier>;
 
 impl<S: Sharing> Round<S> {
-    /// What an arrival finds. `None`: it has to wait.
+    /// Returns the outcome of an arrival; `None` if the coroutine has to wait.
     fn arrive(&mut self, size: usize) -> Option<Arrival<S>> {
         if self.is_broken {
             return Some(Err(BrokenBarrier(())));
@@ -210,14 +222,14 @@ impl<S: Sharing> Round<S> {
         (self.waiting.len() + 1 == size).then(|| Ok(self.end(true)))
     }
 
-    /// Lets all go on that wait.
+    /// Ends the round, and grants `all` to each waiter. Returns the wakers.
     fn end(&mut self, all: bool) -> Vec<S::Waker> {
         self.number += 1;
         self.waiting.grant_all(|| all)
     }
 }
 
-/// Breaks a barrier when it is dropped, unless the round is over for the one that waits, or altogether.
+/// Breaks the barrier when dropped, unless the round is over.
 struct Break<'a, S: Sharing> {
     barrier: &'a Barrier<S>,
     number: u64,

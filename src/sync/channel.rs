@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Handing over from one to another.
+//! A rendezvous channel, which passes items without buffering.
 
 use super::queue::{GetError, PutError};
 use super::sharing::{Local, Shared, Sharing, State, Waker};
@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-/// Where one that puts and one that gets meet: each waits for the other, and nothing is kept.
+/// A rendezvous channel, which passes items without buffering.
+///
+/// A putter and a getter wait for each other.
 ///
 /// # Examples
 ///
@@ -32,17 +34,17 @@ pub struct Channel<T, S: Sharing = Local> {
     state: S::State<Meeting<T, S>>,
 }
 
-/// At most one of the lists has somebody in it.
+/// At most one of the two lists is non-empty.
 struct Meeting<T, S: Sharing> {
-    /// Items that were handed to one that was killed before it went on, by their numbers.
+    /// Items that were handed to a getter that was killed before it resumed, by number.
     left: BTreeMap<u64, T>,
-    /// The number of the last item that was handed to one that waited.
+    /// The number of the last item that was handed to a waiting getter.
     last: u64,
     getters: WaitList<S::Waker, Handed<T>>,
     putters: WaitList<Putter<T, S>>,
 }
 
-/// An item that was handed to one that waited, and its number.
+/// An item that was handed to a waiting getter, with its number.
 struct Handed<T> {
     number: u64,
     item: T,
@@ -61,7 +63,7 @@ impl<T, S: Sharing> Waiter for Putter<T, S> {
 }
 
 impl<T> Channel<T, Local> {
-    /// A channel of this thread.
+    /// Creates a channel of this thread.
     pub fn new() -> Self {
         Self::empty()
     }
@@ -74,7 +76,7 @@ impl<T> Default for Channel<T, Local> {
 }
 
 impl<T> Channel<T, Shared> {
-    /// A channel that threads can share.
+    /// Creates a channel that threads can share.
     pub fn shared() -> Self {
         Self::empty()
     }
@@ -91,35 +93,35 @@ impl<T, S: Sharing> Channel<T, S> {
         Channel { state: State::new(meeting) }
     }
 
-    /// Hands an item over to one that gets.
+    /// Hands an item to a getter, and waits for one if necessary.
     ///
     /// # Errors
     ///
-    /// Never, so far; [`PutError::Full`] comes from the other forms.
+    /// Never returns an error at present. [`PutError::Full`] is returned by the other variants.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it.
+    /// Unwinds with any kill or timeout delivered to the current coroutine during the wait. In main, panics
+    /// on deadlock: when nothing is left that can wake it.
     ///
     /// # Switching
     ///
-    /// Switches: one of this thread that waits to get takes the item before this returns. All others may run
-    /// meanwhile.
+    /// May switch: waits for a getter, and lets a getter that waits on this thread take the item before
+    /// this returns. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// The item has been handed over, if that was before, or is dropped.
+    /// The item is dropped, unless it was handed over before.
     #[track_caller]
     pub fn put(&self, item: T) -> Result<(), PutError<T>> {
         self.put_until(item, None)
     }
 
-    /// As [`Channel::put`], if somebody waits to get.
+    /// Hands an item to a getter that is already waiting.
     ///
     /// # Errors
     ///
-    /// [`PutError::Full`] if nobody does.
+    /// Returns [`PutError::Full`] if no getter is waiting.
     ///
     /// # Switching
     ///
@@ -129,26 +131,26 @@ impl<T, S: Sharing> Channel<T, S> {
         waker.map(Waker::wake).map_err(PutError::Full)
     }
 
-    /// As [`Channel::put`], for at most `limit`.
+    /// Hands an item to a getter, and waits for one for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// [`PutError::Full`] if nobody has got it by then.
+    /// Returns [`PutError::Full`] if no getter has taken the item by then.
     ///
     /// # Panics
     ///
-    /// As [`Channel::put`].
+    /// Panics like [`Channel::put`].
     ///
     /// # Switching
     ///
-    /// As [`Channel::put`], also for a limit of zero.
+    /// May switch: like [`Channel::put`], even for a timeout of zero.
     ///
     /// # Cancellation
     ///
-    /// As [`Channel::put`].
+    /// The item is dropped, unless it was handed over before.
     #[track_caller]
-    pub fn put_timeout(&self, item: T, limit: Duration) -> Result<(), PutError<T>> {
-        self.put_until(item, Deadline::after(limit))
+    pub fn put_timeout(&self, item: T, timeout: Duration) -> Result<(), PutError<T>> {
+        self.put_until(item, Deadline::after(timeout))
     }
 
     fn put_until(&self, item: T, deadline: Option<Deadline>) -> Result<(), PutError<T>> {
@@ -160,7 +162,7 @@ impl<T, S: Sharing> Channel<T, S> {
         let item = Cell::new(Some(item));
         let mut getter = None;
         let attempt = |meeting: &mut Meeting<T, S>| match meeting
-            .hand_over(item.take().expect("it is still here"))
+            .hand_over(item.take().expect("no attempt has taken the item"))
         {
             Ok(waker) => {
                 getter = Some(waker);
@@ -175,41 +177,41 @@ impl<T, S: Sharing> Channel<T, S> {
         let result = wait(object, deadline, attempt, enter, drop);
         if let Some(getter) = getter {
             getter.wake();
-            // It takes the item before its putter goes on.
+            // The getter takes the item before its putter continues.
             hub::yield_now();
         }
-        result.map_err(|putter| PutError::Full(putter.item.expect("nobody has taken it")))
+        result.map_err(|putter| PutError::Full(putter.item.expect("no getter has taken the item")))
     }
 
-    /// Takes an item over from one that puts.
+    /// Takes an item from a putter, and waits for one if necessary.
     ///
     /// # Errors
     ///
-    /// Never, so far; [`GetError::Empty`] comes from the other forms.
+    /// Never returns an error at present. [`GetError::Empty`] is returned by the other variants.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it.
+    /// Unwinds with any kill or timeout delivered to the current coroutine during the wait. In main, panics
+    /// on deadlock: when nothing is left that can wake it.
     ///
     /// # Switching
     ///
-    /// Switches if nobody waits to put. All others may run meanwhile.
+    /// May switch: if no putter is waiting. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// No item is taken. One that had been handed over already goes to the next that gets: it may have to
-    /// wait here for that, since who has put it has gone on.
+    /// No item is taken. An item that had already been handed over goes to the next getter. It may stay in
+    /// the channel until then, since its putter has returned.
     #[track_caller]
     pub fn get(&self) -> Result<T, GetError> {
         self.get_until(None)
     }
 
-    /// As [`Channel::get`], if somebody waits to put.
+    /// Takes an item from a putter that is already waiting.
     ///
     /// # Errors
     ///
-    /// [`GetError::Empty`] if nobody does.
+    /// Returns [`GetError::Empty`] if no putter is waiting.
     ///
     /// # Switching
     ///
@@ -222,26 +224,27 @@ impl<T, S: Sharing> Channel<T, S> {
         Ok(item)
     }
 
-    /// As [`Channel::get`], for at most `limit`.
+    /// Takes an item from a putter, and waits for one for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// [`GetError::Empty`] if nobody has put one by then.
+    /// Returns [`GetError::Empty`] if no item was put by then.
     ///
     /// # Panics
     ///
-    /// As [`Channel::get`].
+    /// Panics like [`Channel::get`].
     ///
     /// # Switching
     ///
-    /// Switches if nobody waits to put, also for a limit of zero.
+    /// May switch: if no putter is waiting, even for a timeout of zero. Any other coroutine may run
+    /// meanwhile.
     ///
     /// # Cancellation
     ///
-    /// As [`Channel::get`].
+    /// As for [`Channel::get`]: no item is taken.
     #[track_caller]
-    pub fn get_timeout(&self, limit: Duration) -> Result<T, GetError> {
-        self.get_until(Deadline::after(limit))
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T, GetError> {
+        self.get_until(Deadline::after(timeout))
     }
 
     fn get_until(&self, deadline: Option<Deadline>) -> Result<T, GetError> {
@@ -254,7 +257,7 @@ impl<T, S: Sharing> Channel<T, S> {
         let attempt = |meeting: &mut Meeting<T, S>| {
             let (item, waker) = meeting.take()?;
             putter = waker;
-            // It is not given back: it was not handed over.
+            // The number is unused: only items that were handed over are given back.
             Some(Handed { number: 0, item })
         };
         let give_back = |handed| {
@@ -273,25 +276,25 @@ impl<T, S: Sharing> Channel<T, S> {
         result.map(|handed| handed.item).map_err(|_| GetError::Empty)
     }
 
-    /// How many wait to put.
+    /// Returns the number of waiting putters.
     pub fn putters(&self) -> usize {
         self.state.with(|meeting| meeting.putters.len())
     }
 
-    /// How many wait to get.
+    /// Returns the number of waiting getters.
     pub fn getters(&self) -> usize {
         self.state.with(|meeting| meeting.getters.len())
     }
 }
 
 impl<T, S: Sharing> Meeting<T, S> {
-    /// Gives an item to the first that waits to get, or back.
+    /// Hands an item to the first waiting getter, or returns it.
     fn hand_over(&mut self, item: T) -> Result<S::Waker, T> {
         self.last += 1;
         self.getters.grant(Handed { number: self.last, item }).map_err(|handed| handed.item)
     }
 
-    /// Takes the item of the first that waits to put, unless one was left.
+    /// Takes an item left by a killed getter, or that of the first waiting putter.
     fn take(&mut self) -> Option<(T, Option<S::Waker>)> {
         if let Some((_, item)) = self.left.pop_first() {
             return Some((item, None));

@@ -1,18 +1,19 @@
 #![forbid(unsafe_code)]
-//! Waiting, with a lock, until something has changed.
+//! Condition variables.
 
 use super::mutex::{Mutex, MutexGuard};
 use super::rlock::RLockGuard;
 use super::sharing::{Local, Shared, Sharing, State, Waker};
-use super::wait::{Object, Place};
+use super::wait::{ListEntry, Object};
 use super::wait_list::WaitList;
 use crate::hub::Deadline;
 use std::fmt;
 use std::sync::{LockResult, PoisonError};
 use std::time::Duration;
 
-/// Where those wait who need a change of what a [`Mutex`], or an [`RLock`](super::RLock), protects. As
-/// [`std::sync::Condvar`], but nobody is woken without a reason.
+/// A condition variable for a [`Mutex`] or an [`RLock`](super::RLock).
+///
+/// Like [`std::sync::Condvar`], but without spurious wake-ups.
 ///
 /// # Examples
 ///
@@ -35,38 +36,40 @@ pub struct Condvar<S: Sharing = Local> {
     waiting: S::State<WaitList<S::Waker, Notified>>,
 }
 
-/// Who was notified together.
+/// The kind of notification that a waiter has received.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Notified {
     One,
     All,
 }
 
-/// A notification that one has, but has not gone on with yet. Dropped, it goes to the next that waits.
+/// A received notification whose waiter has not resumed.
+///
+/// When dropped, it goes to the next waiter.
 struct Pending<'a, S: Sharing>(&'a Condvar<S>, Notified);
 
 impl<S: Sharing> Drop for Pending<'_, S> {
     fn drop(&mut self) {
-        // Of all, everybody else has one as well.
+        // After `notify_all`, each other waiter has a notification of its own.
         if self.1 == Notified::One {
             self.0.notify_one();
         }
     }
 }
 
-/// Whether a wait ended by its limit.
+/// Whether a wait ended by its timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
-    /// Whether it did.
+    /// Whether the wait timed out.
     pub fn timed_out(&self) -> bool {
         self.0
     }
 }
 
 impl Condvar<Local> {
-    /// One of this thread.
+    /// Creates a condition variable of this thread.
     pub fn new() -> Self {
         Condvar { waiting: State::new(WaitList::new()) }
     }
@@ -79,31 +82,31 @@ impl Default for Condvar<Local> {
 }
 
 impl Condvar<Shared> {
-    /// One that threads can share, with a mutex that they share.
+    /// Creates a condition variable that threads can share, for a shared mutex.
     pub fn shared() -> Self {
         Condvar { waiting: State::new(WaitList::new()) }
     }
 }
 
 impl<S: Sharing> Condvar<S> {
-    /// Unlocks the mutex, waits until it is notified, and locks it again.
+    /// Unlocks the mutex, waits for a notification, and locks the mutex again.
     ///
     /// # Errors
     ///
-    /// If the mutex is poisoned; the error has the guard.
+    /// Returns an error that holds the guard if the mutex is poisoned.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it.
+    /// Unwinds with any kill or timeout delivered to the current coroutine during the wait. In main, panics
+    /// on deadlock: when nothing is left that can wake it.
     ///
     /// # Switching
     ///
-    /// Always switches. All others may run meanwhile.
+    /// Always switches: any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// The mutex is not locked. A notification that had come goes to the next that waits.
+    /// The mutex is not locked. A notification that was received goes to the next waiter.
     #[track_caller]
     pub fn wait<'a, T: ?Sized>(
         &self,
@@ -112,23 +115,25 @@ impl<S: Sharing> Condvar<S> {
         self.wait_until(guard, None).0
     }
 
-    /// As [`Condvar::wait`], while `condition` says so.
+    /// Waits while `condition` returns `true`.
+    ///
+    /// The condition is evaluated with the mutex locked.
     ///
     /// # Errors
     ///
-    /// As [`Condvar::wait`].
+    /// Returns an error that holds the guard if the mutex is poisoned.
     ///
     /// # Panics
     ///
-    /// As [`Condvar::wait`].
+    /// Panics like [`Condvar::wait`]. Propagates panics of `condition`.
     ///
     /// # Switching
     ///
-    /// Switches while the condition holds.
+    /// May switch: if the condition holds. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// As [`Condvar::wait`].
+    /// The mutex is not locked. A notification that was received goes to the next waiter.
     #[track_caller]
     pub fn wait_while<'a, T: ?Sized>(
         &self,
@@ -141,38 +146,41 @@ impl<S: Sharing> Condvar<S> {
         Ok(guard)
     }
 
-    /// As [`Condvar::wait`], for at most `limit`; then it waits for the mutex, as long as that takes.
+    /// Like [`Condvar::wait`], but waits for a notification for at most `timeout`.
+    ///
+    /// The timeout does not cover locking the mutex again afterwards.
     ///
     /// # Errors
     ///
-    /// As [`Condvar::wait`].
+    /// Returns an error that holds the guard and the result if the mutex is poisoned.
     ///
     /// # Panics
     ///
-    /// As [`Condvar::wait`].
+    /// Panics like [`Condvar::wait`].
     ///
     /// # Switching
     ///
-    /// Always switches. All others may run meanwhile.
+    /// Always switches: any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// As [`Condvar::wait`].
+    /// The mutex is not locked. A notification that was received goes to the next waiter.
     #[track_caller]
     pub fn wait_timeout<'a, T: ?Sized>(
         &self,
         guard: MutexGuard<'a, T, S>,
-        limit: Duration,
+        timeout: Duration,
     ) -> LockResult<(MutexGuard<'a, T, S>, WaitTimeoutResult)> {
-        let (guard, timed_out) = self.wait_until(guard, Deadline::after(limit));
+        let (guard, timed_out) = self.wait_until(guard, Deadline::after(timeout));
         match guard {
             Ok(guard) => Ok((guard, WaitTimeoutResult(timed_out))),
             Err(error) => Err(PoisonError::new((error.into_inner(), WaitTimeoutResult(timed_out)))),
         }
     }
 
-    /// As [`Condvar::wait`], with a lock that the current coroutine may hold several times: all levels are
-    /// released, and taken again.
+    /// Like [`Condvar::wait`], but for a reentrant lock.
+    ///
+    /// All levels at which the current coroutine holds the lock are released during the wait.
     ///
     /// # Examples
     ///
@@ -199,43 +207,45 @@ impl<S: Sharing> Condvar<S> {
     ///
     /// # Panics
     ///
-    /// As [`Condvar::wait`]. If the guard came from another coroutine, or the lock was released without it:
-    /// then the current coroutine does not hold it by this guard.
+    /// Panics like [`Condvar::wait`]. Also panics if the current coroutine does not hold the lock by this
+    /// guard: the guard came from another coroutine, or the lock was released without it.
     ///
     /// # Switching
     ///
-    /// As [`Condvar::wait`].
+    /// Always switches: any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// The lock is not held at any level: other guards of it that the coroutine has have no effect any
-    /// more. A notification that had come goes to the next that waits.
+    /// The lock is not held at any level; other guards of it in this coroutine have no effect any more. A
+    /// notification that was received goes to the next waiter.
     #[track_caller]
     pub fn wait_reentrant<'a>(&self, guard: RLockGuard<'a, S>) -> RLockGuard<'a, S> {
         self.wait_reentrant_until(guard, None).0
     }
 
-    /// As [`Condvar::wait_reentrant`], for at most `limit`; then it waits for the lock, as long as that
-    /// takes.
+    /// Like [`Condvar::wait_reentrant`], but waits for at most `timeout`.
+    ///
+    /// The timeout does not cover locking the lock again afterwards.
     ///
     /// # Panics
     ///
-    /// As [`Condvar::wait_reentrant`].
+    /// Panics like [`Condvar::wait_reentrant`].
     ///
     /// # Switching
     ///
-    /// As [`Condvar::wait`].
+    /// Always switches: any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// As [`Condvar::wait_reentrant`].
+    /// The lock is not held at any level; other guards of it in this coroutine have no effect any more. A
+    /// notification that was received goes to the next waiter.
     #[track_caller]
     pub fn wait_reentrant_timeout<'a>(
         &self,
         guard: RLockGuard<'a, S>,
-        limit: Duration,
+        timeout: Duration,
     ) -> (RLockGuard<'a, S>, WaitTimeoutResult) {
-        let (guard, timed_out) = self.wait_reentrant_until(guard, Deadline::after(limit));
+        let (guard, timed_out) = self.wait_reentrant_until(guard, Deadline::after(timeout));
         (guard, WaitTimeoutResult(timed_out))
     }
 
@@ -247,14 +257,15 @@ impl<S: Sharing> Condvar<S> {
     ) -> (RLockGuard<'a, S>, bool) {
         let (lock, owner) = RLockGuard::parts(&guard);
         let release = || {
-            let depth = lock.leave_for_now(owner);
-            let depth =
-                depth.expect("the guard is not of the current coroutine: lock the lock here");
-            // Its level is among those that were given up.
+            let depth = lock.release_all_levels(owner);
+            let depth = depth.expect(
+                "the current coroutine does not hold the lock by this guard: lock it in this one",
+            );
+            // The guard's level is among those that were released.
             std::mem::forget(guard);
             depth
         };
-        self.wait_without(release, |depth| lock.come_back(depth), deadline)
+        self.wait_without(release, |depth| lock.reacquire(depth), deadline)
     }
 
     fn wait_until<'a, T: ?Sized>(
@@ -266,8 +277,11 @@ impl<S: Sharing> Condvar<S> {
         self.wait_without(|| drop(guard), |()| mutex.lock(), deadline)
     }
 
-    /// Waits without a lock, which is released when this has entered the list, and then locked again. Also
-    /// returns whether the limit has passed.
+    /// Releases a lock, waits for a notification, and locks again.
+    ///
+    /// Also returns whether the wait timed out.
+    ///
+    /// The lock is released after the list is entered, so no notification in between is missed.
     fn wait_without<R, G>(
         &self,
         release: impl FnOnce() -> R,
@@ -280,16 +294,16 @@ impl<S: Sharing> Condvar<S> {
             purpose: "Condvar::wait",
         };
         let pending = |notified| Pending(self, notified);
-        let place = Place::enter(object, |waker| waker, |notified| drop(pending(notified)));
+        let entry = ListEntry::enter(object, |waker| waker, |notified| drop(pending(notified)));
         let released = release();
-        let pending = place.wait(deadline).ok().map(pending);
+        let pending = entry.wait(deadline).ok().map(pending);
         let timed_out = pending.is_none();
         let guard = lock(released);
         std::mem::forget(pending);
         (guard, timed_out)
     }
 
-    /// Wakes the one that has waited longest.
+    /// Wakes the waiter that has waited longest.
     ///
     /// # Switching
     ///
@@ -301,7 +315,7 @@ impl<S: Sharing> Condvar<S> {
         }
     }
 
-    /// Wakes all that wait now, in the order of waiting.
+    /// Wakes all current waiters, in order.
     ///
     /// # Switching
     ///

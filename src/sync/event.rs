@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Events: a flag that can be waited for.
+//! Events: flags that can be waited for.
 
 use super::select::{Selectable, Watchers, sealed};
 use super::sharing::{Local, Shared, Sharing, State, Waker};
@@ -9,7 +9,7 @@ use crate::hub::{self, Deadline};
 use std::fmt;
 use std::time::Duration;
 
-/// A flag that is set and cleared, and can be waited for.
+/// A flag that can be set, cleared, and waited for.
 ///
 /// # Examples
 ///
@@ -29,28 +29,31 @@ pub struct Event<S: Sharing = Local> {
 
 struct Flag<S: Sharing> {
     is_set: bool,
-    /// How many it has woken that have not gone on yet.
+    /// The number of waiters that were woken by `set` and have not resumed yet.
     waking: usize,
-    waiting: WaitList<S::Waker, Came>,
+    waiting: WaitList<S::Waker, Passage>,
     watchers: Watchers<S>,
 }
 
-/// How one comes to find it set.
+/// How a waiter passed the event.
 #[derive(Clone, Copy)]
-enum Came {
+enum Passage {
+    /// It was woken by `set`.
     Woken,
-    First,
-    BehindOthers,
+    /// The event was set, and no woken waiter was left to resume.
+    Immediate,
+    /// The event was set, and woken waiters resume first.
+    BehindWoken,
 }
 
 impl<S: Sharing> Flag<S> {
-    fn waiting(&mut self) -> &mut WaitList<S::Waker, Came> {
+    fn waiting(&mut self) -> &mut WaitList<S::Waker, Passage> {
         &mut self.waiting
     }
 }
 
 impl Event<Local> {
-    /// An event of this thread, not set.
+    /// Creates an event of this thread, not set.
     pub fn new() -> Self {
         Self::cleared()
     }
@@ -63,7 +66,7 @@ impl Default for Event<Local> {
 }
 
 impl Event<Shared> {
-    /// An event that threads can share, not set.
+    /// Creates an event that threads can share, not set.
     pub fn shared() -> Self {
         Self::cleared()
     }
@@ -76,7 +79,9 @@ impl<S: Sharing> Event<S> {
         Event { state: State::new(flag) }
     }
 
-    /// Sets it. All who wait go on, in the order of waiting, even if it is cleared before they run.
+    /// Sets the event, and wakes all waiters in order.
+    ///
+    /// The waiters' waits end even if the event is cleared before they run.
     ///
     /// # Switching
     ///
@@ -84,7 +89,7 @@ impl<S: Sharing> Event<S> {
     pub fn set(&self) {
         let (wakers, watchers) = self.state.with(|flag| {
             flag.is_set = true;
-            let wakers = flag.waiting.grant_all(|| Came::Woken);
+            let wakers = flag.waiting.grant_all(|| Passage::Woken);
             flag.waking += wakers.len();
             (wakers, flag.watchers.all())
         });
@@ -92,7 +97,7 @@ impl<S: Sharing> Event<S> {
         watchers.wake();
     }
 
-    /// Clears it.
+    /// Clears the event.
     ///
     /// # Switching
     ///
@@ -101,48 +106,51 @@ impl<S: Sharing> Event<S> {
         self.state.with(|flag| flag.is_set = false);
     }
 
-    /// Whether it is set.
+    /// Whether the event is set.
     pub fn is_set(&self) -> bool {
         self.state.with(|flag| flag.is_set)
     }
 
-    /// Waits until it is set. If it is set already, but those of this thread that it has woken have not
-    /// gone on yet, they do so first: nobody is overtaken.
+    /// Waits until the event is set.
+    ///
+    /// If the event is set, but waiters of this thread that it has woken have not resumed yet, they resume
+    /// first: no waiter is overtaken.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it.
+    /// Unwinds with any kill or timeout delivered to the current coroutine during the wait. In main, panics
+    /// on deadlock: when nothing is left that can wake it.
     ///
     /// # Switching
     ///
-    /// Switches if it is not set, or has woken others that have not gone on yet. All others may run
-    /// meanwhile.
+    /// May switch: if the event is not set, or waiters that it has woken have not resumed. Any other
+    /// coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// Leaves nothing behind.
+    /// The wait is abandoned; the object is unchanged.
     #[track_caller]
     pub fn wait(&self) {
         self.wait_until(None);
     }
 
-    /// As [`Event::wait`], for at most `limit`. Whether it was set.
+    /// Waits until the event is set, for at most `timeout`. Returns whether it was set.
     ///
     /// # Panics
     ///
-    /// As [`Event::wait`].
+    /// Panics like [`Event::wait`].
     ///
     /// # Switching
     ///
-    /// As [`Event::wait`], also for a limit of zero.
+    /// May switch: if the event is not set, even for a timeout of zero, or waiters that it has woken have
+    /// not resumed. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// Leaves nothing behind.
+    /// The wait is abandoned; the object is unchanged.
     #[track_caller]
-    pub fn wait_timeout(&self, limit: Duration) -> bool {
-        self.wait_until(Deadline::after(limit))
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        self.wait_until(Deadline::after(timeout))
     }
 
     fn wait_until(&self, deadline: Option<Deadline>) -> bool {
@@ -153,14 +161,14 @@ impl<S: Sharing> Event<S> {
         };
         let attempt = |flag: &mut Flag<S>| match (flag.is_set, flag.waking) {
             (false, _) => None,
-            (true, 0) => Some(Came::First),
-            (true, _) => Some(Came::BehindOthers),
+            (true, 0) => Some(Passage::Immediate),
+            (true, _) => Some(Passage::BehindWoken),
         };
-        let has_gone_on = || self.state.with(|flag| flag.waking -= 1);
-        match wait(object, deadline, attempt, |waker| waker, |_| has_gone_on()) {
-            Ok(Came::First) => {}
-            Ok(Came::BehindOthers) => hub::yield_now(),
-            Ok(Came::Woken) => has_gone_on(),
+        let note_resumed = || self.state.with(|flag| flag.waking -= 1);
+        match wait(object, deadline, attempt, |waker| waker, |_| note_resumed()) {
+            Ok(Passage::Immediate) => {}
+            Ok(Passage::BehindWoken) => hub::yield_now(),
+            Ok(Passage::Woken) => note_resumed(),
             Err(_) => return false,
         }
         true
@@ -177,7 +185,7 @@ impl<S: Sharing> sealed::Selectable for Event<S> {
     }
 }
 
-/// Ready when it is set.
+/// Ready when the event is set.
 impl<S: Sharing> Selectable for Event<S> {}
 
 impl<S: Sharing> fmt::Debug for Event<S> {

@@ -1,20 +1,22 @@
 #![forbid(unsafe_code)]
-//! A binary heap whose changes are planned before they are made.
+//! A binary heap that plans each change before it makes it.
 //!
 //! ```text
-//!   place, way_down: compare, change nothing  ──►  insert, remove_first: change, compare nothing
+//!   place, path_down: compare, change nothing  ──►  insert, remove_first: change, compare nothing
 //! ```
 //!
-//! Comparisons are user code. If one panics, the heap is as it was, and no item is lost: the heap of `std`
-//! drops the one that it is about to give. What was planned holds until the heap is changed.
+//! Comparisons are user code. If one panics, the heap is unchanged and no item is lost, whereas std's heap
+//! drops the item that it is about to return. A plan is valid until the heap is changed.
 
-/// The smallest item is the first. Children of `i`: `2i + 1` and `2i + 2`.
+/// A min-heap. The children of node `i` are `2i + 1` and `2i + 2`.
 #[derive(Debug)]
 pub struct Heap<T>(Vec<T>);
 
-/// The way from the first item to a free place: at each step a bit, set if it goes to the right.
+/// The path from the root to the free position.
+///
+/// One bit per step, the lowest first, set for the right child.
 #[derive(Clone, Copy)]
-pub(super) struct Way {
+pub(super) struct Path {
     turns: usize,
     steps: u32,
 }
@@ -25,7 +27,7 @@ impl<T> Default for Heap<T> {
     }
 }
 
-/// In no particular order.
+/// Yields the items in no particular order.
 impl<T> IntoIterator for Heap<T> {
     type Item = T;
     type IntoIter = std::vec::IntoIter<T>;
@@ -40,7 +42,9 @@ impl<T> Heap<T> {
         self.0.len()
     }
 
-    /// Puts an item at its place, which lies between the root and the end.
+    /// Inserts an item at its planned position.
+    ///
+    /// The position lies between the end and the root. See [`Heap::place`].
     pub(super) fn insert(&mut self, place: usize, item: T) {
         let mut at = self.0.len();
         self.0.push(item);
@@ -51,15 +55,17 @@ impl<T> Heap<T> {
         }
     }
 
-    /// Takes the first item out. The last one goes where the way leads.
-    pub(super) fn remove_first(&mut self, way: Way) -> Option<T> {
+    /// Removes and returns the smallest item.
+    ///
+    /// The last item moves to the end of the path.
+    pub(super) fn remove_first(&mut self, path: Path) -> Option<T> {
         if self.0.is_empty() {
             return None;
         }
         let first = self.0.swap_remove(0);
         let mut at = 0;
-        for step in 0..way.steps {
-            let child = 2 * at + 1 + ((way.turns >> step) & 1);
+        for step in 0..path.steps {
+            let child = 2 * at + 1 + ((path.turns >> step) & 1);
             self.0.swap(at, child);
             at = child;
         }
@@ -68,7 +74,7 @@ impl<T> Heap<T> {
 }
 
 impl<T: Ord> Heap<T> {
-    /// Where a further item goes.
+    /// Plans an insertion: returns the position for a new item.
     pub(super) fn place(&self, item: &T) -> usize {
         let mut at = self.0.len();
         while at > 0 {
@@ -81,10 +87,10 @@ impl<T: Ord> Heap<T> {
         at
     }
 
-    /// Where the last item goes when the first is taken out.
-    pub(super) fn way_down(&self) -> Way {
-        let mut way = Way { turns: 0, steps: 0 };
-        let Some((last, rest)) = self.0.split_last() else { return way };
+    /// Plans a removal: returns the path to the new position of the last item.
+    pub(super) fn path_down(&self) -> Path {
+        let mut path = Path { turns: 0, steps: 0 };
+        let Some((last, rest)) = self.0.split_last() else { return path };
         let mut at = 0;
         while let Some(left) = rest.get(2 * at + 1) {
             let right = rest.get(2 * at + 2).filter(|right| (*right).cmp(left).is_lt());
@@ -92,11 +98,11 @@ impl<T: Ord> Heap<T> {
                 break;
             }
             let turn = usize::from(right.is_some());
-            way.turns |= turn << way.steps;
-            way.steps += 1;
+            path.turns |= turn << path.steps;
+            path.steps += 1;
             at = 2 * at + 1 + turn;
         }
-        way
+        path
     }
 }
 
@@ -111,7 +117,7 @@ mod tests {
         static LEFT: Cell<u32> = const { Cell::new(u32::MAX) };
     }
 
-    /// Its comparisons panic after so many.
+    /// An item whose comparisons panic once `LEFT` of them have been made.
     #[derive(PartialEq, Eq, Debug)]
     struct Item(u32);
 
@@ -129,8 +135,8 @@ mod tests {
     }
 
     fn pop(heap: &mut Heap<Item>) -> Option<u32> {
-        let way = heap.way_down();
-        heap.remove_first(way).map(|item| item.0)
+        let path = heap.path_down();
+        heap.remove_first(path).map(|item| item.0)
     }
 
     fn push(heap: &mut Heap<Item>, number: u32) {
@@ -152,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comparison_that_panics_changes_nothing() {
+    fn a_panicking_comparison_leaves_the_heap_unchanged() {
         for comparisons in 0..20 {
             let mut heap = Heap::default();
             (0..50).for_each(|n| push(&mut heap, n * 37 % 50));

@@ -1,9 +1,9 @@
 #![forbid(unsafe_code)]
-//! What coroutines wait for each other with.
+//! Synchronization between coroutines: locks, events, queues and others.
 //!
-//! Every type exists twice: `Event` belongs to one thread ([`Local`]), `Event<Shared>` can be shared by
-//! several, and is waited for by coroutines and mains of all of them. The first are made by `new`, the second
-//! by `shared`:
+//! Every type exists in two kinds: `Event` belongs to one thread ([`Local`]), while `Event<Shared>` can be
+//! shared by several threads, and coroutines and mains of all of them can wait for it. The first kind is
+//! created by `new`, the second by `shared`:
 //!
 //! ```
 //! use switchgrass::sync::{Event, Shared};
@@ -12,18 +12,19 @@
 //! let anywhere: std::sync::Arc<Event<Shared>> = std::sync::Arc::new(Event::shared());
 //! ```
 //!
-//! Those of one thread stay there:
+//! Objects of the first kind are neither [`Send`] nor [`Sync`]:
 //!
 //! ```compile_fail,E0277
 //! let event = std::sync::Arc::new(switchgrass::sync::Event::new());
 //! std::thread::spawn(move || event.set());
 //! ```
 //!
-//! Who waits does so in order, and is handed what it waits for by the one that lets it go: nothing is lost
-//! and nothing given twice, whoever is killed or times out around that.
+//! Waiters queue up in order. The operation that ends a wait hands the permit, lock or item directly to the
+//! waiter, so nothing is lost or delivered twice when a waiter is killed or times out at that moment.
 //!
-//! `sharing.rs` is what the two kinds differ in, `wait_list.rs` and `wait.rs` are how all of them wait,
-//! `heap.rs` is what a priority queue keeps its items in; the others are a type each.
+//! `sharing.rs` contains the difference between the two kinds, `wait_list.rs` and `wait.rs` the waiting
+//! that all types share, `heap.rs` the storage of priority queues, `select.rs` the wait for several
+//! objects; each other file has one type.
 
 mod async_result;
 mod barrier;

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Mutual exclusion.
+//! Mutual exclusion between coroutines.
 
 use super::semaphore::Semaphore;
 use super::sharing::{Local, Shared, Sharing};
@@ -10,10 +10,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{self, LockResult, PoisonError, TryLockError, TryLockResult};
 use std::time::Duration;
 
-/// A value that one coroutine at a time may use, also over switches. As [`std::sync::Mutex`]: a holder that
-/// panics, or is killed, poisons it.
+/// A mutex whose guard may be held across switches.
 ///
-/// Who waits gets it in the order of waiting.
+/// Like [`std::sync::Mutex`], it is poisoned by a holder that panics or is killed.
+///
+/// The mutex is fair: waiters lock it in order.
 ///
 /// # Examples
 ///
@@ -36,22 +37,25 @@ use std::time::Duration;
 /// ```
 pub struct Mutex<T: ?Sized, S: Sharing = Local> {
     gate: Semaphore<S>,
-    /// Locked by whoever has passed the gate, so never waited for. It knows of poison.
+    /// Holds the value and the poison flag. Only the coroutine that has passed the gate locks it, so this
+    /// never blocks.
     value: sync::Mutex<T>,
 }
 
-/// The use of the value of a [`Mutex`]. Dropped, the next one has it.
-#[must_use = "dropped, it unlocks at once"]
+/// The right to use the value of a [`Mutex`].
+///
+/// When dropped, it unlocks the mutex and wakes the next waiter.
+#[must_use = "if unused, the mutex is unlocked immediately"]
 pub struct MutexGuard<'a, T: ?Sized, S: Sharing = Local> {
-    /// Declared first, so that it is dropped before the gate opens.
+    /// Declared first, so dropped before the gate opens.
     value: sync::MutexGuard<'a, T>,
-    gate: Pass<'a, T, S>,
+    gate: GateGuard<'a, T, S>,
 }
 
-/// Opens the gate when it is dropped.
-struct Pass<'a, T: ?Sized, S: Sharing>(&'a Mutex<T, S>);
+/// Opens the gate when dropped.
+struct GateGuard<'a, T: ?Sized, S: Sharing>(&'a Mutex<T, S>);
 
-impl<T: ?Sized, S: Sharing> Drop for Pass<'_, T, S> {
+impl<T: ?Sized, S: Sharing> Drop for GateGuard<'_, T, S> {
     #[inline]
     fn drop(&mut self) {
         self.0.gate.release();
@@ -59,14 +63,14 @@ impl<T: ?Sized, S: Sharing> Drop for Pass<'_, T, S> {
 }
 
 impl<T> Mutex<T, Local> {
-    /// A mutex of this thread.
+    /// Creates a mutex of this thread.
     pub fn new(value: T) -> Self {
         Mutex { gate: Semaphore::with(1), value: sync::Mutex::new(value) }
     }
 }
 
 impl<T> Mutex<T, Shared> {
-    /// A mutex that threads can share.
+    /// Creates a mutex that threads can share.
     pub fn shared(value: T) -> Self {
         Mutex { gate: Semaphore::with(1), value: sync::Mutex::new(value) }
     }
@@ -79,35 +83,35 @@ impl<T: Default> Default for Mutex<T, Local> {
 }
 
 impl<T, S: Sharing> Mutex<T, S> {
-    /// The value.
+    /// Consumes the mutex and returns the value.
     ///
     /// # Errors
     ///
-    /// If it is poisoned; the error has the value.
+    /// Returns an error that holds the value if the mutex is poisoned.
     pub fn into_inner(self) -> LockResult<T> {
         self.value.into_inner()
     }
 }
 
 impl<T: ?Sized, S: Sharing> Mutex<T, S> {
-    /// Waits until nobody else uses the value.
+    /// Locks the mutex, and waits until it is free if necessary.
     ///
     /// # Errors
     ///
-    /// If a holder has panicked; the error has the guard.
+    /// Returns an error that holds the guard if the mutex is poisoned: a holder has panicked.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it: also if main has it locked already.
+    /// Unwinds with any kill or timeout delivered to the current coroutine during the wait. In main, panics
+    /// on deadlock: when nothing is left that can wake it, for instance if main already holds the mutex.
     ///
     /// # Switching
     ///
-    /// Switches if somebody else uses the value. All others may run meanwhile.
+    /// May switch: if the mutex is locked. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// It is not locked.
+    /// The mutex is not locked.
     #[inline]
     #[track_caller]
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T, S>> {
@@ -115,11 +119,12 @@ impl<T: ?Sized, S: Sharing> Mutex<T, S> {
         self.enter()
     }
 
-    /// As [`Mutex::lock`], if nobody uses the value.
+    /// Locks the mutex if it is free.
     ///
     /// # Errors
     ///
-    /// As [`std::sync::Mutex::try_lock`].
+    /// Returns the errors of [`std::sync::Mutex::try_lock`]: `WouldBlock` if the mutex is locked,
+    /// `Poisoned` if a holder has panicked.
     ///
     /// # Switching
     ///
@@ -128,26 +133,28 @@ impl<T: ?Sized, S: Sharing> Mutex<T, S> {
         if self.gate.try_acquire() { Ok(self.enter()?) } else { Err(TryLockError::WouldBlock) }
     }
 
-    /// As [`Mutex::lock`], for at most `limit`.
+    /// Locks the mutex, and waits until it is free for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`std::sync::Mutex::try_lock`]; `WouldBlock` says that the limit has passed.
+    /// Returns the errors of [`std::sync::Mutex::try_lock`]: `WouldBlock` if the timeout has passed,
+    /// `Poisoned` if a holder has panicked.
     ///
     /// # Panics
     ///
-    /// As [`Mutex::lock`].
+    /// Panics like [`Mutex::lock`].
     ///
     /// # Switching
     ///
-    /// Switches if somebody else uses the value, also for a limit of zero.
+    /// May switch: if the mutex is locked, even for a timeout of zero. Any other coroutine may run
+    /// meanwhile.
     ///
     /// # Cancellation
     ///
-    /// It is not locked.
+    /// The mutex is not locked.
     #[track_caller]
-    pub fn lock_timeout(&self, limit: Duration) -> TryLockResult<MutexGuard<'_, T, S>> {
-        if self.gate.acquire_until(Deadline::after(limit)) {
+    pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<MutexGuard<'_, T, S>> {
+        if self.gate.acquire_until(Deadline::after(timeout)) {
             Ok(self.enter()?)
         } else {
             Err(TryLockError::WouldBlock)
@@ -156,7 +163,7 @@ impl<T: ?Sized, S: Sharing> Mutex<T, S> {
 
     #[inline]
     fn enter(&self) -> LockResult<MutexGuard<'_, T, S>> {
-        let gate = Pass(self);
+        let gate = GateGuard(self);
         match self.value.try_lock() {
             Ok(value) => Ok(MutexGuard { value, gate }),
             Err(TryLockError::Poisoned(error)) => {
@@ -166,28 +173,30 @@ impl<T: ?Sized, S: Sharing> Mutex<T, S> {
         }
     }
 
-    /// Whether a holder has panicked.
+    /// Whether the mutex is poisoned: a holder has panicked.
     pub fn is_poisoned(&self) -> bool {
         self.value.is_poisoned()
     }
 
-    /// Says that the value is as it should be again.
+    /// Clears the poison, to declare the value consistent again.
     pub fn clear_poison(&self) {
         self.value.clear_poison();
     }
 
-    /// The value, of a mutex that nobody else can reach.
+    /// Returns a mutable reference to the value.
+    ///
+    /// No locking is necessary, since the mutex is borrowed mutably.
     ///
     /// # Errors
     ///
-    /// If it is poisoned; the error has the value.
+    /// Returns an error that holds the reference if the mutex is poisoned.
     pub fn get_mut(&mut self) -> LockResult<&mut T> {
         self.value.get_mut()
     }
 }
 
 impl<'a, T: ?Sized, S: Sharing> MutexGuard<'a, T, S> {
-    /// The mutex.
+    /// Returns the mutex of a guard.
     pub(super) fn mutex(guard: &Self) -> &'a Mutex<T, S> {
         guard.gate.0
     }
@@ -213,7 +222,9 @@ impl<T: ?Sized + fmt::Debug, S: Sharing> fmt::Debug for MutexGuard<'_, T, S> {
     }
 }
 
-/// As of [`std::sync::Mutex`]: the value, if nobody uses it. It is locked meanwhile, so that others wait.
+/// Shows the value if the mutex is not locked, like [`std::sync::Mutex`].
+///
+/// The mutex is locked meanwhile, so others may have to wait.
 impl<T: ?Sized + fmt::Debug, S: Sharing> fmt::Debug for Mutex<T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = match self.try_lock() {
@@ -229,7 +240,7 @@ impl<T: ?Sized + fmt::Debug, S: Sharing> fmt::Debug for Mutex<T, S> {
             };
             f.field("poisoned", &self.is_poisoned()).finish_non_exhaustive()
         }));
-        // Who has only looked at the value does not poison it.
+        // Formatting only reads the value, so a panic in it does not poison the mutex.
         drop(value);
         written.unwrap_or_else(|payload| resume_unwind(payload))
     }

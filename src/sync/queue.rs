@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Queues: first in first out, last in first out, smallest first.
+//! Queues: FIFO, LIFO, and by priority.
 
 use super::heap::Heap;
 use super::select::{Selectable, Wakers, Watchers, sealed};
@@ -18,9 +18,9 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
-/// In which order a queue gives its items.
+/// The order in which a queue returns its items.
 ///
-/// There are [`Fifo`], [`Lifo`] and [`Priority`], and there will be no others.
+/// Sealed: implemented by [`Fifo`], [`Lifo`] and [`Priority`] only.
 pub trait Order<T>: order::Order<T> {}
 
 /// First in, first out.
@@ -31,11 +31,11 @@ pub struct Fifo(());
 #[derive(Clone, Copy, Debug)]
 pub struct Lifo(());
 
-/// Smallest first; which of two equal ones is not said.
+/// Smallest first; the order of equal items is unspecified.
 ///
-/// The items' [`Ord`] runs while the queue is held: it must not wait, nor use the queue, which is refused
-/// by a panic. A panic in it harms neither the queue nor others. It is raised in the one that puts or gets,
-/// and if an item was to come in that had to wait for room, in the one that puts that item.
+/// The items' [`Ord`] runs while the queue is held. It must neither wait nor use the queue: both panic. A
+/// panic in it leaves the queue intact. It propagates to the caller of the put or get; or, if a get makes
+/// room for the item of a waiting putter and comparing that item panics, to that putter.
 #[derive(Clone, Copy, Debug)]
 pub struct Priority(());
 
@@ -51,31 +51,34 @@ pub(crate) mod order {
     pub trait Order<T> {
         type Items: Default + IntoIterator<Item = T>;
 
-        /// Where an item goes, for [`Order::push`]. This may call user code, which may panic: so it changes
-        /// nothing.
+        /// Plans an [`Order::push`]: returns the item's position.
+        ///
+        /// May call user code, which may panic, so it changes nothing.
         #[inline]
         fn place(items: &Self::Items, item: &T) -> usize {
             let _ = (items, item);
             0
         }
 
-        /// Calls no user code.
-        fn push(items: &mut Self::Items, place: usize, item: T);
+        /// Inserts an item at its planned position. Calls no user code.
+        fn push(items: &mut Self::Items, position: usize, item: T);
 
-        /// Changes nothing if user code panics in it.
+        /// Removes the next item. Changes nothing if user code panics in it.
         fn pop(items: &mut Self::Items) -> Option<T>;
 
         fn len(items: &Self::Items) -> usize;
 
-        /// Takes an item back that was handed over: when none was in, so that it was put before all that
-        /// are in now, but those that came back as well. Never panics.
+        /// Takes back an item that was handed to a waiter that did not receive it.
+        ///
+        /// It was handed over while the queue was empty, so it is older than all items present, except for
+        /// others that were taken back. Never panics.
         fn take_back(items: &mut Self::Items, number: u64, item: T);
     }
 
     /// Items in the order in which they were put.
     #[derive(Debug)]
     pub struct InOrder<T> {
-        /// Those that came back, before the others.
+        /// Items that were taken back, by number. They precede the others.
         back: BTreeMap<u64, T>,
         items: VecDeque<T>,
     }
@@ -148,13 +151,13 @@ pub(crate) mod order {
             calling_user(items, COMPARISON, || items.place(item))
         }
 
-        fn push(items: &mut Heap<T>, place: usize, item: T) {
-            items.insert(place, item);
+        fn push(items: &mut Heap<T>, position: usize, item: T) {
+            items.insert(position, item);
         }
 
         fn pop(items: &mut Heap<T>) -> Option<T> {
-            let way = calling_user(items, COMPARISON, || items.way_down());
-            items.remove_first(way)
+            let path = calling_user(items, COMPARISON, || items.path_down());
+            items.remove_first(path)
         }
 
         fn len(items: &Heap<T>) -> usize {
@@ -162,21 +165,21 @@ pub(crate) mod order {
         }
 
         fn take_back(items: &mut Heap<T>, _: u64, item: T) {
-            // This is in a destructor. Printed by its hook, the panic has nobody to go to: nor has its
-            // payload, whose destructor must not run here.
-            let place = catch_unwind(AssertUnwindSafe(|| Self::place(items, &item)));
-            let place = place.map_err(std::mem::forget).unwrap_or(items.len());
-            items.insert(place, item);
+            // This runs in a destructor, so the panic cannot be propagated; its hook has printed it. The
+            // payload is leaked, since its destructor must not run here.
+            let position = catch_unwind(AssertUnwindSafe(|| Self::place(items, &item)));
+            let position = position.map_err(std::mem::forget).unwrap_or(items.len());
+            items.insert(position, item);
         }
     }
 }
 
-/// Items that some put and others get. Of a bounded one, who puts waits while it is full.
+/// A queue of items, optionally bounded: a put into a full queue waits.
 ///
-/// Items, who waits to get, and who waits to put, all take their turns in order. An item is never lost, nor
-/// given twice, whoever is killed or gives up around it.
+/// Items, waiting getters, and waiting putters each proceed in order. No item is lost or returned twice
+/// when a waiter is killed or times out.
 ///
-/// Items can be counted until they are done with: see [`Queue::task_done`].
+/// The queue counts the items that were put but not processed. See [`Queue::task_done`].
 ///
 /// # Examples
 ///
@@ -219,7 +222,9 @@ pub struct Queue<T, S: Sharing = Local, O: Order<T> = Fifo> {
     order: PhantomData<O>,
 }
 
-/// A queue that gives what was put last. Made by `LifoQueue::lifo()` and the like.
+/// A queue that returns the most recently put item.
+///
+/// Created by `LifoQueue::lifo()` and similar functions.
 ///
 /// # Examples
 ///
@@ -233,7 +238,9 @@ pub struct Queue<T, S: Sharing = Local, O: Order<T> = Fifo> {
 /// ```
 pub type LifoQueue<T, S = Local> = Queue<T, S, Lifo>;
 
-/// A queue that gives what is smallest. Made by `PriorityQueue::priority()` and the like.
+/// A queue that returns the smallest item.
+///
+/// Created by `PriorityQueue::priority()` and similar functions.
 ///
 /// # Examples
 ///
@@ -247,28 +254,28 @@ pub type LifoQueue<T, S = Local> = Queue<T, S, Lifo>;
 /// ```
 pub type PriorityQueue<T, S = Local> = Queue<T, S, Priority>;
 
-/// A queue whose items are counted until they are done with. Every [`Queue`] is one.
+/// A queue whose unprocessed items are counted. Every [`Queue`] is one.
 pub type JoinableQueue<T, S = Local> = Queue<T, S, Fifo>;
 
 struct Items<T, S: Sharing, O: order::Order<T>> {
     items: O::Items,
     limit: usize,
     is_shut_down: bool,
-    /// Whether items that come back are dropped.
+    /// Whether items that are taken back are dropped, after `shut_down_now`.
     drops: bool,
-    /// Items that were put and not said to be done with.
+    /// The number of items that were put and not marked as processed.
     unfinished: usize,
-    /// The number of the last item that came. By it those that come back are in order.
+    /// The number of the last item that was put. Items that are taken back are ordered by it.
     last: u64,
-    /// They are granted an item, or nothing if there will be none.
+    /// Waiting getters. Each is granted an item, or `None` once the queue is shut down and empty.
     getters: WaitList<S::Waker, Option<Handed<T>>>,
-    /// They leave their items here, and are granted whether these were taken.
+    /// Waiting putters with their items. Each is granted whether its item was accepted.
     putters: WaitList<Putter<T, S>, Result<(), Refused<T>>>,
     joiners: WaitList<S::Waker>,
     watchers: Watchers<S>,
 }
 
-/// An item that was handed to one that waited, and its number.
+/// An item that was handed to a waiting getter, with its number.
 struct Handed<T> {
     number: u64,
     item: T,
@@ -286,10 +293,10 @@ impl<T, S: Sharing> Waiter for Putter<T, S> {
     }
 }
 
-/// An item that was not taken from one that waited.
+/// An item that was refused from a waiting putter.
 struct Refused<T> {
     item: T,
-    /// What its comparison has panicked with; otherwise the queue was shut down.
+    /// The panic of the item's comparison; `None` if the queue was shut down.
     panic: Option<Payload>,
 }
 
@@ -305,17 +312,17 @@ impl<T> Refused<T> {
     }
 }
 
-/// Why an item was not put. It comes back.
+/// The error of a put, which returns the item.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum PutError<T> {
-    /// The queue is full, or was until the limit had passed.
+    /// The queue is full, or was until the timeout passed.
     Full(T),
     /// The queue was shut down.
     ShutDown(T),
 }
 
 impl<T> PutError<T> {
-    /// The item.
+    /// Returns the item.
     pub fn into_inner(self) -> T {
         match self {
             PutError::Full(item) | PutError::ShutDown(item) => item,
@@ -343,12 +350,12 @@ impl<T> fmt::Display for PutError<T> {
 
 impl<T> Error for PutError<T> {}
 
-/// Why no item was got.
+/// The error of a get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GetError {
-    /// The queue is empty, or was until the limit had passed.
+    /// The queue is empty, or was until the timeout passed.
     Empty,
-    /// The queue was shut down, and is empty.
+    /// The queue was shut down and is empty.
     ShutDown,
 }
 
@@ -363,7 +370,9 @@ impl fmt::Display for GetError {
 
 impl Error for GetError {}
 
-/// [`Queue::task_done`] was called more often than items were put. It had no effect.
+/// [`Queue::task_done`] was called more often than items were put.
+///
+/// The call had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DoneTooOften(());
 
@@ -378,16 +387,16 @@ impl Error for DoneTooOften {}
 macro_rules! constructors {
     ($order:ident: $($bound:ident)?, $new:ident, $bounded:ident, $shared:ident, $shared_bounded:ident) => {
         impl<T $(: $bound)?> Queue<T, Local, $order> {
-            /// A queue of this thread, for as many items as there is memory.
+            /// Creates an unbounded queue of this thread.
             pub fn $new() -> Self {
                 Self::with(usize::MAX)
             }
 
-            /// A queue of this thread, for so many items.
+            /// Creates a queue of this thread that holds at most `limit` items.
             ///
             /// # Panics
             ///
-            /// If `limit` is zero: a [`Channel`](crate::sync::Channel) hands over without keeping.
+            /// Panics if `limit` is zero. For a rendezvous, see [`Channel`](crate::sync::Channel).
             #[track_caller]
             pub fn $bounded(limit: usize) -> Self {
                 Self::with(limit)
@@ -395,16 +404,16 @@ macro_rules! constructors {
         }
 
         impl<T $(: $bound)?> Queue<T, Shared, $order> {
-            /// A queue that threads can share, for as many items as there is memory.
+            /// Creates an unbounded queue that threads can share.
             pub fn $shared() -> Self {
                 Self::with(usize::MAX)
             }
 
-            /// A queue that threads can share, for so many items.
+            /// Creates a queue that threads can share and that holds at most `limit` items.
             ///
             /// # Panics
             ///
-            /// If `limit` is zero: a [`Channel`](crate::sync::Channel) hands over without keeping.
+            /// Panics if `limit` is zero. For a rendezvous, see [`Channel`](crate::sync::Channel).
             #[track_caller]
             pub fn $shared_bounded(limit: usize) -> Self {
                 Self::with(limit)
@@ -426,7 +435,10 @@ impl<T> Default for Queue<T, Local, Fifo> {
 impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
     #[track_caller]
     fn with(limit: usize) -> Self {
-        assert!(limit > 0, "a queue for no items: use a Channel, which hands over without keeping");
+        assert!(
+            limit > 0,
+            "queue limit must be at least 1, got 0: for a rendezvous, use a `Channel`"
+        );
         let items = Items {
             items: O::Items::default(),
             limit,
@@ -442,35 +454,36 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
         Queue { state: State::new(items), order: PhantomData }
     }
 
-    /// Puts an item in, when there is room.
+    /// Puts an item into the queue, and waits for room if necessary.
     ///
     /// # Errors
     ///
-    /// [`PutError::ShutDown`], before or meanwhile.
+    /// Returns [`PutError::ShutDown`] if the queue was shut down before or during the wait.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it. In a priority queue, with what a comparison panics: the item is dropped.
+    /// Unwinds with any kill or timeout delivered to the current coroutine during the wait. In main, panics
+    /// on deadlock: when nothing is left that can wake it. In a priority queue, propagates panics of a
+    /// comparison; the item is dropped.
     ///
     /// # Switching
     ///
-    /// Switches if it is full. All others may run meanwhile.
+    /// May switch: if the queue is full. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// The item is in the queue, if there was room by then, or is dropped.
+    /// The item is in the queue if there was room by then; otherwise it is dropped.
     #[inline]
     #[track_caller]
     pub fn put(&self, item: T) -> Result<(), PutError<T>> {
         self.put_until(item, None)
     }
 
-    /// As [`Queue::put`], if there is room.
+    /// Puts an item into the queue if there is room.
     ///
     /// # Errors
     ///
-    /// The cases of [`PutError`].
+    /// Returns [`PutError::Full`] if there is no room, [`PutError::ShutDown`] if the queue was shut down.
     ///
     /// # Switching
     ///
@@ -480,30 +493,31 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
         let mut item = Some(item);
         match self.offer(&mut item) {
             Some(done) => done.map_err(PutError::ShutDown),
-            None => Err(PutError::Full(item.expect("it was not taken"))),
+            None => Err(PutError::Full(item.expect("the item was not taken"))),
         }
     }
 
-    /// As [`Queue::put`], for at most `limit`.
+    /// Puts an item into the queue, and waits for room for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// The cases of [`PutError`].
+    /// Returns [`PutError::Full`] if there is no room by then, [`PutError::ShutDown`] if the queue was shut
+    /// down.
     ///
     /// # Panics
     ///
-    /// As [`Queue::put`].
+    /// Panics like [`Queue::put`].
     ///
     /// # Switching
     ///
-    /// Switches if it is full, also for a limit of zero.
+    /// May switch: if the queue is full, even for a timeout of zero. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// As [`Queue::put`].
+    /// The item is in the queue if there was room by then; otherwise it is dropped.
     #[track_caller]
-    pub fn put_timeout(&self, item: T, limit: Duration) -> Result<(), PutError<T>> {
-        self.put_until(item, Deadline::after(limit))
+    pub fn put_timeout(&self, item: T, timeout: Duration) -> Result<(), PutError<T>> {
+        self.put_until(item, Deadline::after(timeout))
     }
 
     #[inline]
@@ -526,25 +540,27 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
             list: |items: &mut Items<T, S, O>| &mut items.putters,
             purpose: "Queue::put",
         };
-        let place = RefCell::new(item.take());
+        let item_cell = RefCell::new(item.take());
         let mut wakers = None;
         let attempt = |items: &mut Items<T, S, O>| {
-            let (done, woken) = items.offer(&mut place.borrow_mut());
+            let (done, woken) = items.offer(&mut item_cell.borrow_mut());
             wakers = woken;
             done.map(|done| done.map_err(|item| Refused { item, panic: None }))
         };
-        let enter = |waker| Putter { waker, item: place.take() };
+        let enter = |waker| Putter { waker, item: item_cell.take() };
         let result = wait(object, deadline, attempt, enter, drop);
         if let Some(wakers) = wakers {
             wakers.wake();
         }
         match result {
             Ok(done) => done.map_err(Refused::into_error),
-            Err(putter) => Err(PutError::Full(putter.item.expect("it was not taken"))),
+            Err(putter) => Err(PutError::Full(putter.item.expect("the item was not taken"))),
         }
     }
 
-    /// Puts an item in if that can be said now: `None` if there is no room.
+    /// Accepts or refuses an item without waiting.
+    ///
+    /// Returns `None` if there is no room, and leaves the item.
     #[inline]
     fn offer(&self, item: &mut Option<T>) -> Option<Result<(), T>> {
         let (done, wakers) = self.state.with(|items| items.offer(item));
@@ -554,36 +570,38 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
         done
     }
 
-    /// Takes an item out, when there is one.
+    /// Takes the next item, and waits for one if necessary.
     ///
     /// # Errors
     ///
-    /// [`GetError::ShutDown`], when there will be none.
+    /// Returns [`GetError::ShutDown`] if the queue is shut down and empty.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it. In a priority queue, with what a comparison panics: no item is taken.
+    /// Unwinds with any kill or timeout delivered to the current coroutine during the wait. In main, panics
+    /// on deadlock: when nothing is left that can wake it. In a priority queue, propagates panics of a
+    /// comparison; no item is taken.
     ///
     /// # Switching
     ///
-    /// Switches if it is empty. All others may run meanwhile.
+    /// May switch: if the queue is empty. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// No item is taken. One that had been handed over already goes to the next that waits, or back to where
-    /// it would be got next.
+    /// No item is taken. An item that had already been handed over goes to the next waiter, or returns to
+    /// the queue, where it keeps its turn; after [`Queue::shut_down_now`], it is dropped.
     #[inline]
     #[track_caller]
     pub fn get(&self) -> Result<T, GetError> {
         self.get_until(None)
     }
 
-    /// As [`Queue::get`], if there is an item.
+    /// Takes the next item if there is one.
     ///
     /// # Errors
     ///
-    /// The cases of [`GetError`].
+    /// Returns [`GetError::Empty`] if there is no item, [`GetError::ShutDown`] if the queue is also shut
+    /// down.
     ///
     /// # Switching
     ///
@@ -600,26 +618,28 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
         }
     }
 
-    /// As [`Queue::get`], for at most `limit`.
+    /// Takes the next item, and waits for one for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// The cases of [`GetError`].
+    /// Returns [`GetError::Empty`] if there is no item by then, [`GetError::ShutDown`] if the queue is also
+    /// shut down.
     ///
     /// # Panics
     ///
-    /// As [`Queue::get`].
+    /// Panics like [`Queue::get`].
     ///
     /// # Switching
     ///
-    /// Switches if it is empty, also for a limit of zero.
+    /// May switch: if the queue is empty, even for a timeout of zero. Any other coroutine may run
+    /// meanwhile.
     ///
     /// # Cancellation
     ///
-    /// As [`Queue::get`].
+    /// No item is taken, as for [`Queue::get`].
     #[track_caller]
-    pub fn get_timeout(&self, limit: Duration) -> Result<T, GetError> {
-        self.get_until(Deadline::after(limit))
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T, GetError> {
+        self.get_until(Deadline::after(timeout))
     }
 
     #[inline]
@@ -640,7 +660,7 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
         let attempt = |items: &mut Items<T, S, O>| {
             let (done, woken) = items.take();
             waker = woken;
-            // It is not given back: it was not handed over.
+            // The number is unused: only items that were handed over are given back.
             done.map(|item| item.map(|item| Handed { number: 0, item }))
         };
         let give_back = |handed: Option<Handed<T>>| {
@@ -659,7 +679,7 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
         }
     }
 
-    /// Takes back an item that was handed to one that has been killed meanwhile.
+    /// Takes back an item handed to a waiter that was killed before it resumed.
     fn give_back(&self, handed: Handed<T>) {
         let (woken, joiners, dropped) = self.state.with(|items| {
             if items.drops {
@@ -675,11 +695,11 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
         drop(dropped);
     }
 
-    /// Says that one item that was got is done with.
+    /// Marks one retrieved item as processed.
     ///
     /// # Errors
     ///
-    /// If that was said of all of them before.
+    /// Returns [`DoneTooOften`] if all items that were put have been marked already.
     ///
     /// # Examples
     ///
@@ -711,40 +731,43 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
         Ok(())
     }
 
-    /// Waits until all items that were put have been got and are done with.
+    /// Waits until all items that were put have been retrieved and marked as processed.
     ///
     /// # Panics
     ///
-    /// As [`Queue::get`].
+    /// Unwinds with any kill or timeout delivered to the current coroutine during the wait. In main, panics
+    /// on deadlock: when nothing is left that can wake it.
     ///
     /// # Switching
     ///
-    /// Switches, unless there are none. All others may run meanwhile.
+    /// May switch: if some items are not processed. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// Leaves nothing behind.
+    /// The wait is abandoned; the object is unchanged.
     #[track_caller]
     pub fn join(&self) {
         self.join_until(None);
     }
 
-    /// As [`Queue::join`], for at most `limit`. Whether all are done with.
+    /// Waits like [`Queue::join`], for at most `timeout`.
+    ///
+    /// Returns whether all items are processed.
     ///
     /// # Panics
     ///
-    /// As [`Queue::get`].
+    /// Panics like [`Queue::join`].
     ///
     /// # Switching
     ///
-    /// Switches, unless there are none.
+    /// May switch: if some items are not processed. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// Leaves nothing behind.
+    /// The wait is abandoned; the object is unchanged.
     #[track_caller]
-    pub fn join_timeout(&self, limit: Duration) -> bool {
-        self.join_until(Deadline::after(limit))
+    pub fn join_timeout(&self, timeout: Duration) -> bool {
+        self.join_until(Deadline::after(timeout))
     }
 
     fn join_until(&self, deadline: Option<Deadline>) -> bool {
@@ -757,8 +780,10 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
         wait(object, deadline, attempt, |waker| waker, |()| ()).is_ok()
     }
 
-    /// Lets no more items in. Those that are in can still be got; then everybody is told that there will be
-    /// none. Who waits to put gets the item back.
+    /// Shuts the queue down: it accepts no more items.
+    ///
+    /// The items in the queue can still be retrieved; after that, each get returns [`GetError::ShutDown`].
+    /// Waiting putters get their items back.
     ///
     /// # Switching
     ///
@@ -767,16 +792,18 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
         self.end(false);
     }
 
-    /// As [`Queue::shut_down`], and drops the items that are in, which count as done with.
+    /// Shuts the queue down like [`Queue::shut_down`], and drops its items.
+    ///
+    /// The dropped items count as processed.
     ///
     /// # Panics
     ///
-    /// With the first panic of a destructor of an item, when all are dropped. Further ones are reported on
-    /// standard error.
+    /// Resumes the first panic of an item's destructor, after all items are dropped. Further ones are
+    /// reported on standard error.
     ///
     /// # Switching
     ///
-    /// Never switches, unless the destructor of an item does.
+    /// Never switches, unless an item's destructor does.
     pub fn shut_down_now(&self) {
         self.end(true);
     }
@@ -792,9 +819,9 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
             let dropped = if now { std::mem::take(&mut items.items) } else { O::Items::default() };
             items.unfinished = items.unfinished.saturating_sub(O::len(&dropped));
             if items.unfinished == 0 {
-                wakers.extend(items.let_joiners_go());
+                wakers.extend(items.release_joiners());
             }
-            // Somebody waits to get only if there is nothing to be got.
+            // Getters wait only while the queue is empty.
             wakers.extend(items.getters.grant_all(|| None));
             (wakers, items.watchers.all(), dropped)
         });
@@ -803,38 +830,38 @@ impl<T, S: Sharing, O: Order<T>> Queue<T, S, O> {
         drop_each("the destructor of an item of a queue", dropped);
     }
 
-    /// How many items are in.
+    /// Returns the number of items in the queue.
     pub fn len(&self) -> usize {
         self.state.with(|items| O::len(&items.items))
     }
 
-    /// Whether no item is in.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether there is no room for a further item.
+    /// Whether the queue is full: there is no room for another item.
     pub fn is_full(&self) -> bool {
         self.state.with(|items| O::len(&items.items) >= items.limit)
     }
 
-    /// How many items were put that are not done with.
+    /// Returns the number of items that were put and not marked as processed.
     pub fn unfinished(&self) -> usize {
         self.state.with(|items| items.unfinished)
     }
 
-    /// Whether it was shut down.
+    /// Whether the queue was shut down.
     pub fn is_shut_down(&self) -> bool {
         self.state.with(|items| items.is_shut_down)
     }
 }
 
-const LEFT: &str = "one that waits to put has left its item";
+const LEFT: &str = "a waiting putter has left its item in the list";
 
-/// What has become of an item that was offered, if that can be said, and who is to be woken for it.
+/// The outcome of an offered item, `None` if it has to wait for room, and the waiters to wake.
 type Offered<T, W> = (Option<Result<(), T>>, Option<Woken<W>>);
 
-/// Who is to be woken when the state is let go of.
+/// The waiters to wake after the state is released.
 struct Woken<W> {
     first: Option<W>,
     others: Option<Wakers<W>>,
@@ -853,7 +880,7 @@ impl<W: Waker> Woken<W> {
 }
 
 impl<T, S: Sharing, O: order::Order<T>> Items<T, S, O> {
-    /// Takes an item in, if that can be said now.
+    /// Accepts or refuses an item without waiting. Leaves the item if there is no room.
     #[inline]
     fn offer(&mut self, item: &mut Option<T>) -> Offered<T, S::Waker> {
         if self.is_shut_down {
@@ -862,24 +889,26 @@ impl<T, S: Sharing, O: order::Order<T>> Items<T, S, O> {
         if O::len(&self.items) >= self.limit {
             return (None, None);
         }
-        let Some(place) = self.place(item) else { return (None, None) };
+        let Some(position) = self.place(item) else { return (None, None) };
         let Some(item) = item.take() else { return (None, None) };
         self.unfinished += 1;
         self.last += 1;
         let woken = self.give(Handed { number: self.last, item }, |items, handed| {
-            O::push(items, place, handed.item);
+            O::push(items, position, handed.item);
         });
         (Some(Ok(())), Some(woken))
     }
 
-    /// Where an item goes if it is kept. Until this has returned, nothing has changed.
+    /// Plans the position of an item, in case no getter takes it.
+    ///
+    /// Changes nothing if it panics.
     #[inline]
     fn place(&mut self, item: &Option<T>) -> Option<usize> {
         let item = item.as_ref()?;
         Some(if self.getters.is_empty() { O::place(&self.items, item) } else { 0 })
     }
 
-    /// Gives an item to the first that waits for one, or has it kept.
+    /// Hands an item to the first waiting getter, or stores it by `keep`.
     #[inline]
     fn give(
         &mut self,
@@ -889,48 +918,53 @@ impl<T, S: Sharing, O: order::Order<T>> Items<T, S, O> {
         match self.getters.grant(Some(handed)) {
             Ok(getter) => Woken { first: Some(getter), others: None },
             Err(handed) => {
-                keep(&mut self.items, handed.expect("as it was given"));
+                keep(&mut self.items, handed.expect("the grant comes back unchanged"));
                 Woken { first: None, others: self.watchers.if_any() }
             }
         }
     }
 
-    /// Gives or keeps one that was handed over, and not taken.
+    /// Hands on or stores an item that was handed over and not received.
     fn take_back(&mut self, handed: Handed<T>) -> Woken<S::Waker> {
         self.give(handed, |items, handed| O::take_back(items, handed.number, handed.item))
     }
 
-    /// Counts one item as done with. Returns who joins, if that was the last one, and nothing if there was
-    /// none.
+    /// Counts one item as processed.
+    ///
+    /// Returns the joiners to wake if it was the last one, and `None` if no item was unprocessed.
     fn done(&mut self) -> Option<Vec<S::Waker>> {
         self.unfinished = self.unfinished.checked_sub(1)?;
-        Some(if self.unfinished == 0 { self.let_joiners_go() } else { Vec::new() })
+        Some(if self.unfinished == 0 { self.release_joiners() } else { Vec::new() })
     }
 
-    /// Takes an item out, if that can be said now: `Some(None)` if there will be none. Lets in the item of
-    /// the first that waits to put.
+    /// Takes the next item without waiting, and admits a waiting putter's.
+    ///
+    /// Returns `None` for the item if the queue is empty, `Some(None)` if it is also shut down. The first
+    /// waiting putter's item is admitted if there is room.
     #[inline]
     fn take(&mut self) -> (Option<Option<T>>, Option<Woken<S::Waker>>) {
         let Some(item) = O::pop(&mut self.items) else {
             return (self.is_shut_down.then_some(None), None);
         };
-        // It may have been too full, if an item had come back.
+        // The queue may still be at its limit, if items were taken back.
         let has_room = !self.putters.is_empty() && O::len(&self.items) < self.limit;
-        let woken = if has_room { Some(self.let_putter_in()) } else { None };
+        let woken = if has_room { Some(self.admit_putter()) } else { None };
         (Some(Some(item)), woken)
     }
 
-    /// Those whose items cannot be compared get them back, with the panic.
-    fn let_putter_in(&mut self) -> Woken<S::Waker> {
+    /// Admits the first waiting putter's item.
+    ///
+    /// Putters whose items' comparisons panic get the panic.
+    fn admit_putter(&mut self) -> Woken<S::Waker> {
         let mut refused = Vec::new();
         let first = loop {
             let Some(putter) = self.putters.first_mut() else { break None };
             let item = putter.item.as_ref().expect(LEFT);
-            // User code comes first: then the item is in, and its putter granted, or neither.
+            // User code runs first: then either the item is stored and its putter granted, or neither.
             match catch_unwind(AssertUnwindSafe(|| O::place(&self.items, item))) {
-                Ok(place) => {
-                    let putter = self.putters.grant(Ok(())).ok().expect("it waits");
-                    O::push(&mut self.items, place, putter.item.expect(LEFT));
+                Ok(position) => {
+                    let putter = self.putters.grant(Ok(())).ok().expect("a putter is waiting");
+                    O::push(&mut self.items, position, putter.item.expect(LEFT));
                     self.unfinished += 1;
                     break Some(putter.waker);
                 }
@@ -945,7 +979,7 @@ impl<T, S: Sharing, O: order::Order<T>> Items<T, S, O> {
         self.putters.grant(Err(Refused { item, panic })).ok().map(|putter| putter.waker)
     }
 
-    fn let_joiners_go(&mut self) -> Vec<S::Waker> {
+    fn release_joiners(&mut self) -> Vec<S::Waker> {
         self.joiners.grant_all(|| ())
     }
 }
@@ -960,10 +994,10 @@ impl<T, S: Sharing, O: Order<T>> sealed::Selectable for Queue<T, S, O> {
     }
 }
 
-/// Ready when an item can be got, or the queue was shut down.
+/// Ready when an item can be retrieved, or the queue was shut down.
 impl<T, S: Sharing, O: Order<T>> Selectable for Queue<T, S, O> {}
 
-/// Gets items until the queue is shut down and empty.
+/// Retrieves items until the queue is shut down and empty.
 impl<T, S: Sharing, O: Order<T>> Iterator for &Queue<T, S, O> {
     type Item = T;
 

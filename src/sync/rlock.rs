@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! A lock that its owner may take again.
+//! A reentrant lock.
 
 use super::semaphore::Semaphore;
 use super::sharing::{Local, Shared, Sharing, State};
@@ -8,10 +8,12 @@ use std::fmt;
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-/// A lock that the coroutine that has it may take again: it is free when every guard is gone.
+/// A reentrant lock: the coroutine that holds it may take it again.
 ///
-/// The owner is a coroutine, not a thread: with a greenlet that it runs by hand, and with a generator's body,
-/// it is the same owner.
+/// The lock is free when all its guards are dropped.
+///
+/// The owner is a coroutine, not a thread. Greenlets that it runs directly, and bodies of its generators,
+/// count as the same owner.
 ///
 /// # Examples
 ///
@@ -30,23 +32,25 @@ pub struct RLock<S: Sharing = Local> {
     owner: S::State<Option<(Owner, usize)>>,
 }
 
-/// A coroutine, of whichever thread.
+/// A coroutine of any thread.
 pub(super) type Owner = (ThreadId, u64);
 
 fn me() -> Owner {
     (thread::current().id(), hub::current_task_id())
 }
 
-/// The lock, held. Dropped, it is held once less.
-#[must_use = "dropped, it unlocks at once"]
+/// One level of a held [`RLock`]. When dropped, releases that level.
+#[must_use = "if unused, the lock is released immediately"]
 pub struct RLockGuard<'a, S: Sharing = Local> {
     lock: &'a RLock<S>,
     owner: Owner,
-    /// It is released on its thread.
-    here: std::marker::PhantomData<*const ()>,
+    /// A guard is released on its own thread.
+    not_send: std::marker::PhantomData<*const ()>,
 }
 
-/// [`RLock::release`] was called by one that does not have the lock. It had no effect.
+/// [`RLock::release`] was called by a coroutine that does not hold the lock.
+///
+/// The call had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotOwned(());
 
@@ -61,7 +65,7 @@ impl fmt::Display for NotOwned {
 impl std::error::Error for NotOwned {}
 
 impl RLock<Local> {
-    /// A lock of this thread.
+    /// Creates a lock of this thread.
     pub fn new() -> Self {
         RLock { gate: Semaphore::with(1), owner: State::new(None) }
     }
@@ -74,33 +78,35 @@ impl Default for RLock<Local> {
 }
 
 impl RLock<Shared> {
-    /// A lock that threads can share.
+    /// Creates a lock that threads can share.
     pub fn shared() -> Self {
         RLock { gate: Semaphore::with(1), owner: State::new(None) }
     }
 }
 
 impl<S: Sharing> RLock<S> {
-    /// Takes the lock, once more if the current coroutine has it.
+    /// Takes the lock, and waits until it is free if another coroutine holds it.
+    ///
+    /// If the current coroutine already holds it, the depth grows by one.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it.
+    /// Unwinds with any kill or timeout delivered to the current coroutine during the wait. In main, panics
+    /// on deadlock: when nothing is left that can wake it.
     ///
     /// # Switching
     ///
-    /// Switches if another has it. All others may run meanwhile.
+    /// May switch: if another coroutine holds the lock. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// It is not taken.
+    /// The lock is not taken.
     #[track_caller]
     pub fn lock(&self) -> RLockGuard<'_, S> {
         self.guard(self.enter(|| self.gate.acquire()))
     }
 
-    /// As [`RLock::lock`], if no other has it.
+    /// Takes the lock if no other coroutine holds it.
     ///
     /// # Switching
     ///
@@ -109,48 +115,53 @@ impl<S: Sharing> RLock<S> {
         self.try_enter(|| self.gate.try_acquire()).map(|owner| self.guard(owner))
     }
 
-    /// As [`RLock::lock`], for at most `limit`. `None` when that has passed.
+    /// Takes the lock, and waits until it is free for at most `timeout`.
+    ///
+    /// Returns `None` if the timeout has passed.
     ///
     /// # Panics
     ///
-    /// As [`RLock::lock`].
+    /// Panics like [`RLock::lock`].
     ///
     /// # Switching
     ///
-    /// Switches if another has it, also for a limit of zero.
+    /// May switch: if another coroutine holds the lock, even for a timeout of zero. Any other coroutine may
+    /// run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// It is not taken.
+    /// The lock is not taken.
     #[track_caller]
-    pub fn lock_timeout(&self, limit: Duration) -> Option<RLockGuard<'_, S>> {
-        let deadline = Deadline::after(limit);
+    pub fn lock_timeout(&self, timeout: Duration) -> Option<RLockGuard<'_, S>> {
+        let deadline = Deadline::after(timeout);
         self.try_enter(|| self.gate.acquire_until(deadline)).map(|owner| self.guard(owner))
     }
 
-    /// As [`RLock::lock`], to be followed by one [`RLock::release`].
+    /// Takes the lock like [`RLock::lock`], but without a guard.
+    ///
+    /// Must be followed by one [`RLock::release`].
     ///
     /// # Panics
     ///
-    /// As [`RLock::lock`].
+    /// Panics like [`RLock::lock`].
     ///
     /// # Switching
     ///
-    /// As [`RLock::lock`].
+    /// May switch: if another coroutine holds the lock. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// It is not taken.
+    /// The lock is not taken.
     #[track_caller]
     pub fn acquire(&self) {
         self.enter(|| self.gate.acquire());
     }
 
-    /// Gives back what [`RLock::acquire`] has taken.
+    /// Releases one level that was taken by [`RLock::acquire`].
     ///
     /// # Errors
     ///
-    /// If the current coroutine does not have it.
+    /// Returns [`NotOwned`] if the current coroutine does not hold the lock.
     ///
     /// # Switching
     ///
@@ -174,16 +185,17 @@ impl<S: Sharing> RLock<S> {
         }
     }
 
-    /// How often the current coroutine has it.
+    /// Returns the number of levels at which the current coroutine holds the lock.
     pub fn depth(&self) -> usize {
         let me = me();
         self.owner
             .with(|owner| owner.filter(|(other, _)| *other == me).map_or(0, |(_, depth)| depth))
     }
 
-    /// Gives up all levels of it, for the time of a wait. `None` if `owner` is not the current coroutine, or
-    /// does not have it.
-    pub(super) fn leave_for_now(&self, owner: Owner) -> Option<usize> {
+    /// Releases all levels for the duration of a wait, and returns their number.
+    ///
+    /// Returns `None` if `owner` is not the current coroutine, or does not hold the lock.
+    pub(super) fn release_all_levels(&self, owner: Owner) -> Option<usize> {
         let me = me();
         let depth = self.owner.with(|held| match held {
             Some((other, depth)) if *other == me && owner == me => Some(*depth),
@@ -193,9 +205,9 @@ impl<S: Sharing> RLock<S> {
         Some(depth)
     }
 
-    /// Takes all levels of it again.
+    /// Takes the lock again, at the given depth.
     #[track_caller]
-    pub(super) fn come_back(&self, depth: usize) -> RLockGuard<'_, S> {
+    pub(super) fn reacquire(&self, depth: usize) -> RLockGuard<'_, S> {
         self.gate.acquire();
         let me = me();
         self.owner.with(|owner| *owner = Some((me, depth)));
@@ -203,11 +215,12 @@ impl<S: Sharing> RLock<S> {
     }
 
     fn guard(&self, owner: Owner) -> RLockGuard<'_, S> {
-        RLockGuard { lock: self, owner, here: std::marker::PhantomData }
+        RLockGuard { lock: self, owner, not_send: std::marker::PhantomData }
     }
 
-    /// Takes the lock for the current coroutine, by `acquire` if it has not taken it already. Returns the
-    /// owner.
+    /// Takes the lock for the current coroutine, and returns the owner.
+    ///
+    /// Calls `acquire` unless the coroutine already holds the lock.
     #[track_caller]
     fn enter(&self, acquire: impl FnOnce()) -> Owner {
         let owner = self.try_enter(|| {
@@ -217,8 +230,10 @@ impl<S: Sharing> RLock<S> {
         owner.expect("`acquire` has returned")
     }
 
-    /// As [`RLock::enter`], by what may fail. The one that owns it is asked for after the wait: meanwhile
-    /// the consumer of a generator that waits here may be another.
+    /// Like [`RLock::enter`], but `acquire` may fail.
+    ///
+    /// The owner is determined after the wait: if a generator waits here, another coroutine may be its
+    /// consumer by then.
     #[track_caller]
     fn try_enter(&self, acquire: impl FnOnce() -> bool) -> Option<Owner> {
         let before = me();
@@ -249,7 +264,7 @@ impl<S: Sharing> RLock<S> {
 }
 
 impl<'a, S: Sharing> RLockGuard<'a, S> {
-    /// The lock, and the coroutine that has it by this.
+    /// Returns the lock and the coroutine that holds it by this guard.
     pub(super) fn parts(guard: &Self) -> (&'a RLock<S>, Owner) {
         (guard.lock, guard.owner)
     }
@@ -257,8 +272,8 @@ impl<'a, S: Sharing> RLockGuard<'a, S> {
 
 impl<S: Sharing> Drop for RLockGuard<'_, S> {
     fn drop(&mut self) {
-        // Also if it was moved to another coroutine; but not if the one that took the lock has released it
-        // without this guard.
+        // A guard that was moved to another coroutine still releases its owner's level, unless the owner
+        // has released it without the guard.
         let is_free = self.lock.owner.with(|owner| match owner {
             Some((other, depth)) if *other == self.owner => {
                 *depth -= 1;

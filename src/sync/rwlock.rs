@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Many readers or one writer.
+//! A lock for many readers or one writer.
 
 use super::sharing::{Local, Shared, Sharing, State, Waker};
 use super::wait::{Object, wait};
@@ -10,11 +10,12 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{self, LockResult, PoisonError, TryLockError, TryLockResult};
 use std::time::Duration;
 
-/// A value that many may read at a time, or one may change, also over switches. As [`std::sync::RwLock`]: a
-/// writer that panics, or is killed, poisons it.
+/// A lock for many readers or one writer, whose guards may be held across switches.
 ///
-/// Readers and writers get it in the order of waiting; readers next to each other together. So who reads
-/// must not read again while somebody waits to write.
+/// Like [`std::sync::RwLock`], it is poisoned by a writer that panics or is killed.
+///
+/// The lock is fair: readers and writers are admitted in order, adjacent readers together. So a reader that
+/// reads again while a writer is waiting deadlocks.
 ///
 /// # Examples
 ///
@@ -31,18 +32,19 @@ use std::time::Duration;
 /// ```
 pub struct RwLock<T: ?Sized, S: Sharing = Local> {
     gate: S::State<Gate<S>>,
-    /// Locked by those who have passed the gate, so never waited for. It knows of poison.
+    /// Holds the value and the poison flag. Only coroutines that have passed the gate lock it, so this
+    /// never blocks.
     value: sync::RwLock<T>,
 }
 
-/// Who is in, and who waits.
+/// The holders of the lock, and its waiters.
 struct Gate<S: Sharing> {
     readers: usize,
     is_written: bool,
     waiting: WaitList<Entry<S>>,
 }
 
-/// One that waits.
+/// A waiter.
 struct Entry<S: Sharing> {
     waker: S::Waker,
     role: Role,
@@ -66,7 +68,7 @@ impl<S: Sharing> Gate<S> {
         &mut self.waiting
     }
 
-    /// Lets one in that has just come, if nobody waits before it.
+    /// Admits a new arrival, unless others are waiting.
     fn enter(&mut self, role: Role) -> Option<()> {
         if self.waiting.is_empty() { self.let_in(role) } else { None }
     }
@@ -80,7 +82,7 @@ impl<S: Sharing> Gate<S> {
         Some(())
     }
 
-    /// Lets in those that wait, as far as that goes.
+    /// Admits waiters in order, as far as possible. Returns their wakers.
     fn advance(&mut self) -> Vec<S::Waker> {
         let mut wakers = Vec::new();
         while let Some(role) = self.waiting.first_mut().map(|entry| entry.role) {
@@ -101,39 +103,39 @@ impl<S: Sharing> Gate<S> {
     }
 }
 
-/// The right to read the value of a [`RwLock`]. Dropped, it is given up.
-#[must_use = "dropped, it unlocks at once"]
+/// The right to read the value of a [`RwLock`]. Released when dropped.
+#[must_use = "if unused, the lock is released immediately"]
 pub struct RwLockReadGuard<'a, T: ?Sized, S: Sharing = Local> {
-    /// Declared first, so that it is dropped before the gate opens.
+    /// Declared first, so dropped before the gate opens.
     value: sync::RwLockReadGuard<'a, T>,
-    _pass: Pass<'a, T, S>,
+    _pass: GateGuard<'a, T, S>,
 }
 
-/// The right to change the value of a [`RwLock`]. Dropped, it is given up.
-#[must_use = "dropped, it unlocks at once"]
+/// The right to read and write the value of a [`RwLock`]. Released when dropped.
+#[must_use = "if unused, the lock is released immediately"]
 pub struct RwLockWriteGuard<'a, T: ?Sized, S: Sharing = Local> {
     value: sync::RwLockWriteGuard<'a, T>,
-    _pass: Pass<'a, T, S>,
+    _pass: GateGuard<'a, T, S>,
 }
 
-/// Leaves the gate when it is dropped.
-struct Pass<'a, T: ?Sized, S: Sharing>(&'a RwLock<T, S>, Role);
+/// Leaves the gate when dropped.
+struct GateGuard<'a, T: ?Sized, S: Sharing>(&'a RwLock<T, S>, Role);
 
-impl<T: ?Sized, S: Sharing> Drop for Pass<'_, T, S> {
+impl<T: ?Sized, S: Sharing> Drop for GateGuard<'_, T, S> {
     fn drop(&mut self) {
         self.0.leave(self.1);
     }
 }
 
 impl<T> RwLock<T, Local> {
-    /// A lock of this thread.
+    /// Creates a lock of this thread.
     pub fn new(value: T) -> Self {
         Self::open(value)
     }
 }
 
 impl<T> RwLock<T, Shared> {
-    /// A lock that threads can share.
+    /// Creates a lock that threads can share.
     pub fn shared(value: T) -> Self {
         Self::open(value)
     }
@@ -151,46 +153,47 @@ impl<T, S: Sharing> RwLock<T, S> {
         RwLock { gate: State::new(gate), value: sync::RwLock::new(value) }
     }
 
-    /// The value.
+    /// Consumes the lock and returns the value.
     ///
     /// # Errors
     ///
-    /// If it is poisoned; the error has the value.
+    /// Returns an error that holds the value if the lock is poisoned.
     pub fn into_inner(self) -> LockResult<T> {
         self.value.into_inner()
     }
 }
 
 impl<T: ?Sized, S: Sharing> RwLock<T, S> {
-    /// Waits until nobody changes the value, nor waits to.
+    /// Locks for reading; waits while a writer holds the lock or others wait.
     ///
     /// # Errors
     ///
-    /// If a writer has panicked; the error has the guard.
+    /// Returns an error that holds the guard if the lock is poisoned: a writer has panicked.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it.
+    /// Unwinds with any kill or timeout delivered to the current coroutine during the wait. In main, panics
+    /// on deadlock: when nothing is left that can wake it.
     ///
     /// # Switching
     ///
-    /// Switches if somebody writes or waits. All others may run meanwhile.
+    /// May switch: if a writer holds the lock or others are waiting. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// It is not locked.
+    /// The lock is not taken.
     #[track_caller]
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T, S>> {
         self.pass(Role::Reader, "RwLock::read", None);
         self.reader()
     }
 
-    /// As [`RwLock::read`], if nobody changes the value, nor waits.
+    /// Locks for reading, unless a writer holds the lock or others are waiting.
     ///
     /// # Errors
     ///
-    /// As [`std::sync::RwLock::try_read`].
+    /// Returns the errors of [`std::sync::RwLock::try_read`]: `WouldBlock` if it would have to wait,
+    /// `Poisoned` if a writer has panicked.
     ///
     /// # Switching
     ///
@@ -202,60 +205,63 @@ impl<T: ?Sized, S: Sharing> RwLock<T, S> {
         }
     }
 
-    /// As [`RwLock::read`], for at most `limit`.
+    /// Locks for reading, and waits for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`std::sync::RwLock::try_read`]; `WouldBlock` says that the limit has passed.
+    /// Returns the errors of [`std::sync::RwLock::try_read`]: `WouldBlock` if the timeout has passed,
+    /// `Poisoned` if a writer has panicked.
     ///
     /// # Panics
     ///
-    /// As [`RwLock::read`].
+    /// Panics like [`RwLock::read`].
     ///
     /// # Switching
     ///
-    /// As [`RwLock::read`], also for a limit of zero.
+    /// May switch: if a writer holds the lock or others are waiting, even for a timeout of zero. Any other
+    /// coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// It is not locked.
+    /// The lock is not taken.
     #[track_caller]
-    pub fn read_timeout(&self, limit: Duration) -> TryLockResult<RwLockReadGuard<'_, T, S>> {
-        if self.pass(Role::Reader, "RwLock::read", Deadline::after(limit)) {
+    pub fn read_timeout(&self, timeout: Duration) -> TryLockResult<RwLockReadGuard<'_, T, S>> {
+        if self.pass(Role::Reader, "RwLock::read", Deadline::after(timeout)) {
             Ok(self.reader()?)
         } else {
             Err(TryLockError::WouldBlock)
         }
     }
 
-    /// Waits until nobody else uses the value.
+    /// Locks for writing, and waits while the lock is held or others are waiting.
     ///
     /// # Errors
     ///
-    /// As [`RwLock::read`].
+    /// Returns an error that holds the guard if the lock is poisoned: a writer has panicked.
     ///
     /// # Panics
     ///
-    /// As [`RwLock::read`].
+    /// Panics like [`RwLock::read`].
     ///
     /// # Switching
     ///
-    /// Switches if somebody reads, writes or waits. All others may run meanwhile.
+    /// May switch: if the lock is held or others are waiting. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// It is not locked.
+    /// The lock is not taken.
     #[track_caller]
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T, S>> {
         self.pass(Role::Writer, "RwLock::write", None);
         self.writer()
     }
 
-    /// As [`RwLock::write`], if nobody uses the value.
+    /// Locks for writing, unless the lock is held or others are waiting.
     ///
     /// # Errors
     ///
-    /// As [`std::sync::RwLock::try_write`].
+    /// Returns the errors of [`std::sync::RwLock::try_write`]: `WouldBlock` if it would have to wait,
+    /// `Poisoned` if a writer has panicked.
     ///
     /// # Switching
     ///
@@ -267,38 +273,40 @@ impl<T: ?Sized, S: Sharing> RwLock<T, S> {
         }
     }
 
-    /// As [`RwLock::write`], for at most `limit`.
+    /// Locks for writing, and waits for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`std::sync::RwLock::try_write`]; `WouldBlock` says that the limit has passed.
+    /// Returns the errors of [`std::sync::RwLock::try_write`]: `WouldBlock` if the timeout has passed,
+    /// `Poisoned` if a writer has panicked.
     ///
     /// # Panics
     ///
-    /// As [`RwLock::read`].
+    /// Panics like [`RwLock::read`].
     ///
     /// # Switching
     ///
-    /// As [`RwLock::write`], also for a limit of zero.
+    /// May switch: if the lock is held or others are waiting, even for a timeout of zero. Any other
+    /// coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// It is not locked.
+    /// The lock is not taken.
     #[track_caller]
-    pub fn write_timeout(&self, limit: Duration) -> TryLockResult<RwLockWriteGuard<'_, T, S>> {
-        if self.pass(Role::Writer, "RwLock::write", Deadline::after(limit)) {
+    pub fn write_timeout(&self, timeout: Duration) -> TryLockResult<RwLockWriteGuard<'_, T, S>> {
+        if self.pass(Role::Writer, "RwLock::write", Deadline::after(timeout)) {
             Ok(self.writer()?)
         } else {
             Err(TryLockError::WouldBlock)
         }
     }
 
-    /// Whether a writer has panicked.
+    /// Whether the lock is poisoned: a writer has panicked.
     pub fn is_poisoned(&self) -> bool {
         self.value.is_poisoned()
     }
 
-    /// Says that the value is as it should be again.
+    /// Clears the poison, to declare the value consistent again.
     pub fn clear_poison(&self) {
         self.value.clear_poison();
     }
@@ -307,13 +315,13 @@ impl<T: ?Sized, S: Sharing> RwLock<T, S> {
         let object = Object::<S, _, _, _> { state: &self.gate, list: Gate::waiting, purpose };
         let enter = |waker| Entry { waker, role };
         let attempt = |gate: &mut Gate<S>| gate.enter(role);
-        // One that waits to write, and gives up, has held up those behind it.
+        // A waiting writer that gives up may have blocked the waiters behind it: admit them.
         let mut advance = Advance(Some(self));
-        let has = wait(object, deadline, attempt, enter, |()| self.leave(role)).is_ok();
-        if has {
+        let has_entered = wait(object, deadline, attempt, enter, |()| self.leave(role)).is_ok();
+        if has_entered {
             advance.0 = None;
         }
-        has
+        has_entered
     }
 
     fn leave(&self, role: Role) {
@@ -322,29 +330,33 @@ impl<T: ?Sized, S: Sharing> RwLock<T, S> {
     }
 
     fn reader(&self) -> LockResult<RwLockReadGuard<'_, T, S>> {
-        let pass = Pass(self, Role::Reader);
+        let pass = GateGuard(self, Role::Reader);
         match self.value.try_read() {
             Ok(value) => Ok(RwLockReadGuard { value, _pass: pass }),
             Err(TryLockError::Poisoned(error)) => {
                 Err(PoisonError::new(RwLockReadGuard { value: error.into_inner(), _pass: pass }))
             }
-            Err(TryLockError::WouldBlock) => unreachable!("the gate lets nobody in who would wait"),
+            Err(TryLockError::WouldBlock) => {
+                unreachable!("the gate admits no coroutine that would block")
+            }
         }
     }
 
     fn writer(&self) -> LockResult<RwLockWriteGuard<'_, T, S>> {
-        let pass = Pass(self, Role::Writer);
+        let pass = GateGuard(self, Role::Writer);
         match self.value.try_write() {
             Ok(value) => Ok(RwLockWriteGuard { value, _pass: pass }),
             Err(TryLockError::Poisoned(error)) => {
                 Err(PoisonError::new(RwLockWriteGuard { value: error.into_inner(), _pass: pass }))
             }
-            Err(TryLockError::WouldBlock) => unreachable!("the gate lets nobody in who would wait"),
+            Err(TryLockError::WouldBlock) => {
+                unreachable!("the gate admits no coroutine that would block")
+            }
         }
     }
 }
 
-/// Lets in those that can be, when it is dropped.
+/// Admits waiters, as far as possible, when dropped.
 struct Advance<'a, T: ?Sized, S: Sharing>(Option<&'a RwLock<T, S>>);
 
 impl<T: ?Sized, S: Sharing> Drop for Advance<'_, T, S> {
@@ -389,8 +401,9 @@ impl<T: ?Sized + fmt::Debug, S: Sharing> fmt::Debug for RwLockWriteGuard<'_, T, 
     }
 }
 
-/// As of [`std::sync::RwLock`]: the value, if nobody writes or waits. It is read meanwhile, so that writers
-/// wait.
+/// Shows the value if it is not locked for writing, like [`std::sync::RwLock`].
+///
+/// Shows no value while others wait, either. The lock is held for reading meanwhile.
 impl<T: ?Sized + fmt::Debug, S: Sharing> fmt::Debug for RwLock<T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = match self.try_read() {

@@ -1,31 +1,34 @@
 #![forbid(unsafe_code)]
-//! Waiting for the first of several objects.
+//! Waiting for the first of several objects to become ready.
 
 use super::sharing::{Sharing, State, Waker};
 use crate::hub::{self, Deadline, Wake};
 use std::time::Duration;
 
-/// An object that can be waited for together with others: see [`select`].
+/// An object that [`select`] can wait for. Sealed.
 pub trait Selectable: sealed::Selectable {}
 
 pub(crate) mod sealed {
     pub trait Selectable {
         fn is_ready(&self) -> bool;
 
-        /// Panics if the current coroutine would wait for itself.
+        /// Panics if the current coroutine would wait for its own end.
         #[track_caller]
         fn refuse_own(&self) {}
 
-        /// Has the current greenlet woken whenever the object becomes ready, until what this returns is
-        /// called.
+        /// Wakes the current greenlet each time the object becomes ready.
+        ///
+        /// Ends when the returned function is called.
         fn watch(&self) -> Box<dyn FnOnce() + '_>;
     }
 }
 
-/// Waits until one of several objects is ready, and says which: the first in the order given.
+/// Waits until one of several objects is ready, and returns its position.
 ///
-/// Nothing is taken from it yet: that is done by its `try_` operation, which may find that somebody else
-/// was faster. Then wait again.
+/// If several are ready, returns the first in the order given.
+///
+/// Nothing is taken from the object yet. Its `try_` operation does that, and may fail if another coroutine
+/// was faster; then call `select` again.
 ///
 /// # Examples
 ///
@@ -53,38 +56,41 @@ pub(crate) mod sealed {
 ///
 /// # Panics
 ///
-/// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake it.
-/// When there are no objects. When it would wait, and one of them is the join handle of what calls it.
+/// Unwinds with any kill or timeout delivered to the current coroutine during the wait. In main, panics on
+/// deadlock: when nothing is left that can wake it. Panics if there are no objects, and if it would have to
+/// wait while one of them is the join handle of the current coroutine.
 ///
 /// # Switching
 ///
-/// Switches, unless one is ready already. All others may run meanwhile.
+/// May switch: if no object is ready. Any other coroutine may run meanwhile.
 ///
 /// # Cancellation
 ///
-/// Leaves nothing behind, and takes nothing.
+/// The wait is abandoned; the objects are unchanged.
 #[track_caller]
 pub fn select(objects: &[&dyn Selectable]) -> usize {
-    assert!(!objects.is_empty(), "nothing to select from: this would wait for ever");
-    select_until(objects, None).expect("it has waited until one was ready")
+    assert!(!objects.is_empty(), "select needs at least one object, got 0");
+    select_until(objects, None).expect("without a deadline, one object is ready")
 }
 
-/// As [`select`], for at most `limit`. `None` if none was ready by then.
+/// Waits like [`select`], for at most `timeout`.
+///
+/// Returns `None` if no object is ready by then; with no objects, the timeout simply passes.
 ///
 /// # Panics
 ///
-/// As [`select`].
+/// Panics like [`select`], except that `objects` may be empty.
 ///
 /// # Switching
 ///
-/// As [`select`].
+/// May switch: if no object is ready. Any other coroutine may run meanwhile.
 ///
 /// # Cancellation
 ///
-/// Leaves nothing behind, and takes nothing.
+/// The wait is abandoned; the objects are unchanged.
 #[track_caller]
-pub fn select_timeout(objects: &[&dyn Selectable], limit: Duration) -> Option<usize> {
-    select_until(objects, Deadline::after(limit))
+pub fn select_timeout(objects: &[&dyn Selectable], timeout: Duration) -> Option<usize> {
+    select_until(objects, Deadline::after(timeout))
 }
 
 #[track_caller]
@@ -96,7 +102,7 @@ fn select_until(objects: &[&dyn Selectable], deadline: Option<Deadline>) -> Opti
     objects.iter().for_each(|object| object.refuse_own());
     let _watches: Vec<_> = objects.iter().map(|object| Unwatch(Some(object.watch()))).collect();
     loop {
-        // Also before the first time: shared objects may have become ready meanwhile.
+        // Checked before the first park, too: a shared object may have become ready before it was watched.
         if let Some(ready) = ready() {
             return Some(ready);
         }
@@ -116,13 +122,13 @@ impl Drop for Unwatch<'_> {
     }
 }
 
-/// Who is to be told whenever an object becomes ready.
+/// The wakers to wake each time an object becomes ready.
 pub(super) struct Watchers<S: Sharing> {
     list: Vec<(u64, S::Waker)>,
     next: u64,
 }
 
-/// Those that are to be woken when the state is let go of.
+/// Wakers to wake after the state is released.
 pub(super) struct Wakers<W>(pub(super) Vec<W>);
 
 impl<S: Sharing> Watchers<S> {
@@ -159,7 +165,7 @@ impl<W: Waker> Wakers<W> {
     }
 }
 
-/// Watches an object the state of which has watchers.
+/// Watches an object whose state has watchers.
 pub(super) fn watch<'a, S: Sharing, T: 'a>(
     state: &'a S::State<T>,
     watchers: fn(&mut T) -> &mut Watchers<S>,

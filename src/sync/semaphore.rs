@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Semaphores.
+//! Semaphores: counted permits.
 
 use super::select::{Selectable, Watchers, sealed};
 use super::sharing::{Local, Shared, Sharing, State, Waker};
@@ -9,10 +9,11 @@ use crate::hub::Deadline;
 use std::fmt;
 use std::time::Duration;
 
-/// A number of permits, which are acquired and released: by anybody, in any order.
+/// A number of permits, which any coroutine may acquire and release, in any order.
 ///
-/// Who waits gets a permit in the order of waiting: a release hands it over, so that nobody is overtaken
-/// for ever. But one that runs may take a permit that is there before one that was just woken for another.
+/// A release hands its permit to the first waiter, so waiters proceed in order and do not starve. A running
+/// coroutine may still take an available permit while a waiter that was woken for another one has not
+/// resumed.
 ///
 /// # Examples
 ///
@@ -65,14 +66,14 @@ impl<S: Sharing> Permits<S> {
 }
 
 impl Semaphore<Local> {
-    /// A semaphore of this thread, with so many permits.
+    /// Creates a semaphore of this thread, with the given number of permits.
     pub fn new(permits: usize) -> Self {
         Self::with(permits)
     }
 }
 
 impl Semaphore<Shared> {
-    /// A semaphore that threads can share, with so many permits.
+    /// Creates a semaphore that threads can share, with the given number of permits.
     pub fn shared(permits: usize) -> Self {
         Self::with(permits)
     }
@@ -84,27 +85,27 @@ impl<S: Sharing> Semaphore<S> {
         Semaphore { state: S::State::new(state) }
     }
 
-    /// Takes a permit, when there is one.
+    /// Acquires a permit, and waits for one if necessary.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In main, when nobody is left who could wake
-    /// it.
+    /// Unwinds with any kill or timeout delivered to the current coroutine during the wait. In main, panics
+    /// on deadlock: when nothing is left that can wake it.
     ///
     /// # Switching
     ///
-    /// Switches if there is no permit. All others may run meanwhile.
+    /// May switch: if no permit is available. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// No permit is taken, and none is lost.
+    /// No permit is acquired, and none is lost.
     #[inline]
     #[track_caller]
     pub fn acquire(&self) {
         self.acquire_until(None);
     }
 
-    /// Takes a permit if there is one. Whether there was.
+    /// Acquires a permit if one is available. Returns whether it did.
     ///
     /// # Switching
     ///
@@ -114,22 +115,25 @@ impl<S: Sharing> Semaphore<S> {
         self.state.with(Permits::take).is_some()
     }
 
-    /// As [`Semaphore::acquire`], for at most `limit`. Whether a permit was taken.
+    /// Acquires a permit, and waits for one for at most `timeout`.
+    ///
+    /// Returns whether a permit was acquired.
     ///
     /// # Panics
     ///
-    /// As [`Semaphore::acquire`].
+    /// Panics like [`Semaphore::acquire`].
     ///
     /// # Switching
     ///
-    /// Switches if there is no permit, also for a limit of zero.
+    /// May switch: if no permit is available, even for a timeout of zero. Any other coroutine may run
+    /// meanwhile.
     ///
     /// # Cancellation
     ///
-    /// No permit is taken, and none is lost.
+    /// No permit is acquired, and none is lost.
     #[track_caller]
-    pub fn acquire_timeout(&self, limit: Duration) -> bool {
-        self.acquire_until(Deadline::after(limit))
+    pub fn acquire_timeout(&self, timeout: Duration) -> bool {
+        self.acquire_until(Deadline::after(timeout))
     }
 
     #[inline]
@@ -143,11 +147,13 @@ impl<S: Sharing> Semaphore<S> {
         wait(object, deadline, Permits::take, |waker| waker, |()| self.release()).is_ok()
     }
 
-    /// Gives a permit back, or one that was not there before: to the first that waits, if somebody does.
+    /// Releases a permit, which goes to the first waiter, if any.
+    ///
+    /// The permit need not have been acquired before: releasing more than were acquired adds permits.
     ///
     /// # Panics
     ///
-    /// If there are [`usize::MAX`] permits already. Nothing has changed then.
+    /// Panics if there are [`usize::MAX`] permits already; their number is unchanged.
     ///
     /// # Switching
     ///
@@ -171,12 +177,12 @@ impl<S: Sharing> Semaphore<S> {
         }
     }
 
-    /// How many permits there are.
+    /// Returns the number of available permits.
     pub fn permits(&self) -> usize {
         self.state.with(|permits| permits.count)
     }
 
-    /// How many wait.
+    /// Returns the number of waiters.
     pub fn waiting(&self) -> usize {
         self.state.with(|permits| permits.waiting.len())
     }
@@ -192,7 +198,7 @@ impl<S: Sharing> sealed::Selectable for Semaphore<S> {
     }
 }
 
-/// Ready when there is a permit.
+/// Ready when a permit is available.
 impl<S: Sharing> Selectable for Semaphore<S> {}
 
 impl<S: Sharing> fmt::Debug for Semaphore<S> {
@@ -204,10 +210,10 @@ impl<S: Sharing> fmt::Debug for Semaphore<S> {
 #[cold]
 #[inline(never)]
 fn too_many_permits() -> ! {
-    panic!("a semaphore has {} permits already: it cannot be given another one", usize::MAX)
+    panic!("cannot release a permit: the semaphore has the maximum of {} already", usize::MAX)
 }
 
-/// A semaphore that is never given more permits than it began with.
+/// A semaphore that never has more permits than it was created with.
 ///
 /// # Examples
 ///
@@ -217,15 +223,17 @@ fn too_many_permits() -> ! {
 /// let semaphore = BoundedSemaphore::new(1);
 /// semaphore.acquire();
 /// semaphore.release().unwrap();
-/// semaphore.release().expect_err("nobody has acquired that one");
+/// semaphore.release().expect_err("no permit is acquired");
 /// ```
 pub struct BoundedSemaphore<S: Sharing = Local> {
     semaphore: Semaphore<S>,
-    /// What was acquired and not released.
+    /// The number of permits that were acquired and not released.
     taken: S::State<usize>,
 }
 
-/// A [`BoundedSemaphore`] was released more often than it was acquired. The release had no effect.
+/// A [`BoundedSemaphore`] was released more often than it was acquired.
+///
+/// The call had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReleasedTooOften(());
 
@@ -238,71 +246,78 @@ impl fmt::Display for ReleasedTooOften {
 impl std::error::Error for ReleasedTooOften {}
 
 impl BoundedSemaphore<Local> {
-    /// A semaphore of this thread, with so many permits.
+    /// Creates a semaphore of this thread, with the given number of permits.
     pub fn new(permits: usize) -> Self {
         BoundedSemaphore { semaphore: Semaphore::with(permits), taken: State::new(0) }
     }
 }
 
 impl BoundedSemaphore<Shared> {
-    /// A semaphore that threads can share, with so many permits.
+    /// Creates a semaphore that threads can share, with the given number of permits.
     pub fn shared(permits: usize) -> Self {
         BoundedSemaphore { semaphore: Semaphore::with(permits), taken: State::new(0) }
     }
 }
 
 impl<S: Sharing> BoundedSemaphore<S> {
-    /// As [`Semaphore::acquire`].
+    /// Acquires a permit, and waits for one if necessary.
     ///
     /// # Panics
     ///
-    /// As [`Semaphore::acquire`].
+    /// Panics like [`Semaphore::acquire`].
     ///
     /// # Switching
     ///
-    /// As [`Semaphore::acquire`].
+    /// May switch: if no permit is available. Any other coroutine may run meanwhile.
     ///
     /// # Cancellation
     ///
-    /// No permit is taken, and none is lost.
+    /// No permit is acquired, and none is lost.
     #[track_caller]
     pub fn acquire(&self) {
         self.semaphore.acquire();
         self.taken.with(|taken| *taken += 1);
     }
 
-    /// As [`Semaphore::try_acquire`].
-    pub fn try_acquire(&self) -> bool {
-        let has = self.semaphore.try_acquire();
-        self.taken.with(|taken| *taken += usize::from(has));
-        has
-    }
-
-    /// As [`Semaphore::acquire_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// As [`Semaphore::acquire`].
+    /// Acquires a permit if one is available. Returns whether it did.
     ///
     /// # Switching
     ///
-    /// As [`Semaphore::acquire_timeout`].
+    /// Never switches.
+    pub fn try_acquire(&self) -> bool {
+        let is_acquired = self.semaphore.try_acquire();
+        self.taken.with(|taken| *taken += usize::from(is_acquired));
+        is_acquired
+    }
+
+    /// Acquires a permit, and waits for one for at most `timeout`.
+    ///
+    /// Returns whether a permit was acquired.
+    ///
+    /// # Panics
+    ///
+    /// Panics like [`Semaphore::acquire`].
+    ///
+    /// # Switching
+    ///
+    /// May switch: if no permit is available, even for a timeout of zero. Any other coroutine may run
+    /// meanwhile.
     ///
     /// # Cancellation
     ///
-    /// No permit is taken, and none is lost.
+    /// No permit is acquired, and none is lost.
     #[track_caller]
-    pub fn acquire_timeout(&self, limit: Duration) -> bool {
-        let has = self.semaphore.acquire_timeout(limit);
-        self.taken.with(|taken| *taken += usize::from(has));
-        has
+    pub fn acquire_timeout(&self, timeout: Duration) -> bool {
+        let is_acquired = self.semaphore.acquire_timeout(timeout);
+        self.taken.with(|taken| *taken += usize::from(is_acquired));
+        is_acquired
     }
 
-    /// As [`Semaphore::release`].
+    /// Releases an acquired permit, which goes to the first waiter, if any.
     ///
     /// # Errors
     ///
-    /// If it was not acquired as often.
+    /// Returns [`ReleasedTooOften`] if no permit is acquired.
     ///
     /// # Switching
     ///
@@ -317,7 +332,7 @@ impl<S: Sharing> BoundedSemaphore<S> {
         Ok(())
     }
 
-    /// How many permits there are.
+    /// Returns the number of available permits.
     pub fn permits(&self) -> usize {
         self.semaphore.permits()
     }

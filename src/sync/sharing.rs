@@ -1,17 +1,17 @@
 #![forbid(unsafe_code)]
-//! One algorithm for both kinds of object: those of one thread, and those that threads share.
+//! What differs between local and shared objects; each type is written once.
 //!
 //! | | [`Local`] | [`Shared`] |
 //! |---|---|---|
 //! | state | `RefCell` | a lock (`sys/lock.rs`), held for some instructions |
-//! | who waits | a greenlet of this thread | a greenlet of any thread, woken through its hub's inbox |
-//! | cost of an operation that need not wait | a few instructions | two atomic ones more |
+//! | waiter | a greenlet of this thread | a greenlet of any thread, woken through its hub's inbox |
+//! | cost of an operation that does not wait | a few instructions | two atomic instructions more |
 //!
-//! The state is never borrowed, nor the lock held, while anybody switches or user code runs: no destructor,
-//! no `Clone`, no `Debug`. There is one exception, the `Ord` of the items of a priority queue, which has to
-//! see them where they are. It runs in [`calling_user`]: there a wait, or a use of the same object, is
-//! refused by a panic, and a switch made by hand by an error, and no panic does any harm, since nothing has
-//! been changed by then.
+//! The state is never borrowed, nor the lock held, across a switch or while user code runs: no destructor,
+//! no `Clone`, no `Debug`. The one exception is the `Ord` of a priority queue's items, which has to see
+//! them in place. It runs in [`calling_user`], where a wait or a use of the same object is refused by a
+//! panic, and a manual switch by an error. A panic there is harmless, since nothing has been changed at
+//! that point.
 
 use super::wait_list::Waiter;
 use crate::greenlet::AnyWeakGreenlet;
@@ -25,16 +25,18 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Whether an object of [`sync`](crate::sync) belongs to one thread or is shared by several.
+/// Whether an object of [`sync`](crate::sync) is local or shared.
 ///
-/// There are the two, [`Local`] and [`Shared`], and there will be no others.
+/// That is, whether it belongs to one thread or to several.
+///
+/// Sealed: implemented by [`Local`] and [`Shared`] only.
 pub trait Sharing: sealed::Sharing {}
 
-/// Objects that stay on their thread: the faster ones.
+/// Marks objects that stay on their thread, the faster kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Local(());
 
-/// Objects that several threads share, made by functions called `shared`.
+/// Marks objects that several threads share, created by functions called `shared`.
 #[derive(Clone, Copy, Debug)]
 pub struct Shared(());
 
@@ -47,10 +49,10 @@ pub(crate) mod sealed {
     pub trait Sharing: Sized + 'static {
         type State<T>: State<T>;
         type Waker: Waker;
-        /// A value that several look at.
+        /// A reference-counted value.
         type Counted<T>: Deref<Target = T> + Clone + From<T>;
 
-        /// The value, if nobody else looks at it.
+        /// Returns the value if this is the last reference.
         fn into_inner<T>(counted: Self::Counted<T>) -> Option<T>;
     }
 
@@ -75,11 +77,13 @@ pub(crate) mod sealed {
     }
 }
 
-/// Something that one at a time may look into.
+/// Exclusive access to a value: a borrow or a lock.
 pub trait State<T> {
     fn new(value: T) -> Self;
 
-    /// `f` is ours, and short.
+    /// Calls `f` with exclusive access.
+    ///
+    /// `f` must be short and must not call user code, except by [`calling_user`].
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R;
 }
 
@@ -106,17 +110,19 @@ impl<T> State<T> for Lock<T> {
 
     #[inline]
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        let mut value = self.try_lock().unwrap_or_else(|| lock_of_another(self));
+        let mut value = self.try_lock().unwrap_or_else(|| lock_slowly(self));
         f(&mut value)
     }
 }
 
 thread_local! {
-    /// Where in memory those objects are that user code is called with, on this thread.
+    /// The addresses of the objects on whose behalf this thread is calling user code.
     static CALLING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls user code that has to see `part` of an object, whose state is borrowed or locked meanwhile.
+/// Calls user code that has to see `part` of an object.
+///
+/// The object's state is borrowed or locked meanwhile.
 pub(super) fn calling_user<T, R>(part: &T, callback: &'static str, f: impl FnOnce() -> R) -> R {
     struct Calling;
     impl Drop for Calling {
@@ -129,10 +135,12 @@ pub(super) fn calling_user<T, R>(part: &T, callback: &'static str, f: impl FnOnc
     hub::without_waits(callback, f)
 }
 
-/// Waits for a lock that is held, which takes some instructions unless it is by this thread.
+/// Acquires a contended lock; panics if this thread holds it.
+///
+/// Another thread holds it for a few instructions only.
 #[cold]
 #[inline(never)]
-fn lock_of_another<T>(lock: &Lock<T>) -> Locked<'_, T> {
+fn lock_slowly<T>(lock: &Lock<T>) -> Locked<'_, T> {
     let start = std::ptr::from_ref(lock).addr();
     let own = start..start + size_of::<Lock<T>>();
     let is_own = |calling: &RefCell<Vec<usize>>| calling.borrow().iter().any(|at| own.contains(at));
@@ -148,18 +156,20 @@ fn refuse_reentry() -> ! {
     panic!("an object of `sync` was used by a callback that it is in the middle of calling")
 }
 
-/// What wakes one that waits.
+/// Wakes the waiter that it was registered for.
 pub trait Waker: Waiter + Sized + Clone + Debug {
-    /// Keeps the one that waits awake-able, for as long as it waits.
+    /// Keeps the waiter wakeable. To be held for the duration of the wait.
     type Registration;
 
-    /// Whether [`Waker::register`] is a matter of some instructions.
+    /// Whether [`Waker::register`] takes only a few instructions.
     const IS_CHEAP: bool;
 
-    /// Of the current greenlet.
+    /// Registers the current greenlet, and returns its waker.
     fn register() -> (Self::Registration, Self);
 
-    /// Wakes it, from wherever the object may be used. To be called when the state is let go of.
+    /// Wakes the waiter, from any thread that may use the object.
+    ///
+    /// To be called after the state is released.
     fn wake(self);
 }
 
@@ -169,8 +179,8 @@ pub struct LocalWaker(AnyWeakGreenlet);
 impl Waiter for LocalWaker {
     #[inline]
     fn is_left_behind(&self) -> bool {
-        // One that has parked since goes on here: an inherited generator's. In a copy of the process that
-        // this library has not made nobody does.
+        // A greenlet that has parked since the fork continues here: that of an inherited generator. In a
+        // copy of the process that this library did not create, no greenlet does.
         let mark = || self.0.mark() & (LEFT_BEHIND | STATE);
         fork::is_child() && (mark() == LEFT_BEHIND || !lineage::owns())
     }
@@ -191,7 +201,7 @@ impl Waker for LocalWaker {
     }
 }
 
-/// Kept for as long as one waits.
+/// The registration of a waiter. Held for the duration of the wait.
 #[derive(Debug)]
 pub struct SharedRegistration(#[expect(dead_code, reason = "it is dropped")] Registration);
 

@@ -1,23 +1,27 @@
 #![forbid(unsafe_code)]
-//! How every operation here waits.
+//! The wait loop that all operations of `sync` share.
 
 use super::sharing::{Sharing, State, Waker};
 use super::wait_list::{Token, WaitList, Waiter};
 use crate::hub::{self, Deadline, Wake};
 
-/// What is waited for, and where in its state the list is of those that wait for it.
+/// An object to wait for.
+///
+/// Its state, the way to find the wait list in it, and the name of the operation.
 pub(super) struct Object<'a, S: Sharing, T, W, G> {
     pub(super) state: &'a S::State<T>,
     pub(super) list: fn(&mut T) -> &mut WaitList<W, G>,
     pub(super) purpose: &'static str,
 }
 
-/// Attempts something; if it cannot be done now, waits until it is granted, or `deadline` has passed.
-/// Returns what the attempt or the grant was, or what was put into the list if neither came.
+/// Attempts an operation, and waits for a grant if it cannot complete.
 ///
-/// `attempt` is made again under the same hold of the state as the entry into the list: nothing that happens
-/// in between is missed. `enter` makes the entry of a waker. If something is raised in the current coroutine
-/// it leaves the list; if it has been granted something by then, that goes to `give_back`.
+/// Returns the result of the attempt or the grant. If `deadline` passes first, returns the waiter that was
+/// in the list.
+///
+/// The last attempt and the entry into the list happen under one hold of the state, so no change in between
+/// is missed. `enter` turns a waker into the list's entry. If a panic is raised in the current coroutine
+/// during the wait, the entry is removed; a grant that it has received by then is passed to `give_back`.
 #[inline(always)]
 pub(super) fn wait<S: Sharing, T, W: Waiter, G>(
     object: Object<'_, S, T, W, G>,
@@ -30,7 +34,7 @@ pub(super) fn wait<S: Sharing, T, W: Waiter, G>(
     if let Some(done) = early {
         return Ok(done);
     }
-    // Where it is not cheap, it is not to be waited for by others.
+    // A costly registration is made before the state is locked, so that other threads do not wait for it.
     let early = if S::Waker::IS_CHEAP { None } else { Some(S::Waker::register()) };
     let entered = object.state.with(|state| match attempt(state) {
         Some(done) => Err(done),
@@ -42,22 +46,22 @@ pub(super) fn wait<S: Sharing, T, W: Waiter, G>(
     match entered {
         Err(done) => Ok(done),
         Ok((registration, token)) => {
-            Place::new(object, registration, token, give_back).wait(deadline)
+            ListEntry::new(object, registration, token, give_back).wait(deadline)
         }
     }
 }
 
 type Registration<S> = <<S as super::sharing::sealed::Sharing>::Waker as Waker>::Registration;
 
-/// A place in a list, which is left when this is dropped.
-pub(super) struct Place<'a, S: Sharing, T, W: Waiter, G, B: FnOnce(G)> {
+/// An entry in a wait list, removed when dropped.
+pub(super) struct ListEntry<'a, S: Sharing, T, W: Waiter, G, B: FnOnce(G)> {
     object: Object<'a, S, T, W, G>,
     _registration: Registration<S>,
     token: Option<Token>,
     give_back: Option<B>,
 }
 
-impl<'a, S: Sharing, T, W: Waiter, G, B: FnOnce(G)> Place<'a, S, T, W, G, B> {
+impl<'a, S: Sharing, T, W: Waiter, G, B: FnOnce(G)> ListEntry<'a, S, T, W, G, B> {
     #[inline(always)]
     pub(super) fn new(
         object: Object<'a, S, T, W, G>,
@@ -66,10 +70,10 @@ impl<'a, S: Sharing, T, W: Waiter, G, B: FnOnce(G)> Place<'a, S, T, W, G, B> {
         give_back: B,
     ) -> Self {
         let (token, give_back) = (Some(token), Some(give_back));
-        Place { object, _registration: registration, token, give_back }
+        ListEntry { object, _registration: registration, token, give_back }
     }
 
-    /// Enters the list, whatever the state is.
+    /// Enters the list unconditionally.
     pub(super) fn enter(
         object: Object<'a, S, T, W, G>,
         enter: impl FnOnce(S::Waker) -> W,
@@ -77,10 +81,10 @@ impl<'a, S: Sharing, T, W: Waiter, G, B: FnOnce(G)> Place<'a, S, T, W, G, B> {
     ) -> Self {
         let (registration, waker) = S::Waker::register();
         let token = object.state.with(|state| (object.list)(state).push(enter(waker)));
-        Place::new(object, registration, token, give_back)
+        ListEntry::new(object, registration, token, give_back)
     }
 
-    /// Waits for a grant.
+    /// Waits for a grant. Returns the waiter if `deadline` passes first.
     #[inline(always)]
     pub(super) fn wait(mut self, deadline: Option<Deadline>) -> Result<G, W> {
         let token = self.token.expect("taken below and when dropped");
@@ -99,7 +103,7 @@ impl<'a, S: Sharing, T, W: Waiter, G, B: FnOnce(G)> Place<'a, S, T, W, G, B> {
     }
 }
 
-impl<S: Sharing, T, W: Waiter, G, B: FnOnce(G)> Drop for Place<'_, S, T, W, G, B> {
+impl<S: Sharing, T, W: Waiter, G, B: FnOnce(G)> Drop for ListEntry<'_, S, T, W, G, B> {
     #[inline]
     fn drop(&mut self) {
         let Some(token) = self.token.take() else { return };

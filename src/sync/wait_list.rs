@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Who waits for an object, in order, and what each has been given.
+//! The queue of an object's waiters, with what each has been granted.
 //!
 //! ```text
 //!            push                     grant                      take
@@ -8,20 +8,20 @@
 //!                        └──────────── take: nothing was granted ─────────┘
 //! ```
 //!
-//! A grant is made under the same borrow or lock as the change of the object that it is about, and taken
-//! by the one that waits, or given back if that was killed meanwhile: so nothing is lost and nothing
-//! handed over twice, whoever is faster. Adding, granting and taking out are all O(1).
+//! A grant is made under the same borrow or lock as the change of the object that it stands for. The waiter
+//! takes it when it resumes, or gives it back if it was killed meanwhile. So no grant is lost or delivered
+//! twice, regardless of which comes first. Adding, granting and removing are O(1).
 //!
-//! In a forked child, entries of greenlets that do not go on there are skipped: they leave the queue, nothing
-//! is granted to them, and nothing of them is dropped before the list is.
+//! In a forked child, entries of greenlets that do not continue there are skipped: they leave the queue and
+//! receive no grant, and they are not dropped before the list is.
 
 /// An entry of a list.
 pub trait Waiter {
-    /// Whether the process was forked since, and the waiting greenlet does not go on in this child.
+    /// Whether the process was forked and the waiter does not continue here.
     fn is_left_behind(&self) -> bool;
 }
 
-/// Names one that waits.
+/// Identifies an entry from `push` to `take`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token(u32);
 
@@ -29,7 +29,7 @@ pub(crate) struct Token(u32);
 pub(crate) struct WaitList<W, G = ()> {
     nodes: Vec<Node<W, G>>,
     free: u32,
-    /// The first and the last that wait.
+    /// The first and the last waiting node.
     head: u32,
     tail: u32,
     waiting: u32,
@@ -37,16 +37,16 @@ pub(crate) struct WaitList<W, G = ()> {
 
 #[derive(Debug)]
 struct Node<W, G> {
-    what: What<W, G>,
+    state: NodeState<W, G>,
     before: u32,
     after: u32,
 }
 
 #[derive(Debug)]
-enum What<W, G> {
+enum NodeState<W, G> {
     Free,
     Waiting(W),
-    /// Not in the queue any more: see [`Waiter::is_left_behind`].
+    /// Not in the queue any more. See [`Waiter::is_left_behind`].
     LeftBehind(W),
     Granted(G),
 }
@@ -60,36 +60,36 @@ impl<W, G> WaitList<W, G> {
 }
 
 impl<W: Waiter, G> WaitList<W, G> {
-    /// Whether nobody waits.
+    /// Whether no waiter is in the queue.
     #[inline]
     pub(crate) fn is_empty(&mut self) -> bool {
         self.skip_left_behind();
         self.head == NONE
     }
 
-    /// How many wait.
+    /// Returns the number of waiters.
     pub(crate) fn len(&mut self) -> usize {
         self.skip_left_behind();
         self.waiting as usize
     }
 
-    /// The first that waits.
+    /// Returns the first waiter.
     pub(crate) fn first_mut(&mut self) -> Option<&mut W> {
         self.skip_left_behind();
-        match &mut self.nodes.get_mut(self.head as usize)?.what {
-            What::Waiting(waker) => Some(waker),
-            _ => unreachable!("what is linked waits"),
+        match &mut self.nodes.get_mut(self.head as usize)?.state {
+            NodeState::Waiting(waker) => Some(waker),
+            _ => unreachable!("a linked node is waiting"),
         }
     }
 
-    /// To the end.
+    /// Appends a waiter.
     #[inline]
     pub(crate) fn push(&mut self, waker: W) -> Token {
-        let node = Node { what: What::Waiting(waker), before: self.tail, after: NONE };
+        let node = Node { state: NodeState::Waiting(waker), before: self.tail, after: NONE };
         let index = self.free;
         let index = if index == NONE {
             self.nodes.push(node);
-            u32::try_from(self.nodes.len() - 1).expect("fewer than 2^32 wait")
+            u32::try_from(self.nodes.len() - 1).expect("there are fewer than 2^32 waiters")
         } else {
             self.free = self.nodes[index as usize].after;
             self.nodes[index as usize] = node;
@@ -104,8 +104,9 @@ impl<W: Waiter, G> WaitList<W, G> {
         Token(index)
     }
 
-    /// Gives `grant` to the first that waits, and takes it out of the queue. Returns what wakes it, or the
-    /// grant if nobody waits.
+    /// Gives `grant` to the first waiter and removes it from the queue.
+    ///
+    /// Returns the waiter, to be woken, or the grant if the queue is empty.
     #[inline]
     pub(crate) fn grant(&mut self, grant: G) -> Result<W, G> {
         if self.is_empty() {
@@ -113,19 +114,19 @@ impl<W: Waiter, G> WaitList<W, G> {
         }
         let head = self.head;
         self.unlink(head);
-        match std::mem::replace(&mut self.nodes[head as usize].what, What::Granted(grant)) {
-            What::Waiting(waker) => Ok(waker),
-            _ => unreachable!("what is linked waits"),
+        match std::mem::replace(&mut self.nodes[head as usize].state, NodeState::Granted(grant)) {
+            NodeState::Waiting(waker) => Ok(waker),
+            _ => unreachable!("a linked node is waiting"),
         }
     }
 
-    /// Whether one waits no more.
+    /// Whether the entry has received a grant.
     #[inline]
     pub(crate) fn is_granted(&self, token: Token) -> bool {
-        matches!(self.nodes[token.0 as usize].what, What::Granted(_))
+        matches!(self.nodes[token.0 as usize].state, NodeState::Granted(_))
     }
 
-    /// Gives `grant` to all that wait, in their order. Returns what wakes them.
+    /// Gives a grant to each waiter, in order. Returns the waiters, to be woken.
     pub(crate) fn grant_all(&mut self, mut grant: impl FnMut() -> G) -> Vec<W> {
         let mut wakers = Vec::with_capacity(self.len());
         while let Ok(waker) = self.grant(grant()) {
@@ -134,24 +135,28 @@ impl<W: Waiter, G> WaitList<W, G> {
         wakers
     }
 
-    /// Takes one out that waits no more, with what it was given, or else as it was put in.
+    /// Removes an entry. Returns its grant, or the waiter if it has received none.
     #[inline]
     pub(crate) fn take(&mut self, token: Token) -> Result<G, W> {
         let index = token.0;
-        if let What::Waiting(_) = self.nodes[index as usize].what {
+        if let NodeState::Waiting(_) = self.nodes[index as usize].state {
             self.unlink(index);
         }
         let node = &mut self.nodes[index as usize];
         node.after = std::mem::replace(&mut self.free, index);
-        match std::mem::replace(&mut node.what, What::Free) {
-            What::Granted(grant) => Ok(grant),
-            What::Waiting(waker) | What::LeftBehind(waker) => Err(waker),
-            What::Free => unreachable!("a token is used once"),
+        match std::mem::replace(&mut node.state, NodeState::Free) {
+            NodeState::Granted(grant) => Ok(grant),
+            NodeState::Waiting(waker) | NodeState::LeftBehind(waker) => Err(waker),
+            NodeState::Free => unreachable!("a token is used once"),
         }
     }
 
-    /// To be called before the first in the queue is looked at. Those that were left behind came before all
-    /// that have come since.
+    /// Removes waiters that were left behind from the queue.
+    ///
+    /// Must be called before the head is used.
+    ///
+    /// Checking the head is enough: waiters that were left behind precede all that were added since the
+    /// fork.
     #[inline]
     fn skip_left_behind(&mut self) {
         if self.head != NONE && self.is_left_behind(self.head) {
@@ -161,7 +166,7 @@ impl<W: Waiter, G> WaitList<W, G> {
 
     #[inline]
     fn is_left_behind(&self, index: u32) -> bool {
-        matches!(&self.nodes[index as usize].what, What::Waiting(waiter) if waiter.is_left_behind())
+        matches!(&self.nodes[index as usize].state, NodeState::Waiting(waiter) if waiter.is_left_behind())
     }
 
     #[cold]
@@ -172,10 +177,10 @@ impl<W: Waiter, G> WaitList<W, G> {
             let after = self.nodes[index as usize].after;
             if self.is_left_behind(index) {
                 self.unlink(index);
-                let what = &mut self.nodes[index as usize].what;
-                match std::mem::replace(what, What::Free) {
-                    What::Waiting(waiter) => *what = What::LeftBehind(waiter),
-                    _ => unreachable!("what is linked waits"),
+                let state = &mut self.nodes[index as usize].state;
+                match std::mem::replace(state, NodeState::Free) {
+                    NodeState::Waiting(waiter) => *state = NodeState::LeftBehind(waiter),
+                    _ => unreachable!("a linked node is waiting"),
                 }
             }
             index = after;
@@ -201,7 +206,7 @@ impl<W: Waiter, G> WaitList<W, G> {
 mod tests {
     use super::*;
 
-    /// From 100 on they are left behind.
+    /// Waiters from 100 on count as left behind.
     impl Waiter for u32 {
         fn is_left_behind(&self) -> bool {
             *self >= 100
@@ -209,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_granted_to_those_that_were_left_behind() {
+    fn a_waiter_left_behind_receives_no_grant() {
         let mut list: WaitList<u32, char> = WaitList::new();
         let [ghost, _, a, b] = [100, 101, 1, 2].map(|waiter| list.push(waiter));
         assert_eq!(list.len(), 2);
@@ -222,10 +227,10 @@ mod tests {
     }
 
     #[test]
-    fn grants_come_in_order_and_once() {
+    fn waiters_are_granted_once_and_in_order() {
         let mut list: WaitList<u32, char> = WaitList::new();
         let [a, b, c] = [1, 2, 3].map(|waker| list.push(waker));
-        assert_eq!(list.take(b), Err(2), "it was given nothing");
+        assert_eq!(list.take(b), Err(2), "it had received no grant");
         assert_eq!((list.grant('x'), list.grant('y')), (Ok(1), Ok(3)));
         assert_eq!(list.grant('z'), Err('z'));
         assert!(list.is_empty());

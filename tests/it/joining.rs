@@ -751,5 +751,5 @@ fn other_ways_to_wait_for_oneself_or_for_main_are_refused() {
     assert!(coroutine.wait_end(Some(Duration::from_secs(10))), "it waits for itself");
     assert!(coroutine.is_successful());
     assert!(other.wait_end(Some(Duration::from_secs(10))), "it waits for main");
-    assert_eq!(said.take(), ["main ends with its thread: nobody can wait for it"]);
+    assert_eq!(said.take(), ["main ends with its thread, so it cannot be waited for"]);
 }
