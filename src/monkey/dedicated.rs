@@ -57,8 +57,8 @@ pub(super) fn aside<R: Send + 'static>(
 /// fails with `ECANCELED`, unless it has succeeded by then. `interrupts` says which handlers of the program
 /// end it: `ReportAnySignal` of a call that the kernel never restarts.
 ///
-/// To be called after `yield_if_due_nounwind`, with which the call has begun: a handler that has run since then
-/// ends it.
+/// To be called after `yield_if_due_nounwind`, with which the call has begun: a handler that has run since
+/// then ends it.
 pub(super) fn aside_or_interrupted<R: Send + 'static>(
     purpose: &'static str,
     interrupts: Interrupts,

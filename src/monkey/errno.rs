@@ -1,8 +1,8 @@
 //! How calls of C fail: -1, and a number that belongs to the thread.
 //!
 //! It is set last, when nobody else can run before the caller sees it. A call that succeeds leaves it as it
-//! was, also one that has waited: `hub/nounwind.rs` gives it back to a coroutine that goes on, and what another
-//! thread has done in its stead counts only if it has set it.
+//! was, also one that has waited: `hub/nounwind.rs` gives it back to a coroutine that goes on, and what
+//! another thread has done in its stead counts only if it has set it.
 
 pub(super) use crate::sys::errno::{get, set};
 use libc::c_int;

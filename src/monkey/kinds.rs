@@ -1,67 +1,72 @@
 #![forbid(unsafe_code)]
-//! The kinds of calls that can be patched, and what a kill does to a call.
+//! The kinds of calls that can be patched, and what a kill does to each call.
 
-/// A kind of calls that can be made cooperative.
+/// A kind of call that can be made cooperative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum What {
-    /// Sockets and pipes: `std::net`, `std::os::unix::net`, `std::io::pipe`. (`TcpStream::connect_timeout`
-    /// needs [`What::Poll`] as well.) Also of C: FIFOs, terminals,
-    /// `sendfile` and `splice`, queues of messages, and reading streams such as `popen`'s. What is written by
-    /// `fwrite` and its like, and what is read by `scanf`, holds up the thread where it waits: libc does that
-    /// inside of itself.
+    /// Sockets, pipes, and other descriptors that can be polled.
+    ///
+    /// `std::net`, `std::os::unix::net`, `std::io::pipe`; in C also FIFOs, terminals, `sendfile`, `splice`,
+    /// message queues, and reads of streams such as `popen`'s. `TcpStream::connect_timeout` needs
+    /// [`What::Poll`] as well. `fwrite` and related functions, and `scanf`, block the thread while they wait:
+    /// libc makes those system calls internally.
     Sockets,
     /// `thread::sleep` and `thread::yield_now`.
     Sleep,
-    /// What waits for other threads and coroutines: `std::sync`, `thread::park`, `JoinHandle::join`.
+    /// Waits for other threads and coroutines: `std::sync`, `thread::park`, `JoinHandle::join`.
     ///
-    /// A kill, or a limit, does not end such a wait: it is raised where the coroutine next waits in a call
-    /// of this library. Also of C: mutexes of all kinds, condition variables, semaphores (those of System V
-    /// fail instead), locks of readers and writers, spin locks, barriers, `pthread_once`, `pthread_join` and
-    /// its kin, `flockfile`, and what C11 calls these. Where libc asks which thread is the owner, each
-    /// coroutine is one: a recursive mutex keeps siblings out, and one that is robust, held by a coroutine
-    /// that has ended, gives EOWNERDEAD to the next sibling that locks it.
+    /// In C also mutexes of all kinds, condition variables, semaphores, read-write locks, spin locks,
+    /// barriers, `pthread_once`, `pthread_join` and its variants, `flockfile`, and the C11 equivalents.
     ///
-    /// What differs from threads, and why:
+    /// A kill or a timeout does not end such a wait (except on System V semaphores, where the call fails);
+    /// it is raised by the coroutine's next wait in this library. Where libc records the owning thread of a
+    /// lock, this library records the owning coroutine: a recursive mutex excludes sibling coroutines, and
+    /// a robust mutex whose owner has ended returns `EOWNERDEAD` to the next sibling that locks it.
     ///
-    /// - A plain mutex or spin lock that another *thread* holds keeps the hub's thread for up to a tenth of a
-    ///   second, before siblings run: an allocator may be what waits. If it takes more than a millisecond,
-    ///   it is counted.
-    /// - Whatever another *process* does about a lock in shared memory is noticed up to a tenth of a second
-    ///   later. Semaphores, barriers and condition variables are exempt: a thread waits for them.
-    /// - A mutex that inherits a priority hands it on to nobody while coroutines wait, and writers are not
-    ///   preferred to readers on behalf of a coroutine that waits to write.
-    /// - A robust mutex of a coroutine that has ended is given up to other threads when its thread ends.
-    /// - `printf`, `fread` and others lock a file of C inside of libc, which takes all coroutines of a
-    ///   thread for one: they are let into a file that a sibling has locked by `flockfile`.
-    /// - Two threads whose coroutines join the other's thread wait indefinitely: libc says EDEADLK to
+    /// Differences from threads:
+    ///
+    /// - If another *thread* holds a plain mutex or a spin lock, the hub's thread is blocked for up to 100 ms
+    ///   at a time before sibling coroutines run, because an allocator may be the caller. Such a wait is
+    ///   counted if it takes more than 1 ms.
+    /// - An unlock by another *process*, of a lock in shared memory, is noticed up to 100 ms late.
+    ///   Semaphores, barriers and condition variables are exempt: a dedicated thread waits for them.
+    /// - A priority-inheriting mutex does not inherit from waiting coroutines, and a coroutine that waits to
+    ///   write gets no preference over readers.
+    /// - A robust mutex whose owning coroutine has ended is released to other threads when the coroutine's
+    ///   thread ends.
+    /// - `printf`, `fread` and similar functions lock their `FILE` inside libc, which sees one owner per
+    ///   thread: they may enter a `FILE` that a sibling has locked by `flockfile`.
+    /// - Two threads whose coroutines join each other's thread wait indefinitely; libc returns `EDEADLK` to
     ///   threads.
-    /// - In a callback of the hub, which cannot wait, to lock what a coroutine holds fails with EDEADLK.
+    /// - In a hub callback, which cannot wait, locking what a coroutine holds fails with `EDEADLK`.
     ///
-    /// What is left out, and why:
+    /// Not covered:
     ///
-    /// - `std::sync::mpsc` between coroutines of *one* thread, and `crossbeam-channel` likewise: a sender
-    ///   wakes receivers of other threads only, and passes over those of its own. Use [`sync`](crate::sync).
-    ///   Between threads it is cooperative.
-    /// - `parking_lot`: who waits is kept in a variable of the thread's, which is one for all its
-    ///   coroutines. Its waits hold up the thread, and are counted.
-    /// - Futexes that inherit a priority, or wait at several addresses, by `syscall`: the kernel alone knows
-    ///   them. They are counted.
-    /// - A global allocator that waits by `std::sync::Mutex`, or by a lock of C that has an owner or
-    ///   readers: the hub allocates in the middle of things.
+    /// - `std::sync::mpsc` and `crossbeam-channel` between coroutines of *one* thread: a sender skips
+    ///   receivers of its own thread. Use [`sync`](crate::sync). Between threads they are cooperative.
+    /// - `parking_lot` keeps its waiters in a thread-local variable, which all coroutines of a thread share.
+    ///   Its waits block the thread and are counted.
+    /// - Priority-inheriting futexes and waits for several futexes, made through `syscall`: only the kernel
+    ///   knows their waiters. They are counted.
+    /// - A global allocator that locks a `std::sync::Mutex`, or a C lock with an owner or with readers: the
+    ///   hub allocates while its own state is in use.
     Sync,
-    /// Look-ups of names.
+    /// Host name look-ups: `ToSocketAddrs`, `getaddrinfo`, `gethostbyname`.
     Dns,
-    /// Regular files: what has to be fetched from the disk is read by a thread. [`What::Sync`] is patched
-    /// with it: std reads files while it holds locks of its own.
+    /// Regular files: data that is not in the page cache is read by a thread of a pool.
+    ///
+    /// Includes [`What::Sync`], because std holds its own locks while it reads files.
     Files,
-    /// Children: `Child::wait`, `Command::output`, `system`, `pclose`. [`What::Sockets`] and [`What::Poll`]
-    /// are patched with it: std reads what children write.
+    /// Child processes: `Child::wait`, `Command::output`, `system`, `pclose`.
+    ///
+    /// Includes [`What::Sockets`] and [`What::Poll`], because std reads the output of children.
     Process,
-    /// Waiting for several descriptors: `poll`, `select`, `epoll_wait`.
+    /// Waits for several descriptors: `poll`, `select`, `epoll_wait`.
     Poll,
-    /// Waiting for signals: `pause`, `sigsuspend`, `sigwait`, `sigwaitinfo`, `sigtimedwait`. That a handler
-    /// which runs on the thread of coroutines interrupts their calls does not depend on it: see
+    /// Waits for signals: `pause`, `sigsuspend`, `sigwait`, `sigwaitinfo`, `sigtimedwait`.
+    ///
+    /// Signal handlers interrupt patched calls whether or not this kind is patched: see
     /// [the module](super#signals).
     Signals,
 }
@@ -83,7 +88,7 @@ impl What {
         1 << self as u32
     }
 
-    /// With that of what it needs.
+    /// Includes the bits of the kinds that it requires.
     pub(super) const fn bits(self) -> u32 {
         match self {
             What::Files => self.bit() | What::Sync.bit(),
@@ -93,10 +98,10 @@ impl What {
     }
 }
 
-/// What becomes of a call of libc's when something is to be raised in the coroutine that waits in it: a
-/// kill, or the end of a [`timeout`](crate::timeout()). A function of C cannot unwind, so nothing is raised
-/// in there: it is raised by the next call of this library's own that waits, and told to one call of C
-/// before that, once.
+/// What a kill, or the end of a [`timeout`](crate::timeout()), does to a libc call that waits.
+///
+/// A C function cannot unwind. So the kill is reported to one libc call, once, as this type describes, and is
+/// raised by the coroutine's next wait in this library.
 ///
 /// # Examples
 ///
@@ -111,13 +116,13 @@ impl What {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnKill {
-    /// It fails with `ECANCELED` (a look-up of a name with `EAI_SYSTEM` and that, or `TRY_AGAIN`). What was
-    /// read or written by then counts: then it succeeds with less.
+    /// The call fails with `ECANCELED`, or succeeds with the bytes that it has moved so far. (A name look-up
+    /// fails with `EAI_SYSTEM`, or with `TRY_AGAIN`.)
     Fails,
-    /// It succeeds too early, as if its time were over: `std` panics if a sleep fails.
+    /// The call returns success early, as if its time were over: `std` panics if a sleep fails.
     ReturnsEarly,
-    /// It goes on to its end.
+    /// The call continues to its end.
     Deferred,
-    /// It never waits.
+    /// The call never waits.
     NeverWaits,
 }

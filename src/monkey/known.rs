@@ -136,8 +136,8 @@ impl Known {
         !self.is_current() && unsafe { fcntl::call(self.fd, libc::F_GETFD, 0) } >= 0
     }
 
-    /// As [`yield_if_due_nounwind_with`], at the beginning of a call: while others have their turn, and until what
-    /// this returns is dropped, a close keeps the file, as for a call that waits.
+    /// As [`yield_if_due_nounwind_with`], at the beginning of a call: while others have their turn, and
+    /// until what this returns is dropped, a close keeps the file, as for a call that waits.
     #[inline]
     pub(super) fn yield_if_due(&self) -> Option<Waiting> {
         yield_if_due_nounwind_with(|| self.begin_waiting()).flatten()

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What is to be patched.
+//! Chooses what is patched.
 
 use super::hooks::stdio;
 use super::kinds::What;
@@ -7,7 +7,7 @@ use super::{addresses, descriptors, gate, owners, parking};
 use crate::sys::fork::{self, Fork, Side};
 use std::io;
 
-/// Has all blocking calls of coroutines switch to others instead: see [`Patch`] to choose.
+/// Makes all blocking libc calls cooperative. [`Patch`] chooses kinds.
 ///
 /// # Examples
 ///
@@ -31,13 +31,14 @@ pub fn patch_all() {
     Patch::new().all().apply();
 }
 
-/// Whether calls of that kind are made cooperative.
+/// Returns whether a kind of call is patched.
 pub fn is_patched(what: What) -> bool {
     gate::is_patched(what)
 }
 
-/// Which calls are to be made cooperative. It holds for the whole process and for ever; a thread without
-/// coroutines does not notice.
+/// Chooses the kinds of calls that are made cooperative.
+///
+/// A patch applies to the whole process and cannot be undone. Threads without coroutines do not notice it.
 ///
 /// # Examples
 ///
@@ -46,7 +47,7 @@ pub fn is_patched(what: What) -> bool {
 ///
 /// Patch::new().sockets().sleep().apply();
 /// assert!(is_patched(What::Sockets) && !is_patched(What::Files));
-/// // Once more, and more of it: what is patched stays so.
+/// // Kinds that are patched already stay patched.
 /// Patch::new().dns().apply();
 /// assert!(is_patched(What::Sockets) && is_patched(What::Dns));
 /// ```
@@ -64,7 +65,7 @@ macro_rules! kinds {
 }
 
 impl Patch {
-    /// Nothing, to begin with.
+    /// Creates a patch of no kinds.
     pub const fn new() -> Self {
         Patch(0)
     }
@@ -80,12 +81,12 @@ impl Patch {
         signals Signals;
     }
 
-    /// Adds all.
+    /// Adds all kinds.
     pub const fn all(self) -> Self {
         self.sockets().sleep().sync().dns().files().process().poll().signals()
     }
 
-    /// Has it be so from now on.
+    /// Applies the patch to the whole process.
     ///
     /// # Switching
     ///
@@ -97,7 +98,7 @@ impl Patch {
     }
 }
 
-/// What is known of descriptors and waits, around a fork.
+/// Keeps the tables of descriptors and waits whole during a fork.
 fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
     let side = descriptors::around_fork(&mut || addresses::around_fork(fork));
     if matches!(side, Ok(Side::Child)) {

@@ -1,31 +1,31 @@
 #![forbid(unsafe_code)]
-//! What can be asked about all this.
+//! Describes each patched symbol.
 
 use super::exports::{first_definition, rows};
 use super::kinds::{OnKill, What};
 use std::ffi::CString;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What is known of a symbol of libc's that this library defines.
+/// A libc symbol that this library defines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Symbol {
-    /// Its name.
+    /// The name of the C function.
     pub name: &'static str,
-    /// With which it is patched: with any of them.
+    /// The kinds that the symbol belongs to. It is patched if any of them is.
     pub what: &'static [What],
-    /// Whether it is.
+    /// Whether the symbol is patched.
     pub is_patched: bool,
-    /// What becomes of a call that waits when its coroutine is killed, or its time is over.
+    /// What a kill or a timeout does to a call that waits.
     pub on_kill: OnKill,
-    /// Whether those who call it come here. Otherwise another library has defined it before.
+    /// Whether callers reach this library. `false` if another library defines the symbol first.
     pub is_ours: bool,
-    /// How many of its calls have held up a hub's thread, since there was no way to wait for what they wait
-    /// for, or nobody to switch to.
+    /// Number of calls that blocked a hub's thread, because the wait cannot be made cooperative or there was
+    /// no coroutine to switch to.
     pub blocked: u64,
 }
 
-/// What is known of each symbol.
+/// Describes every symbol that this library defines.
 ///
 /// # Examples
 ///

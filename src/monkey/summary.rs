@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! All that is known of the patches, in words.
+//! Summarizes what is patched, as text.
 
 use super::exports::first_definition;
 use super::kinds::What;
@@ -9,11 +9,10 @@ use crate::sys::{library, panic_count};
 use std::ffi::CString;
 use std::fmt;
 
-/// The calls that have held up a hub's thread, and how often each has: those with more than none, the most
-/// frequent first.
+/// Returns the calls that have blocked a hub's thread, with their counts, most frequent first.
 ///
-/// A call is counted that there was no way to make cooperative, or that was made where there is nobody to
-/// switch to. Calls that are not patched are not seen.
+/// A call is counted if it cannot be made cooperative, or if there was no coroutine to switch to. Calls of
+/// kinds that are not patched are not counted.
 ///
 /// # Examples
 ///
@@ -33,7 +32,7 @@ pub fn blocked_calls() -> Vec<(&'static str, u64)> {
     calls
 }
 
-/// All that there is to know about what is patched, to be printed.
+/// Returns a summary of what is patched, to be printed.
 ///
 /// # Examples
 ///
@@ -62,13 +61,13 @@ pub fn report() -> Report {
     }
 }
 
-/// Which library a symbol is from that whoever calls it gets.
+/// Returns the path of the library whose definition of a symbol callers reach.
 fn whose(name: &str) -> Option<String> {
     let name = CString::new(name).ok()?;
     library::of(first_definition(&name)).map(|library| library.path)
 }
 
-/// What [`report`] has found.
+/// A summary of what is patched: the result of [`report`].
 #[derive(Clone, Debug)]
 pub struct Report {
     symbols: usize,
@@ -84,19 +83,22 @@ impl Report {
         &self.kinds
     }
 
-    /// Symbols that do not lead here, since another library has defined them before, and which library that
-    /// is, if the loader knows. Such calls are not cooperative.
+    /// Symbols that another library defines first, with the path of that library if the loader knows it.
+    ///
+    /// Calls of these symbols are not cooperative.
     pub fn foreign(&self) -> &[(&'static str, Option<String>)] {
         &self.foreign
     }
 
-    /// Whether a coroutine may switch in a destructor that runs while it panics. Else a call that is made
-    /// there is an error, since std's count of panics was not found, and siblings would seem to panic.
+    /// Whether a coroutine may switch in a destructor that runs during a panic.
+    ///
+    /// If `false`, such a switch is an error: std's panic count was not found, and siblings would appear to
+    /// be panicking.
     pub fn carries_panics(&self) -> bool {
         self.carries_panics
     }
 
-    /// As [`blocked_calls`].
+    /// The calls that have blocked a hub's thread: see [`blocked_calls`].
     pub fn blocked(&self) -> &[(&'static str, u64)] {
         &self.blocked
     }
@@ -133,7 +135,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Kinds, with commas between them.
+/// Kinds, separated by commas.
 struct Names<'a>(&'a [What]);
 
 impl fmt::Display for Names<'_> {
