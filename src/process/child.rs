@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! A process that runs.
 
-use super::ended::{Begun, Reaper, wait_for};
+use super::exit_wait::{ChildHandle, Reaper, spawn_reaper};
 use crate::coroutine::scope;
 use crate::io::{Descriptor, PipeReader, PipeWriter};
 use crate::sys::descriptor::set_nonblocking;
@@ -51,7 +51,7 @@ impl Child {
         let stdin = child.stdin.take();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let mut running =
-            Running { process: Rc::new(Begun::new(Reaper::Std(child))), kill_on_drop: true };
+            Running { process: Rc::new(ChildHandle::new(Reaper::Std(child))), kill_on_drop: true };
         // The other end, which is the child's, goes on to block.
         let stdin = stdin.map(|end| Descriptor::new(OwnedFd::from(end).into())).transpose()?;
         let stdout = stdout.map(|end| Descriptor::new(OwnedFd::from(end).into())).transpose()?;
@@ -315,7 +315,7 @@ fn read_all(pipe: Option<PipeReader>) -> io::Result<Vec<u8>> {
 /// What is to be seen to when a child's handle is dropped. Of its own, so that the pipes can be moved out.
 #[derive(Debug)]
 struct Running {
-    process: Rc<Begun>,
+    process: Rc<ChildHandle>,
     kill_on_drop: bool,
 }
 
@@ -326,7 +326,7 @@ impl Drop for Running {
         }
         let _ = self.process.send_signal(libc::SIGKILL);
         // It ends soon, but not at once, and nobody else can wait for it.
-        wait_for(&self.process, "the end of a killed child", Begun::block);
+        spawn_reaper(&self.process, "the end of a killed child", ChildHandle::block);
     }
 }
 

@@ -1,10 +1,10 @@
 #![forbid(unsafe_code)]
 //! Processes that are copies of this one, and run a closure.
 
-use super::ended::{Begun, Reaper, wait_for};
-use super::exit_code::IntoExitCode;
 #[cfg(feature = "process")]
-use super::kept::leave_behind;
+use super::close_on_fork::close_registered;
+use super::exit_code::IntoExitCode;
+use super::exit_wait::{ChildHandle, Reaper, spawn_reaper};
 use crate::greenlet::{self, GreenletExit};
 use crate::hub;
 use crate::sys::fork::{self, Side, end_with_parent, exit_child, other_threads};
@@ -64,7 +64,7 @@ use std::time::Duration;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Process {
-    begun: Rc<Begun>,
+    handle: Rc<ChildHandle>,
     name: Option<Cow<'static, str>>,
 }
 
@@ -178,7 +178,7 @@ impl Builder {
     pub fn spawn<T: IntoExitCode>(self, body: impl FnOnce() -> T) -> Result<Process, ForkError> {
         let (name, is_daemon) = (self.name.clone(), self.is_daemon);
         let id = self.fork(body)?;
-        Ok(Process::new(Begun::new(Reaper::Forked(Forked::new(id, !is_daemon))), name))
+        Ok(Process::new(ChildHandle::new(Reaper::Forked(Forked::new(id, !is_daemon))), name))
     }
 
     /// Makes the process, and returns its number in this one.
@@ -212,7 +212,7 @@ impl Builder {
             exit_child(1);
         }
         #[cfg(feature = "process")]
-        leave_behind();
+        close_registered();
         let code = match catch_unwind(AssertUnwindSafe(|| body().into_exit_code())) {
             Ok(code) => code,
             Err(payload) => {
@@ -247,15 +247,15 @@ impl Drop for Ends {
 }
 
 impl Process {
-    pub(super) fn new(begun: Begun, name: Option<Cow<'static, str>>) -> Self {
-        Process { begun: Rc::new(begun), name }
+    pub(super) fn new(handle: ChildHandle, name: Option<Cow<'static, str>>) -> Self {
+        Process { handle: Rc::new(handle), name }
     }
 
     /// Waits until it has ended, even if its status is lost.
     #[cfg(feature = "process")]
     pub(super) fn wait_end(&self) -> io::Result<()> {
         match self.join() {
-            Err(_) if self.begun.has_ended()? => Ok(()),
+            Err(_) if self.handle.has_ended()? => Ok(()),
             other => other.map(drop),
         }
     }
@@ -299,7 +299,7 @@ impl Process {
 
     /// Its process number. It may be another's once its end was waited for.
     pub fn id(&self) -> u32 {
-        self.begun.id
+        self.handle.id
     }
 
     /// Its name, if it was given one.
@@ -330,7 +330,7 @@ impl Process {
     ///
     /// The process goes on, and can be waited for again.
     pub fn join(&self) -> io::Result<ExitStatus> {
-        let status = self.begun.wait("Process::join", None)?;
+        let status = self.handle.wait("Process::join", None)?;
         Ok(status.expect("without a limit it waits until there is one"))
     }
 
@@ -367,7 +367,7 @@ impl Process {
     ///
     /// As [`Process::join`].
     pub fn join_timeout(&self, limit: Duration) -> io::Result<Option<ExitStatus>> {
-        self.begun.wait("Process::join", Some(limit))
+        self.handle.wait("Process::join", Some(limit))
     }
 
     /// How it has ended, if it has.
@@ -380,7 +380,7 @@ impl Process {
     ///
     /// Never switches.
     pub fn try_join(&self) -> io::Result<Option<ExitStatus>> {
-        self.begun.try_wait()
+        self.handle.try_wait()
     }
 
     /// Whether it has not ended. This is known even if its status is lost.
@@ -394,7 +394,7 @@ impl Process {
     ///
     /// Never switches.
     pub fn is_alive(&self) -> io::Result<bool> {
-        Ok(!self.begun.has_ended()?)
+        Ok(!self.handle.has_ended()?)
     }
 
     /// What it has ended with: what its body has returned, from 0 to 255, 1 if it has panicked, or the number
@@ -448,14 +448,14 @@ impl Process {
     ///
     /// Never switches.
     pub fn send_signal(&self, signal: i32) -> io::Result<()> {
-        self.begun.send_signal(signal)
+        self.handle.send_signal(signal)
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.begun.is_to_be_reaped() && matches!(self.begun.has_ended(), Ok(false)) {
-            wait_for(&self.begun, "the end of a process", |_| ());
+        if self.handle.needs_reaping() && matches!(self.handle.has_ended(), Ok(false)) {
+            spawn_reaper(&self.handle, "the end of a process", |_| ());
         }
     }
 }

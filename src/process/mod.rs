@@ -37,20 +37,20 @@
 //! then begins as a child of [`Process::spawn`] does.
 
 mod child;
+#[cfg(feature = "process")]
+mod close_on_fork;
 mod command;
-mod ended;
 mod exit_code;
+mod exit_wait;
 mod fork;
 #[cfg(feature = "process")]
 mod function;
-#[cfg(feature = "process")]
-mod kept;
 #[cfg(feature = "process")]
 mod manager;
 #[cfg(feature = "process")]
 mod pool;
 #[cfg(feature = "process")]
-mod served;
+mod remote_child;
 #[cfg(feature = "process")]
 mod server;
 #[cfg(feature = "process")]

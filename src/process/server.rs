@@ -14,13 +14,13 @@
 //!
 //! One of the few places of the module with `unsafe`: it calls functions that it is told of.
 
-use super::ended::{Begun, Reaper, wait_for};
 use super::exit_code::IntoExitCode;
+use super::exit_wait::{ChildHandle, Reaper, spawn_reaper};
 use super::fork::{Builder, ForkError, Process};
 use super::function::{Function, Undecodable, decode, encode};
 use super::manager::{self, Key};
 use super::pool::work;
-use super::served::Served;
+use super::remote_child::RemoteChild;
 use super::wire::Wire;
 use crate::coroutine::{self, spawn};
 use crate::io::{Descriptor, Pauses};
@@ -94,13 +94,13 @@ const EXIT: u8 = b'X';
 
 #[derive(Serialize, Deserialize)]
 struct Request {
-    what: What,
+    action: Action,
     name: Option<String>,
     is_daemon: bool,
 }
 
 #[derive(Serialize, Deserialize)]
-enum What {
+enum Action {
     Call(Function, ByteBuf),
     /// To be a worker of a pool, which gives it jobs over a second socket, and shares a log with it.
     Work,
@@ -132,8 +132,8 @@ impl Drop for Handle {
         let Handle(server) = self;
         if server.made_in == Generation::current() {
             let _ = fd_passing::send(server.control.as_fd(), NO_MORE, &[]);
-            let server = Begun::new(Reaper::Forked(Forked::new(server.id, false)));
-            wait_for(&Rc::new(server), "the end of a fork server", |server| {
+            let server = ChildHandle::new(Reaper::Forked(Forked::new(server.id, false)));
+            spawn_reaper(&Rc::new(server), "the end of a fork server", |server| {
                 if server.has_ended().is_ok_and(|has_ended| has_ended) {
                     STARTED.lock().retain(|started| started.id != server.id);
                 }
@@ -236,13 +236,13 @@ impl ForkServer {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
         let argument = encode(argument)
             .map_err(|Undecodable(message)| io::Error::new(io::ErrorKind::InvalidInput, message))?;
-        self.request(builder, What::Call(function, argument.into()), vec![])
+        self.request(builder, Action::Call(function, argument.into()), vec![])
     }
 
     /// Has a worker of a pool made, which is given jobs over `jobs`.
     pub(super) fn spawn_worker(&self, jobs: net::UnixStream, log: OwnedFd) -> io::Result<Process> {
         let builder = Builder::new().name("pool worker").daemon(true);
-        self.request(builder, What::Work, vec![jobs.into(), log])
+        self.request(builder, Action::Work, vec![jobs.into(), log])
     }
 
     /// Has a manager made, which answers those who connect to `listener` and know `key`.
@@ -252,10 +252,10 @@ impl ForkServer {
         key: Key,
     ) -> io::Result<Process> {
         let builder = Builder::new().name("manager").daemon(true);
-        self.request(builder, What::Manage(key), vec![listener.into()])
+        self.request(builder, Action::Manage(key), vec![listener.into()])
     }
 
-    fn request(&self, builder: Builder, what: What, more: Vec<OwnedFd>) -> io::Result<Process> {
+    fn request(&self, builder: Builder, action: Action, more: Vec<OwnedFd>) -> io::Result<Process> {
         let (here, there) = net::UnixStream::pair()?;
         let mut all = vec![OwnedFd::from(there)];
         all.extend(more);
@@ -263,7 +263,7 @@ impl ForkServer {
         drop(all);
         let mut wire = Wire::new(UnixStream::from_std(here)?);
         let (name, is_daemon) = (builder.name.clone(), builder.is_daemon);
-        let request = Request { what, name: name.map(|name| name.into_owned()), is_daemon };
+        let request = Request { action, name: name.map(|name| name.into_owned()), is_daemon };
         let sent = wire.send(&request);
         // If it was refused, there may be an answer before all of the request has been sent.
         let answer: Option<Result<u32, String>> = match wire.receive() {
@@ -271,8 +271,8 @@ impl ForkServer {
             answer => answer.map_err(has_ended)?,
         };
         let id = answer.ok_or_else(|| has_ended(io::ErrorKind::UnexpectedEof.into()))?;
-        let served = Served::new(id.map_err(io::Error::other)?, wire).map_err(has_ended)?;
-        Ok(Process::new(Begun::new(Reaper::Served(served)), builder.name))
+        let remote = RemoteChild::new(id.map_err(io::Error::other)?, wire).map_err(has_ended)?;
+        Ok(Process::new(ChildHandle::new(Reaper::Remote(remote)), builder.name))
     }
 
     /// Gives the server the other ends of sockets, and what goes with them.
@@ -316,25 +316,25 @@ impl fmt::Debug for ForkServer {
 }
 
 /// What the server keeps.
-struct Made {
+struct ServerState {
     control: Descriptor<OwnedFd>,
-    asked: RefCell<Vec<Weak<Asked>>>,
+    asked: RefCell<Vec<Weak<ChildSockets>>>,
     daemons: RefCell<Vec<Weak<Process>>>,
 }
 
 /// The sockets of a process that is to be made, or was. They are not for others that are made meanwhile.
-struct Asked {
+struct ChildSockets {
     stream: Rc<UnixStream>,
     /// A worker's, or a manager's.
     more: Cell<Vec<OwnedFd>>,
 }
 
-impl Asked {
+impl ChildSockets {
     /// `None` if they are not what is sent along.
     fn new(descriptors: Vec<OwnedFd>) -> Option<Rc<Self>> {
         let mut descriptors = descriptors.into_iter();
         let stream = Rc::new(UnixStream::try_from(descriptors.next()?).ok()?);
-        Some(Rc::new(Asked { stream, more: Cell::new(descriptors.collect()) }))
+        Some(Rc::new(ChildSockets { stream, more: Cell::new(descriptors.collect()) }))
     }
 }
 
@@ -346,14 +346,15 @@ fn serve(control: net::UnixStream) -> io::Result<()> {
     // If the program ignores `SIGCHLD`, its children still do, but here the kernel is to keep each status.
     let _statuses = Installed::new(libc::SIGCHLD)?;
     let control = Descriptor::new(OwnedFd::from(control))?;
-    let made = Rc::new(Made { control, asked: RefCell::default(), daemons: RefCell::default() });
+    let made =
+        Rc::new(ServerState { control, asked: RefCell::default(), daemons: RefCell::default() });
     let group = Rc::new(Group::new());
     loop {
         // An error, or the end, is that of the program.
         let said = made.control.read_with(|control| fd_passing::receive(control.as_fd()));
         match said.ok().flatten() {
             Some(Received { byte: MAKE, descriptors, is_whole }) => {
-                let Some(asked) = Asked::new(descriptors) else { continue };
+                let Some(asked) = ChildSockets::new(descriptors) else { continue };
                 if !is_whole {
                     refuse(&asked, "no descriptors");
                     continue;
@@ -393,14 +394,14 @@ fn serve(control: net::UnixStream) -> io::Result<()> {
 
 /// Says that no process is made, for want of something. (If the descriptors for it got lost on their way,
 /// the first, over which this goes, may have come.)
-fn refuse(asked: &Rc<Asked>, lack: &str) {
+fn refuse(asked: &Rc<ChildSockets>, lack: &str) {
     let mut wire = Wire::new(Rc::clone(&asked.stream));
     // Few bytes, for which there is room. If not, the end of the connection says enough.
     let _ = wire.send(&Err::<u32, _>(format!("the fork server has {lack} left")));
 }
 
 /// Makes a process, and tells what becomes of it.
-fn make(asked: &Rc<Asked>, made: &Made) -> io::Result<()> {
+fn make(asked: &Rc<ChildSockets>, made: &ServerState) -> io::Result<()> {
     let mut wire = Wire::new(Rc::clone(&asked.stream));
     let Some(request) = wire.receive::<Request>()? else { return Ok(()) };
     let builder = Builder { name: request.name.map(Into::into), ..Builder::new() };
@@ -411,14 +412,14 @@ fn make(asked: &Rc<Asked>, made: &Made) -> io::Result<()> {
             other.stream.close();
             drop(other.more.take());
         }
-        let (function, argument) = match request.what {
-            What::Call(function, argument) => (function, argument),
-            What::Work => {
+        let (function, argument) = match request.action {
+            Action::Call(function, argument) => (function, argument),
+            Action::Work => {
                 let more = <[OwnedFd; 2]>::try_from(more);
                 let [jobs, log] = more.map_err(|_| io::ErrorKind::InvalidInput)?;
                 return work(Wire::new(UnixStream::try_from(jobs)?), log).map(|()| 0);
             }
-            What::Manage(key) => {
+            Action::Manage(key) => {
                 let listener = more.into_iter().next().ok_or(io::ErrorKind::InvalidInput)?;
                 return manager::serve(listener.into(), key).map(|()| 0);
             }
@@ -437,11 +438,11 @@ fn make(asked: &Rc<Asked>, made: &Made) -> io::Result<()> {
     if request.is_daemon {
         remember(&made.daemons, &child);
     }
-    let is_asked_for = Served::tell_begun(&mut wire, child.id());
+    let is_asked_for = RemoteChild::send_id(&mut wire, child.id());
     let signals = coroutine::Builder::new().spawn({
         let child = Rc::clone(&child);
         move || {
-            while let Some(signal) = Served::next_signal(&mut wire) {
+            while let Some(signal) = RemoteChild::next_signal(&mut wire) {
                 // Of no such signal, or one that may not be sent, nobody can be told any more.
                 let _ = child.send_signal(signal);
             }
@@ -451,7 +452,7 @@ fn make(asked: &Rc<Asked>, made: &Made) -> io::Result<()> {
     // Without memory for it, nobody passes signals on, and whoever has no descriptor cannot send any.
     signals.iter().for_each(|signals| signals.kill());
     is_asked_for?;
-    Served::tell_end(&asked.stream, status)
+    RemoteChild::send_status(&asked.stream, status)
 }
 
 fn remember<T>(all: &RefCell<Vec<Weak<T>>>, one: &Rc<T>) {

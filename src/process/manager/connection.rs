@@ -21,7 +21,7 @@ use std::io::{self, Read};
 use std::net::Shutdown;
 
 /// So many are kept for a manager.
-const KEPT: usize = 4;
+const MAX_IDLE: usize = 4;
 
 thread_local! {
     static IDLE: RefCell<Idle> = const { RefCell::new(Idle(Vec::new())) };
@@ -46,7 +46,7 @@ struct Connection {
 /// # Cancellation
 ///
 /// It may have been carried out, or not.
-pub(super) fn ask<T: DeserializeOwned>(address: &Address, request: &Request) -> io::Result<T> {
+pub(super) fn request<T: DeserializeOwned>(address: &Address, request: &Request) -> io::Result<T> {
     let mut connection = Connection::get(address)?;
     match connection.exchange::<T>(request) {
         Ok(answer) => {
@@ -63,7 +63,7 @@ pub(super) fn ask<T: DeserializeOwned>(address: &Address, request: &Request) -> 
 }
 
 /// Tells a manager to end. It may have ended already.
-pub(super) fn tell_to_end(address: &Address) -> io::Result<()> {
+pub(super) fn request_end(address: &Address) -> io::Result<()> {
     Connection::get(address)?.wire.send(&Request::End).map_err(|error| ended(address, error))
 }
 
@@ -145,7 +145,7 @@ impl Connection {
         let (address, mut connection) = (self.address, Some(self));
         let _ = IDLE.try_with(|idle| {
             let Idle(all) = &mut *idle.borrow_mut();
-            if all.iter().filter(|other| other.address == address).count() < KEPT {
+            if all.iter().filter(|other| other.address == address).count() < MAX_IDLE {
                 all.extend(connection.take());
             }
         });

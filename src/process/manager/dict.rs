@@ -68,8 +68,8 @@ impl<K, V> Dict<K, V> {
         Dict { address, number, _types: PhantomData }
     }
 
-    fn ask<T: DeserializeOwned>(&self, operation: Operation) -> io::Result<T> {
-        connection::ask(&self.address, &Request::Do(self.number, operation))
+    fn request<T: DeserializeOwned>(&self, operation: Operation) -> io::Result<T> {
+        connection::request(&self.address, &Request::Do(self.number, operation))
     }
 
     /// How many keys there are.
@@ -90,7 +90,7 @@ impl<K, V> Dict<K, V> {
     ///
     /// Nothing has happened.
     pub fn len(&self) -> io::Result<usize> {
-        let len: u64 = self.ask(Operation::Len)?;
+        let len: u64 = self.request(Operation::Len)?;
         Ok(len as usize)
     }
 
@@ -133,7 +133,7 @@ impl<K, V> Dict<K, V> {
     ///
     /// They may have been taken out or not.
     pub fn clear(&self) -> io::Result<()> {
-        self.ask(Operation::Clear)
+        self.request(Operation::Clear)
     }
 }
 
@@ -180,7 +180,7 @@ where
         Q: Serialize + ?Sized,
     {
         let (key, value) = (Bytes::encode(key)?, Bytes::encode(value)?);
-        decode_if_any(self.ask(Operation::Insert(key, value))?)
+        decode_if_any(self.request(Operation::Insert(key, value))?)
     }
 
     /// The value of a key.
@@ -205,7 +205,7 @@ where
         K: Borrow<Q>,
         Q: Serialize + ?Sized,
     {
-        decode_if_any(self.ask(Operation::Get(Bytes::encode(key)?))?)
+        decode_if_any(self.request(Operation::Get(Bytes::encode(key)?))?)
     }
 
     /// Takes a key out. The value that it had, if it was there.
@@ -230,7 +230,7 @@ where
         K: Borrow<Q>,
         Q: Serialize + ?Sized,
     {
-        decode_if_any(self.ask(Operation::Remove(Bytes::encode(key)?))?)
+        decode_if_any(self.request(Operation::Remove(Bytes::encode(key)?))?)
     }
 
     /// Whether a key is there.
@@ -255,7 +255,7 @@ where
         K: Borrow<Q>,
         Q: Serialize + ?Sized,
     {
-        self.ask(Operation::ContainsKey(Bytes::encode(key)?))
+        self.request(Operation::ContainsKey(Bytes::encode(key)?))
     }
 
     /// All keys, in the order of insertion.
@@ -276,7 +276,7 @@ where
     ///
     /// Nothing has happened.
     pub fn keys(&self) -> io::Result<Vec<K>> {
-        let keys: Vec<Bytes> = self.ask(Operation::Keys)?;
+        let keys: Vec<Bytes> = self.request(Operation::Keys)?;
         keys.iter().map(Bytes::decode).collect()
     }
 
@@ -298,7 +298,7 @@ where
     ///
     /// Nothing has happened.
     pub fn values(&self) -> io::Result<Vec<V>> {
-        let values: Vec<Bytes> = self.ask(Operation::Values)?;
+        let values: Vec<Bytes> = self.request(Operation::Values)?;
         values.iter().map(Bytes::decode).collect()
     }
 
@@ -320,7 +320,7 @@ where
     ///
     /// Nothing has happened.
     pub fn items(&self) -> io::Result<Vec<(K, V)>> {
-        let items: Vec<(Bytes, Bytes)> = self.ask(Operation::Items)?;
+        let items: Vec<(Bytes, Bytes)> = self.request(Operation::Items)?;
         items.iter().map(|(key, value)| Ok((key.decode()?, value.decode()?))).collect()
     }
 
@@ -365,7 +365,7 @@ where
             Ok((Bytes::encode(key)?, Bytes::encode(value)?))
         };
         let items: io::Result<Vec<_>> = items.into_iter().map(encode).collect();
-        self.ask(Operation::Extend(items?))
+        self.request(Operation::Extend(items?))
     }
 
     /// The value of a key, which is set to this one if there is none. As `setdefault` of Python's.
@@ -391,7 +391,7 @@ where
         Q: Serialize + ?Sized,
     {
         let (key, value) = (Bytes::encode(key)?, Bytes::encode(value)?);
-        self.ask::<Bytes>(Operation::GetOrInsert(key, value))?.decode()
+        self.request::<Bytes>(Operation::GetOrInsert(key, value))?.decode()
     }
 
     /// Sets the value of a key to `new` if it is `current`, where `None` stands for a key that is not there.
@@ -439,7 +439,8 @@ where
     {
         let (key, current, new) =
             (Bytes::encode(key)?, encode_if_any(current)?, encode_if_any(new)?);
-        let exchanged: Exchanged = self.ask(Operation::CompareExchange { key, current, new })?;
+        let exchanged: Exchanged =
+            self.request(Operation::CompareExchange { key, current, new })?;
         match exchanged {
             Ok(()) => Ok(Ok(())),
             Err(there) => decode_if_any(there).map(Err),
@@ -492,12 +493,12 @@ where
         Q: Serialize + ?Sized,
     {
         let key = Bytes::encode(key)?;
-        let mut there: Option<Bytes> = self.ask(Operation::Get(key.clone()))?;
+        let mut there: Option<Bytes> = self.request(Operation::Get(key.clone()))?;
         loop {
             let value = change(decode_if_any(there.clone())?);
             let new = encode_if_any(value.as_ref())?;
             let (key, current) = (key.clone(), there);
-            match self.ask(Operation::CompareExchange { key, current, new })? {
+            match self.request(Operation::CompareExchange { key, current, new })? {
                 Exchanged::Ok(()) => return Ok(value),
                 Exchanged::Err(instead) => there = instead,
             }

@@ -141,7 +141,7 @@ impl Manager {
         K: Serialize + DeserializeOwned,
         V: Serialize + DeserializeOwned,
     {
-        let number = connection::ask(&self.address, &Request::New)?;
+        let number = connection::request(&self.address, &Request::New)?;
         Ok(Dict::new(self.address, number))
     }
 
@@ -169,7 +169,7 @@ impl Manager {
                 "the manager is that of the process that has forked this one: let that one end it",
             ));
         }
-        if self.process.is_alive()? && connection::tell_to_end(&self.address).is_err() {
+        if self.process.is_alive()? && connection::request_end(&self.address).is_err() {
             // As for want of a descriptor.
             self.process.terminate()?;
         }

@@ -65,12 +65,12 @@ impl From<Failure> for JobError {
 pub(super) type Outcome = Rc<AsyncResult<Result<Vec<u8>, JobError>>>;
 
 /// Where the outcome of a job is put. Dropped, the job is never done.
-pub(super) struct Place(Option<Outcome>);
+pub(super) struct Promise(Option<Outcome>);
 
-impl Place {
+impl Promise {
     pub(super) fn new() -> (Self, Outcome) {
         let outcome = Rc::new(AsyncResult::new());
-        (Place(Some(Rc::clone(&outcome))), outcome)
+        (Promise(Some(Rc::clone(&outcome))), outcome)
     }
 
     pub(super) fn done(self, done: Done) {
@@ -89,7 +89,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Promise {
     fn drop(&mut self) {
         if let Some(outcome) = self.0.take() {
             let _ = outcome.set(Err(JobError::Closed));

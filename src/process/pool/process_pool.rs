@@ -14,7 +14,7 @@ use super::super::fork::{ForkError, Process};
 use super::super::function::{Function, Undecodable, encode};
 use super::super::server::ForkServer;
 use super::super::wire::Wire;
-use super::job::{Job, JobError, Outcome, Place};
+use super::job::{Job, JobError, Outcome, Promise};
 use super::worker::{Order, Results};
 use crate::coroutine::Builder;
 use crate::net::UnixStream;
@@ -63,7 +63,7 @@ use std::rc::Rc;
 pub struct ProcessPool {
     shared: Rc<Shared>,
     /// Those that talk to the workers.
-    keepers: Group,
+    supervisors: Group,
     size: usize,
     /// A copy in a child has no workers.
     made_in: Generation,
@@ -72,16 +72,16 @@ pub struct ProcessPool {
 /// What the coroutines of a pool share.
 struct Shared {
     server: ForkServer,
-    orders: Queue<Errand>,
+    batches: Queue<Batch>,
     /// The processes that there are.
     workers: RefCell<Vec<Rc<Process>>>,
     is_terminated: Cell<bool>,
 }
 
 /// Calls of one function that one worker is to make, in order.
-struct Errand {
+struct Batch {
     function: Function,
-    calls: VecDeque<(Vec<u8>, Place)>,
+    calls: VecDeque<(Vec<u8>, Promise)>,
 }
 
 /// The pool is not closed, so that waiting for its end might last for ever.
@@ -143,16 +143,16 @@ impl ProcessPool {
         assert!(size > 0, "a pool of no processes would never run anything: let it be at least 1");
         let shared = Rc::new(Shared {
             server,
-            orders: Queue::new(),
+            batches: Queue::new(),
             workers: RefCell::default(),
             is_terminated: Cell::new(false),
         });
-        let keepers = Group::new();
+        let supervisors = Group::new();
         for _ in 0..size {
             let shared = Rc::clone(&shared);
-            keepers.spawn(move || shared.keep_a_worker());
+            supervisors.spawn(move || shared.supervise());
         }
-        ProcessPool { shared, keepers, size, made_in: Generation::current() }
+        ProcessPool { shared, supervisors, size, made_in: Generation::current() }
     }
 
     /// Has a worker call `function` with `argument`, and waits for the result.
@@ -191,7 +191,7 @@ impl ProcessPool {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let mut outcomes = self.order(function, [argument], 1);
+        let mut outcomes = self.submit(function, [argument], 1);
         Job::new(outcomes.pop().expect("one for each argument"))
     }
 
@@ -225,13 +225,13 @@ impl ProcessPool {
     {
         let arguments: Vec<A> = arguments.into_iter().collect();
         let chunk = arguments.len().div_ceil(self.size * 4).max(1);
-        let outcomes = self.order(function, arguments, chunk);
+        let outcomes = self.submit(function, arguments, chunk);
         outcomes.iter().for_each(|outcome| outcome.wait());
         outcomes.into_iter().map(|outcome| Job::new(outcome).join()).collect()
     }
 
     /// Puts calls into the queue, so many together. Where the outcome of each will be.
-    fn order<A, R>(
+    fn submit<A, R>(
         &self,
         function: fn(A) -> R,
         arguments: impl IntoIterator<Item = A>,
@@ -245,22 +245,22 @@ impl ProcessPool {
         let mut outcomes = Vec::new();
         let mut calls = VecDeque::new();
         for argument in arguments {
-            let (place, outcome) = Place::new();
+            let (promise, outcome) = Promise::new();
             outcomes.push(outcome);
             match (&function, encode(&argument)) {
-                _ if !self.is_here() => place.fail(JobError::NoWorker(
+                _ if !self.is_here() => promise.fail(JobError::NoWorker(
                     "the pool is that of the process that has forked this one: make another".into(),
                 )),
-                (Err(foreign), _) => place.fail(JobError::NotEncoded(foreign.to_string())),
-                (_, Err(Undecodable(message))) => place.fail(JobError::NotEncoded(message)),
-                (Ok(_), Ok(argument)) => calls.push_back((argument, place)),
+                (Err(foreign), _) => promise.fail(JobError::NotEncoded(foreign.to_string())),
+                (_, Err(Undecodable(message))) => promise.fail(JobError::NotEncoded(message)),
+                (Ok(_), Ok(argument)) => calls.push_back((argument, promise)),
             }
         }
         if let Ok(function) = function {
             while !calls.is_empty() {
                 let later = calls.split_off(chunk.min(calls.len()));
                 // If the pool is closed it comes back, and its dropped places say so.
-                drop(self.shared.orders.put(Errand { function, calls }));
+                drop(self.shared.batches.put(Batch { function, calls }));
                 calls = later;
             }
         }
@@ -273,7 +273,7 @@ impl ProcessPool {
     ///
     /// Never switches.
     pub fn close(&self) {
-        self.shared.orders.shut_down();
+        self.shared.batches.shut_down();
     }
 
     /// Takes no more jobs, and kills the workers: jobs that are not done never are, and say so.
@@ -287,8 +287,8 @@ impl ProcessPool {
         }
         self.shared.is_terminated.set(true);
         self.close();
-        while let Ok(errand) = self.shared.orders.try_get() {
-            drop(errand);
+        while let Ok(batch) = self.shared.batches.try_get() {
+            drop(batch);
         }
         for worker in self.shared.workers.borrow().iter() {
             // If it has ended there is nothing to be done.
@@ -314,11 +314,11 @@ impl ProcessPool {
     ///
     /// Leaves nothing behind: another can wait, still.
     pub fn join(&self) -> Result<(), NotClosed> {
-        if !self.shared.orders.is_shut_down() {
+        if !self.shared.batches.is_shut_down() {
             return Err(NotClosed(()));
         }
         if self.is_here() {
-            self.keepers.join();
+            self.supervisors.join();
         }
         Ok(())
     }
@@ -358,23 +358,23 @@ struct Worker<'a> {
 
 impl Shared {
     /// What the coroutine of a worker does.
-    fn keep_a_worker(&self) {
+    fn supervise(&self) {
         let mut worker = self.begin();
-        while let Ok(mut errand) = self.orders.get() {
-            while !errand.calls.is_empty() && !self.is_terminated.get() {
+        while let Ok(mut batch) = self.batches.get() {
+            while !batch.calls.is_empty() && !self.is_terminated.get() {
                 match &mut worker {
                     Ok(process) => {
-                        if let Err(status) = process.run(&mut errand) {
-                            if let Some((_, place)) = errand.calls.pop_front() {
-                                place.fail(self.death(status));
+                        if let Err(status) = process.run(&mut batch) {
+                            if let Some((_, promise)) = batch.calls.pop_front() {
+                                promise.fail(self.death(status));
                             }
                             worker = self.begin();
                         }
                     }
                     Err(error) => {
                         let message = error.to_string();
-                        for (_, place) in errand.calls.drain(..) {
-                            place.fail(JobError::NoWorker(message.clone()));
+                        for (_, promise) in batch.calls.drain(..) {
+                            promise.fail(JobError::NoWorker(message.clone()));
                         }
                         worker = self.begin();
                     }
@@ -426,14 +426,14 @@ impl Shared {
 impl Worker<'_> {
     /// Has it make calls, which are taken out when they are done. How it has ended, if it has: in the middle
     /// of the first that is left.
-    fn run(&mut self, errand: &mut Errand) -> Result<(), io::Result<ExitStatus>> {
-        let arguments = errand.calls.iter().map(|(argument, _)| Bytes::new(argument)).collect();
-        let order = Order { function: errand.function, arguments };
+    fn run(&mut self, batch: &mut Batch) -> Result<(), io::Result<ExitStatus>> {
+        let arguments = batch.calls.iter().map(|(argument, _)| Bytes::new(argument)).collect();
+        let order = Order { function: batch.function, arguments };
         let mut result = self.results.order(&order);
-        while result.is_ok() && !errand.calls.is_empty() {
+        while result.is_ok() && !batch.calls.is_empty() {
             result = self.results.next().map(|done| {
-                if let Some((_, place)) = errand.calls.pop_front() {
-                    place.done(done);
+                if let Some((_, promise)) = batch.calls.pop_front() {
+                    promise.done(done);
                 }
             });
         }

@@ -15,8 +15,8 @@
 //!
 //! One of the few places of the module with `unsafe`: it calls functions that it is told of.
 
+use super::super::close_on_fork::close_on_fork;
 use super::super::function::{Function, Undecodable};
-use super::super::kept::keep;
 use super::super::wire::{Wire, framed, records};
 use crate::sys::shared_log::{Reader, Writer};
 use serde::{Deserialize, Serialize};
@@ -50,9 +50,9 @@ pub(super) enum Failure {
 
 /// What a worker says.
 #[derive(Debug, Serialize, Deserialize)]
-enum Said {
+enum Reply {
     /// There are results in the log.
-    Look,
+    InLog,
     /// And after those, this one.
     Done(Done),
 }
@@ -65,7 +65,7 @@ const SOON: Duration = Duration::from_micros(200);
 
 /// What a worker does.
 pub(in crate::process) fn work(mut wire: Wire, log: OwnedFd) -> io::Result<()> {
-    keep(wire.stream());
+    close_on_fork(wire.stream());
     let mut log = Writer::new(log.as_fd())?;
     while let Some(Order { function, arguments }) = wire.receive::<Order<ByteBuf>>()? {
         // Whoever sends another order has seen all results of the last one.
@@ -76,14 +76,14 @@ pub(in crate::process) fn work(mut wire: Wire, log: OwnedFd) -> io::Result<()> {
             let record = framed(&done)?;
             is_reported = record.len() > SMALL || !log.add(&record);
             if is_reported {
-                wire.send(&Said::Done(done))?;
+                wire.send(&Reply::Done(done))?;
             } else if told.elapsed() > SOON {
-                wire.send(&Said::Look)?;
+                wire.send(&Reply::InLog)?;
                 (told, is_reported) = (Instant::now(), true);
             }
         }
         if !is_reported {
-            wire.send(&Said::Look)?;
+            wire.send(&Reply::InLog)?;
         }
     }
     Ok(())
@@ -138,8 +138,8 @@ impl Results {
             let said = self.wire.receive();
             self.waiting.extend(records(&self.log.read())?);
             match said {
-                Ok(Some(Said::Look)) => {}
-                Ok(Some(Said::Done(done))) => self.waiting.push_back(done),
+                Ok(Some(Reply::InLog)) => {}
+                Ok(Some(Reply::Done(done))) => self.waiting.push_back(done),
                 _ if !self.waiting.is_empty() => {}
                 Ok(None) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Err(error) => return Err(error),

@@ -2,7 +2,7 @@
 //! A process that was begun here, and its end.
 
 #[cfg(feature = "process")]
-use super::served::Served;
+use super::remote_child::RemoteChild;
 use crate::coroutine::{Builder, sleep, yield_now};
 use crate::hub;
 use crate::io::Descriptor;
@@ -21,7 +21,7 @@ pub(super) enum Reaper {
     Std(process::Child),
     Forked(Forked),
     #[cfg(feature = "process")]
-    Served(Served),
+    Remote(RemoteChild),
 }
 
 impl Reaper {
@@ -30,7 +30,7 @@ impl Reaper {
             Reaper::Std(child) => child.id(),
             Reaper::Forked(child) => child.id(),
             #[cfg(feature = "process")]
-            Reaper::Served(child) => child.id(),
+            Reaper::Remote(child) => child.id(),
         }
     }
 
@@ -39,7 +39,7 @@ impl Reaper {
             Reaper::Std(child) => child.try_wait(),
             Reaper::Forked(child) => child.try_wait(),
             #[cfg(feature = "process")]
-            Reaper::Served(child) => child.try_wait(),
+            Reaper::Remote(child) => child.try_wait(),
         }
     }
 
@@ -48,7 +48,7 @@ impl Reaper {
         match self {
             Reaper::Std(_) | Reaper::Forked(_) => true,
             #[cfg(feature = "process")]
-            Reaper::Served(_) => false,
+            Reaper::Remote(_) => false,
         }
     }
 
@@ -56,7 +56,7 @@ impl Reaper {
     fn end(&self) -> io::Result<OwnedFd> {
         match self {
             #[cfg(feature = "process")]
-            Reaper::Served(child) => child.end(),
+            Reaper::Remote(child) => child.end(),
             _ => descriptor_of(self.id()),
         }
     }
@@ -64,7 +64,7 @@ impl Reaper {
 
 /// A child, whose end any number of coroutines may wait for.
 #[derive(Debug)]
-pub(super) struct Begun {
+pub(super) struct ChildHandle {
     pub(super) id: u32,
     inner: RefCell<Reaper>,
     is_child: bool,
@@ -88,11 +88,11 @@ enum End {
     Unknown,
 }
 
-impl Begun {
+impl ChildHandle {
     pub(super) fn new(inner: Reaper) -> Self {
         let is_child = inner.is_child();
         let descriptor = if is_child { descriptor_of(inner.id()).ok() } else { None };
-        Begun {
+        ChildHandle {
             id: inner.id(),
             descriptor: descriptor.map(Rc::new),
             inner: RefCell::new(inner),
@@ -155,7 +155,7 @@ impl Begun {
         if let Some(status) = self.try_wait()? {
             return Ok(Some(status));
         }
-        let Ok(source) = self.source() else { return self.ask_again_and_again(limit) };
+        let Ok(source) = self.source() else { return self.poll_with_pauses(limit) };
         let status = source.read_within(limit, purpose, |_| {
             self.try_wait()?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
         });
@@ -181,7 +181,7 @@ impl Begun {
     /// Without a descriptor: the kernel is old, or there are none left. Not on a thread of a pool, which a
     /// child that does not end would keep, and which others are in need of.
     #[track_caller]
-    fn ask_again_and_again(&self, limit: Option<Duration>) -> io::Result<Option<ExitStatus>> {
+    fn poll_with_pauses(&self, limit: Option<Duration>) -> io::Result<Option<ExitStatus>> {
         const LONGEST: Duration = Duration::from_millis(50);
         let mut pause = Duration::from_millis(1);
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
@@ -199,7 +199,7 @@ impl Begun {
     /// Sends it a signal, unless it has ended.
     pub(super) fn send_signal(&self, signal: i32) -> io::Result<()> {
         #[cfg(feature = "process")]
-        if let Reaper::Served(child) = &mut *self.reaper() {
+        if let Reaper::Remote(child) = &mut *self.reaper() {
             return child.send_signal(signal);
         }
         match &self.descriptor {
@@ -220,28 +220,32 @@ impl Begun {
             Reaper::Std(child) => drop(child.wait()),
             Reaper::Forked(child) => drop(child.wait()),
             #[cfg(feature = "process")]
-            Reaper::Served(_) => {}
+            Reaper::Remote(_) => {}
         }
     }
 
     /// Whether it is a zombie for as long as nobody has waited for it.
-    pub(super) fn is_to_be_reaped(&self) -> bool {
+    pub(super) fn needs_reaping(&self) -> bool {
         self.is_child
     }
 }
 
 /// Has somebody wait for the end of a child that nobody has a handle of any more, so that it is no zombie.
-pub(super) fn wait_for(child: &Rc<Begun>, name: &'static str, if_nobody_can: fn(&Begun)) {
-    let left = Left(Rc::clone(child), if_nobody_can);
+pub(super) fn spawn_reaper(
+    child: &Rc<ChildHandle>,
+    name: &'static str,
+    fallback: fn(&ChildHandle),
+) {
+    let left = Abandoned(Rc::clone(child), fallback);
     if !hub::has_ended() {
         let _ = Builder::new().name(name).spawn(move || left.0.wait(name, None));
     }
 }
 
 /// A child that is being waited for, and what is to be done if that is given up, as at a thread's end.
-struct Left(Rc<Begun>, fn(&Begun));
+struct Abandoned(Rc<ChildHandle>, fn(&ChildHandle));
 
-impl Drop for Left {
+impl Drop for Abandoned {
     fn drop(&mut self) {
         self.1(&self.0);
     }

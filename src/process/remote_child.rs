@@ -25,7 +25,7 @@ use std::rc::Rc;
 
 /// As it is known to who has asked for it.
 #[derive(Debug)]
-pub(super) struct Served {
+pub(super) struct RemoteChild {
     id: u32,
     /// `None` where the kernel has no such descriptors, or there were none left: then the server passes
     /// signals on.
@@ -36,16 +36,16 @@ pub(super) struct Served {
     made_in: Generation,
 }
 
-impl Served {
+impl RemoteChild {
     pub(super) fn new(id: u32, mut wire: Wire) -> io::Result<Self> {
         let descriptor = descriptor_of(id).ok();
         wire.send(&())?;
         wire.stream().set_nonblocking(true)?;
-        Ok(Served { id, descriptor, wire, status: None, made_in: Generation::current() })
+        Ok(RemoteChild { id, descriptor, wire, status: None, made_in: Generation::current() })
     }
 
     /// In the server: says its number. Waits until whoever has asked for it has taken note.
-    pub(super) fn tell_begun(wire: &mut Wire, id: u32) -> io::Result<()> {
+    pub(super) fn send_id(wire: &mut Wire, id: u32) -> io::Result<()> {
         wire.send(&Ok::<_, String>(id))?;
         wire.receive::<()>().map(|_| ())
     }
@@ -57,7 +57,10 @@ impl Served {
     }
 
     /// In the server: says how it has ended. `None` if that is not known.
-    pub(super) fn tell_end(stream: &Rc<UnixStream>, status: Option<ExitStatus>) -> io::Result<()> {
+    pub(super) fn send_status(
+        stream: &Rc<UnixStream>,
+        status: Option<ExitStatus>,
+    ) -> io::Result<()> {
         Wire::new(Rc::clone(stream)).send(&status.map(ExitStatus::into_raw))
     }
 

@@ -7,20 +7,20 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
 thread_local! {
-    static KEPT: RefCell<Vec<Weak<UnixStream>>> = const { RefCell::new(Vec::new()) };
+    static STREAMS: RefCell<Vec<Weak<UnixStream>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Has a socket closed in processes that are made from now on.
-pub(super) fn keep(stream: &Rc<UnixStream>) {
-    let mut kept = KEPT.take();
-    kept.retain(|known| known.strong_count() > 0);
-    kept.push(Rc::downgrade(stream));
-    KEPT.set(kept);
+pub(super) fn close_on_fork(stream: &Rc<UnixStream>) {
+    let mut streams = STREAMS.take();
+    streams.retain(|known| known.strong_count() > 0);
+    streams.push(Rc::downgrade(stream));
+    STREAMS.set(streams);
 }
 
 /// In a child: closes them.
-pub(super) fn leave_behind() {
-    for stream in KEPT.take().iter().filter_map(Weak::upgrade) {
+pub(super) fn close_registered() {
+    for stream in STREAMS.take().iter().filter_map(Weak::upgrade) {
         stream.close();
     }
 }
