@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
-//! Sockets that are not for the processes that this one makes: while one of these had a copy, whoever is at
-//! the other end would not hear that this one has ended.
+//! Sockets that are closed in forked children.
+//!
+//! While a child has a copy of such a socket, the peer would not notice that this process has ended.
 
 use crate::net::UnixStream;
 use std::cell::RefCell;
@@ -10,7 +11,7 @@ thread_local! {
     static STREAMS: RefCell<Vec<Weak<UnixStream>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Has a socket closed in processes that are made from now on.
+/// Registers a socket to be closed in children forked from now on.
 pub(super) fn close_on_fork(stream: &Rc<UnixStream>) {
     let mut streams = STREAMS.take();
     streams.retain(|known| known.strong_count() > 0);
@@ -18,7 +19,7 @@ pub(super) fn close_on_fork(stream: &Rc<UnixStream>) {
     STREAMS.set(streams);
 }
 
-/// In a child: closes them.
+/// Closes the registered sockets. Called in the child.
 pub(super) fn close_registered() {
     for stream in STREAMS.take().iter().filter_map(Weak::upgrade) {
         stream.close();

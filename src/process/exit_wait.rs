@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! A process that was begun here, and its end.
+//! Waits for the end of child processes, and sends them signals.
 
 #[cfg(feature = "process")]
 use super::remote_child::RemoteChild;
@@ -15,7 +15,7 @@ use std::process::{self, ExitStatus};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// What the kernel knows a child by. It keeps the status when it has found the end, and asks no more.
+/// What identifies a child to the kernel. It stores the status once the child has ended, and asks no more.
 #[derive(Debug)]
 pub(super) enum Reaper {
     Std(process::Child),
@@ -43,7 +43,7 @@ impl Reaper {
         }
     }
 
-    /// Whether it is a child of this process.
+    /// Whether the process is a child of this process.
     fn is_child(&self) -> bool {
         match self {
             Reaper::Std(_) | Reaper::Forked(_) => true,
@@ -52,39 +52,42 @@ impl Reaper {
         }
     }
 
-    /// What is readable when it has ended.
-    fn end(&self) -> io::Result<OwnedFd> {
+    /// Returns a descriptor that becomes readable when the process has ended.
+    fn exit_descriptor(&self) -> io::Result<OwnedFd> {
         match self {
             #[cfg(feature = "process")]
-            Reaper::Remote(child) => child.end(),
+            Reaper::Remote(child) => child.exit_descriptor(),
             _ => descriptor_of(self.id()),
         }
     }
 }
 
-/// A child, whose end any number of coroutines may wait for.
+/// A child, for whose end any number of coroutines may wait.
 #[derive(Debug)]
 pub(super) struct ChildHandle {
     pub(super) id: u32,
     inner: RefCell<Reaper>,
     is_child: bool,
     end: Cell<Option<End>>,
-    /// Of a child of this process: what signals are sent to, and readable when it has ended. Opened at once,
-    /// since later the number may be another process's if something else reaps children. `None` where the
-    /// kernel has no such descriptors, or none were left.
+    /// The pidfd of a child of this process: signals are sent through it, and it is readable when the child
+    /// has ended.
+    ///
+    /// Opened at once: later, the id may belong to another process, if other code reaps children. `None`
+    /// where the kernel has no pidfds, or no descriptors were left.
     descriptor: Option<Rc<OwnedFd>>,
-    /// What is readable when it has ended, registered with the hub. Made by the first that has to wait.
+    /// The descriptor that is readable when the process has ended, registered with the hub by the first
+    /// waiter.
     source: OnceCell<Descriptor<Rc<OwnedFd>>>,
-    /// A copy of this in a forked child must ask nothing by the number, which may be that of a child of its
+    /// In a forked child, the copy of this handle must not use the id, which may be that of a child of its
     /// own.
     made_in: Generation,
 }
 
-/// What is known of the end of a child.
+/// The end of a child, as far as it is known.
 #[derive(Clone, Copy, Debug)]
 enum End {
     Status(ExitStatus),
-    /// It has ended, but something else has its status.
+    /// The child has ended, but other code has taken its status.
     Unknown,
 }
 
@@ -103,7 +106,8 @@ impl ChildHandle {
         }
     }
 
-    /// Another coroutine may be amid a question to a fork server, which lets others run: this waits for it.
+    /// Borrows the reaper. Another coroutine may be in the middle of a request to a fork server, which may
+    /// switch: yields until it has finished.
     #[track_caller]
     fn reaper(&self) -> RefMut<'_, Reaper> {
         loop {
@@ -114,11 +118,11 @@ impl ChildHandle {
         }
     }
 
-    /// What is known of its end, if it has ended.
-    fn look(&self) -> io::Result<Option<End>> {
+    /// Checks whether the child has ended.
+    fn poll_end(&self) -> io::Result<Option<End>> {
         if self.end.get().is_none() {
             if self.made_in != Generation::current() {
-                // As the kernel says of what is not a child of the process that asks.
+                // The kernel's error for a process that is not a child of the caller.
                 return Err(io::Error::from_raw_os_error(libc::ECHILD));
             }
             let mut reaper = self.reaper();
@@ -131,21 +135,21 @@ impl ChildHandle {
         Ok(self.end.get())
     }
 
-    /// Whether it has ended, even if its status is lost.
+    /// Whether the process has ended, even if its status is lost.
     pub(super) fn has_ended(&self) -> io::Result<bool> {
-        self.look().map(|end| end.is_some())
+        self.poll_end().map(|end| end.is_some())
     }
 
-    /// How it has ended, if it has.
+    /// Returns the exit status, or `None` if the process has not ended.
     pub(super) fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
-        match self.look()? {
+        match self.poll_end()? {
             None => Ok(None),
             Some(End::Status(status)) => Ok(Some(status)),
             Some(End::Unknown) => Err(io::Error::from_raw_os_error(libc::ECHILD)),
         }
     }
 
-    /// Waits for its end, for at most `limit`.
+    /// Waits for the end, for at most `limit`. Returns `None` on timeout.
     #[track_caller]
     pub(super) fn wait(
         &self,
@@ -171,15 +175,15 @@ impl ChildHandle {
         }
         let descriptor = match &self.descriptor {
             Some(descriptor) => Rc::clone(descriptor),
-            // Perhaps there are some by now.
-            None => Rc::new(self.reaper().end()?),
+            // There may be descriptors by now.
+            None => Rc::new(self.reaper().exit_descriptor()?),
         };
         let source = Descriptor::of_nonblocking(descriptor)?;
         Ok(self.source.get_or_init(|| source))
     }
 
-    /// Without a descriptor: the kernel is old, or there are none left. Not on a thread of a pool, which a
-    /// child that does not end would keep, and which others are in need of.
+    /// Waits without a descriptor, on an old kernel or when none are left. A thread of a pool is not used
+    /// for this: a child that does not end would occupy it indefinitely.
     #[track_caller]
     fn poll_with_pauses(&self, limit: Option<Duration>) -> io::Result<Option<ExitStatus>> {
         const LONGEST: Duration = Duration::from_millis(50);
@@ -196,7 +200,7 @@ impl ChildHandle {
         }
     }
 
-    /// Sends it a signal, unless it has ended.
+    /// Sends a signal, unless the process has ended.
     pub(super) fn send_signal(&self, signal: i32) -> io::Result<()> {
         #[cfg(feature = "process")]
         if let Reaper::Remote(child) = &mut *self.reaper() {
@@ -209,13 +213,13 @@ impl ChildHandle {
         }
     }
 
-    /// Waits for its end without letting anybody run, if it is a child of this process.
-    pub(super) fn block(&self) {
+    /// Waits for the end without switching, if the process is a child of this one.
+    pub(super) fn wait_blocking(&self) {
         if !self.is_child {
             return;
         }
-        // To ask the kernel lets no others run, so it is not borrowed. If it has been waited for already, the
-        // status is there.
+        // The reaper of a child is never borrowed across a switch. If it has already seen the end, it
+        // returns the status.
         match &mut *self.inner.borrow_mut() {
             Reaper::Std(child) => drop(child.wait()),
             Reaper::Forked(child) => drop(child.wait()),
@@ -224,25 +228,28 @@ impl ChildHandle {
         }
     }
 
-    /// Whether it is a zombie for as long as nobody has waited for it.
+    /// Whether the process remains a zombie until it is waited for.
     pub(super) fn needs_reaping(&self) -> bool {
         self.is_child
     }
 }
 
-/// Has somebody wait for the end of a child that nobody has a handle of any more, so that it is no zombie.
+/// Spawns a reaper for a child whose last handle was dropped.
+///
+/// `fallback` is called on the child when the wait has ended or was given up, or could not be started.
 pub(super) fn spawn_reaper(
     child: &Rc<ChildHandle>,
     name: &'static str,
     fallback: fn(&ChildHandle),
 ) {
-    let left = Abandoned(Rc::clone(child), fallback);
+    let abandoned = Abandoned(Rc::clone(child), fallback);
     if !hub::has_ended() {
-        let _ = Builder::new().name(name).spawn(move || left.0.wait(name, None));
+        let _ = Builder::new().name(name).spawn(move || abandoned.0.wait(name, None));
     }
 }
 
-/// A child that is being waited for, and what is to be done if that is given up, as at a thread's end.
+/// A child without handles, and the function called when the wait for it is over, as at the end of the
+/// thread.
 struct Abandoned(Rc<ChildHandle>, fn(&ChildHandle));
 
 impl Drop for Abandoned {
