@@ -106,6 +106,8 @@ impl Function {
 
 /// # Safety
 ///
+/// Calls a `fn(A) -> R`.
+///
 /// # Safety
 ///
 /// `function` is a `fn(A) -> R`.
@@ -119,6 +121,8 @@ unsafe fn call<A: DeserializeOwned, R: Serialize>(
 }
 
 /// # Safety
+///
+/// Calls a `fn(A) -> T`, and converts its result into an exit status.
 ///
 /// # Safety
 ///

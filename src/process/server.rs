@@ -167,7 +167,7 @@ impl ForkServer {
         let (here, there) = net::UnixStream::pair().map_err(ForkError::Os)?;
         let builder = Builder { ends_with_parent: true, ..Builder::new().name("fork server") };
         let id = builder.fork(|| serve(there))?;
-        // Exit handlers run in reverse order: this one is registered first, so that the server is
+        // Registers the wait for the server first. Exit handlers run in reverse order, so that the server is
         // notified before it is waited for.
         let _ = Forked::new(id, true);
         around_fork(hold_started);
