@@ -40,8 +40,9 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A builder that starts one thread per available processor, by
-    /// [`available_parallelism`](std::thread::available_parallelism).
+    /// Creates a builder that starts one thread per available processor.
+    ///
+    /// The number is that of [`available_parallelism`](std::thread::available_parallelism).
     pub fn new() -> Self {
         Self::default()
     }
@@ -59,8 +60,9 @@ impl Builder {
         self
     }
 
-    /// Whether each thread is pinned to one processor. By default, the threads may run on all processors
-    /// that the calling thread may use.
+    /// Whether each thread is pinned to one processor.
+    ///
+    /// By default, the threads may run on all processors that the calling thread may use.
     ///
     /// Pinned threads take these processors in order, starting again from the first if there are more
     /// threads.
@@ -69,7 +71,9 @@ impl Builder {
         self
     }
 
-    /// Sets the name of the threads, each followed by its number. The default is `switchgrass-hub`.
+    /// Sets the name of the threads, each followed by its number.
+    ///
+    /// The default is `switchgrass-hub`.
     ///
     /// # Panics
     ///
@@ -79,15 +83,18 @@ impl Builder {
         self
     }
 
-    /// Sets the stack size of tasks in bytes, from [`stack::MIN_SIZE`](crate::stack::MIN_SIZE) to
+    /// Sets the stack size of tasks in bytes.
+    ///
+    /// It must be from [`stack::MIN_SIZE`](crate::stack::MIN_SIZE) to
     /// [`stack::MAX_SIZE`](crate::stack::MAX_SIZE).
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
     }
 
-    /// Sets how long an idle hub spins, looking for work from other hubs, before it sleeps. The default is
-    /// not to spin.
+    /// Sets how long an idle hub spins, looking for work from other hubs, before it sleeps.
+    ///
+    /// The default is not to spin.
     ///
     /// Waking a thread takes microseconds, or tens of microseconds if its processor sleeps, too; a spinning
     /// hub notices within one. That is worthwhile for hubs that constantly answer each other and have a
@@ -187,7 +194,9 @@ impl Builder {
 }
 
 impl Hubs {
-    /// Starts `threads` threads, which may run on all processors. See [`Builder`] for other settings.
+    /// Starts `threads` threads, which may run on all processors.
+    ///
+    /// See [`Builder`] for other settings.
     ///
     /// # Errors
     ///
@@ -207,7 +216,7 @@ impl Hubs {
     }
 }
 
-/// Records the end of a thread when it is dropped, also if the thread could not be created.
+/// Records the end of a thread on drop, also if it could not be created.
 struct Ended(Arc<SharedState>);
 
 impl Drop for Ended {

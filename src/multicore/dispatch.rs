@@ -19,8 +19,9 @@ pub(super) enum Placement {
     On(usize),
 }
 
-/// Queues a task. Returns `false` if the hubs are closed: the task has not begun, and the caller has the
-/// only reference.
+/// Queues a task.
+///
+/// Returns `false` if the hubs are closed: the task has not begun, and the caller has the only reference.
 pub(super) fn push(shared: &Arc<SharedState>, task: Arc<dyn Task>, placement: Placement) -> bool {
     let own = worker::index_in(shared);
     let (index, is_movable) = match (placement, own) {

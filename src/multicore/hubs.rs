@@ -14,7 +14,9 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A set of threads with a hub each, which run tasks spawned from any thread. Cloning makes another handle.
+/// A set of threads with a hub each, which run tasks spawned from any thread.
+///
+/// Cloning makes another handle.
 ///
 /// When the last handle is dropped, the hubs accept no more tasks: the remaining tasks run to their end,
 /// and then the threads end. The same happens when the process ends, by a return from `main` or by `exit`,
@@ -95,7 +97,9 @@ impl Hubs {
         self.shared().remotes.len()
     }
 
-    /// The index of the calling thread's hub, starting at 0. `None` if the thread is not one of these hubs.
+    /// The index of the calling thread's hub, starting at 0.
+    ///
+    /// `None` if the thread is not one of these hubs.
     pub fn current(&self) -> Option<usize> {
         worker::index_in(self.shared())
     }
@@ -284,7 +288,7 @@ impl Hubs {
         }
     }
 
-    /// Shuts the hubs down: accepts no more tasks, and waits until all tasks and threads have ended.
+    /// Accepts no more tasks, and waits until all tasks and threads have ended.
     ///
     /// After `limit` (`None`: no timeout), the remaining tasks are killed. The end of their destructors is
     /// then awaited without a timeout, and so is a task that neither ends nor waits for anything. Returns

@@ -57,8 +57,10 @@ impl Idle {
         fence(SeqCst);
     }
 
-    /// Marks a hub as awake. Returns `false` if the mark was already gone: another thread has claimed the
-    /// hub to wake it, and relies on its search.
+    /// Marks a hub as awake.
+    ///
+    /// Returns `false` if the mark was already gone: another thread has claimed the hub to wake it, and
+    /// relies on its search.
     pub(super) fn leave(&self, hub: usize) -> bool {
         let bit = 1 << (hub % WORD);
         let word = &self.asleep[hub / WORD];
@@ -87,8 +89,9 @@ impl Idle {
         None
     }
 
-    /// Claims a sleeping hub to search for tasks, unless a search is coming anyway. The caller must wake
-    /// it.
+    /// Claims a sleeping hub to search for tasks, unless a search is coming anyway.
+    ///
+    /// The caller must wake it.
     ///
     /// Called after a task was pushed that its hub may not begin soon. If it is not urgent, a search within
     /// a millisecond is enough.
@@ -119,8 +122,9 @@ impl Idle {
         fence(SeqCst);
     }
 
-    /// Makes the calling hub, which has entered, the timed searcher. Returns whether it did; `false` if
-    /// there is one already.
+    /// Makes the calling hub, which has entered, the timed searcher.
+    ///
+    /// Returns whether it did; `false` if there is one already.
     pub(super) fn try_watch(&self) -> bool {
         self.searcher.compare_exchange(NONE, TIMED, AcqRel, Acquire).is_ok()
     }
@@ -188,7 +192,9 @@ mod model {
             taken
         }
 
-        /// Runs a hub until it has taken `all` tasks. It sleeps with a timeout at most `patience` times.
+        /// Runs a hub until it has taken `all` tasks.
+        ///
+        /// It sleeps with a timeout at most `patience` times.
         fn work(&self, hub: usize, all: usize, mut patience: usize) {
             let mut taken = 0;
             while taken < all {
@@ -215,8 +221,9 @@ mod model {
         }
     }
 
-    /// In every interleaving, an idle hub takes what others push and does not sleep beside it. If it did,
-    /// loom would report a deadlock.
+    /// Checks that an idle hub takes what others push, in every interleaving.
+    ///
+    /// If it slept beside a task, loom would report a deadlock.
     fn check(pushers: usize, patience: usize) {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(3);

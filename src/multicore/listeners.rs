@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
-//! The sources of a server's connections on each hub: a listener of its own, or an [`Inlet`] that another
-//! hub fills.
+//! The sources of a server's connections on each hub.
+//!
+//! A hub either has a listener of its own, or an [`Inlet`] that another hub fills.
 
 use crate::net::{Listen, TcpListener, TcpStream, UnixListener, UnixStream};
 use crate::sync::{Queue, Shared};
@@ -21,7 +22,7 @@ impl HandOver for UnixListener {}
 pub(super) mod portable {
     use super::*;
 
-    /// A listener and its connections in the form in which they can be sent to another thread.
+    /// Conversion of a listener and its connections into types that are `Send`.
     pub trait Portable: Listen + Sized {
         type Listener: Send + 'static;
         type Connection: Send + 'static;

@@ -47,7 +47,9 @@ impl RunQueue {
         result
     }
 
-    /// Appends a task, and returns how many may be taken. `None` if the queue is closed.
+    /// Appends a task, and returns how many may be taken.
+    ///
+    /// `None` if the queue is closed.
     pub(super) fn push(&self, task: Arc<dyn Task>, is_movable: bool) -> Option<usize> {
         self.with(|tasks| {
             if tasks.is_closed {

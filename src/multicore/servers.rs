@@ -30,8 +30,9 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
-/// A [`StreamServer`] on each of several hubs. Each connection is handled in a coroutine of the hub that it
-/// reached.
+/// A [`StreamServer`] on each of several hubs.
+///
+/// Each connection is handled in a coroutine of the hub that it reached.
 ///
 /// With [`StreamServers::bind`], each hub listens at the same address. The kernel distributes the
 /// connections, without an intermediate step; a connection that reaches a blocked hub waits for that hub.
@@ -169,7 +170,9 @@ impl ServerTask {
         command.unwrap_or(Command::Stop(None))
     }
 
-    /// Runs a server until it is told to stop. Then `settle` waits until no connections are queued for it.
+    /// Runs a server until it is told to stop.
+    ///
+    /// Then `settle` waits until no connections are queued for it.
     fn serve<L: Listen>(self, server: &StreamServer<L>, settle: impl Fn(Option<Duration>)) {
         let mut has_begun = false;
         loop {
@@ -252,8 +255,11 @@ fn server<L: Listen>(
 }
 
 impl StreamServers<SocketAddr> {
-    /// Creates a server for which each hub listens at `address` (with `SO_REUSEPORT`; see
-    /// [`TcpListener::bind_reuse_port`]). Once started, it calls `handler` with each connection.
+    /// Creates a server for which each hub listens at `address`.
+    ///
+    /// The listeners share the address by `SO_REUSEPORT`; see [`TcpListener::bind_reuse_port`].
+    ///
+    /// Once started, it calls `handler` with each connection.
     ///
     /// # Errors
     ///
@@ -278,8 +284,9 @@ impl StreamServers<SocketAddr> {
         Self::bind_inner(hubs, address, None, handler)
     }
 
-    /// Like [`StreamServers::bind`], but with at most `connections` connections at a time on each hub. A
-    /// hub that has that many accepts no more; further connections wait in the kernel's backlog.
+    /// Like [`StreamServers::bind`], but with a limit of connections per hub.
+    ///
+    /// A hub that has `connections` connections accepts no more; further ones wait in the kernel's backlog.
     ///
     /// # Errors
     ///
@@ -334,9 +341,11 @@ impl StreamServers<SocketAddr> {
 }
 
 impl<A: Send + Sync + 'static> StreamServers<A> {
-    /// Creates a server whose first hub accepts all connections, once started, and hands them over to the
-    /// hubs in turn, starting with itself. `handler` is called with each connection on the hub that
-    /// receives it.
+    /// Creates a server whose first hub accepts all connections.
+    ///
+    /// Once started, it hands them over to the hubs in turn, starting with itself.
+    ///
+    /// `handler` is called with each connection on the hub that receives it.
     ///
     /// # Examples
     ///
@@ -384,9 +393,10 @@ impl<A: Send + Sync + 'static> StreamServers<A> {
         Self::hand_over_inner(hubs, listener, None, handler)
     }
 
-    /// Like [`StreamServers::hand_over`], but with at most `connections` connections at a time on each hub.
-    /// A hub that has that many is skipped. Further connections wait in the queues between the hubs, and
-    /// then in the kernel's backlog.
+    /// Like [`StreamServers::hand_over`], but with a limit of connections per hub.
+    ///
+    /// A hub that has `connections` connections is skipped. If all have, further connections wait in the
+    /// queues between the hubs, and then in the kernel's backlog.
     ///
     /// # Errors
     ///
@@ -452,7 +462,9 @@ impl<A: Send + Sync + 'static> StreamServers<A> {
 }
 
 impl<A> StreamServers<A> {
-    /// Starts to accept connections, on all hubs. No effect if the server was already started or stopped.
+    /// Starts to accept connections, on all hubs.
+    ///
+    /// No effect if the server was already started or stopped.
     ///
     /// # Switching
     ///

@@ -86,7 +86,7 @@ impl SharedState {
         }
     }
 
-    /// Wakes an idle hub to search for tasks, after `movable` tasks were found waiting on a busy hub.
+    /// Wakes an idle hub to search, when `movable` tasks wait on a busy hub.
     ///
     /// Which hub, and whether any, is decided by [`Idle::claim_searcher`]. A single task is not urgent: its
     /// own hub may begin it at once.
@@ -106,8 +106,9 @@ impl SharedState {
         self.closing.set();
     }
 
-    /// Registers these hubs to be closed when the process ends: idle hubs would otherwise block the exit,
-    /// which waits for their threads.
+    /// Registers these hubs to be closed when the process ends.
+    ///
+    /// Idle hubs would otherwise block the exit, which waits for their threads.
     ///
     /// Called after the threads were made, since exit handlers run in reverse order of registration.
     /// Returns `false` if the process is already ending and would not close them.

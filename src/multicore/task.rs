@@ -39,7 +39,9 @@ pub(super) trait Task: Send + Sync {
     /// Runs the body in the current coroutine, which occupies `slot` of `home`.
     fn run(&self, home: Arc<dyn Home>, slot: usize);
 
-    /// Drops the body and ends the task with `error`, if it has not begun. Returns whether it did.
+    /// Drops the body and ends the task with `error`, if it has not begun.
+    ///
+    /// Returns whether it did.
     fn refuse(&self, error: JoinError) -> bool;
 }
 
@@ -75,7 +77,9 @@ impl<T, F> Packet<T, F> {
         Packet { spawned_at, stage: Lock::new(Stage::Waiting(body)), done: Event::shared() }
     }
 
-    /// Moves from `Waiting` to `next` and returns the body; `None` if the stage is not `Waiting`.
+    /// Moves from `Waiting` to `next`, and returns the body.
+    ///
+    /// `None` if the stage is not `Waiting`.
     fn begin(&self, next: Stage<T, F>) -> Option<F> {
         let mut stage = self.stage.lock();
         match &*stage {
@@ -106,8 +110,9 @@ impl<T, F> Packet<T, F> {
         }
     }
 
-    /// Kills the task's coroutine, if it runs on this thread. It cannot end in between: that, too, happens
-    /// on this thread.
+    /// Kills the task's coroutine, if it runs on this thread.
+    ///
+    /// It cannot end in between: that, too, happens on this thread.
     fn kill_here(&self) {
         if let Some((home, slot)) = self.place()
             && let Some(coroutine) = home.coroutine(slot)

@@ -99,8 +99,9 @@ pub(super) fn begin_soon() {
     let _ = HERE.try_with(|here| here.get().map(|worker| worker.begin_soon()));
 }
 
-/// Kills all tasks of this thread's hub that have coroutines. A queued task is dropped by the coroutine
-/// that it gets later (`Slot::run`).
+/// Kills all tasks of this thread's hub that have coroutines.
+///
+/// A queued task is dropped by the coroutine that it gets later (`Slot::run`).
 pub(super) fn kill_all() {
     let Some(worker) = here() else { return };
     let all = worker.slab.borrow().all();
@@ -111,7 +112,9 @@ pub(super) fn kill_all() {
     }
 }
 
-/// Makes this thread a worker, with everything that its hub needs. Publishes it to the other hubs.
+/// Makes this thread a worker, with everything that its hub needs.
+///
+/// Publishes it to the other hubs.
 ///
 /// # Errors
 ///
@@ -146,7 +149,9 @@ pub(super) fn begin(shared: Arc<SharedState>, index: usize) -> io::Result<Rc<Wor
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl Worker {
-    /// The main function of the thread. Returns when the hubs are shut down and no tasks are left.
+    /// The main function of the thread.
+    ///
+    /// Returns when the hubs are shut down and no tasks are left.
     ///
     /// Tasks catch their own panics. A panic of a greenlet that outlives its task propagates to its
     /// parents, and finally to main, which waits here: it is reported, and does not end the thread.
@@ -239,8 +244,9 @@ impl Worker {
         has_taken
     }
 
-    /// Spins for the configured time, but for at most `limit` nanoseconds. Returns whether another thread
-    /// has sent work.
+    /// Spins for the configured time, but for at most `limit` nanoseconds.
+    ///
+    /// Returns whether another thread has sent work.
     fn spin(&self, limit: u64) -> bool {
         let spin = self.shared.spin.min(limit);
         if spin == 0 {
@@ -271,8 +277,10 @@ impl Worker {
         state
     }
 
-    /// Marks the hub as awake, after `Idle::enter`. Searches if others rely on it: because this hub was the
-    /// timed searcher, or because another thread has claimed it, even if it did not sleep.
+    /// Marks the hub as awake, after `Idle::enter`.
+    ///
+    /// Searches if others rely on it: because this hub was the timed searcher, or because another thread
+    /// has claimed it, even if it did not sleep.
     fn be_awake(&self) {
         let was_claimed = !self.shared.idle.leave(self.remote.index);
         if was_claimed {
@@ -284,7 +292,9 @@ impl Worker {
         }
     }
 
-    /// Ends the thread, even if coroutines are ready, when no tasks are left and none can be added.
+    /// Ends the thread when no tasks are left and none can be added.
+    ///
+    /// Coroutines that tasks have left do not keep it, even if they are ready.
     fn end_if_over(&self) {
         let is_over = self.shared.is_closed()
             && self.slab.borrow().is_empty()
@@ -353,7 +363,9 @@ impl WorkSource for Worker {
     }
 }
 
-/// A reserved slot of the slab. Released on drop: when the task's coroutine ends, or could not be created.
+/// A reserved slot of the slab.
+///
+/// Released on drop: when the task's coroutine ends, or could not be created.
 struct Slot {
     worker: Rc<Worker>,
     index: usize,

@@ -60,7 +60,9 @@ impl Child {
         Ok(Child { stdin, stdout, stderr, running })
     }
 
-    /// The process id. It may be reused for another process once this one has been waited for.
+    /// The process id.
+    ///
+    /// It may be reused for another process once this one has been waited for.
     pub fn id(&self) -> u32 {
         self.running.process.id
     }
@@ -147,8 +149,9 @@ impl Child {
         self.wait_end()
     }
 
-    /// Like [`Child::wait`], but by shared reference and without closing `stdin`. Several coroutines may
-    /// wait for one child; each receives its status.
+    /// Like [`Child::wait`], but by shared reference and without closing `stdin`.
+    ///
+    /// Several coroutines may wait for one child; each receives its status.
     ///
     /// # Examples
     ///
@@ -186,8 +189,9 @@ impl Child {
         Ok(status.expect("a wait without a timeout returns a status"))
     }
 
-    /// Like [`Child::wait_end`], but waits for at most `limit`. Returns `None` if the process has not ended
-    /// by then.
+    /// Like [`Child::wait_end`], but waits for at most `limit`.
+    ///
+    /// Returns `None` if the process has not ended by then.
     ///
     /// # Examples
     ///
@@ -223,8 +227,9 @@ impl Child {
         self.running.process.wait("Child::wait", Some(limit))
     }
 
-    /// Closes [`stdin`](Self::stdin), reads both output pipes to their end, and waits until the process has
-    /// ended.
+    /// Reads all output, and waits until the process has ended.
+    ///
+    /// Closes [`stdin`](Self::stdin) first, and reads both output pipes to their end.
     ///
     /// As in std, that includes waiting for any process that the child leaves behind with copies of the
     /// pipes.
@@ -251,9 +256,11 @@ impl Child {
         self.communicate(&[])
     }
 
-    /// Writes `input` to [`stdin`](Self::stdin) and closes it, reads both output pipes to their end, and
-    /// waits until the process has ended. All of this happens concurrently, so input and output of any size
-    /// cause no deadlock.
+    /// Writes `input`, reads all output, and waits until the process has ended.
+    ///
+    /// Closes [`stdin`](Self::stdin) after `input`, and reads both output pipes to their end.
+    ///
+    /// All of this happens concurrently, so input and output of any size cause no deadlock.
     ///
     /// It is not an error if the child ends, or closes its side of the pipe, before it has read all of
     /// `input`.
@@ -325,7 +332,9 @@ fn read_all(pipe: Option<PipeReader>) -> io::Result<Vec<u8>> {
     Ok(all)
 }
 
-/// The part of a [`Child`] with a destructor. Separate, so that the pipes can be moved out of the child.
+/// The part of a [`Child`] with a destructor.
+///
+/// Separate, so that the pipes can be moved out of the child.
 #[derive(Debug)]
 struct Running {
     process: Rc<ChildHandle>,
@@ -343,14 +352,18 @@ impl Drop for Running {
     }
 }
 
-/// Makes the pipe the standard input of another child. It becomes blocking again, as that child expects.
+/// Makes the pipe the standard input of another child.
+///
+/// It becomes blocking again, as that child expects.
 impl From<PipeReader> for Stdio {
     fn from(pipe: PipeReader) -> Self {
         blocking(pipe.into_inner()).into()
     }
 }
 
-/// Makes the pipe the standard output of another child. It becomes blocking again, as that child expects.
+/// Makes the pipe the standard output of another child.
+///
+/// It becomes blocking again, as that child expects.
 impl From<PipeWriter> for Stdio {
     fn from(pipe: PipeWriter) -> Self {
         blocking(pipe.into_inner()).into()

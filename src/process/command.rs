@@ -128,15 +128,19 @@ impl Command {
         self
     }
 
-    /// Sets the process group of the child. 0 makes a new group, which does not receive the terminal's
-    /// Ctrl-C.
+    /// Sets the process group of the child.
+    ///
+    /// 0 makes a new group, which does not receive the terminal's Ctrl-C.
     pub fn process_group(&mut self, id: i32) -> &mut Self {
         self.std.process_group(id);
         self
     }
 
-    /// Sets whether a child is killed (`SIGKILL`) when its [`Child`] is dropped before it has ended. As in
-    /// std, the default is `false`.
+    /// Sets whether dropping a [`Child`] kills its process.
+    ///
+    /// The process is then killed by `SIGKILL`, unless it has ended.
+    ///
+    /// As in std, the default is `false`.
     pub fn kill_on_drop(&mut self, kill: bool) -> &mut Self {
         self.kill_on_drop = kill;
         self
@@ -167,8 +171,10 @@ impl Command {
         &self.std
     }
 
-    /// Returns the underlying std command, to set what this type does not offer. Set stdin, stdout and
-    /// stderr through this type instead: [`Command::output`] ignores what is set in the std command.
+    /// Returns the underlying std command, to set what this type does not offer.
+    ///
+    /// Set stdin, stdout and stderr through this type instead: [`Command::output`] ignores what is set in
+    /// the std command.
     pub fn as_std_mut(&mut self) -> &mut process::Command {
         &mut self.std
     }
@@ -199,7 +205,7 @@ impl Command {
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run while this one waits.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -221,7 +227,7 @@ impl Command {
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run while this one waits.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -249,6 +255,8 @@ impl Command {
     }
 }
 
+/// Converts a std command.
+///
 /// Set stdin, stdout and stderr again after the conversion: [`Command::output`] ignores what was set in
 /// std's command.
 impl From<process::Command> for Command {

@@ -4,7 +4,8 @@
 use std::convert::Infallible;
 use std::fmt::Debug;
 
-/// A result of the body of a [`Process`](super::Process), converted into the exit status of the process.
+/// A result of a [`Process`](super::Process), converted into its exit status.
+///
 /// The counterpart of [`std::process::Termination`], whose number cannot be read.
 ///
 /// # Examples
@@ -42,7 +43,9 @@ impl IntoExitCode for Infallible {
     }
 }
 
-/// The status of the value. For an error 1, after printing the error to standard error, as `main` does.
+/// The status of the value.
+///
+/// For an error 1, after printing the error to standard error, as `main` does.
 impl<T: IntoExitCode, E: Debug> IntoExitCode for Result<T, E> {
     fn into_exit_code(self) -> i32 {
         self.map_or_else(

@@ -15,7 +15,9 @@ use std::process::{self, ExitStatus};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// What identifies a child to the kernel. It stores the status once the child has ended, and asks no more.
+/// What identifies a child to the kernel.
+///
+/// It stores the status once the child has ended, and asks no more.
 #[derive(Debug)]
 pub(super) enum Reaper {
     Std(process::Child),
@@ -106,8 +108,10 @@ impl ChildHandle {
         }
     }
 
-    /// Borrows the reaper. Another coroutine may be in the middle of a request to a fork server, which may
-    /// switch: yields until it has finished.
+    /// Borrows the reaper.
+    ///
+    /// Another coroutine may be in the middle of a request to a fork server, which may switch: yields until
+    /// it has finished.
     #[track_caller]
     fn reaper(&self) -> RefMut<'_, Reaper> {
         loop {
@@ -182,8 +186,9 @@ impl ChildHandle {
         Ok(self.source.get_or_init(|| source))
     }
 
-    /// Waits without a descriptor, on an old kernel or when none are left. A thread of a pool is not used
-    /// for this: a child that does not end would occupy it indefinitely.
+    /// Waits without a descriptor, on an old kernel or when none are left.
+    ///
+    /// A thread of a pool is not used for this: a child that does not end would occupy it indefinitely.
     #[track_caller]
     fn poll_with_pauses(&self, limit: Option<Duration>) -> io::Result<Option<ExitStatus>> {
         const LONGEST: Duration = Duration::from_millis(50);
@@ -248,8 +253,9 @@ pub(super) fn spawn_reaper(
     }
 }
 
-/// A child without handles, and the function called when the wait for it is over, as at the end of the
-/// thread.
+/// A child without handles, and the function called when its wait is over.
+///
+/// The wait is over when the child has ended, and also when the thread ends.
 struct Abandoned(Rc<ChildHandle>, fn(&ChildHandle));
 
 impl Drop for Abandoned {

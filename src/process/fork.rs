@@ -151,9 +151,12 @@ impl Builder {
         self
     }
 
-    /// Sets whether the child is killed (`SIGKILL`) when the thread that made it ends, for any reason, and
-    /// therefore at the latest when the parent process ends. By default it is not, and this process waits
-    /// for it at its own end.
+    /// Sets whether the child is killed when the thread that made it ends.
+    ///
+    /// The thread may end for any reason, and ends at the latest with the parent process. The signal is
+    /// `SIGKILL`.
+    ///
+    /// By default it is not, and this process waits for it at its own end.
     ///
     /// This is done by the kernel (`PR_SET_PDEATHSIG`). The kernel drops the setting when the child changes
     /// its user, group or capabilities, or executes a program that does (set-user-ID). Such a child
@@ -229,8 +232,11 @@ impl Builder {
     }
 }
 
-/// Reports on standard error that a child's body was killed: by itself, or because main, to which it had
-/// switched explicitly, has returned. No panic hook reports that.
+/// Reports on standard error that a child's body was killed.
+///
+/// That happens if it kills itself, or if main, to which it had switched explicitly, returns.
+///
+/// No panic hook reports that.
 fn report_kill(payload: &(dyn Any + Send)) {
     if payload.is::<GreenletExit>() {
         stderr::write(&[
@@ -239,8 +245,9 @@ fn report_kill(payload: &(dyn Any + Send)) {
     }
 }
 
-/// Ends the child instead of letting it unwind into the frames above, which belong to the parent. An
-/// example is a panic in the destructor of a panic's payload.
+/// Ends the child instead of unwinding into frames that belong to the parent.
+///
+/// An example is a panic in the destructor of a panic's payload.
 struct ExitOnDrop;
 
 impl Drop for ExitOnDrop {
@@ -263,8 +270,9 @@ impl Process {
         }
     }
 
-    /// Makes a process that runs `body`, and ends with its result: see [`IntoExitCode`]. If `body` panics,
-    /// the exit status is 1.
+    /// Makes a process that runs `body`, and ends with its result: see [`IntoExitCode`].
+    ///
+    /// If `body` panics, the exit status is 1.
     ///
     /// In the child, `body` runs on the stack of the current coroutine, and may use everything it borrows.
     /// When it has returned, the coroutines that it left are unwound, its own children are waited for
@@ -299,7 +307,9 @@ impl Process {
         Builder::new().spawn(body)
     }
 
-    /// The process id. It may be reused for another process once this one has been waited for.
+    /// The process id.
+    ///
+    /// It may be reused for another process once this one has been waited for.
     pub fn id(&self) -> u32 {
         self.handle.id
     }
@@ -309,8 +319,9 @@ impl Process {
         self.name.as_deref()
     }
 
-    /// Waits until the process has ended. Several coroutines may wait for one process; each receives its
-    /// status.
+    /// Waits until the process has ended.
+    ///
+    /// Several coroutines may wait for one process; each receives its status.
     ///
     /// A process that was ended by a signal has no exit code, but a
     /// [signal](std::os::unix::process::ExitStatusExt::signal): see also [`Process::exit_code`].
@@ -337,8 +348,9 @@ impl Process {
         Ok(status.expect("a wait without a timeout returns a status"))
     }
 
-    /// Like [`Process::join`], but waits for at most `limit`. Returns `None` if the process has not ended
-    /// by then.
+    /// Like [`Process::join`], but waits for at most `limit`.
+    ///
+    /// Returns `None` if the process has not ended by then.
     ///
     /// # Examples
     ///
@@ -401,8 +413,9 @@ impl Process {
         Ok(!self.handle.has_ended()?)
     }
 
-    /// Returns the exit code as a number, or `None` if the process has not ended. Like `exitcode` in
-    /// Python's `multiprocessing`.
+    /// Returns the exit code as a number, or `None` if the process has not ended.
+    ///
+    /// Like `exitcode` in Python's `multiprocessing`.
     ///
     /// The number is the result of the body, from 0 to 255; 1 after a panic; or the negative number of the
     /// signal that ended the process.
@@ -418,7 +431,9 @@ impl Process {
         Ok(self.try_join()?.and_then(|status| status.code().or(status.signal().map(|n| -n))))
     }
 
-    /// Asks the process to end (`SIGTERM`). Its destructors do not run, unless it handles the signal.
+    /// Asks the process to end (`SIGTERM`).
+    ///
+    /// Its destructors do not run, unless it handles the signal.
     ///
     /// # Errors
     ///

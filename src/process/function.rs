@@ -49,7 +49,9 @@ impl fmt::Display for Foreign {
     }
 }
 
-/// The function from which distances are counted. Never inlined: there must be only one copy of it.
+/// The function from which distances are counted.
+///
+/// Never inlined: there must be only one copy of it.
 #[inline(never)]
 fn origin() -> *const () {
     origin as *const ()

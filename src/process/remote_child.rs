@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! A process made by a fork server, as seen by its client, through the socket of the request.
+//! A process made by a fork server, as its client sees it.
 //!
 //! ```text
 //!   client ── Request ──► server ── fork ──► process
@@ -50,8 +50,9 @@ impl RemoteChild {
         wire.receive::<()>().map(|_| ())
     }
 
-    /// On the server, once the process runs: waits for the next signal to forward. `None` if there are no
-    /// more.
+    /// On the server, once the process runs: waits for the next signal to forward.
+    ///
+    /// `None` if there are no more.
     pub(super) fn next_signal(wire: &mut Wire) -> Option<i32> {
         wire.receive().ok().flatten()
     }

@@ -49,8 +49,9 @@ use std::os::unix::net;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-/// A process that forks others on request, which avoids [`ForkError::Threads`] in a program that needs
-/// processes later.
+/// A process that forks others on request.
+///
+/// It avoids [`ForkError::Threads`] in a program that needs processes when it already has threads.
 ///
 /// Start it early, in `main`. It stays as it was at that moment: the processes that it makes have that
 /// memory, those descriptors, and no threads.
@@ -177,8 +178,9 @@ impl ForkServer {
         Ok(ForkServer { handle: Arc::new(Handle(server)) })
     }
 
-    /// Makes a process that calls `function` with `argument`, and ends with its result. See also
-    /// [`Process::spawn`].
+    /// Makes a process that calls `function` with `argument`, and ends with its result.
+    ///
+    /// See also [`Process::spawn`].
     ///
     /// # Errors
     ///
@@ -191,7 +193,7 @@ impl ForkServer {
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run until the server has made the process.
+    /// May switch: other coroutines run until the server has made the process.
     ///
     /// # Cancellation
     ///
@@ -204,8 +206,9 @@ impl ForkServer {
         self.spawn_as(Builder::new(), function, argument)
     }
 
-    /// Like [`ForkServer::spawn`], but with the settings of `builder`: a name, or whether the process is a
-    /// daemon.
+    /// Like [`ForkServer::spawn`], but with the settings of `builder`.
+    ///
+    /// These are a name, and whether the process is a daemon.
     ///
     /// # Examples
     ///
@@ -229,7 +232,7 @@ impl ForkServer {
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run until the server has made the process.
+    /// May switch: other coroutines run until the server has made the process.
     ///
     /// # Cancellation
     ///
@@ -308,8 +311,10 @@ impl ForkServer {
     }
 }
 
-/// Adds to an error of a closed connection that the server has ended. The server closes a connection by
-/// itself only if it has no descriptors left and cannot even send a refusal.
+/// Adds to an error of a closed connection that the server has ended.
+///
+/// The server closes a connection by itself only if it has no descriptors left and cannot even send a
+/// refusal.
 fn has_ended(error: io::Error) -> io::Error {
     match error.kind() {
         kind @ (io::ErrorKind::BrokenPipe
@@ -336,7 +341,9 @@ struct ServerState {
     daemons: RefCell<Vec<Weak<Process>>>,
 }
 
-/// The sockets of a requested process. Other processes made in the meantime must close them.
+/// The sockets of a requested process.
+///
+/// Other processes made in the meantime must close them.
 struct ChildSockets {
     stream: Rc<UnixStream>,
     /// The further descriptors of a worker or a manager.
@@ -407,8 +414,10 @@ fn serve(control: net::UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Reports that no process can be made, since some resource is missing. (If descriptors of the request were
-/// lost in transit, the first, which carries this answer, may have arrived.)
+/// Reports that no process can be made, since some resource is missing.
+///
+/// (If descriptors of the request were lost in transit, the first, which carries this answer, may have
+/// arrived.)
 fn refuse(sockets: &Rc<ChildSockets>, missing: &str) {
     let mut wire = Wire::new(Rc::clone(&sockets.stream));
     // The few bytes fit into the socket's buffer. If not, the client sees the end of the connection.

@@ -16,8 +16,9 @@ use std::time::Duration;
 
 pub use crate::sys::shared_cell::SharedCell;
 
-/// An array of plain values, with a lock, in memory shared with processes forked later. Like
-/// `multiprocessing.Array` in CPython.
+/// An array of plain values, with a lock, in memory shared with processes forked later.
+///
+/// Like `multiprocessing.Array` in CPython.
 ///
 /// Make the array before the fork. Parent and child then share the elements, and each may have clones on
 /// any thread. Waiting for the lock lets other coroutines run. The waiter that is served next may be any of
@@ -75,7 +76,9 @@ pub struct SharedArray<T> {
     elements: PhantomData<Mutex<T>>,
 }
 
-/// Access to the elements of a locked [`SharedArray`], as a slice of cells. Unlocks the array when dropped.
+/// Access to the elements of a locked [`SharedArray`], as a slice of cells.
+///
+/// Unlocks the array when dropped.
 ///
 /// It may be dropped on another thread. If the process is forked while a guard exists, the copy in the
 /// child panics when it is used, and does nothing when it is dropped.
@@ -404,8 +407,11 @@ impl<T: Pod> SharedArray<T> {
         })
     }
 
-    /// Whether a process ended, or a coroutine panicked or was killed, while it held the lock. The end of a
-    /// process is noticed when the array is next locked.
+    /// Whether the array is poisoned.
+    ///
+    /// It is if a process ended, or a coroutine panicked or was killed, while it held the lock.
+    ///
+    /// The end of a process is noticed when the array is next locked.
     ///
     /// # Examples
     ///
@@ -428,8 +434,9 @@ impl<T: Pod> SharedArray<T> {
         self.memory.notes().is_poisoned.load(Relaxed) != 0
     }
 
-    /// Marks the elements as consistent again. Call it while the array is locked, so that no other process
-    /// sees the array poisoned in between.
+    /// Marks the elements as consistent again.
+    ///
+    /// Call it while the array is locked, so that no other process sees the array poisoned in between.
     ///
     /// # Examples
     ///

@@ -88,7 +88,9 @@ fn wait(
     }
 }
 
-/// Takes the lock if it is free and not promised to others. With `is_preferred`, renews the promise.
+/// Takes the lock if it is free and not promised to others.
+///
+/// With `is_preferred`, renews the promise.
 fn attempt(memory: &Arc<SharedMemory>, is_preferred: bool) -> Option<Locked> {
     let promised_until = &memory.notes().promised_until;
     if is_preferred {

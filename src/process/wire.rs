@@ -32,21 +32,26 @@ impl Wire {
         &self.stream
     }
 
-    /// Sends a value. After an error the connection cannot be used any more, except after `InvalidInput`:
-    /// then the value cannot be encoded, and nothing was sent.
+    /// Sends a value.
+    ///
+    /// After an error the connection cannot be used any more, except after `InvalidInput`: then the value
+    /// cannot be encoded, and nothing was sent.
     pub(super) fn send(&mut self, value: &impl Serialize) -> io::Result<()> {
         let message = framed(value)?;
         (&*self.stream).write_all(&message)
     }
 
-    /// Waits for a value. Returns `None` if the peer has closed the connection. After an error of the
-    /// stream, such as `WouldBlock`, it can be called again.
+    /// Waits for a value.
+    ///
+    /// Returns `None` if the peer has closed the connection. After an error of the stream, such as
+    /// `WouldBlock`, it can be called again.
     pub(super) fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         self.receive_at_most(u32::MAX as usize)
     }
 
-    /// Like [`Wire::receive`], but a value of more than `bytes` bytes is an error. For peers that are not
-    /// yet authenticated.
+    /// Like [`Wire::receive`], but a value of more than `bytes` bytes is an error.
+    ///
+    /// For peers that are not yet authenticated.
     pub(super) fn receive_at_most<T: DeserializeOwned>(
         &mut self,
         bytes: usize,
@@ -66,8 +71,9 @@ impl Wire {
         value.map(Some)
     }
 
-    /// Returns the next `length` bytes, without consuming them. `None` if the connection ends before the
-    /// first.
+    /// Returns the next `length` bytes, without consuming them.
+    ///
+    /// `None` if the connection ends before the first.
     fn fill(&mut self, length: usize) -> io::Result<Option<&[u8]>> {
         const ROOM: usize = 8192;
         if self.taken == self.buffer.len() {

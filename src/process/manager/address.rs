@@ -55,8 +55,9 @@ impl Address {
         SocketAddr::from_abstract_name(self.to_string())
     }
 
-    /// Binds a listener to the address. From now on, clients can connect; they wait in the kernel's
-    /// backlog.
+    /// Binds a listener to the address.
+    ///
+    /// From now on, clients can connect; they wait in the kernel's backlog.
     pub(super) fn bind(&self) -> io::Result<net::UnixListener> {
         net::UnixListener::bind_addr(&self.to_socket_addr()?)
     }

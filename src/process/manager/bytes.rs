@@ -8,8 +8,10 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 
-/// Two values are equal if their encodings are. Cloning makes another reference. Serialized as one block:
-/// serde would otherwise process each byte separately.
+/// Two values are equal if their encodings are.
+///
+/// Cloning makes another reference. Serialized as one block: serde would otherwise process each byte
+/// separately.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Bytes(Rc<[u8]>);
 

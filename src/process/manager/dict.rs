@@ -12,8 +12,11 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 
-/// A dictionary in a [`Manager`](super::Manager), which processes, threads and coroutines can use
-/// concurrently. Each operation is atomic; [`update`](Self::update) makes a read and a write atomic.
+/// A dictionary in a [`Manager`](super::Manager), shared by processes.
+///
+/// Processes, threads and coroutines can use it concurrently.
+///
+/// Each operation is atomic; [`update`](Self::update) makes a read and a write atomic.
 ///
 /// A handle is the address of the dictionary and keeps no connection open. It can be cloned, used in a
 /// forked child, and sent to other processes of this user as part of an argument or a result. Each
@@ -85,7 +88,7 @@ impl<K, V> Dict<K, V> {
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run while this one waits.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -107,7 +110,7 @@ impl<K, V> Dict<K, V> {
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run while this one waits.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -128,7 +131,7 @@ impl<K, V> Dict<K, V> {
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run while this one waits.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -170,7 +173,7 @@ where
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run while this one waits.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -196,7 +199,7 @@ where
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run while this one waits.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -221,7 +224,7 @@ where
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run while this one waits.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -246,7 +249,7 @@ where
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run while this one waits.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -271,7 +274,7 @@ where
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run while this one waits.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -293,7 +296,7 @@ where
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run while this one waits.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -315,7 +318,7 @@ where
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run while this one waits.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -352,7 +355,7 @@ where
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run while this one waits.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -369,8 +372,9 @@ where
         self.request(Operation::Extend(items?))
     }
 
-    /// Returns the value of a key, after setting it to `value` if there was none. Like `setdefault` in
-    /// Python.
+    /// Returns the value of a key, after setting it to `value` if there was none.
+    ///
+    /// Like `setdefault` in Python.
     ///
     /// # Errors
     ///
@@ -382,7 +386,7 @@ where
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run while this one waits.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -396,7 +400,9 @@ where
         self.request::<Bytes>(Operation::GetOrInsert(key, value))?.decode()
     }
 
-    /// Sets the value of a key to `new` if it is `current`. `None` stands for a missing key.
+    /// Sets the value of a key to `new` if it is `current`.
+    ///
+    /// `None` stands for a missing key.
     ///
     /// Otherwise nothing changes, and the actual value is returned as the inner error. Two values are equal
     /// if their encodings are.
@@ -425,7 +431,7 @@ where
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run while this one waits.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -450,8 +456,9 @@ where
         }
     }
 
-    /// Replaces the value of a key with the result of `change`, and returns the new value. `None` stands
-    /// for a missing key, both as the argument and as the result.
+    /// Replaces the value of a key with the result of `change`, and returns the new value.
+    ///
+    /// `None` stands for a missing key, both as the argument and as the result.
     ///
     /// If another user of the dictionary changes the value in the meantime, `change` is called again with
     /// the new value. So it may be called several times, and no other change is lost. It may wait, and may
@@ -483,7 +490,7 @@ where
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run while this one waits.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///

@@ -14,8 +14,9 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::io;
 
-/// A process that holds dictionaries, which any number of processes can use at once. Like `Manager` in
-/// Python's `multiprocessing`.
+/// A process that holds dictionaries, which any number of processes can use at once.
+///
+/// Like `Manager` in Python's `multiprocessing`.
 ///
 /// Start it early, since it inherits copies of all descriptors that are open at that moment. Ctrl-C does
 /// not end it. It is killed when the handle is dropped, and when the thread that started it ends. Its
@@ -71,7 +72,9 @@ impl Manager {
         Ok(Self::new(address, process))
     }
 
-    /// Starts a manager in a process made by `server`, which is possible even when there are other threads.
+    /// Starts a manager in a process made by `server`.
+    ///
+    /// That is possible even when there are other threads.
     ///
     /// The manager ends at the latest with the server, which lives until its last handle is dropped and its
     /// last process has ended.
@@ -102,7 +105,7 @@ impl Manager {
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run until the server has made the process.
+    /// May switch: other coroutines run until the server has made the process.
     ///
     /// # Cancellation
     ///
@@ -122,7 +125,9 @@ impl Manager {
         self.process.id()
     }
 
-    /// Creates an empty dictionary. It lives as long as the manager, even without handles.
+    /// Creates an empty dictionary.
+    ///
+    /// It lives as long as the manager, even without handles.
     ///
     /// # Errors
     ///
@@ -135,7 +140,7 @@ impl Manager {
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run while this one waits.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///

@@ -22,7 +22,7 @@ struct Service {
     shutdown: Event,
 }
 
-/// Answers clients that connect to `listener` and know `key`, until one requests the end.
+/// Answers clients that know `key`, until one requests the end.
 pub(in crate::process) fn serve(listener: net::UnixListener, key: Key) -> io::Result<()> {
     // Ctrl-C is meant for the clients, which may continue to use the manager while they end.
     let _handler = signal::on(Signal::INT, || ())?;
@@ -90,6 +90,8 @@ impl Service {
         }
     }
 
+    /// Runs an operation on a table.
+    ///
     /// The store is borrowed only during the operation, since sending the answer may switch.
     fn with<R>(&self, number: u64, operation: impl FnOnce(&mut Table) -> R) -> Answer<R> {
         self.store.borrow_mut().table(number).map(operation)

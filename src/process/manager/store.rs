@@ -5,7 +5,9 @@ use super::bytes::Bytes;
 use super::protocol::{Exchanged, Refusal};
 use std::collections::{BTreeMap, HashMap};
 
-/// All dictionaries of a manager. None is ever removed, since any process may have a handle of it.
+/// All dictionaries of a manager.
+///
+/// None is ever removed, since any process may have a handle of it.
 #[derive(Debug, Default)]
 pub(super) struct Store {
     /// Indexed by their numbers.
@@ -39,7 +41,9 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Sets the value of a key, and returns the previous one. An existing key keeps its position.
+    /// Sets the value of a key, and returns the previous one.
+    ///
+    /// An existing key keeps its position.
     pub(super) fn insert(&mut self, key: Bytes, value: Bytes) -> Option<Bytes> {
         if let Some(position) = self.positions.get(&key) {
             let (_, there) = self.entries.get_mut(position)?;

@@ -64,7 +64,9 @@ impl From<Failure> for JobError {
 /// The outcome of a job, with its result encoded.
 pub(super) type Outcome = Rc<AsyncResult<Result<Vec<u8>, JobError>>>;
 
-/// The place for the outcome of a job. If dropped, the job fails with [`JobError::Closed`].
+/// The place for the outcome of a job.
+///
+/// If dropped, the job fails with [`JobError::Closed`].
 pub(super) struct Promise(Option<Outcome>);
 
 impl Promise {
@@ -97,7 +99,9 @@ impl Drop for Promise {
     }
 }
 
-/// A job of a [`ProcessPool`](super::ProcessPool). Dropping it has no effect on the job.
+/// A job of a [`ProcessPool`](super::ProcessPool).
+///
+/// Dropping it has no effect on the job.
 pub struct Job<R> {
     outcome: Outcome,
     _result: PhantomData<fn() -> R>,
@@ -130,8 +134,9 @@ impl<R: DeserializeOwned> Job<R> {
         self.take()
     }
 
-    /// Like [`Job::join`], but waits for at most `limit`. Returns `None` if the job is not finished by
-    /// then.
+    /// Like [`Job::join`], but waits for at most `limit`.
+    ///
+    /// Returns `None` if the job is not finished by then.
     ///
     /// # Errors
     ///
@@ -157,7 +162,9 @@ impl<R: DeserializeOwned> Job<R> {
         self.outcome.is_set()
     }
 
-    /// Spawns a coroutine that calls `callback` with the result, or `error_callback` with the error.
+    /// Spawns a coroutine that passes the result to a callback.
+    ///
+    /// It calls `callback` with the result, or `error_callback` with the error.
     ///
     /// The coroutine runs on this thread, and its handle is returned. The callback may wait, and does not
     /// delay other jobs.

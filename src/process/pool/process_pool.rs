@@ -35,8 +35,9 @@ use std::os::unix::net;
 use std::process::ExitStatus;
 use std::rc::Rc;
 
-/// A pool of processes that call functions of the program. Arguments and results are sent by `serde`;
-/// several arguments are passed as a tuple.
+/// A pool of processes that call functions of the program.
+///
+/// Arguments and results are sent by `serde`; several arguments are passed as a tuple.
 ///
 /// The workers, and the server that replaces workers, are started with the pool. After that, the program
 /// may start threads. The pool belongs to its thread; waiting for a job lets other coroutines run. When
@@ -116,8 +117,9 @@ impl ProcessPool {
         Ok(Self::by_server(ForkServer::start()?, size))
     }
 
-    /// Makes a pool of `size` processes that `server` makes, which is possible even when there are other
-    /// threads.
+    /// Makes a pool of `size` processes that `server` makes.
+    ///
+    /// That is possible even when there are other threads.
     ///
     /// # Examples
     ///
@@ -169,7 +171,7 @@ impl ProcessPool {
     ///
     /// # Switching
     ///
-    /// Always switches: other coroutines run while this one waits.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -182,8 +184,9 @@ impl ProcessPool {
         self.apply_async(function, argument).join()
     }
 
-    /// Submits a call of `function` with `argument`. The returned job can be [waited for](Job::join), or
-    /// given [a callback](Job::then).
+    /// Submits a call of `function` with `argument`.
+    ///
+    /// The returned job can be [waited for](Job::join), or given [a callback](Job::then).
     ///
     /// # Switching
     ///
@@ -197,8 +200,9 @@ impl ProcessPool {
         Job::new(outcomes.pop().expect("one outcome per argument"))
     }
 
-    /// Calls `function` with each of `arguments` in the workers, and returns the results in the order of
-    /// the arguments.
+    /// Calls `function` with each of `arguments` in the workers.
+    ///
+    /// Returns the results in the order of the arguments.
     ///
     /// The arguments are split into chunks, four per worker.
     ///
@@ -279,7 +283,9 @@ impl ProcessPool {
         self.shared.batches.shut_down();
     }
 
-    /// Accepts no more jobs, and kills the workers. Unfinished jobs fail with [`JobError::Closed`].
+    /// Accepts no more jobs, and kills the workers.
+    ///
+    /// Unfinished jobs fail with [`JobError::Closed`].
     ///
     /// # Switching
     ///
@@ -427,8 +433,9 @@ impl Shared {
 }
 
 impl Worker<'_> {
-    /// Makes the calls of a batch, and removes each when it is done. Returns the status of the worker if it
-    /// ended, in the middle of the first remaining call.
+    /// Makes the calls of a batch, and removes each when it is done.
+    ///
+    /// Returns the status of the worker if it ended, in the middle of the first remaining call.
     fn run(&mut self, batch: &mut Batch) -> Result<(), io::Result<ExitStatus>> {
         let arguments = batch.calls.iter().map(|(argument, _)| Bytes::new(argument)).collect();
         let request = WorkRequest { function: batch.function, arguments };
