@@ -15,7 +15,7 @@ use std::process::{self, ExitStatus};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// What identifies a child to the kernel.
+/// The source of a child's exit status.
 ///
 /// It stores the status once the child has ended, and asks no more.
 #[derive(Debug)]

@@ -23,10 +23,10 @@ use std::time::Duration;
 /// A process made by `fork(2)` that runs a closure.
 ///
 /// In the child, only the coroutine continues that called [`Process::spawn`] (or main), and it runs nothing
-/// but the closure. The child has a new hub: no other coroutine runs there, no timer fires, inherited
-/// signal functions are not called, and a [`ThreadPool`](crate::pool::ThreadPool) starts again, without
-/// jobs. Memory is a copy; to share data, use a `SharedArray`, a socket, a pipe, or a file (see the
-/// [module](super)).
+/// but the closure. The child has a new hub: no other coroutine runs there, no timer fires, signals are
+/// handled only by functions that the child registers, and a [`ThreadPool`](crate::pool::ThreadPool) starts
+/// again, without jobs. Memory is a copy; to share data, use a `SharedArray`, a socket, a pipe, or a file
+/// (see the [module](super)).
 ///
 /// When the handle is dropped, the process continues. At its end, this process waits for all children that
 /// are not *daemons*.
@@ -156,7 +156,7 @@ impl Builder {
     /// The thread may end for any reason, and ends at the latest with the parent process. The signal is
     /// `SIGKILL`.
     ///
-    /// By default it is not, and this process waits for it at its own end.
+    /// By default the child is not killed, and this process waits for it at its own end.
     ///
     /// This is done by the kernel (`PR_SET_PDEATHSIG`). The kernel drops the setting when the child changes
     /// its user, group or capabilities, or executes a program that does (set-user-ID). Such a child

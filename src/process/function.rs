@@ -106,8 +106,6 @@ impl Function {
     }
 }
 
-/// # Safety
-///
 /// Calls a `fn(A) -> R`.
 ///
 /// # Safety
@@ -122,8 +120,6 @@ unsafe fn call<A: DeserializeOwned, R: Serialize>(
     encode(&function(decode(argument)?))
 }
 
-/// # Safety
-///
 /// Calls a `fn(A) -> T`, and converts its result into an exit status.
 ///
 /// # Safety
