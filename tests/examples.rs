@@ -163,7 +163,7 @@ fn processes() {
         "[10000, 10000, 10000]",
         "-- a Manager's dict, and a Pool",
         "[1, 4, 9, 16, 25]",
-        "the callback: the job has panicked: attempt to divide by zero",
+        "the callback: the job panicked: attempt to divide by zero",
         "[5, 5] words: [(\"a\", 4), (\"is\", 2), (\"rose\", 4)]",
         "the manager has ended: true",
     ];

@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
-//! Starting threads with a hub each.
+//! Starts threads with a hub each.
 
-use super::crew::Crew;
 use super::hubs::Hubs;
+use super::shared_state::SharedState;
 use super::worker::{self, Worker};
 use crate::greenlet::dropping::drop_payload;
 use crate::greenlet::scheduled::describe;
@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Starts threads that have a hub each.
+/// Configures and starts threads with a hub each.
 ///
 /// # Examples
 ///
@@ -40,57 +40,66 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// One that starts as many threads as can run at a time, as
-    /// [`available_parallelism`](std::thread::available_parallelism) has it.
+    /// Creates a builder that starts one thread per available processor.
+    ///
+    /// The number is that of [`available_parallelism`](std::thread::available_parallelism).
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// So many threads.
+    /// Sets the number of threads.
     ///
     /// # Panics
     ///
-    /// If it is zero: nothing would ever run.
+    /// If `threads` is zero.
     #[track_caller]
     pub fn threads(mut self, threads: usize) -> Self {
         let threads = NonZero::new(threads);
-        assert!(threads.is_some(), "no hubs would never run anything: let there be at least 1");
+        assert!(threads.is_some(), "thread count must be at least 1, got 0");
         self.threads = threads;
         self
     }
 
-    /// Whether each thread stays on a processor of its own: of those that the calling thread may run on, in
-    /// order, and from the first again if there are more threads. By default they may all run on all of
-    /// these.
+    /// Whether each thread is pinned to one processor.
+    ///
+    /// By default, the threads may run on all processors that the calling thread may use.
+    ///
+    /// Pinned threads take these processors in order, starting again from the first if there are more
+    /// threads.
     pub fn pin(mut self, pin: bool) -> Self {
         self.pin = pin;
         self
     }
 
-    /// What the threads are called, each with a number behind it. `switchgrass-hub` if nothing is said.
+    /// Sets the name of the threads, each followed by its number.
+    ///
+    /// The default is `switchgrass-hub`.
     ///
     /// # Panics
     ///
-    /// In [`Builder::start`], if it contains a zero byte.
+    /// In [`Builder::start`], if the name contains a zero byte.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// The size in bytes of the stacks that bodies run on, from [`stack::MIN_SIZE`](crate::stack::MIN_SIZE)
-    /// to [`stack::MAX_SIZE`](crate::stack::MAX_SIZE).
+    /// Sets the stack size of tasks in bytes.
+    ///
+    /// It must be from [`stack::MIN_SIZE`](crate::stack::MIN_SIZE) to
+    /// [`stack::MAX_SIZE`](crate::stack::MAX_SIZE).
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
     }
 
-    /// For how long a hub that has nothing to do stays awake and looks for what others leave for it, before
-    /// it sleeps. By default it sleeps at once.
+    /// Sets how long an idle hub spins, looking for work from other hubs, before it sleeps.
     ///
-    /// To wake a thread takes microseconds, and tens of these where its processor sleeps too; who looks is
-    /// told in less than one. That is worth it for hubs that answer each other all the time, and have a
-    /// processor each: a hub that looks takes its processor from whoever else could run there. What comes
-    /// from elsewhere, by a socket or a pipe, is not looked for meanwhile, and comes so much later.
+    /// The default is not to spin.
+    ///
+    /// Waking a thread takes microseconds, or tens of microseconds if its processor sleeps, too; a spinning
+    /// hub notices within one. That is worthwhile for hubs that constantly answer each other and have a
+    /// processor each, since a spinning hub occupies its processor. Sockets and pipes are not polled while
+    /// a hub spins: their events are delayed by up to that time.
     ///
     /// # Examples
     ///
@@ -107,21 +116,21 @@ impl Builder {
         self
     }
 
-    /// Starts them, and returns when all are there.
+    /// Starts the threads, and returns when all of them are ready.
     ///
     /// # Errors
     ///
-    /// If the operating system makes no thread, or does not let one stay on its processor, which is said; if
-    /// there are no descriptors (two for each hub) or no memory for a hub; if the size of stacks is out of
-    /// range; if the process is ending, by a return from `main` or by `exit`. Those that were started end.
+    /// If the operating system creates no thread or refuses to pin one; if no descriptors (two per hub) or
+    /// no memory are left for a hub; if the stack size is out of range; if the process is ending, by a
+    /// return from `main` or by `exit`. Threads that were already started end.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others of this thread may run meanwhile.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -136,7 +145,7 @@ impl Builder {
             && !(stack::MIN_SIZE..=stack::MAX_SIZE).contains(&bytes)
         {
             let message = format!(
-                "a stack of {bytes} bytes: let it be from {} to {}",
+                "stack size must be from {} to {} bytes, got {bytes}",
                 stack::MIN_SIZE,
                 stack::MAX_SIZE
             );
@@ -144,19 +153,19 @@ impl Builder {
         }
         let spin = u64::try_from(self.spin.as_nanos()).unwrap_or(u64::MAX);
         let name = self.name.as_deref().unwrap_or("switchgrass-hub");
-        let crew = Arc::new(Crew::new(threads.get(), self.stack_size, spin));
-        // Dropped, it ends those that there are.
-        let hubs = Hubs::new_of(Arc::clone(&crew));
+        let shared = Arc::new(SharedState::new(threads.get(), self.stack_size, spin));
+        // If this is dropped on an error, the threads started so far end.
+        let hubs = Hubs::with_shared(Arc::clone(&shared));
         let ready: Arc<Queue<io::Result<()>, Shared>> = Arc::new(Queue::shared());
         for index in 0..threads.get() {
             let cpu = (!allowed.is_empty()).then(|| allowed[index % allowed.len()]);
-            let (crew, ready) = (Arc::clone(&crew), Arc::clone(&ready));
-            let ended = Ended(Arc::clone(&crew));
+            let (shared, ready) = (Arc::clone(&shared), Arc::clone(&ready));
+            let ended = Ended(Arc::clone(&shared));
             let thread = thread::Builder::new().name(format!("{name}-{index}")).spawn(move || {
                 let _ended = ended;
-                match begin(crew, index, cpu) {
+                match begin(shared, index, cpu) {
                     Ok(worker) => {
-                        // Nobody shuts it down.
+                        // The queue is never shut down.
                         let _ = ready.put(Ok(()));
                         worker.work();
                     }
@@ -166,46 +175,49 @@ impl Builder {
             match thread {
                 Ok(thread) => hubs.keep(thread),
                 Err(error) => {
-                    // Those that were not even tried.
-                    (index + 1..threads.get()).for_each(|_| hubs.crew().thread_ended());
+                    // The threads that no start was attempted for.
+                    (index + 1..threads.get()).for_each(|_| hubs.shared().thread_ended());
                     return Err(error);
                 }
             }
         }
-        if !hubs.crew().close_at_exit() {
+        if !hubs.shared().close_at_exit() {
             return Err(io::Error::other(
-                "the process is ending and starts no more hubs: start them before `main` returns",
+                "cannot start hubs while the process is ending: start them before `main` returns",
             ));
         }
         for _ in 0..threads.get() {
-            ready.get().expect("nobody shuts it down")?;
+            ready.get().expect("the queue is never shut down")?;
         }
         Ok(hubs)
     }
 }
 
 impl Hubs {
-    /// So many threads, which may run on all processors. See [`Builder`] for others.
+    /// Starts `threads` threads, which may run on all processors.
+    ///
+    /// See [`Builder`] for other settings.
     ///
     /// # Errors
     ///
-    /// If the operating system makes no thread.
+    /// Those of [`Builder::start`].
     ///
     /// # Panics
     ///
-    /// If it is zero: nothing would ever run.
+    /// If `threads` is zero. Unwinds if a kill, a timeout or another panic is raised in the current
+    /// coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`Builder::start`].
+    /// May switch: other coroutines run while this one waits.
     #[track_caller]
     pub fn new(threads: usize) -> io::Result<Self> {
         Builder::new().threads(threads).start()
     }
 }
 
-/// Says that a thread has ended, also if it was never made.
-struct Ended(Arc<Crew>);
+/// Records the end of a thread on drop, also if it could not be created.
+struct Ended(Arc<SharedState>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
@@ -213,11 +225,11 @@ impl Drop for Ended {
     }
 }
 
-/// Begins the work of a hub's thread. Whatever goes wrong is an error.
-fn begin(crew: Arc<Crew>, index: usize, cpu: Option<usize>) -> io::Result<Rc<Worker>> {
+/// Sets up the hub of the current thread. A panic is returned as an error.
+fn begin(shared: Arc<SharedState>, index: usize, cpu: Option<usize>) -> io::Result<Rc<Worker>> {
     let begun = catch_unwind(AssertUnwindSafe(|| {
         cpu.map_or(Ok(()), |cpu| pin(index, cpu))?;
-        worker::begin(crew, index).map_err(|error| {
+        worker::begin(shared, index).map_err(|error| {
             io::Error::new(error.kind(), format!("hub {index} cannot be started: {error}"))
         })
     }));

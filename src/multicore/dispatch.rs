@@ -1,78 +1,82 @@
 #![forbid(unsafe_code)]
-//! Chooses the hub that a body runs on, and reaches all bodies of a crew.
+//! Chooses the hub that a task runs on, and kills all tasks.
 
-use super::body::Body;
-use super::crew::Crew;
+use super::shared_state::SharedState;
+use super::task::Task;
 use super::worker;
 use crate::coroutine::Builder;
 use std::cell::Cell;
 use std::sync::Arc;
 
-/// Where a body is to run.
+/// The hub on which a task is to run.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Where {
-    /// On this hub or an idle one.
+pub(super) enum Placement {
+    /// The calling hub, or from outside an idle one. Other hubs may take the task.
     Anywhere,
-    /// The same, this hub being the one of that number.
-    Rather(usize),
+    /// The hub with this number. Other hubs may take the task.
+    Prefer(usize),
+    /// The hub with this number only.
     On(usize),
 }
 
-/// Has a body run. `false` if it is closed: the body has not begun, and nobody else has it.
-pub(super) fn push(crew: &Arc<Crew>, body: Arc<dyn Body>, place: Where) -> bool {
-    let own = worker::index_in(crew);
-    let (index, is_movable) = match (place, own) {
-        (Where::On(index), _) => (index, false),
-        (Where::Rather(index), _) => (index, true),
-        (Where::Anywhere, Some(own)) => (own, true),
-        (Where::Anywhere, None) => return push_from_outside(crew, body),
+/// Queues a task.
+///
+/// Returns `false` if the hubs are closed: the task has not begun, and the caller has the only reference.
+pub(super) fn push(shared: &Arc<SharedState>, task: Arc<dyn Task>, placement: Placement) -> bool {
+    let own = worker::index_in(shared);
+    let (index, is_movable) = match (placement, own) {
+        (Placement::On(index), _) => (index, false),
+        (Placement::Prefer(index), _) => (index, true),
+        (Placement::Anywhere, Some(own)) => (own, true),
+        (Placement::Anywhere, None) => return push_from_outside(shared, task),
     };
-    let member = &crew.members[index];
-    let Some(movable) = member.queue.push(body, is_movable) else { return false };
+    let remote = &shared.remotes[index];
+    let Some(movable) = remote.queue.push(task, is_movable) else { return false };
     let is_own = own == Some(index);
-    // One that sleeps gets to it at once, and sees to the rest itcrew.
-    let was_idle = !is_own && crew.idle.leave(index);
+    // A sleeping hub begins the task at once, and wakes a searcher itself if there are more.
+    let was_idle = !is_own && shared.idle.leave(index);
     if is_own {
         worker::begin_soon();
     } else {
-        member.nudge();
+        remote.nudge();
     }
     if is_movable && !was_idle {
-        crew.call_for_help(movable);
+        shared.wake_searcher(movable);
     }
     true
 }
 
-/// To an idle hub if there is one, or else to one after the other.
-fn push_from_outside(crew: &Crew, body: Arc<dyn Body>) -> bool {
+/// Queues a task on an idle hub, or on the next one in turn if all are busy.
+fn push_from_outside(shared: &SharedState, task: Arc<dyn Task>) -> bool {
     thread_local! {
-        /// For each thread: they share nothing for this.
+        /// Per thread, so that threads share no counter.
         static NEXT: Cell<usize> = const { Cell::new(0) };
     }
-    let idle = crew.idle.claim();
+    let idle = shared.idle.claim();
     let index = idle.unwrap_or_else(|| {
         let next = NEXT.try_with(|next| next.replace(next.get().wrapping_add(1)));
-        next.unwrap_or(0) % crew.members.len()
+        next.unwrap_or(0) % shared.remotes.len()
     });
-    let member = &crew.members[index];
-    let Some(movable) = member.queue.push(body, true) else {
-        // It was taken out to be woken.
-        member.nudge();
+    let remote = &shared.remotes[index];
+    let Some(movable) = remote.queue.push(task, true) else {
+        // The claim obliges the caller to wake the hub.
+        remote.nudge();
         return false;
     };
-    member.nudge();
+    remote.nudge();
     if idle.is_none() {
-        crew.call_for_help(movable);
+        shared.wake_searcher(movable);
     }
     true
 }
 
-/// Kills all bodies, after `close`. Returns at once.
-pub(super) fn kill(crew: &Crew) {
-    crew.set_killing();
-    for member in &crew.members {
-        member.remote().call(|| {
-            // Destructors may wait. Without memory for a coroutine they panic where they do.
+/// Kills all tasks, after `close`. Returns at once.
+pub(super) fn kill(shared: &SharedState) {
+    shared.set_killing();
+    for remote in &shared.remotes {
+        remote.hub().call(|| {
+            // In a coroutine, since destructors may wait. If there is no memory for one, a destructor
+            // that waits panics.
             if Builder::new().spawn(worker::kill_all).is_err() {
                 worker::kill_all();
             }

@@ -1,10 +1,10 @@
 #![forbid(unsafe_code)]
-//! The handle of a crew of hubs.
+//! The handle of a set of hubs.
 
-use super::body::Packet;
-use super::crew::Crew;
-use super::dispatch::{self, Where};
+use super::dispatch::{self, Placement};
 use super::join::JoinHandle;
+use super::shared_state::SharedState;
+use super::task::Packet;
 use super::worker;
 use crate::greenlet::dropping::drop_reporting;
 use crate::sys::lock::Lock;
@@ -14,12 +14,15 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Threads with a hub each, on which bodies are spawned from anywhere. A further handle is a clone.
+/// A set of threads with a hub each, which run tasks spawned from any thread.
 ///
-/// When all handles are dropped, they take no more bodies: what there is is worked off, and then the threads
-/// end. The same happens at the end of the process, by a return from `main` or by `exit`, although handles
-/// may be left, and the process waits for it, as for every [`thread`](crate::thread) that is not a daemon. A
-/// body that never ends keeps the process: use [`Hubs::shutdown`] with a limit before.
+/// Cloning makes another handle.
+///
+/// When the last handle is dropped, the hubs accept no more tasks: the remaining tasks run to their end,
+/// and then the threads end. The same happens when the process ends, by a return from `main` or by `exit`,
+/// even if handles are left; the process waits for the threads, as for every [`thread`](crate::thread) that
+/// is not a daemon. A task that never ends therefore keeps the process alive: use [`Hubs::shutdown`] with a
+/// timeout first.
 ///
 /// # Examples
 ///
@@ -38,24 +41,24 @@ pub struct Hubs {
     handle: Arc<Handle>,
 }
 
-/// All handles together.
+/// The state that all handles share. Dropped with the last handle.
 struct Handle {
-    crew: Arc<Crew>,
+    shared: Arc<SharedState>,
     threads: Lock<Vec<thread::JoinHandle<()>>>,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.crew.close();
+        self.shared.close();
     }
 }
 
-/// The hubs were shut down and take no more bodies. The body comes back.
+/// The error of spawning on hubs that were shut down. It returns the body.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Closed<F>(F);
 
 impl<F> Closed<F> {
-    /// The body.
+    /// Returns the body.
     pub fn into_inner(self) -> F {
         self.0
     }
@@ -69,42 +72,45 @@ impl<F> fmt::Debug for Closed<F> {
 
 impl<F> fmt::Display for Closed<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the hubs were shut down and take no more bodies")
+        f.write_str("the hubs were shut down and take no more tasks")
     }
 }
 
 impl<F> std::error::Error for Closed<F> {}
 
 impl Hubs {
-    pub(super) fn new_of(crew: Arc<Crew>) -> Self {
-        Hubs { handle: Arc::new(Handle { crew, threads: Lock::new(Vec::new()) }) }
+    pub(super) fn with_shared(shared: Arc<SharedState>) -> Self {
+        Hubs { handle: Arc::new(Handle { shared, threads: Lock::new(Vec::new()) }) }
     }
 
     pub(super) fn keep(&self, thread: thread::JoinHandle<()>) {
         self.handle.threads.lock().push(thread);
     }
 
-    pub(super) fn crew(&self) -> &Arc<Crew> {
-        &self.handle.crew
+    pub(super) fn shared(&self) -> &Arc<SharedState> {
+        &self.handle.shared
     }
 
-    /// How many hubs there are.
-    #[expect(clippy::len_without_is_empty, reason = "there is one at least")]
+    /// The number of hubs.
+    #[expect(clippy::len_without_is_empty, reason = "there is at least one")]
     pub fn len(&self) -> usize {
-        self.crew().members.len()
+        self.shared().remotes.len()
     }
 
-    /// The number of the calling thread's hub, from 0 on, if it is one of these.
-    pub fn current(&self) -> Option<usize> {
-        worker::index_in(self.crew())
-    }
-
-    /// Has `body` run in a coroutine on one of the hubs: on that of the calling thread, if it is one of them,
-    /// or otherwise on one that is idle, or on one after the other. As long as it has not begun, another hub
-    /// that is idle may take it. Once it has, it stays.
+    /// The index of the calling thread's hub, starting at 0.
     ///
-    /// It begins after those that were spawned on that hub before it. If it panics, that is in the handle,
-    /// and is said on standard error.
+    /// `None` if the thread is not one of these hubs.
+    pub fn current(&self) -> Option<usize> {
+        worker::index_in(self.shared())
+    }
+
+    /// Spawns a task that runs `body` in a coroutine on one of the hubs.
+    ///
+    /// The task is queued on the calling thread's hub, if it is one of these; otherwise on an idle hub, or
+    /// on the next in turn. Until it has begun, another idle hub may take it; after that it stays.
+    ///
+    /// Tasks queued on one hub begin in the order in which they were spawned. If `body` panics, the panic
+    /// is reported on standard error and returned by the handle.
     ///
     /// # Examples
     ///
@@ -123,7 +129,7 @@ impl Hubs {
     ///
     /// # Panics
     ///
-    /// If the hubs were shut down: [`Hubs::try_spawn`] gives the body back instead.
+    /// If the hubs were shut down: [`Hubs::try_spawn`] returns the body instead.
     ///
     /// # Switching
     ///
@@ -133,14 +139,14 @@ impl Hubs {
         &self,
         body: impl FnOnce() -> T + Send + 'static,
     ) -> JoinHandle<T> {
-        or_panic(self.push(Location::caller(), body, Where::Anywhere))
+        or_panic(self.push(Location::caller(), body, Placement::Anywhere))
     }
 
-    /// As [`Hubs::spawn`].
+    /// Like [`Hubs::spawn`], but returns an error if the hubs were shut down.
     ///
     /// # Errors
     ///
-    /// If the hubs were shut down.
+    /// If the hubs were shut down. The error contains `body`.
     ///
     /// # Examples
     ///
@@ -150,7 +156,7 @@ impl Hubs {
     /// let hubs = Hubs::new(1)?;
     /// hubs.shutdown(None);
     /// let refused = hubs.try_spawn(|| 7).unwrap_err();
-    /// assert_eq!(refused.to_string(), "the hubs were shut down and take no more bodies");
+    /// assert_eq!(refused.to_string(), "the hubs were shut down and take no more tasks");
     /// assert_eq!(refused.into_inner()(), 7);
     /// # Ok::<(), std::io::Error>(())
     /// ```
@@ -163,10 +169,10 @@ impl Hubs {
         &self,
         body: F,
     ) -> Result<JoinHandle<T>, Closed<F>> {
-        self.push(Location::caller(), body, Where::Anywhere)
+        self.push(Location::caller(), body, Placement::Anywhere)
     }
 
-    /// Has `body` run in a coroutine on the hub of this number, and no other.
+    /// Spawns a task that runs `body` in a coroutine on the given hub and no other.
     ///
     /// # Examples
     ///
@@ -181,7 +187,7 @@ impl Hubs {
     ///
     /// # Panics
     ///
-    /// As [`Hubs::spawn`]; if there is no such hub.
+    /// If `hub` is not less than [`Hubs::len`], or if the hubs were shut down.
     ///
     /// # Switching
     ///
@@ -193,18 +199,18 @@ impl Hubs {
         body: impl FnOnce() -> T + Send + 'static,
     ) -> JoinHandle<T> {
         self.check(hub);
-        or_panic(self.push(Location::caller(), body, Where::On(hub)))
+        or_panic(self.push(Location::caller(), body, Placement::On(hub)))
     }
 
-    /// As [`Hubs::spawn_on`].
+    /// Like [`Hubs::spawn_on`], but returns an error if the hubs were shut down.
     ///
     /// # Errors
     ///
-    /// If the hubs were shut down.
+    /// If the hubs were shut down. The error contains `body`.
     ///
     /// # Panics
     ///
-    /// If there is no such hub.
+    /// If `hub` is not less than [`Hubs::len`].
     ///
     /// # Switching
     ///
@@ -216,14 +222,14 @@ impl Hubs {
         body: F,
     ) -> Result<JoinHandle<T>, Closed<F>> {
         self.check(hub);
-        self.push(Location::caller(), body, Where::On(hub))
+        self.push(Location::caller(), body, Placement::On(hub))
     }
 
-    /// As [`Hubs::spawn_on`], but another hub that is idle may take `body` as long as it has not begun.
+    /// Like [`Hubs::spawn_on`], but another idle hub may take the task until it has begun.
     ///
     /// # Panics
     ///
-    /// As [`Hubs::spawn_on`].
+    /// If `hub` is not less than [`Hubs::len`], or if the hubs were shut down.
     ///
     /// # Switching
     ///
@@ -235,18 +241,18 @@ impl Hubs {
         body: impl FnOnce() -> T + Send + 'static,
     ) -> JoinHandle<T> {
         self.check(hub);
-        or_panic(self.push(Location::caller(), body, Where::Rather(hub)))
+        or_panic(self.push(Location::caller(), body, Placement::Prefer(hub)))
     }
 
-    /// As [`Hubs::spawn_preferring`].
+    /// Like [`Hubs::spawn_preferring`], but returns an error if the hubs were shut down.
     ///
     /// # Errors
     ///
-    /// If the hubs were shut down.
+    /// If the hubs were shut down. The error contains `body`.
     ///
     /// # Panics
     ///
-    /// If there is no such hub.
+    /// If `hub` is not less than [`Hubs::len`].
     ///
     /// # Switching
     ///
@@ -258,73 +264,75 @@ impl Hubs {
         body: F,
     ) -> Result<JoinHandle<T>, Closed<F>> {
         self.check(hub);
-        self.push(Location::caller(), body, Where::Rather(hub))
+        self.push(Location::caller(), body, Placement::Prefer(hub))
     }
 
     #[track_caller]
     fn check(&self, hub: usize) {
         let hubs = self.len();
-        assert!(hub < hubs, "there is no hub {hub}: there are {hubs}, from 0 on");
+        assert!(hub < hubs, "hub index must be less than {hubs}, got {hub}");
     }
 
     fn push<T: Send + 'static, F: FnOnce() -> T + Send + 'static>(
         &self,
         site: &'static Location<'static>,
         body: F,
-        place: Where,
+        placement: Placement,
     ) -> Result<JoinHandle<T>, Closed<F>> {
         let packet = Arc::new(Packet::new(site, body));
         let body = Arc::clone(&packet);
-        if dispatch::push(self.crew(), body, place) {
+        if dispatch::push(self.shared(), body, placement) {
             Ok(JoinHandle::new(packet))
         } else {
             Err(Closed(packet.into_body()))
         }
     }
 
-    /// Takes no more bodies, and waits until those that there are, begun or not, have ended, for at most
-    /// `limit` (`None`: for ever). What is left then is killed, and its clean-up waited for: one that neither
-    /// ends nor waits for anything is waited for all the same. Whether nothing had to be killed.
+    /// Accepts no more tasks, and waits until all tasks and threads have ended.
     ///
-    /// The threads have ended then. What bodies have spawned by [`spawn`](crate::spawn), and nobody has
-    /// joined, was ended with its thread.
+    /// After `limit` (`None`: no timeout), the remaining tasks are killed. The end of their destructors is
+    /// then awaited without a timeout, and so is a task that neither ends nor waits for anything. Returns
+    /// `true` if no task had to be killed.
+    ///
+    /// Coroutines that tasks have spawned by [`spawn`](crate::spawn) without joining them are killed when
+    /// their thread ends.
     ///
     /// # Panics
     ///
-    /// On one of the hubs, which would wait for itself. With what is raised in the current coroutine
-    /// meanwhile.
+    /// On one of the hubs, which would wait for itself. Unwinds if a kill, a timeout or another panic is
+    /// raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches, unless the threads have ended. All others of this thread may run meanwhile.
+    /// May switch, unless the threads have ended: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// They take no more bodies; those that there are go on, unless the limit has passed.
+    /// The hubs accept no more tasks. Existing tasks continue, unless they were already being killed.
     #[track_caller]
     pub fn shutdown(&self, limit: Option<Duration>) -> bool {
         let is_own = self.current().is_some();
-        assert!(!is_own, "a body that shuts down its own hubs would wait for itself, for ever");
-        let crew = self.crew();
-        crew.close();
+        assert!(!is_own, "a task cannot shut down its own hubs: it would wait for itself");
+        let shared = self.shared();
+        shared.close();
         let in_time = match limit {
-            Some(limit) => crew.over.wait_timeout(limit),
+            Some(limit) => shared.over.wait_timeout(limit),
             None => {
-                crew.over.wait();
+                shared.over.wait();
                 true
             }
         };
         if !in_time {
-            dispatch::kill(crew);
-            crew.over.wait();
+            dispatch::kill(shared);
+            shared.over.wait();
         }
         loop {
             let thread = self.handle.threads.lock().pop();
             let Some(thread) = thread else { break };
-            // Its panic, if it had one, was printed.
+            // A panic of the thread has already been reported.
             drop_reporting("the end of a hub's thread", thread.join());
         }
-        !crew.has_killed()
+        !shared.has_killed()
     }
 }
 
@@ -340,7 +348,7 @@ impl fmt::Debug for Hubs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hubs")
             .field("len", &self.len())
-            .field("is_closed", &self.crew().is_closed())
+            .field("is_closed", &self.shared().is_closed())
             .finish_non_exhaustive()
     }
 }

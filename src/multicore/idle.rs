@@ -1,24 +1,24 @@
 #![forbid(unsafe_code)]
-//! Who sleeps, and whether anybody is going to look for bodies that their hub does not get to.
+//! Which hubs sleep, and whether a hub is about to search the others' queues for tasks.
 //!
 //! ```text
-//!              one sleeps for a short while                 many bodies
-//!   NOBODY ─────────────────────────────────► SOON ────────────────────────► WOKEN
-//!     ▲  │                                     │                               ▲ │
-//!     │  └──────────── a body is pushed: an idle hub is woken ─────────────────┘ │
-//!     │                                        │                                 │
-//!     └── the one that sleeps so short looks ──┴────── the one that was woken ───┘
+//!            a hub sleeps with a timeout                 several tasks are pushed:
+//!                                                           an idle hub is woken
+//!   NONE ─────────────────────────────────► TIMED ────────────────────────────► WOKEN
+//!     ▲  │                                     │                                  ▲ │
+//!     │  └────────── a task is pushed: an idle hub is woken ──────────────────────┘ │
+//!     │                                        │                                    │
+//!     └──────── the timed hub searches ────────┴──────── the woken hub searches ────┘
 //! ```
 //!
-//! Whoever pushes a body does that first, and then looks here. Whoever looks for bodies makes it NOBODY
-//! first, and then looks; who is going to sleep says so first, and then looks. With a fence between the two
-//! steps on either side, one of both sees what the other has done: so no body waits beside a hub that sleeps,
-//! and while somebody is on his way nobody else is woken. (A model of this is checked by loom:
+//! A producer pushes its task, fences, and then reads this state. A searcher stores NONE, fences, and then
+//! reads the queues; a hub that is about to sleep sets its bit, fences, and then reads the queues. One of
+//! the two fences comes first, so at least one side sees the other: no task waits beside a sleeping hub,
+//! and while one searcher is on its way no other is woken. (loom checks a model of this:
 //! `RUSTFLAGS="--cfg loom" cargo test --lib --release idle`.)
 //!
-//! SOON spares the wake-up where it is likely that the hub gets to the body itself at once, as when a
-//! coroutine spawns one and joins it, again and again: an idle hub that looks each millisecond is enough
-//! then.
+//! TIMED saves wake-ups where the hub is likely to begin the task itself at once, as when a coroutine
+//! repeatedly spawns a task and joins it: then it is enough that one idle hub searches each millisecond.
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
@@ -27,38 +27,45 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 
 use Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
-const NOBODY: u8 = 0;
-const SOON: u8 = 1;
+/// No search is due: a producer claims and wakes a hub.
+const NONE: u8 = 0;
+/// One hub sleeps with a timeout, and searches when it has expired. A producer wakes a hub only if it is
+/// urgent.
+const TIMED: u8 = 1;
+/// A producer has claimed a hub that has not begun to search yet. No producer wakes another.
 const WOKEN: u8 = 2;
 
-/// Hubs to a word.
+/// The number of hubs per word.
 const WORD: usize = u64::BITS as usize;
 
 pub(super) struct Idle {
-    /// A bit a hub.
+    /// One bit per hub.
     asleep: Box<[AtomicU64]>,
-    lookout: AtomicU8,
+    searcher: AtomicU8,
 }
 
 impl Idle {
-    /// Of so many hubs, none of which sleeps.
+    /// The state of `hubs` hubs, none of which sleeps.
     pub(super) fn new(hubs: usize) -> Self {
         let asleep = (0..hubs.div_ceil(WORD)).map(|_| AtomicU64::new(0)).collect();
-        Idle { asleep, lookout: AtomicU8::new(NOBODY) }
+        Idle { asleep, searcher: AtomicU8::new(NONE) }
     }
 
-    /// A hub is going to sleep: it looks for bodies once more after this.
+    /// Marks a hub as going to sleep. It must read the queues once more after this.
     pub(super) fn enter(&self, hub: usize) {
         self.asleep[hub / WORD].fetch_or(1 << (hub % WORD), AcqRel);
         fence(SeqCst);
     }
 
-    /// A hub does not sleep. Whether it has been entered until now: otherwise somebody has taken it out, to
-    /// wake it, and relies on it to look.
+    /// Marks a hub as awake.
+    ///
+    /// Returns `false` if the mark was already gone: another thread has claimed the hub to wake it, and
+    /// relies on its search.
     pub(super) fn leave(&self, hub: usize) -> bool {
         let bit = 1 << (hub % WORD);
         let word = &self.asleep[hub / WORD];
-        // Acquired also if it was taken out: WOKEN, which that one has set, comes before our NOBODY.
+        // Acquire, also if the bit is already clear: the WOKEN stored by the claiming thread is then
+        // ordered before the NONE that this hub stores.
         word.load(Acquire) & bit != 0 && word.fetch_and(!bit, AcqRel) & bit != 0
     }
 
@@ -66,7 +73,7 @@ impl Idle {
         self.asleep.iter().all(|word| word.load(Relaxed) == 0)
     }
 
-    /// Takes out one that sleeps, to be woken.
+    /// Claims a sleeping hub, which the caller must wake.
     pub(super) fn claim(&self) -> Option<usize> {
         for (index, word) in self.asleep.iter().enumerate() {
             let mut bits = word.load(Relaxed);
@@ -82,38 +89,44 @@ impl Idle {
         None
     }
 
-    /// To be called after a body was pushed that its hub may not get to: returns one to be woken, that it may
-    /// look, unless somebody will anyway. If it is not urgent, it is enough if that is within a millisecond.
-    pub(super) fn call_for_help(&self, is_urgent: bool) -> Option<usize> {
+    /// Claims a sleeping hub to search for tasks, unless a search is coming anyway.
+    ///
+    /// The caller must wake it.
+    ///
+    /// Called after a task was pushed that its hub may not begin soon. If it is not urgent, a search within
+    /// a millisecond is enough.
+    pub(super) fn claim_searcher(&self, is_urgent: bool) -> Option<usize> {
         fence(SeqCst);
         while !self.is_empty() {
-            let state = self.lookout.load(Relaxed);
-            if state == WOKEN || (state == SOON && !is_urgent) {
+            let state = self.searcher.load(Relaxed);
+            if state == WOKEN || (state == TIMED && !is_urgent) {
                 return None;
             }
-            if self.lookout.compare_exchange(state, WOKEN, AcqRel, Relaxed).is_err() {
+            if self.searcher.compare_exchange(state, WOKEN, AcqRel, Relaxed).is_err() {
                 continue;
             }
             if let Some(hub) = self.claim() {
                 return Some(hub);
             }
-            // All were faster. Somebody may have relied on us meanwhile, and one have gone to sleep: so once
-            // more.
-            self.lookout.store(NOBODY, Release);
+            // All hubs are awake. Meanwhile another producer may have relied on this claim, and a hub may
+            // have gone to sleep: try again.
+            self.searcher.store(NONE, Release);
             fence(SeqCst);
         }
         None
     }
 
-    /// The one that sleeps for a short while, or was woken, looks for bodies now.
-    pub(super) fn begin_to_look(&self) {
-        self.lookout.store(NOBODY, Release);
+    /// The timed or woken hub begins to search; from now on producers may claim another.
+    pub(super) fn begin_search(&self) {
+        self.searcher.store(NONE, Release);
         fence(SeqCst);
     }
 
-    /// One that has entered wants to be the one that sleeps for a short while. Whether it is.
-    pub(super) fn watch(&self) -> bool {
-        self.lookout.compare_exchange(NOBODY, SOON, AcqRel, Acquire).is_ok()
+    /// Makes the calling hub, which has entered, the timed searcher.
+    ///
+    /// Returns whether it did; `false` if there is one already.
+    pub(super) fn try_watch(&self) -> bool {
+        self.searcher.compare_exchange(NONE, TIMED, AcqRel, Acquire).is_ok()
     }
 }
 
@@ -123,21 +136,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_is_woken_at_a_time_and_nobody_for_little() {
+    fn one_hub_is_woken_at_a_time_and_none_if_a_search_is_due() {
         let idle = Idle::new(130);
-        assert_eq!(idle.call_for_help(true), None, "nobody sleeps");
+        assert_eq!(idle.claim_searcher(true), None, "no hub sleeps");
         for hub in [129, 3] {
             idle.enter(hub);
         }
-        assert!(idle.watch() && !idle.watch());
-        assert_eq!(idle.call_for_help(false), None, "one looks soon");
-        assert_eq!(idle.call_for_help(true), Some(3));
-        assert_eq!(idle.call_for_help(true), None, "it is on its way");
+        assert!(idle.try_watch() && !idle.try_watch());
+        assert_eq!(idle.claim_searcher(false), None, "the timed hub searches soon");
+        assert_eq!(idle.claim_searcher(true), Some(3));
+        assert_eq!(idle.claim_searcher(true), None, "a woken hub is on its way");
         assert!(!idle.leave(3));
-        idle.begin_to_look();
-        assert_eq!(idle.call_for_help(false), Some(129));
-        idle.begin_to_look();
-        assert_eq!((idle.call_for_help(true), idle.claim()), (None, None));
+        idle.begin_search();
+        assert_eq!(idle.claim_searcher(false), Some(129));
+        idle.begin_search();
+        assert_eq!((idle.claim_searcher(true), idle.claim()), (None, None));
         idle.enter(64);
         assert!(idle.leave(64) && !idle.leave(64));
     }
@@ -154,16 +167,16 @@ mod model {
 
     struct Model {
         idle: Idle,
-        /// Bodies whose own hub never gets to them.
-        bodies: AtomicUsize,
-        /// For each hub that it is to look: what its inbox does.
+        /// Tasks whose own hub never begins them.
+        tasks: AtomicUsize,
+        /// Per hub, whether it was woken: stands for its inbox.
         nudged: [(Mutex<bool>, Condvar); HUBS],
     }
 
     impl Model {
         fn push(&self, is_urgent: bool) {
-            self.bodies.fetch_add(1, Release);
-            if let Some(hub) = self.idle.call_for_help(is_urgent) {
+            self.tasks.fetch_add(1, Release);
+            if let Some(hub) = self.idle.claim_searcher(is_urgent) {
                 let (is_nudged, condvar) = &self.nudged[hub];
                 *is_nudged.lock().unwrap() = true;
                 condvar.notify_one();
@@ -172,23 +185,25 @@ mod model {
 
         fn take(&self) -> usize {
             let mut taken = 0;
-            while self.bodies.load(Acquire) > 0 {
-                self.bodies.fetch_sub(1, AcqRel);
+            while self.tasks.load(Acquire) > 0 {
+                self.tasks.fetch_sub(1, AcqRel);
                 taken += 1;
             }
             taken
         }
 
-        /// What a hub does until it has taken so many bodies. It sleeps short so many times.
+        /// Runs a hub until it has taken `all` tasks.
+        ///
+        /// It sleeps with a timeout at most `patience` times.
         fn work(&self, hub: usize, all: usize, mut patience: usize) {
             let mut taken = 0;
             while taken < all {
                 self.idle.enter(hub);
                 let found = self.take();
                 taken += found;
-                let is_short = found == 0 && patience > 0 && self.idle.watch();
+                let is_short = found == 0 && patience > 0 && self.idle.try_watch();
                 if is_short {
-                    // The time is over.
+                    // The timeout has expired.
                     patience -= 1;
                 } else if found == 0 {
                     let (is_nudged, condvar) = &self.nudged[hub];
@@ -199,21 +214,22 @@ mod model {
                     *is_nudged = false;
                 }
                 if !self.idle.leave(hub) || is_short {
-                    self.idle.begin_to_look();
+                    self.idle.begin_search();
                     taken += self.take();
                 }
             }
         }
     }
 
-    /// Whatever the interleaving, an idle hub gets what others push, and does not sleep for ever beside it:
-    /// loom would say so.
+    /// Checks that an idle hub takes what others push, in every interleaving.
+    ///
+    /// If it slept beside a task, loom would report a deadlock.
     fn check(pushers: usize, patience: usize) {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(3);
         builder.check(move || {
             let nudged = [(); HUBS].map(|()| (Mutex::new(false), Condvar::new()));
-            let model = Model { idle: Idle::new(HUBS), bodies: AtomicUsize::new(0), nudged };
+            let model = Model { idle: Idle::new(HUBS), tasks: AtomicUsize::new(0), nudged };
             let model = Arc::new(model);
             let threads: Vec<_> = (0..pushers)
                 .map(|number| {
@@ -227,13 +243,13 @@ mod model {
     }
 
     #[test]
-    fn nobody_sleeps_beside_a_body() {
+    fn no_hub_sleeps_beside_a_task() {
         check(1, 0);
         check(2, 0);
     }
 
     #[test]
-    fn nor_after_having_slept_short() {
+    fn no_hub_sleeps_beside_a_task_after_a_timed_sleep() {
         check(1, 1);
         check(2, 1);
     }

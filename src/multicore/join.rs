@@ -1,18 +1,17 @@
 #![forbid(unsafe_code)]
-//! Handles of bodies.
+//! Handles of tasks.
 
-use super::body::Joinable;
+use super::task::Joinable;
 use crate::coroutine::JoinError;
 use crate::sync::{Selectable, sealed};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Waits for what a body returns that was spawned on [`Hubs`](super::Hubs), or ends it: from whichever
-/// thread.
+/// A handle to join or kill a task spawned on [`Hubs`](super::Hubs), from any thread.
 ///
-/// Dropping it has no effect on the body. [`select`](crate::sync::select()) waits for it as well; it is ready
-/// when the body has ended.
+/// Dropping it has no effect on the task. In a [`select`](crate::sync::select()) it is ready when the task
+/// has ended.
 ///
 /// # Examples
 ///
@@ -26,40 +25,44 @@ use std::time::Duration;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct JoinHandle<T> {
-    body: Arc<dyn Joinable<T>>,
+    task: Arc<dyn Joinable<T>>,
 }
 
 impl<T> JoinHandle<T> {
-    pub(super) fn new(body: Arc<dyn Joinable<T>>) -> Self {
-        JoinHandle { body }
+    pub(super) fn new(task: Arc<dyn Joinable<T>>) -> Self {
+        JoinHandle { task }
     }
 
-    /// Waits until the body has ended, and takes its result.
+    /// Waits until the task has ended, and takes its result.
     ///
     /// # Errors
     ///
-    /// The cases of [`JoinError`]; [`JoinError::Panicked`] with a message also if there was no stack for it.
+    /// The cases of [`JoinError`]. [`JoinError::Panicked`] with a message also if no coroutine could
+    /// be created for the task.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In the body itself, which would wait for ever.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits. In
+    /// the task itself, which would wait indefinitely.
     ///
     /// # Switching
     ///
-    /// Switches, unless it has ended. All others of this thread may run meanwhile.
+    /// May switch, unless the task has ended: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// The body goes on; its result is lost with this handle.
+    /// The task continues; its result is lost with this handle.
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
-        self.refuse_to_wait_for_oneself();
-        self.body.done().wait();
-        self.body.take()
+        self.refuse_self_join();
+        self.task.done().wait();
+        self.task.take()
     }
 
-    /// As [`JoinHandle::join`], for at most `limit`. `None` if it has not ended by then; once it has, the
-    /// result is there once, and then [`JoinError::Taken`].
+    /// Like [`JoinHandle::join`], but waits for at most `limit`.
+    ///
+    /// Returns `None` if the task has not ended by then. The result can be taken once; later calls return
+    /// [`JoinError::Taken`].
     ///
     /// # Examples
     ///
@@ -76,36 +79,40 @@ impl<T> JoinHandle<T> {
     ///
     /// # Panics
     ///
-    /// As [`JoinHandle::join`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits. In
+    /// the task itself, which would wait indefinitely.
     ///
     /// # Switching
     ///
-    /// As [`JoinHandle::join`], also for a limit of zero.
+    /// May switch, also with a zero `limit`, unless the task has ended: other coroutines run while this one
+    /// waits.
     ///
     /// # Cancellation
     ///
-    /// Nothing is lost.
+    /// The task continues, and can be joined again.
     #[track_caller]
     pub fn join_timeout(&mut self, limit: Duration) -> Option<Result<T, JoinError>> {
-        self.refuse_to_wait_for_oneself();
-        self.body.done().wait_timeout(limit).then(|| self.body.take())
+        self.refuse_self_join();
+        self.task.done().wait_timeout(limit).then(|| self.task.take())
     }
 
     #[track_caller]
-    fn refuse_to_wait_for_oneself(&self) {
-        let is_own = !self.is_finished() && self.body.is_current();
-        assert!(!is_own, "a body that joins itself would wait for ever");
+    fn refuse_self_join(&self) {
+        let is_own = !self.is_finished() && self.task.is_current();
+        assert!(!is_own, "a task cannot join itself: it would wait indefinitely");
     }
 
-    /// Whether the body has ended, in whichever way.
+    /// Whether the task has ended, for any reason.
     pub fn is_finished(&self) -> bool {
-        self.body.done().is_set()
+        self.task.done().is_set()
     }
 
-    /// Ends the body by [`JoinError::Killed`]. One that has not begun never does, and is dropped here; in one
-    /// that has, a [`GreenletExit`](crate::GreenletExit) is raised on its own hub, as by
-    /// [`Coroutine::kill`](crate::Coroutine::kill), where it waits. One that has ended stays so, and may have
-    /// been faster. To wait for its end, join it.
+    /// Kills the task, which then ends with [`JoinError::Killed`].
+    ///
+    /// If it has not begun, it never does: its body is dropped here. If it runs, a
+    /// [`GreenletExit`](crate::GreenletExit) is raised on its hub where it waits, as by
+    /// [`Coroutine::kill`](crate::Coroutine::kill). If it has ended, or ends first, nothing happens. To
+    /// wait for its end, join it.
     ///
     /// # Examples
     ///
@@ -122,14 +129,14 @@ impl<T> JoinHandle<T> {
     ///
     /// # Panics
     ///
-    /// With the `GreenletExit`, in the body itself. With what the destructor panics of one that has not
-    /// begun.
+    /// With the `GreenletExit`, in the task itself. If the task has not begun and the destructor of its
+    /// body panics.
     ///
     /// # Switching
     ///
-    /// Never switches, unless the destructor of one that has not begun does.
+    /// Never switches, unless the task has not begun and the destructor of its body switches.
     pub fn kill(&self) {
-        Arc::clone(&self.body).kill();
+        Arc::clone(&self.task).kill();
     }
 }
 
@@ -140,15 +147,15 @@ impl<T> sealed::Selectable for JoinHandle<T> {
 
     #[track_caller]
     fn refuse_own(&self) {
-        self.refuse_to_wait_for_oneself();
+        self.refuse_self_join();
     }
 
     fn watch(&self) -> Box<dyn FnOnce() + '_> {
-        self.body.done().watch()
+        self.task.done().watch()
     }
 }
 
-/// Ready when the body has ended.
+/// Ready when the task has ended.
 impl<T> Selectable for JoinHandle<T> {}
 
 impl<T> fmt::Debug for JoinHandle<T> {

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
-//! Where the hubs of a server take their connections from: of a listener of their own, or of an *inlet*,
-//! which another hub fills.
+//! The sources of a server's connections on each hub.
+//!
+//! A hub either has a listener of its own, or an [`Inlet`] that another hub fills.
 
 use crate::net::{Listen, TcpListener, TcpStream, UnixListener, UnixStream};
 use crate::sync::{Queue, Shared};
@@ -10,10 +11,9 @@ use std::os::unix;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What can be listened with on one hub for all: listeners whose connections go from thread to thread, as std
-/// has them.
+/// A listener on one hub whose connections can be handed over to other hubs.
 ///
-/// There are [`TcpListener`] and [`UnixListener`], and there will be no others.
+/// Sealed: [`TcpListener`] and [`UnixListener`] implement it.
 pub trait HandOver: Listen<Address: Send + Sync> + portable::Portable {}
 
 impl HandOver for TcpListener {}
@@ -22,7 +22,7 @@ impl HandOver for UnixListener {}
 pub(super) mod portable {
     use super::*;
 
-    /// A listener and its connections, as they go from thread to thread.
+    /// Conversion of a listener and its connections into types that are `Send`.
     pub trait Portable: Listen + Sized {
         type Listener: Send + 'static;
         type Connection: Send + 'static;
@@ -54,7 +54,7 @@ macro_rules! portable {
             }
 
             fn pack_connection(connection: $stream) -> io::Result<$std_stream> {
-                // Not by `into_std`, which has it block again.
+                // `into_std` is not used: it would make the socket blocking again.
                 Ok(std::os::fd::OwnedFd::from(connection).into())
             }
 
@@ -68,52 +68,53 @@ macro_rules! portable {
 portable!(TcpListener, net::TcpListener, TcpStream, net::TcpStream);
 portable!(UnixListener, unix::net::UnixListener, UnixStream, unix::net::UnixStream);
 
-type Handed<L> = (<L as portable::Portable>::Connection, <L as Listen>::Address);
+type Handoff<L> = (<L as portable::Portable>::Connection, <L as Listen>::Address);
 
-/// Connections on their way to a hub.
-pub(super) type Way<L> = Arc<Queue<Handed<L>, Shared>>;
+/// The connections that were handed over to a hub and not yet taken.
+pub(super) type ConnectionQueue<L> = Arc<Queue<Handoff<L>, Shared>>;
 
-/// So many are under way to a hub, at most. Beyond that they go to the next, or wait where the kernel keeps
-/// them.
-const UNDER_WAY: usize = 16;
+/// The capacity of a hub's queue. Beyond that, connections go to the next hub, or wait in the kernel's
+/// backlog.
+const QUEUE_CAPACITY: usize = 16;
 
-/// After so long it is asked again who has room.
-const PATIENCE: Duration = Duration::from_millis(10);
+/// How long to wait for room in one queue before all queues are tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-pub(super) fn way<L: HandOver>() -> Way<L> {
-    Arc::new(Queue::shared_bounded(UNDER_WAY))
+pub(super) fn connection_queue<L: HandOver>() -> ConnectionQueue<L> {
+    Arc::new(Queue::shared_bounded(QUEUE_CAPACITY))
 }
 
-/// Sends a connection on one of several ways, the first of which is to be `next`, or else one that has room.
+/// Hands a connection over to the hub `next`, or to the first after it that has room.
 pub(super) fn hand_over<L: HandOver>(
-    ways: &[Way<L>],
+    queues: &[ConnectionQueue<L>],
     next: usize,
     stream: L::Stream,
     address: L::Address,
 ) {
-    // One that cannot be moved is closed.
+    // A connection that cannot be moved is closed.
     let Ok(connection) = L::pack_connection(stream) else { return };
     let mut item = (connection, address);
     loop {
-        for way in ways[next..].iter().chain(&ways[..next]) {
-            match way.try_put(item) {
+        for queue in queues[next..].iter().chain(&queues[..next]) {
+            match queue.try_put(item) {
                 Ok(()) => return,
                 Err(refused) => item = refused.into_inner(),
             }
         }
-        if ways.iter().all(|way| way.is_shut_down()) {
+        if queues.iter().all(|queue| queue.is_shut_down()) {
             return;
         }
-        // All are full. Perhaps another than the next has room first.
-        match ways[next].put_timeout(item, PATIENCE) {
+        // All queues are full. Wait for room in the preferred one, but not for long: another may have
+        // room sooner.
+        match queues[next].put_timeout(item, RETRY_INTERVAL) {
             Ok(()) => return,
             Err(refused) => item = refused.into_inner(),
         }
     }
 }
 
-/// What the hub at the end of a way listens with.
-pub(super) struct Inlet<L: HandOver>(pub(super) Way<L>);
+/// The listener of a hub that connections are handed over to.
+pub(super) struct Inlet<L: HandOver>(pub(super) ConnectionQueue<L>);
 
 impl<L: HandOver> Listen for Inlet<L> {
     type Stream = L::Stream;

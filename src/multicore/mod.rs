@@ -1,11 +1,11 @@
 #![forbid(unsafe_code)]
-//! Many hubs: a thread each, and bodies that are spawned on them from anywhere.
+//! Several threads, each with a hub, and tasks that run on them.
 //!
-//! A greenlet never leaves its thread, nor does a coroutine. What can move is a *body* that has not begun,
-//! for that is a closure and no more: [`Hubs::spawn`] puts it into the queue of one hub, and if that does not
-//! get to it and another hub is idle, the other takes it. Whatever a body spawns by [`spawn`](crate::spawn),
-//! makes, or connects to, belongs to the hub that it has begun on; between hubs there are the `shared` types
-//! of [`sync`](crate::sync).
+//! A greenlet never leaves its thread, and neither does a coroutine. A *task* that has not begun can move,
+//! because it is only a closure: [`Hubs::spawn`] puts it into the queue of one hub, and an idle hub may
+//! take it from there. What a task spawns by [`spawn`](crate::spawn), creates, or connects to belongs to
+//! the hub on which the task began. Tasks on different hubs communicate through the `shared` types of
+//! [`sync`](crate::sync).
 //!
 //! ```
 //! use std::sync::Arc;
@@ -25,24 +25,26 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! - `hubs.rs` is the handle of them all, `builder.rs` starts them, `join.rs` are the handles of bodies;
-//! - `body.rs` is what a body and its handle share, `run_queue.rs` are those of a hub that have not begun;
-//! - `crew.rs` is what the hubs share, `worker.rs` what each of them does, `roster.rs` what it has begun;
-//! - `dispatch.rs` chooses the hub of a body;
-//! - `idle.rs` says which hubs sleep, and who of them is to be woken;
-//! - `servers.rs` has servers over all hubs, `listeners.rs` where each of them takes its connections from.
+//! - `hubs.rs` is the handle of all hubs, `builder.rs` starts them, `join.rs` has the handles of tasks;
+//! - `task.rs` is the state that a task and its handle share, `run_queue.rs` the queue of tasks that have
+//!   not begun;
+//! - `shared_state.rs` is what the hubs share, `worker.rs` what each hub does, `slab.rs` the tasks that it
+//!   has begun;
+//! - `dispatch.rs` chooses the hub of a task;
+//! - `idle.rs` records which hubs sleep, and decides which one to wake;
+//! - `servers.rs` has servers that span all hubs, `listeners.rs` the sources of their connections.
 
-mod body;
 mod builder;
-mod crew;
 mod dispatch;
 mod hubs;
 mod idle;
 mod join;
 mod listeners;
-mod roster;
 mod run_queue;
 mod servers;
+mod shared_state;
+mod slab;
+mod task;
 mod worker;
 
 pub use builder::Builder;

@@ -1,31 +1,31 @@
 #![forbid(unsafe_code)]
-//! The bodies of a hub that have not begun.
+//! The queue of a hub's tasks that have not begun.
 //!
-//! Its owner and whoever takes bodies from it begin with the oldest: who came first begins first, whoever has
-//! it run. (To take the newest from the other end is the custom where the two ends have a lock each, or none.
-//! Here there is one, and no end is cheaper.)
+//! The owner and the hubs that steal from it both take the oldest task, so tasks begin in the order in
+//! which they were spawned, whichever hub runs them. (Queues whose two ends have separate locks, or none,
+//! let thieves take from the other end. Here both ends are under one lock, and neither is cheaper.)
 
-use super::body::Body;
+use super::task::Task;
 use crate::sys::lock::Lock;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// At most so many are taken at a time by another hub: they are moved under the lock.
-const MOST: usize = 128;
+/// The maximum number of tasks another hub takes at a time, since they are moved under the lock.
+const MAX_TAKEN: usize = 128;
 
-type Numbered = (u64, Arc<dyn Body>);
+type Numbered = (u64, Arc<dyn Task>);
 
 pub(super) struct RunQueue {
-    bodies: Lock<Bodies>,
-    /// How many there are, and how many of these may be taken by others: for who does not have the lock.
+    tasks: Lock<Tasks>,
+    /// The number of tasks, and how many of these may be taken by other hubs. Readable without the lock.
     all: AtomicUsize,
     movable: AtomicUsize,
 }
 
 #[derive(Default)]
-struct Bodies {
-    /// Those that stay, and those that need not, each with its number in the order of both.
+struct Tasks {
+    /// Tasks bound to this hub, and tasks that may move, each with its number in their common order.
     staying: VecDeque<Numbered>,
     movable: VecDeque<Numbered>,
     next: u64,
@@ -34,71 +34,73 @@ struct Bodies {
 
 impl RunQueue {
     pub(super) fn new() -> Self {
-        let bodies = Lock::new(Bodies::default());
-        RunQueue { bodies, all: AtomicUsize::new(0), movable: AtomicUsize::new(0) }
+        let tasks = Lock::new(Tasks::default());
+        RunQueue { tasks, all: AtomicUsize::new(0), movable: AtomicUsize::new(0) }
     }
 
-    fn with<R>(&self, f: impl FnOnce(&mut Bodies) -> R) -> R {
-        let mut bodies = self.bodies.lock();
-        let result = f(&mut bodies);
-        let movable = bodies.movable.len();
+    fn with<R>(&self, f: impl FnOnce(&mut Tasks) -> R) -> R {
+        let mut tasks = self.tasks.lock();
+        let result = f(&mut tasks);
+        let movable = tasks.movable.len();
         self.movable.store(movable, Relaxed);
-        self.all.store(movable + bodies.staying.len(), Relaxed);
+        self.all.store(movable + tasks.staying.len(), Relaxed);
         result
     }
 
-    /// To the end, unless it is closed. Returns how many there are that may be taken.
-    pub(super) fn push(&self, body: Arc<dyn Body>, is_movable: bool) -> Option<usize> {
-        self.with(|bodies| {
-            if bodies.is_closed {
+    /// Appends a task, and returns how many may be taken.
+    ///
+    /// `None` if the queue is closed.
+    pub(super) fn push(&self, task: Arc<dyn Task>, is_movable: bool) -> Option<usize> {
+        self.with(|tasks| {
+            if tasks.is_closed {
                 return None;
             }
-            bodies.push(body, is_movable);
-            Some(bodies.movable.len())
+            tasks.push(task, is_movable);
+            Some(tasks.movable.len())
         })
     }
 
-    /// Puts in what was taken elsewhere, also if it is closed.
-    pub(super) fn put(&self, taken: &mut Vec<Arc<dyn Body>>) {
-        self.with(|bodies| taken.drain(..).for_each(|body| bodies.push(body, true)));
+    /// Appends tasks that were taken from another hub, even if the queue is closed.
+    pub(super) fn put(&self, taken: &mut Vec<Arc<dyn Task>>) {
+        self.with(|tasks| taken.drain(..).for_each(|task| tasks.push(task, true)));
     }
 
-    /// Takes so many of the oldest, at most.
-    pub(super) fn take(&self, most: usize, into: &mut Vec<Arc<dyn Body>>) {
-        self.with(|bodies| into.extend(std::iter::from_fn(|| bodies.pop()).take(most)));
+    /// Moves at most `most` of the oldest tasks to `into`.
+    pub(super) fn take(&self, most: usize, into: &mut Vec<Arc<dyn Task>>) {
+        self.with(|tasks| into.extend(std::iter::from_fn(|| tasks.pop()).take(most)));
     }
 
-    /// For another hub: takes the older half of those that may be taken.
-    pub(super) fn take_half(&self, into: &mut Vec<Arc<dyn Body>>) {
+    /// Moves the older half of the tasks that may be taken to `into`, for another hub.
+    pub(super) fn take_half(&self, into: &mut Vec<Arc<dyn Task>>) {
         if self.movable() > 0 {
-            self.with(|bodies| {
-                let half = bodies.movable.len().div_ceil(2).min(MOST);
-                into.extend(bodies.movable.drain(..half).map(|(_, body)| body));
+            self.with(|tasks| {
+                let half = tasks.movable.len().div_ceil(2).min(MAX_TAKEN);
+                into.extend(tasks.movable.drain(..half).map(|(_, task)| task));
             });
         }
     }
 
-    /// Lets no more in.
+    /// Accepts no more tasks.
     pub(super) fn close(&self) {
-        self.with(|bodies| bodies.is_closed = true);
+        self.with(|tasks| tasks.is_closed = true);
     }
 
-    /// How many there are, of late.
+    /// The number of tasks; may be out of date.
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.all.load(Relaxed)
     }
 
-    /// How many may be taken, of late.
+    /// The number of tasks that may be taken; may be out of date.
     #[inline]
     pub(super) fn movable(&self) -> usize {
         self.movable.load(Relaxed)
     }
 }
 
-impl Bodies {
-    fn push(&mut self, body: Arc<dyn Body>, is_movable: bool) {
-        let numbered = (self.next, body);
+impl Tasks {
+    fn push(&mut self, task: Arc<dyn Task>, is_movable: bool) {
+        let numbered = (self.next, task);
         self.next += 1;
         if is_movable {
             self.movable.push_back(numbered);
@@ -107,12 +109,12 @@ impl Bodies {
         }
     }
 
-    fn pop(&mut self) -> Option<Arc<dyn Body>> {
+    fn pop(&mut self) -> Option<Arc<dyn Task>> {
         let oldest = match (self.staying.front(), self.movable.front()) {
             (Some((staying, _)), Some((movable, _))) if staying < movable => &mut self.staying,
             (Some(_), None) => &mut self.staying,
             _ => &mut self.movable,
         };
-        oldest.pop_front().map(|(_, body)| body)
+        oldest.pop_front().map(|(_, task)| task)
     }
 }

@@ -1,22 +1,22 @@
 #![forbid(unsafe_code)]
-//! Servers over all hubs: a [`StreamServer`] on each, and one handle for them.
+//! Servers that span all hubs: a [`StreamServer`] on each, and one handle for them.
 //!
 //! ```text
 //!                                commands            connections
-//!   each listens:    handle ───────────────► servers ◄─── the kernel
+//!   bind:            handle ───────────────► servers ◄─── the kernel
 //!
-//!                                stop                 ways              connections
-//!   handed over:     handle ──► acceptor ───────────► servers' inlets       │
-//!                                  ▲  └── its end, and the limit ──►        │
+//!                                stop                queues             connections
+//!   hand_over:       handle ──► acceptor ───────────► servers' inlets       │
+//!                                  ▲  └── stop, and the deadline ──►        │
 //!                                  └────────────────────────────────────────┘
 //! ```
 //!
-//! On each hub a body stays for as long as the server lives, keeps what belongs to that hub, and does what it
-//! is told. The acceptor is one more; when it has ended, and all that it has taken is on its way, it passes
-//! the end on.
+//! On each hub, one task lives as long as the server, owns the hub's part of it, and executes commands. The
+//! acceptor is another such task. It passes the stop command on when it has ended and all connections that
+//! it accepted are queued.
 
 use super::hubs::Hubs;
-use super::listeners::{HandOver, Inlet, hand_over, way};
+use super::listeners::{HandOver, Inlet, connection_queue, hand_over};
 use crate::coroutine::{self, Builder, yield_now};
 use crate::net::{Listen, SocketAddr, StreamServer, TcpListener, ToSocketAddrs};
 use crate::sync::{Event, Queue, Shared, select};
@@ -30,17 +30,18 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
-/// Takes connections on all of several hubs, and runs a handler for each in a coroutine of the hub that it
-/// has come to. As [`StreamServer`] is of one thread.
+/// A [`StreamServer`] on each of several hubs.
 ///
-/// Either each hub listens for itself at the same address ([`StreamServers::bind`]): then the kernel decides
-/// who gets a connection, nobody is in between, and who comes to a hub that is held up waits for it. Or one
-/// hub accepts for all and hands over in turn ([`StreamServers::hand_over`]): for whatever can be listened
-/// with, at the cost of a message a connection, and one that is handed to a hub that is held up does not move
-/// either.
+/// Each connection is handled in a coroutine of the hub that it reached.
 ///
-/// Dropped, it takes no more connections, and those that there are go on to their end. The same happens when
-/// the hubs are shut down.
+/// With [`StreamServers::bind`], each hub listens at the same address. The kernel distributes the
+/// connections, without an intermediate step; a connection that reaches a blocked hub waits for that hub.
+/// With [`StreamServers::hand_over`], one hub accepts all connections and distributes them in turn. That
+/// works for any listener and costs one message per connection; a connection handed to a blocked hub waits
+/// for it, too.
+///
+/// When the handle is dropped, no more connections are accepted, and existing ones run to their end. The
+/// same happens when the hubs are shut down.
 ///
 /// # Examples
 ///
@@ -72,38 +73,38 @@ pub struct StreamServers<A = SocketAddr> {
 enum Command {
     Start,
     Pause,
-    /// With the moment after which what is left is killed.
+    /// With the deadline after which the remaining connections are killed.
     Stop(Option<Instant>),
 }
 
 struct Control {
-    servers: Box<[Post]>,
-    acceptor: Option<Post>,
-    /// Bodies that have not ended, and an event for when there are none.
+    servers: Box<[Mailbox]>,
+    acceptor: Option<Mailbox>,
+    /// The number of tasks that have not ended, and the event set when it reaches 0.
     left: AtomicUsize,
     over: Event<Shared>,
-    /// Connections were killed.
+    /// Whether connections were killed.
     has_killed: AtomicBool,
-    /// The first error of a listener, and an event for that or the end.
+    /// The first error of a listener, and the event set by an error or by the end.
     failure: Lock<Option<io::Error>>,
     halted: Event<Shared>,
 }
 
-/// What is said to a body, and what it says.
+/// The commands for a server task, and its connections.
 #[repr(align(128))]
-struct Post {
+struct Mailbox {
     commands: Queue<Command, Shared>,
-    /// The coroutines of this hub that have a connection, by their numbers.
+    /// The ids of the coroutines on this hub that handle a connection.
     handling: Lock<HashSet<u64>>,
 }
 
-impl Post {
+impl Mailbox {
     fn new() -> Self {
-        Post { commands: Queue::shared(), handling: Lock::default() }
+        Mailbox { commands: Queue::shared(), handling: Lock::default() }
     }
 
-    fn tell(&self, command: Command) {
-        // Nobody shuts it down.
+    fn send(&self, command: Command) {
+        // The queue is never shut down.
         let _ = self.commands.put(command);
     }
 }
@@ -111,8 +112,8 @@ impl Post {
 impl Control {
     fn new(hubs: usize, has_acceptor: bool) -> Self {
         Control {
-            servers: (0..hubs).map(|_| Post::new()).collect(),
-            acceptor: has_acceptor.then(Post::new),
+            servers: (0..hubs).map(|_| Mailbox::new()).collect(),
+            acceptor: has_acceptor.then(Mailbox::new),
             left: AtomicUsize::new(hubs + usize::from(has_acceptor)),
             over: Event::shared(),
             has_killed: AtomicBool::new(false),
@@ -121,11 +122,11 @@ impl Control {
         }
     }
 
-    /// Tells those that take connections from the kernel.
-    fn tell(&self, command: Command) {
+    /// Sends a command to the tasks that accept connections from the kernel.
+    fn send(&self, command: Command) {
         match &self.acceptor {
-            Some(acceptor) => acceptor.tell(command),
-            None => self.servers.iter().for_each(|server| server.tell(command)),
+            Some(acceptor) => acceptor.send(command),
+            None => self.servers.iter().for_each(|server| server.send(command)),
         }
     }
 
@@ -135,40 +136,43 @@ impl Control {
     }
 }
 
-/// A body at work. Its end is noted when this is dropped, however it comes.
-struct Duty {
+/// A running server task. Dropping it records the end of the task, for any reason.
+struct ServerTask {
     control: Arc<Control>,
-    hubs: Arc<super::crew::Crew>,
-    /// `None` is the acceptor.
+    hubs: Arc<super::shared_state::SharedState>,
+    /// The index of the hub; `None` for the acceptor.
     server: Option<usize>,
     deadline: Cell<Option<Instant>>,
     is_done: Cell<bool>,
 }
 
-impl Duty {
+impl ServerTask {
     fn new(control: &Arc<Control>, hubs: &Hubs, server: Option<usize>) -> Self {
-        let (control, hubs) = (Arc::clone(control), Arc::clone(hubs.crew()));
-        Duty { control, hubs, server, deadline: Cell::new(None), is_done: Cell::new(false) }
+        let (control, hubs) = (Arc::clone(control), Arc::clone(hubs.shared()));
+        ServerTask { control, hubs, server, deadline: Cell::new(None), is_done: Cell::new(false) }
     }
 
-    fn post(&self) -> &Post {
+    fn mailbox(&self) -> &Mailbox {
         match (self.server, &self.control.acceptor) {
             (Some(index), _) => &self.control.servers[index],
             (None, Some(acceptor)) => acceptor,
-            (None, None) => unreachable!("only an acceptor is no server"),
+            (None, None) => unreachable!("a task without an index is the acceptor"),
         }
     }
 
     fn next_command(&self) -> Command {
-        let commands = &self.post().commands;
-        // Where connections are handed over, the acceptor passes it on.
+        let commands = &self.mailbox().commands;
+        // Where connections are handed over, only the acceptor watches for the shutdown, and passes it
+        // on.
         let is_first = self.server.is_none() || self.control.acceptor.is_none();
         let is_closing = is_first && select(&[commands, &self.hubs.closing]) == 1;
         let command = if is_closing { None } else { commands.get().ok() };
         command.unwrap_or(Command::Stop(None))
     }
 
-    /// Runs a server, until it is told to stop. `settle` waits then until no connections are under way to it.
+    /// Runs a server until it is told to stop.
+    ///
+    /// Then `settle` waits until no connections are queued for it.
     fn serve<L: Listen>(self, server: &StreamServer<L>, settle: impl Fn(Option<Duration>)) {
         let mut has_begun = false;
         loop {
@@ -189,7 +193,7 @@ impl Duty {
                     if let Err(error) = serving {
                         self.control.fail(io::Error::new(io::ErrorKind::OutOfMemory, error));
                     }
-                    // It has begun before it could be told to pause.
+                    // Lets the coroutine begin, so that a `Pause` that follows takes effect.
                     yield_now();
                 }
                 Command::Pause => server.stop_accepting(),
@@ -205,7 +209,7 @@ impl Duty {
     }
 }
 
-impl Drop for Duty {
+impl Drop for ServerTask {
     fn drop(&mut self) {
         let control = &self.control;
         if !self.is_done.get() {
@@ -213,7 +217,7 @@ impl Drop for Duty {
         }
         if self.server.is_none() {
             let stop = Command::Stop(self.deadline.get());
-            control.servers.iter().for_each(|server| server.tell(stop));
+            control.servers.iter().for_each(|server| server.send(stop));
         }
         if control.left.fetch_sub(1, AcqRel) == 1 {
             control.halted.set();
@@ -222,14 +226,14 @@ impl Drop for Duty {
     }
 }
 
-/// The current coroutine has a connection, until this is dropped.
-struct Handling<'a>(&'a Post, u64);
+/// Marks the current coroutine as handling a connection, until it is dropped.
+struct Handling<'a>(&'a Mailbox, u64);
 
 impl<'a> Handling<'a> {
-    fn new(post: &'a Post) -> Self {
+    fn new(mailbox: &'a Mailbox) -> Self {
         let id = coroutine::current().id();
-        post.handling.lock().insert(id);
-        Handling(post, id)
+        mailbox.handling.lock().insert(id);
+        Handling(mailbox, id)
     }
 }
 
@@ -241,60 +245,65 @@ impl Drop for Handling<'_> {
 
 fn server<L: Listen>(
     listener: L,
-    room: Option<usize>,
+    limit: Option<usize>,
     handler: impl Fn(L::Stream, L::Address) + 'static,
 ) -> StreamServer<L> {
-    match room {
+    match limit {
         None => StreamServer::new(listener, handler),
         Some(connections) => StreamServer::with_limit(listener, connections, handler),
     }
 }
 
 impl StreamServers<SocketAddr> {
-    /// A server of which each hub listens at `address` for itself (`SO_REUSEPORT`; see
-    /// [`TcpListener::bind_reuse_port`]), and calls `handler` with what comes to it, once it is started.
+    /// Creates a server for which each hub listens at `address`.
+    ///
+    /// The listeners share the address by `SO_REUSEPORT`; see [`TcpListener::bind_reuse_port`].
+    ///
+    /// Once started, it calls `handler` with each connection.
     ///
     /// # Errors
     ///
-    /// As [`TcpListener::bind_reuse_port`]; if the hubs were shut down.
+    /// Those of [`TcpListener::bind_reuse_port`]; if the hubs were shut down.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others of this thread may run meanwhile.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// Nobody listens.
+    /// All listeners are closed.
     pub fn bind(
         hubs: &Hubs,
         address: impl ToSocketAddrs,
         handler: impl Fn(crate::net::TcpStream, SocketAddr) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        Self::bind_with_room(hubs, address, None, handler)
+        Self::bind_inner(hubs, address, None, handler)
     }
 
-    /// As [`StreamServers::bind`], for so many connections at a time on each hub: while a hub has as many, it
-    /// takes no further one, and those wait where the kernel keeps them.
+    /// Like [`StreamServers::bind`], but with a limit of connections per hub.
+    ///
+    /// A hub that has `connections` connections accepts no more; further ones wait in the kernel's backlog.
     ///
     /// # Errors
     ///
-    /// As [`StreamServers::bind`].
+    /// Those of [`StreamServers::bind`].
     ///
     /// # Panics
     ///
-    /// As [`StreamServers::bind`]; if `connections` is zero.
+    /// If `connections` is zero. Unwinds if a kill, a timeout or another panic is raised in the current
+    /// coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`StreamServers::bind`].
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// Nobody listens.
+    /// All listeners are closed.
     #[track_caller]
     pub fn bind_with_limit(
         hubs: &Hubs,
@@ -302,13 +311,13 @@ impl StreamServers<SocketAddr> {
         connections: usize,
         handler: impl Fn(crate::net::TcpStream, SocketAddr) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        Self::bind_with_room(hubs, address, room_for(connections), handler)
+        Self::bind_inner(hubs, address, connection_limit(connections), handler)
     }
 
-    fn bind_with_room(
+    fn bind_inner(
         hubs: &Hubs,
         address: impl ToSocketAddrs,
-        room: Option<usize>,
+        limit: Option<usize>,
         handler: impl Fn(crate::net::TcpStream, SocketAddr) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let first = TcpListener::bind_reuse_port(address)?;
@@ -317,23 +326,26 @@ impl StreamServers<SocketAddr> {
         for _ in 1..hubs.len() {
             listeners.push(TcpListener::bind_reuse_port(address)?.into_std()?);
         }
-        let opening = Opening::new(hubs, address, false);
+        let startup = Startup::new(hubs, address, false);
         let handler = Arc::new(handler);
         for (index, listener) in listeners.into_iter().enumerate() {
-            let handler = opening.counting(index, &handler);
-            opening.spawn(index, Some(index), move |duty, tell| {
-                if let Some(listener) = tell(TcpListener::from_std(listener)) {
-                    duty.serve(&server(listener, room, handler), |_| ());
+            let handler = startup.counting(index, &handler);
+            startup.spawn(index, Some(index), move |task, ready| {
+                if let Some(listener) = ready(TcpListener::from_std(listener)) {
+                    task.serve(&server(listener, limit, handler), |_| ());
                 }
             })?;
         }
-        opening.wait()
+        startup.wait()
     }
 }
 
 impl<A: Send + Sync + 'static> StreamServers<A> {
-    /// A server of which the first hub accepts for all, once it is started, and hands connections over in
-    /// turn: to itself, to the second, and so on. `handler` is called with each where it has come to.
+    /// Creates a server whose first hub accepts all connections.
+    ///
+    /// Once started, it hands them over to the hubs in turn, starting with itself.
+    ///
+    /// `handler` is called with each connection on the hub that receives it.
     ///
     /// # Examples
     ///
@@ -360,15 +372,15 @@ impl<A: Send + Sync + 'static> StreamServers<A> {
     ///
     /// # Errors
     ///
-    /// If the listener is closed; if the hubs were shut down, or one has no descriptors for it.
+    /// If the listener is closed; if the hubs were shut down, or one has no descriptors left for it.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others of this thread may run meanwhile.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -378,23 +390,26 @@ impl<A: Send + Sync + 'static> StreamServers<A> {
         listener: L,
         handler: impl Fn(L::Stream, A) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        Self::hand_over_with_room(hubs, listener, None, handler)
+        Self::hand_over_inner(hubs, listener, None, handler)
     }
 
-    /// As [`StreamServers::hand_over`], for so many connections at a time on each hub: one that has as many
-    /// is passed over. Beyond that some wait between the hubs, and the others where the kernel keeps them.
+    /// Like [`StreamServers::hand_over`], but with a limit of connections per hub.
+    ///
+    /// A hub that has `connections` connections is skipped. If all have, further connections wait in the
+    /// queues between the hubs, and then in the kernel's backlog.
     ///
     /// # Errors
     ///
-    /// As [`StreamServers::hand_over`].
+    /// Those of [`StreamServers::hand_over`].
     ///
     /// # Panics
     ///
-    /// As [`StreamServers::hand_over`]; if `connections` is zero.
+    /// If `connections` is zero. Unwinds if a kill, a timeout or another panic is raised in the current
+    /// coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`StreamServers::hand_over`].
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
@@ -406,87 +421,91 @@ impl<A: Send + Sync + 'static> StreamServers<A> {
         connections: usize,
         handler: impl Fn(L::Stream, A) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        Self::hand_over_with_room(hubs, listener, room_for(connections), handler)
+        Self::hand_over_inner(hubs, listener, connection_limit(connections), handler)
     }
 
-    fn hand_over_with_room<L: HandOver<Address = A>>(
+    fn hand_over_inner<L: HandOver<Address = A>>(
         hubs: &Hubs,
         listener: L,
-        room: Option<usize>,
+        limit: Option<usize>,
         handler: impl Fn(L::Stream, A) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let address = listener.address()?;
         let listener = listener.pack()?;
-        let opening = Opening::new(hubs, address, true);
+        let startup = Startup::new(hubs, address, true);
         let handler = Arc::new(handler);
-        let ways: Vec<_> = (0..hubs.len()).map(|_| way::<L>()).collect();
-        for (index, way) in ways.iter().enumerate() {
-            let handler = opening.counting(index, &handler);
-            let way = Arc::clone(way);
-            opening.spawn(index, Some(index), move |duty, tell| {
-                tell(Ok(()));
+        let queues: Vec<_> = (0..hubs.len()).map(|_| connection_queue::<L>()).collect();
+        for (index, queue) in queues.iter().enumerate() {
+            let handler = startup.counting(index, &handler);
+            let queue = Arc::clone(queue);
+            startup.spawn(index, Some(index), move |task, ready| {
+                ready(Ok(()));
                 let settle = |limit| match limit {
-                    None => way.join(),
-                    Some(limit) => drop(way.join_timeout(limit)),
+                    None => queue.join(),
+                    Some(limit) => drop(queue.join_timeout(limit)),
                 };
-                duty.serve(&server(Inlet::<L>(Arc::clone(&way)), room, handler), settle);
+                task.serve(&server(Inlet::<L>(Arc::clone(&queue)), limit, handler), settle);
             })?;
         }
-        opening.spawn(0, None, move |duty, tell| {
-            let Some(listener) = tell(L::unpack(listener)) else { return };
+        startup.spawn(0, None, move |task, ready| {
+            let Some(listener) = ready(L::unpack(listener)) else { return };
             let next = Cell::new(0);
-            // One at a time: while none has room, no further one is accepted.
+            // One connection at a time: while no hub has room, no further connection is accepted.
             let acceptor = server(listener, Some(1), move |stream, address| {
-                let index = next.replace((next.get() + 1) % ways.len());
-                hand_over::<L>(&ways, index, stream, address);
+                let index = next.replace((next.get() + 1) % queues.len());
+                hand_over::<L>(&queues, index, stream, address);
             });
-            duty.serve(&acceptor, |_| ());
+            task.serve(&acceptor, |_| ());
         })?;
-        opening.wait()
+        startup.wait()
     }
 }
 
 impl<A> StreamServers<A> {
-    /// Begins to take connections, on all hubs. Started already, or stopped, it stays as it is.
+    /// Starts to accept connections, on all hubs.
+    ///
+    /// No effect if the server was already started or stopped.
     ///
     /// # Switching
     ///
     /// Never switches.
     pub fn start(&self) {
         if let Some(acceptor) = &self.control.acceptor {
-            acceptor.tell(Command::Start);
+            acceptor.send(Command::Start);
         }
-        self.control.servers.iter().for_each(|server| server.tell(Command::Start));
+        self.control.servers.iter().for_each(|server| server.send(Command::Start));
     }
 
-    /// Takes no connections for now: who connects waits where the kernel keeps them. Those that there are go
-    /// on, and so does [`StreamServers::serve_forever`]. [`StreamServers::start`] goes on with it. (Each hub
-    /// does so when it comes to it.)
+    /// Pauses accepting: new connections wait in the kernel's backlog.
+    ///
+    /// Existing connections continue, and so does [`StreamServers::serve_forever`].
+    /// [`StreamServers::start`] resumes. Each hub acts on this when it next processes its commands.
     ///
     /// # Switching
     ///
     /// Never switches.
     pub fn stop_accepting(&self) {
-        self.control.tell(Command::Pause);
+        self.control.send(Command::Pause);
     }
 
-    /// Starts, and waits until it is stopped, by another or by an error.
+    /// Starts the server, and waits until it is stopped or fails.
     ///
     /// # Errors
     ///
-    /// As [`StreamServer::serve_forever`], if that happens on one of the hubs. The others go on.
+    /// The first error, on any hub, that [`StreamServer::serve_forever`] would return. The other hubs
+    /// continue.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others of this thread may run meanwhile.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// The server goes on.
+    /// The server continues.
     pub fn serve_forever(&self) -> io::Result<()> {
         self.start();
         self.control.halted.wait();
@@ -496,30 +515,32 @@ impl<A> StreamServers<A> {
         }
     }
 
-    /// Takes the connections that the kernel has accepted already, closes the listeners, and waits for all
-    /// connections, for at most `limit` (`None`: for ever). What is left then is killed, and its clean-up
-    /// waited for. Whether nothing had to be killed.
+    /// Stops the server: closes the listeners, and waits until all connections have ended.
+    ///
+    /// Connections that the kernel has already accepted are still handled. After `limit` (`None`: no
+    /// timeout), the remaining connections are killed, and their destructors awaited. Returns `true` if
+    /// none had to be killed.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. In one of its own handlers, which would wait
-    /// for itself; nothing is stopped then.
+    /// In a handler of this server, which would wait for itself; the server is not stopped then. Unwinds if
+    /// a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches, unless it was stopped before. All others of this thread may run meanwhile.
+    /// May switch, unless the server was already stopped: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// It is stopped all the same.
+    /// The server stops all the same.
     #[track_caller]
     pub fn stop(&self, limit: Option<Duration>) -> bool {
         assert!(
             !self.is_in_own_handler(),
-            "a handler that stops its own server would wait for itself: have another coroutine do it"
+            "a handler cannot stop its own server: it would wait for itself; stop it in another coroutine"
         );
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-        self.control.tell(Command::Stop(deadline));
+        self.control.send(Command::Stop(deadline));
         self.control.over.wait();
         !self.control.has_killed.load(Relaxed)
     }
@@ -531,26 +552,26 @@ impl<A> StreamServers<A> {
         })
     }
 
-    /// How many connections there are, on all hubs.
+    /// The number of connections on all hubs.
     pub fn connections(&self) -> usize {
         (0..self.hubs.len()).map(|hub| self.connections_on(hub)).sum()
     }
 
-    /// How many there are on the hub of this number.
+    /// The number of connections on the given hub.
     ///
     /// # Panics
     ///
-    /// If there is no such hub.
+    /// If `hub` is not less than the number of hubs.
     pub fn connections_on(&self, hub: usize) -> usize {
         self.control.servers[hub].handling.lock().len()
     }
 
-    /// Where it listens.
+    /// The address that the server listens at.
     pub fn local_addr(&self) -> &A {
         &self.address
     }
 
-    /// The hubs that it is on.
+    /// The hubs that the server runs on.
     pub fn hubs(&self) -> &Hubs {
         &self.hubs
     }
@@ -558,7 +579,7 @@ impl<A> StreamServers<A> {
 
 impl<A> Drop for StreamServers<A> {
     fn drop(&mut self) {
-        self.control.tell(Command::Stop(None));
+        self.control.send(Command::Stop(None));
     }
 }
 
@@ -572,32 +593,32 @@ impl<A: fmt::Debug> fmt::Debug for StreamServers<A> {
     }
 }
 
-/// One that is being made. Dropped, it ends what there is of it.
-struct Opening<A> {
+/// A server that is being set up. If it is dropped, the tasks spawned so far end.
+struct Startup<A> {
     servers: StreamServers<A>,
-    /// What each body has to say of its listener.
+    /// Receives from each task whether it has its listener.
     ready: Arc<Queue<io::Result<()>, Shared>>,
 }
 
-impl<A> Opening<A> {
+impl<A> Startup<A> {
     fn new(hubs: &Hubs, address: A, has_acceptor: bool) -> Self {
         let control = Arc::new(Control::new(hubs.len(), has_acceptor));
         let servers = StreamServers { hubs: hubs.clone(), control, address };
-        Opening { servers, ready: Arc::new(Queue::shared()) }
+        Startup { servers, ready: Arc::new(Queue::shared()) }
     }
 
-    /// Has a body run on a hub. It says first what has become of its listener.
+    /// Spawns a server task on a hub. `body` first reports whether it has its listener.
     fn spawn<R>(
         &self,
         hub: usize,
         server: Option<usize>,
-        body: impl FnOnce(Duty, &dyn Fn(io::Result<R>) -> Option<R>) + Send + 'static,
+        body: impl FnOnce(ServerTask, &dyn Fn(io::Result<R>) -> Option<R>) + Send + 'static,
     ) -> io::Result<()> {
         let StreamServers { hubs, control, .. } = &self.servers;
-        let duty = Duty::new(control, hubs, server);
+        let task = ServerTask::new(control, hubs, server);
         let report = Report { ready: Arc::clone(&self.ready), is_made: Cell::new(false) };
         let body = move || {
-            let tell = |result: io::Result<R>| {
+            let ready = |result: io::Result<R>| {
                 let (listener, result) = match result {
                     Ok(listener) => (Some(listener), Ok(())),
                     Err(error) => (None, Err(error)),
@@ -605,7 +626,7 @@ impl<A> Opening<A> {
                 report.make(result);
                 listener
             };
-            body(duty, &tell);
+            body(task, &ready);
         };
         match hubs.try_spawn_on(hub, body) {
             Ok(_) => Ok(()),
@@ -613,7 +634,7 @@ impl<A> Opening<A> {
         }
     }
 
-    /// Calls `handler` for each connection on a hub, and counts it.
+    /// Wraps `handler` so that each connection on a hub is counted.
     fn counting<S, C>(
         &self,
         index: usize,
@@ -626,17 +647,17 @@ impl<A> Opening<A> {
         }
     }
 
-    /// Waits until all have said that they are well.
+    /// Waits until all tasks have reported that they are ready.
     fn wait(self) -> io::Result<StreamServers<A>> {
         let control = &self.servers.control;
         for _ in 0..control.servers.len() + usize::from(control.acceptor.is_some()) {
-            self.ready.get().expect("nobody shuts it down")?;
+            self.ready.get().expect("the queue is never shut down")?;
         }
         Ok(self.servers)
     }
 }
 
-/// What a body has to say of its listener. It says so once, also if it is dropped before it begins.
+/// Sends a task's report about its listener, once; an error if it is dropped first.
 struct Report {
     ready: Arc<Queue<io::Result<()>, Shared>>,
     is_made: Cell<bool>,
@@ -645,7 +666,7 @@ struct Report {
 impl Report {
     fn make(&self, result: io::Result<()>) {
         if !self.is_made.replace(true) {
-            // Nobody shuts it down.
+            // The queue is never shut down.
             let _ = self.ready.put(result);
         }
     }
@@ -654,13 +675,13 @@ impl Report {
 impl Drop for Report {
     fn drop(&mut self) {
         self.make(Err(io::Error::other(
-            "a hub does not serve: it has no memory, or was shut down",
+            "a hub cannot serve: it has no memory left, or was shut down",
         )));
     }
 }
 
 #[track_caller]
-fn room_for(connections: usize) -> Option<usize> {
-    assert!(connections > 0, "a server for none at a time: let there be at least 1");
+fn connection_limit(connections: usize) -> Option<usize> {
+    assert!(connections > 0, "connection limit must be at least 1, got 0");
     Some(connections)
 }

@@ -1,15 +1,15 @@
 #![forbid(unsafe_code)]
-//! What a hub of a crew does on its thread: begins bodies, and looks for them.
+//! The work of a hub's thread: it begins tasks, and searches other hubs for them.
 //!
-//! Bodies are begun by a call in the hub (the *starter*), which takes its turn among the coroutines: it makes
-//! coroutines of the oldest bodies, and if there are more, goes to the end of the queue again, behind those.
-//! So a hub whose coroutines are always ready begins bodies all the same, and what has not begun can still be
-//! taken by others. How many at a time depends on how quickly they are through: one that computes keeps few
-//! waiting.
+//! Tasks are begun by a callback in the hub (the *starter*), which takes its turn among the coroutines. It
+//! creates coroutines for the oldest tasks, and if there are more, queues itself again, behind those
+//! coroutines. So a hub whose coroutines are always ready still begins tasks, and other hubs can still take
+//! those that have not begun. The size of a batch depends on how soon the starter gets its next turn: a hub
+//! whose tasks compute keeps few of them waiting.
 
-use super::body::{Body, Home};
-use super::crew::{Crew, Member};
-use super::roster::Roster;
+use super::shared_state::{RemoteWorker, SharedState};
+use super::slab::TaskSlab;
+use super::task::{Home, Task};
 use crate::coroutine::{Builder, Coroutine, JoinError};
 use crate::greenlet;
 use crate::greenlet::dropping::{drop_reporting, report, run_reporting};
@@ -26,35 +26,35 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// Nanoseconds: for so long a hub sleeps that looks whether others need help.
-const SHORT: u64 = 1_000_000;
+/// How long the timed searcher sleeps, in nanoseconds.
+const SHORT_SLEEP: u64 = 1_000_000;
 
-/// So often it does that without finding any, before it sleeps until it is woken.
-const PATIENCE: u32 = 8;
+/// How often it does so without finding tasks, before it sleeps until it is woken.
+const MAX_SHORT_SLEEPS: u32 = 8;
 
-/// So many bodies are made coroutines of at a time, at most.
-const MOST: usize = 64;
+/// The maximum number of tasks begun at a time.
+const MAX_BATCH: usize = 64;
 
-/// Nanoseconds: if those were through sooner, there may be more the next time; if later, fewer.
+/// In nanoseconds: if a batch took less, the next is larger; if it took more, smaller.
 const QUICK: u64 = 20_000;
 const SLOW: u64 = 200_000;
 
 pub(super) struct Worker {
-    crew: Arc<Crew>,
-    member: Arc<Member>,
-    /// The bodies that have coroutines.
-    roster: RefCell<Roster>,
-    /// The starter is in the queue of those that are ready.
+    shared: Arc<SharedState>,
+    remote: Arc<RemoteWorker>,
+    /// The tasks that have coroutines.
+    slab: RefCell<TaskSlab>,
+    /// The starter is queued on the hub.
     is_starting: Cell<bool>,
-    /// How many it takes, and when it was last here with some left.
+    /// The number of tasks to begin next, and when the starter last left some over.
     batch: Cell<usize>,
     left_at: Cell<u64>,
-    /// Empty, with room.
-    taken: Cell<Vec<Arc<dyn Body>>>,
-    /// This hub sleeps for a short while, to look then.
+    /// An empty buffer, kept for its capacity.
+    taken: Cell<Vec<Arc<dyn Task>>>,
+    /// This hub is the timed searcher.
     is_watching: Cell<bool>,
-    patience: Cell<u32>,
-    /// Where it looks first.
+    short_sleeps_left: Cell<u32>,
+    /// The state of the random numbers that choose the first hub to search.
     random: Cell<u64>,
     /// Set when the thread is to end.
     over: Event,
@@ -68,70 +68,74 @@ fn here() -> Option<Rc<Worker>> {
     HERE.try_with(|here| here.get().cloned()).ok().flatten()
 }
 
-/// The number of this thread's hub, if it belongs to `crew`.
-pub(super) fn index_in(crew: &Arc<Crew>) -> Option<usize> {
+/// The index of this thread's hub, if it belongs to `shared`.
+pub(super) fn index_in(shared: &Arc<SharedState>) -> Option<usize> {
     let index =
-        |worker: &Rc<Worker>| Arc::ptr_eq(&worker.crew, crew).then_some(worker.member.index);
+        |worker: &Rc<Worker>| Arc::ptr_eq(&worker.shared, shared).then_some(worker.remote.index);
     HERE.try_with(|here| here.get().and_then(index)).ok().flatten()
 }
 
-/// The worker of `member`, if this is its thread.
-fn worker_of(member: &Member) -> Option<Rc<Worker>> {
-    here().filter(|worker| ptr::eq(&*worker.member, member))
+/// The worker of `remote`, if this is its thread.
+fn worker_of(remote: &RemoteWorker) -> Option<Rc<Worker>> {
+    here().filter(|worker| ptr::eq(&*worker.remote, remote))
 }
 
-impl Home for Member {
+impl Home for RemoteWorker {
     fn is_here(&self) -> bool {
         worker_of(self).is_some()
     }
 
     fn coroutine(&self, slot: usize) -> Option<Coroutine> {
-        worker_of(self)?.roster.borrow().coroutine(slot)
+        worker_of(self)?.slab.borrow().coroutine(slot)
     }
 
-    fn remote(&self) -> &RemoteHub {
-        Member::remote(self)
+    fn hub(&self) -> &RemoteHub {
+        RemoteWorker::hub(self)
     }
 }
 
-/// Has this thread's hub begin bodies when it comes to that.
+/// Queues the starter on this thread's hub.
 pub(super) fn begin_soon() {
     let _ = HERE.try_with(|here| here.get().map(|worker| worker.begin_soon()));
 }
 
-/// Ends all bodies of this thread's hub: those that have coroutines are killed, the others dropped by theirs.
+/// Kills all tasks of this thread's hub that have coroutines.
+///
+/// A queued task is dropped by the coroutine that it gets later (`Slot::run`).
 pub(super) fn kill_all() {
     let Some(worker) = here() else { return };
-    let all = worker.roster.borrow().all();
+    let all = worker.slab.borrow().all();
     for coroutine in all {
-        worker.crew.note_killed();
-        // The destructor of an unstarted body may panic: the rest are killed all the same.
+        worker.shared.note_killed();
+        // The destructor of an unstarted body may panic. The other tasks are killed all the same.
         run_reporting("the destructor of a body", || coroutine.kill());
     }
 }
 
-/// Makes this thread a worker, with all that its hub needs. From then on others may know of it.
+/// Makes this thread a worker, with everything that its hub needs.
+///
+/// Publishes it to the other hubs.
 ///
 /// # Errors
 ///
-/// If there are no descriptors left for it.
-pub(super) fn begin(crew: Arc<Crew>, index: usize) -> io::Result<Rc<Worker>> {
+/// If no descriptors are left for the hub.
+pub(super) fn begin(shared: Arc<SharedState>, index: usize) -> io::Result<Rc<Worker>> {
     hub::prepare_to_sleep()?;
-    let member = Arc::clone(&crew.members[index]);
+    let remote = Arc::clone(&shared.remotes[index]);
     let worker = Rc::new(Worker {
-        crew,
-        member,
-        roster: RefCell::default(),
+        shared,
+        remote,
+        slab: RefCell::default(),
         is_starting: Cell::new(false),
         batch: Cell::new(1),
         left_at: Cell::new(0),
         taken: Cell::default(),
         is_watching: Cell::new(false),
-        patience: Cell::new(PATIENCE),
+        short_sleeps_left: Cell::new(MAX_SHORT_SLEEPS),
         random: Cell::new(index as u64 + 1),
         over: Event::new(),
     });
-    worker.member.introduce();
+    worker.remote.introduce();
     HERE.with(|here| {
         let is_first = here.set(Rc::clone(&worker)).is_ok();
         assert!(is_first, "a thread has one worker");
@@ -140,27 +144,29 @@ pub(super) fn begin(crew: Arc<Crew>, index: usize) -> io::Result<Rc<Worker>> {
     Ok(worker)
 }
 
-/// What main may have raised in it at each wait, such as an error of the kernel: it pauses, and does not
-/// spin.
+/// The pause after an error that is raised in main at every wait, such as one of the kernel, so that the
+/// loop does not spin.
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl Worker {
-    /// What the thread does until the crew is over.
+    /// The main function of the thread.
     ///
-    /// Bodies catch what is raised in them. What a greenlet raises that has outlived its body comes to its
-    /// parents, and in the end to main, which is here: it is reported, and ends no thread.
+    /// Returns when the hubs are shut down and no tasks are left.
+    ///
+    /// Tasks catch their own panics. A panic of a greenlet that outlives its task propagates to its
+    /// parents, and finally to main, which waits here: it is reported, and does not end the thread.
     pub(super) fn work(&self) {
         while let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.over.wait())) {
-            report(format_args!("something on hub {}", self.member.index), payload);
+            report(format_args!("a greenlet on hub {}", self.remote.index), payload);
             thread::sleep(PAUSE);
         }
-        // What bodies have spawned beside themselves ends here, while the hub still works.
+        // Ends the coroutines that tasks have spawned, while the hub still works.
         run_reporting("the end of a hub", greenlet::unwind_all);
     }
 
     fn begin_soon(&self) {
         if !self.is_starting.replace(true) {
-            // It needs no memory: the closure has no size.
+            // Needs no memory, since the closure has no captures.
             hub::call(|| {
                 if let Some(worker) = here() {
                     worker.begin_some();
@@ -171,84 +177,86 @@ impl Worker {
 
     fn begin_some(self: &Rc<Self>) {
         self.is_starting.set(false);
-        self.patience.set(PATIENCE);
-        let mut bodies = self.taken.take();
-        self.member.queue.take(self.batch.get(), &mut bodies);
-        bodies.drain(..).for_each(|body| self.begin(body));
-        self.taken.set(bodies);
-        if self.member.queue.len() == 0 {
+        self.short_sleeps_left.set(MAX_SHORT_SLEEPS);
+        let mut tasks = self.taken.take();
+        self.remote.queue.take(self.batch.get(), &mut tasks);
+        tasks.drain(..).for_each(|task| self.begin(task));
+        self.taken.set(tasks);
+        if self.remote.queue.len() == 0 {
             self.batch.set(1);
             self.left_at.set(0);
             return;
         }
         self.adapt();
         self.begin_soon();
-        self.crew.call_for_help(self.member.queue.movable());
+        self.shared.wake_searcher(self.remote.queue.movable());
     }
 
-    /// There are more: chooses how many to take next time by how long it took to come back here.
+    /// Adapts the batch size to the time since the starter last left tasks over.
     fn adapt(&self) {
         let now = clock::now();
         let took = now - self.left_at.replace(now).min(now);
         let batch = self.batch.get();
         if took < QUICK {
-            self.batch.set((2 * batch).min(MOST));
+            self.batch.set((2 * batch).min(MAX_BATCH));
         } else if took > SLOW {
             self.batch.set((batch / 4).max(1));
         }
     }
 
-    /// Makes a coroutine for a body.
-    fn begin(self: &Rc<Self>, body: Arc<dyn Body>) {
-        let place = Place { worker: Rc::clone(self), index: self.roster.borrow_mut().reserve() };
-        let index = place.index;
+    /// Creates a coroutine for a task.
+    fn begin(self: &Rc<Self>, task: Arc<dyn Task>) {
+        let slot = Slot { worker: Rc::clone(self), index: self.slab.borrow_mut().reserve() };
+        let index = slot.index;
         let mut builder = Builder::new();
-        if let Some(bytes) = self.crew.stack_size {
+        if let Some(bytes) = self.shared.stack_size {
             builder = builder.stack_size(bytes);
         }
-        match builder.spawn_at(body.spawned_at(), move || place.run()) {
-            Ok(handle) => self.roster.borrow_mut().fill(index, body, handle.coroutine()),
+        match builder.spawn_at(task.spawned_at(), move || slot.run()) {
+            Ok(handle) => self.slab.borrow_mut().fill(index, task, handle.coroutine()),
             Err(error) => {
-                let message = format!("no coroutine was made for a body: {error}");
+                let message = format!("no coroutine could be created for the task: {error}");
                 run_reporting("the destructor of a body", || {
-                    body.refuse(JoinError::Panicked(Box::new(message)));
+                    task.refuse(JoinError::Panicked(Box::new(message)));
                 });
-                drop_reporting("the destructor of a body", body);
+                drop_reporting("the destructor of a body", task);
             }
         }
     }
 
-    /// Takes bodies from another hub, if there are any. Whether it has.
+    /// Takes tasks from another hub, if any has some. Returns whether it did.
     fn take_from_others(&self) -> bool {
-        let members = &self.crew.members;
-        let start = self.random() as usize % members.len();
-        let mut others = members[start..].iter().chain(&members[..start]);
+        let remotes = &self.shared.remotes;
+        let start = self.random() as usize % remotes.len();
+        let mut others = remotes[start..].iter().chain(&remotes[..start]);
         let mut taken = self.taken.take();
-        let has_taken = others.any(|member| {
-            if member.index != self.member.index {
-                member.queue.take_half(&mut taken);
+        let has_taken = others.any(|remote| {
+            if remote.index != self.remote.index {
+                remote.queue.take_half(&mut taken);
             }
             !taken.is_empty()
         });
         if has_taken {
-            self.member.queue.put(&mut taken);
+            self.remote.queue.put(&mut taken);
             self.begin_soon();
         }
         self.taken.set(taken);
         has_taken
     }
 
-    /// Stays awake for a while, though for no longer than `limit`. Whether something has come.
+    /// Spins for the configured time, but for at most `limit` nanoseconds.
+    ///
+    /// Returns whether another thread has sent work.
     fn spin(&self, limit: u64) -> bool {
-        let spin = self.crew.spin.min(limit);
+        let spin = self.shared.spin.min(limit);
         if spin == 0 {
             return false;
         }
         let start = clock::now();
         loop {
-            // The clock is looked at less often: it takes longer than the rest.
+            // The clock is read less often: that takes longer than the rest.
             for _ in 0..16 {
-                if self.member.remote().is_called() {
+                if self.remote.hub().is_called() {
                     return true;
                 }
                 spin_loop();
@@ -260,7 +268,7 @@ impl Worker {
     }
 
     fn random(&self) -> u64 {
-        // Marsaglia's xorshift: the state is never zero.
+        // Marsaglia's xorshift; the state is never zero.
         let mut state = self.random.get();
         state ^= state << 13;
         state ^= state >> 7;
@@ -269,25 +277,29 @@ impl Worker {
         state
     }
 
-    /// It has been idle, and is not any more. Others may rely on it to look: because it was to sleep for a
-    /// short while only, or because they have woken it, be it that it has not slept at all.
+    /// Marks the hub as awake, after `Idle::enter`.
+    ///
+    /// Searches if others rely on it: because this hub was the timed searcher, or because another thread
+    /// has claimed it, even if it did not sleep.
     fn be_awake(&self) {
-        let was_claimed = !self.crew.idle.leave(self.member.index);
+        let was_claimed = !self.shared.idle.leave(self.remote.index);
         if was_claimed {
-            self.patience.set(PATIENCE);
+            self.short_sleeps_left.set(MAX_SHORT_SLEEPS);
         }
         if self.is_watching.replace(false) || was_claimed {
-            self.crew.idle.begin_to_look();
+            self.shared.idle.begin_search();
             self.take_from_others();
         }
     }
 
-    /// Has the thread end, though its coroutines are busy, if no bodies are left and none can come.
+    /// Ends the thread when no tasks are left and none can be added.
+    ///
+    /// Coroutines that tasks have left do not keep it, even if they are ready.
     fn end_if_over(&self) {
-        let is_over = self.crew.is_closed()
-            && self.roster.borrow().is_empty()
-            && self.member.queue.len() == 0
-            && self.crew.is_empty();
+        let is_over = self.shared.is_closed()
+            && self.slab.borrow().is_empty()
+            && self.remote.queue.len() == 0
+            && self.shared.is_empty();
         if is_over {
             self.over.set();
         }
@@ -296,12 +308,12 @@ impl Worker {
 
 impl WorkSource for Worker {
     fn look(&self, is_busy: bool) {
-        if self.member.queue.len() > 0 {
+        if self.remote.queue.len() > 0 {
             self.begin_soon();
-            // One that has nothing before it is begun at once.
-            let movable = self.member.queue.movable();
+            // A single task on a hub that is not busy begins at once: no searcher is needed.
+            let movable = self.remote.queue.movable();
             if is_busy || movable > 1 {
-                self.crew.call_for_help(movable);
+                self.shared.wake_searcher(movable);
             }
         } else {
             self.end_if_over();
@@ -310,36 +322,36 @@ impl WorkSource for Worker {
 
     fn before_sleep(&self, limit: u64) -> Option<u64> {
         if self.over.is_set() {
-            // Main waits for something else: for destructors, at the thread's end.
+            // Main waits for something other than `over`: for destructors, at the end of the thread.
             return Some(u64::MAX);
         }
-        // Asked first: what is pushed before it is closed is seen below.
-        let is_closed = self.crew.is_closed();
-        let (idle, index) = (&self.crew.idle, self.member.index);
+        // Read before the queues: then every task pushed before the close is seen below.
+        let is_closed = self.shared.is_closed();
+        let (idle, index) = (&self.shared.idle, self.remote.index);
         idle.enter(index);
-        if self.member.queue.len() > 0 || self.take_from_others() {
+        if self.remote.queue.len() > 0 || self.take_from_others() {
             self.begin_soon();
             self.be_awake();
             return None;
         }
-        if is_closed && self.roster.borrow().is_empty() {
-            // Others may have bodies still, but there was none to be taken: whoever has one gets to it, or
-            // calls.
+        if is_closed && self.slab.borrow().is_empty() {
+            // Other hubs may still have tasks that could not be taken. Their owner begins them, or claims
+            // a searcher; if that is this hub, `be_awake` takes some.
             self.be_awake();
-            if self.member.queue.len() == 0 {
+            if self.remote.queue.len() == 0 {
                 self.over.set();
             }
             return None;
         }
         if self.spin(limit) {
-            // The sleep will be none.
+            // Poll without sleeping.
             return Some(0);
         }
-        let patience = self.patience.get();
-        if patience > 0 && self.crew.members.len() > 1 && idle.watch() {
-            self.patience.set(patience - 1);
+        let short_sleeps_left = self.short_sleeps_left.get();
+        if short_sleeps_left > 0 && self.shared.remotes.len() > 1 && idle.try_watch() {
+            self.short_sleeps_left.set(short_sleeps_left - 1);
             self.is_watching.set(true);
-            return Some(SHORT);
+            return Some(SHORT_SLEEP);
         }
         Some(u64::MAX)
     }
@@ -351,51 +363,53 @@ impl WorkSource for Worker {
     }
 }
 
-/// A place in the roster, left when this is dropped: when the body's coroutine ends, or never begins.
-struct Place {
+/// A reserved slot of the slab.
+///
+/// Released on drop: when the task's coroutine ends, or could not be created.
+struct Slot {
     worker: Rc<Worker>,
     index: usize,
 }
 
-impl Place {
-    /// What the coroutine does.
+impl Slot {
+    /// The body of the coroutine.
     fn run(self) {
-        let body = self.worker.roster.borrow_mut().take_body(self.index);
-        let Some(body) = body else { return };
-        if self.worker.crew.is_killing() {
-            self.worker.crew.note_killed();
-            refuse(body);
+        let task = self.worker.slab.borrow_mut().take_task(self.index);
+        let Some(task) = task else { return };
+        if self.worker.shared.is_killing() {
+            self.worker.shared.note_killed();
+            refuse(task);
         } else {
-            body.run(Arc::<Member>::clone(&self.worker.member), self.index);
-            // Perhaps nobody wants the result: then it is dropped here.
-            drop_reporting("the destructor of a body's result", body);
+            task.run(Arc::<RemoteWorker>::clone(&self.worker.remote), self.index);
+            // If the handle was dropped, this drops the result.
+            drop_reporting("the destructor of a body's result", task);
         }
     }
 }
 
-/// Ends a body that has not begun. Its destructor may panic.
-fn refuse(body: Arc<dyn Body>) {
+/// Drops a task that has not begun. The destructor of its body may panic.
+fn refuse(task: Arc<dyn Task>) {
     run_reporting("the destructor of a body", move || {
-        body.refuse(JoinError::Killed);
+        task.refuse(JoinError::Killed);
     });
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        // In the end, also if the body's destructor panics.
-        let _leave = Leave(&self.worker, self.index);
-        let body = self.worker.roster.borrow_mut().take_body(self.index);
-        if let Some(body) = body {
-            refuse(body);
+        // Releases the slot last, even if the destructor of the body panics.
+        let _release = Release(&self.worker, self.index);
+        let task = self.worker.slab.borrow_mut().take_task(self.index);
+        if let Some(task) = task {
+            refuse(task);
         }
     }
 }
 
-struct Leave<'a>(&'a Worker, usize);
+struct Release<'a>(&'a Worker, usize);
 
-impl Drop for Leave<'_> {
+impl Drop for Release<'_> {
     fn drop(&mut self) {
-        let coroutine = self.0.roster.borrow_mut().leave(self.1);
+        let coroutine = self.0.slab.borrow_mut().release(self.1);
         drop(coroutine);
     }
 }

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
-//! A process that runs.
+//! A running child process.
 
-use super::ended::{Begun, Reaper, wait_for};
+use super::exit_wait::{ChildHandle, Reaper, spawn_reaper};
 use crate::coroutine::scope;
 use crate::io::{Descriptor, PipeReader, PipeWriter};
 use crate::sys::descriptor::set_nonblocking;
@@ -11,10 +11,10 @@ use std::process::{self, ExitStatus, Output, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// A process that was begun by a [`Command`](super::Command). As [`std::process::Child`].
+/// A process started by a [`Command`](super::Command), like [`std::process::Child`].
 ///
-/// Dropped, it goes on, unless [`kill_on_drop`](super::Command::kill_on_drop) was said; and when it ends and
-/// nobody has waited for it, it stays a zombie until this process ends.
+/// When the handle is dropped, the process continues, unless [`kill_on_drop`](super::Command::kill_on_drop)
+/// was set. If it then ends without having been waited for, it remains a zombie until this process ends.
 ///
 /// # Examples
 ///
@@ -32,27 +32,27 @@ use std::time::Duration;
 /// ```
 #[derive(Debug)]
 pub struct Child {
-    /// What it reads, if that was to be a pipe. To drop it is to say that there is no more.
+    /// The pipe to the child's standard input, if there is one. Dropping it signals the end of the input.
     pub stdin: Option<PipeWriter>,
-    /// What it writes, if that was to be a pipe.
+    /// The pipe from the child's standard output, if there is one.
     pub stdout: Option<PipeReader>,
-    /// What it complains of, if that was to be a pipe.
+    /// The pipe from the child's standard error, if there is one.
     pub stderr: Option<PipeReader>,
     running: Running,
 }
 
 impl Child {
-    /// Takes over a process that has begun.
+    /// Takes over a started process.
     ///
     /// # Errors
     ///
-    /// If its pipes cannot be waited for. Then it has been killed.
+    /// If a pipe cannot be registered with the hub. The process has then been killed.
     pub(super) fn new(mut child: process::Child, kill_on_drop: bool) -> io::Result<Self> {
         let stdin = child.stdin.take();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let mut running =
-            Running { process: Rc::new(Begun::new(Reaper::Std(child))), kill_on_drop: true };
-        // The other end, which is the child's, goes on to block.
+            Running { process: Rc::new(ChildHandle::new(Reaper::Std(child))), kill_on_drop: true };
+        // Only this end becomes nonblocking; the child's end still blocks.
         let stdin = stdin.map(|end| Descriptor::new(OwnedFd::from(end).into())).transpose()?;
         let stdout = stdout.map(|end| Descriptor::new(OwnedFd::from(end).into())).transpose()?;
         let stderr = stderr.map(|end| Descriptor::new(OwnedFd::from(end).into())).transpose()?;
@@ -60,16 +60,18 @@ impl Child {
         Ok(Child { stdin, stdout, stderr, running })
     }
 
-    /// Its process number. It may be another's once the end was waited for.
+    /// The process id.
+    ///
+    /// It may be reused for another process once this one has been waited for.
     pub fn id(&self) -> u32 {
         self.running.process.id
     }
 
-    /// Ends it without asking (`SIGKILL`). It is to be waited for, still.
+    /// Kills the process (`SIGKILL`). It must still be waited for.
     ///
     /// # Errors
     ///
-    /// If it may not be. Not if it has ended already.
+    /// If the kernel refuses to send the signal. No error if the process has already ended.
     ///
     /// # Switching
     ///
@@ -78,11 +80,11 @@ impl Child {
         self.send_signal(libc::SIGKILL)
     }
 
-    /// Asks it to end (`SIGTERM`).
+    /// Asks the process to end (`SIGTERM`).
     ///
     /// # Errors
     ///
-    /// If it may not be. Not if it has ended already.
+    /// If the kernel refuses to send the signal. No error if the process has already ended.
     ///
     /// # Switching
     ///
@@ -91,11 +93,12 @@ impl Child {
         self.send_signal(libc::SIGTERM)
     }
 
-    /// Sends it a signal, by its number.
+    /// Sends a signal, given by its number, to the process.
     ///
     /// # Errors
     ///
-    /// If there is no such signal, or it may not be sent. Not if the child has ended already.
+    /// If there is no such signal, or the kernel refuses to send it. No error if the process has already
+    /// ended.
     ///
     /// # Switching
     ///
@@ -104,11 +107,12 @@ impl Child {
         self.running.process.send_signal(signal)
     }
 
-    /// How it has ended, if it has.
+    /// Returns the exit status, or `None` if the process has not ended.
     ///
     /// # Errors
     ///
-    /// `ECHILD` if the status is lost: something else has waited for it, or this process ignores `SIGCHLD`.
+    /// `ECHILD` if the status is lost: other code has waited for the process, or this process ignores
+    /// `SIGCHLD`.
     ///
     /// # Switching
     ///
@@ -117,35 +121,37 @@ impl Child {
         self.running.process.try_wait()
     }
 
-    /// Drops [`stdin`](Self::stdin), as std does, so that a child that reads to the end does not wait for
-    /// more; and waits until the child has ended.
+    /// Closes [`stdin`](Self::stdin) and waits until the process has ended.
     ///
-    /// A child that has been stopped has not ended. One that was ended by a signal has no code, but a
+    /// As in std, `stdin` is closed so that a child that reads to the end of its input does not wait for
+    /// more. A stopped child has not ended. A child that was ended by a signal has no exit code, but a
     /// [signal](std::os::unix::process::ExitStatusExt::signal).
     ///
     /// # Errors
     ///
-    /// `ECHILD` if the status is lost: something else has waited for it, or this process ignores `SIGCHLD`.
+    /// `ECHILD` if the status is lost: other code has waited for the process, or this process ignores
+    /// `SIGCHLD`.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches unless it has ended. All others may run meanwhile.
+    /// May switch, unless the process has ended: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// The child goes on, and can be waited for again. `stdin` is gone.
+    /// The child continues, and can be waited for again. `stdin` is closed.
     #[track_caller]
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         drop(self.stdin.take());
         self.wait_end()
     }
 
-    /// As [`Child::wait`], by a reference: several coroutines may wait for one child, and each gets its
-    /// status. What it reads stays open.
+    /// Like [`Child::wait`], but by shared reference and without closing `stdin`.
+    ///
+    /// Several coroutines may wait for one child; each receives its status.
     ///
     /// # Examples
     ///
@@ -164,26 +170,28 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// As [`Child::wait`].
+    /// Those of [`Child::wait`].
     ///
     /// # Panics
     ///
-    /// As [`Child::wait`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`Child::wait`].
+    /// May switch, unless the process has ended: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// The child goes on, and can be waited for again.
+    /// The child continues, and can be waited for again.
     #[track_caller]
     pub fn wait_end(&self) -> io::Result<ExitStatus> {
         let status = self.running.process.wait("Child::wait", None)?;
-        Ok(status.expect("without a limit it waits until there is one"))
+        Ok(status.expect("a wait without a timeout returns a status"))
     }
 
-    /// As [`Child::wait_end`], for at most `limit`. `None` if it has not ended by then.
+    /// Like [`Child::wait_end`], but waits for at most `limit`.
+    ///
+    /// Returns `None` if the process has not ended by then.
     ///
     /// # Examples
     ///
@@ -201,54 +209,61 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// As [`Child::wait`].
+    /// Those of [`Child::wait`].
     ///
     /// # Panics
     ///
-    /// As [`Child::wait`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`Child::wait`].
+    /// May switch, unless the process has ended: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// The child goes on, and can be waited for again.
+    /// The child continues, and can be waited for again.
     #[track_caller]
     pub fn wait_timeout(&self, limit: Duration) -> io::Result<Option<ExitStatus>> {
         self.running.process.wait("Child::wait", Some(limit))
     }
 
-    /// Drops [`stdin`](Self::stdin), reads what the child writes to both of its pipes, and waits until it has
-    /// ended. As in std, the pipes are read to their end: a process that the child leaves behind with copies
-    /// of them is waited for, too.
+    /// Reads all output, and waits until the process has ended.
+    ///
+    /// Closes [`stdin`](Self::stdin) first, and reads both output pipes to their end.
+    ///
+    /// As in std, that includes waiting for any process that the child leaves behind with copies of the
+    /// pipes.
     ///
     /// # Errors
     ///
-    /// As those of [`Child::communicate`].
+    /// Those of [`Child::communicate`].
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others may run meanwhile.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// What was read is lost, and the child is dropped: see [`Child`]. Use [`Child::communicate`] to keep it.
+    /// The output read so far is lost, and the child is dropped: see [`Child`]. Use [`Child::communicate`]
+    /// to keep the child.
     #[track_caller]
     pub fn wait_with_output(mut self) -> io::Result<Output> {
         drop(self.stdin.take());
         self.communicate(&[])
     }
 
-    /// Writes `input` to [`stdin`](Self::stdin) and closes it, reads what the child writes to both of its
-    /// pipes, and waits until it has ended. All of that at once, so that nobody waits for somebody who waits:
-    /// input and output may be of any size.
+    /// Writes `input`, reads all output, and waits until the process has ended.
     ///
-    /// A child that ends, or closes its side, without reading all of `input` is none the worse for it.
+    /// Closes [`stdin`](Self::stdin) after `input`, and reads both output pipes to their end.
+    ///
+    /// All of this happens concurrently, so input and output of any size cause no deadlock.
+    ///
+    /// It is not an error if the child ends, or closes its side of the pipe, before it has read all of
+    /// `input`.
     ///
     /// # Examples
     ///
@@ -263,24 +278,29 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// If a pipe cannot be read from or written to. `ECHILD` if the status is lost, as for [`Child::wait`].
+    /// If a pipe cannot be read or written. `ECHILD` if the status is lost, as for [`Child::wait`].
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. If there is `input` and `stdin` is no pipe.
+    /// If `input` is not empty and `stdin` is not a pipe. Unwinds if a kill, a timeout or another panic is
+    /// raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others may run meanwhile.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// What was read is lost, and the pipes are closed. The child goes on, and can be killed and waited for.
+    /// The output read so far is lost, and the pipes are closed. The child continues, and can be killed and
+    /// waited for.
     #[track_caller]
     pub fn communicate(&mut self, input: &[u8]) -> io::Result<Output> {
         let (stdin, stdout) = (self.stdin.take(), self.stdout.take());
         let stderr = self.stderr.take();
-        assert!(stdin.is_some() || input.is_empty(), "there is input, and no pipe to write it to");
+        assert!(
+            stdin.is_some() || input.is_empty(),
+            "input was given, but stdin is not a pipe: configure it as `Stdio::piped()`"
+        );
         let (written, stdout, stderr) = scope(|scope| {
             let stdin = stdin.filter(|_| !input.is_empty());
             let writing = stdin.map(|pipe| scope.spawn(move || write_all(pipe, input)));
@@ -312,10 +332,12 @@ fn read_all(pipe: Option<PipeReader>) -> io::Result<Vec<u8>> {
     Ok(all)
 }
 
-/// What is to be seen to when a child's handle is dropped. Of its own, so that the pipes can be moved out.
+/// The part of a [`Child`] with a destructor.
+///
+/// Separate, so that the pipes can be moved out of the child.
 #[derive(Debug)]
 struct Running {
-    process: Rc<Begun>,
+    process: Rc<ChildHandle>,
     kill_on_drop: bool,
 }
 
@@ -325,19 +347,23 @@ impl Drop for Running {
             return;
         }
         let _ = self.process.send_signal(libc::SIGKILL);
-        // It ends soon, but not at once, and nobody else can wait for it.
-        wait_for(&self.process, "the end of a killed child", Begun::block);
+        // The process ends soon, but not at once, and no other handle can wait for it.
+        spawn_reaper(&self.process, "the end of a killed child", ChildHandle::wait_blocking);
     }
 }
 
-/// A pipe, for another child to read from. It blocks again: that child expects it.
+/// Makes the pipe the standard input of another child.
+///
+/// It becomes blocking again, as that child expects.
 impl From<PipeReader> for Stdio {
     fn from(pipe: PipeReader) -> Self {
         blocking(pipe.into_inner()).into()
     }
 }
 
-/// A pipe, for another child to write to. It blocks again: that child expects it.
+/// Makes the pipe the standard output of another child.
+///
+/// It becomes blocking again, as that child expects.
 impl From<PipeWriter> for Stdio {
     fn from(pipe: PipeWriter) -> Self {
         blocking(pipe.into_inner()).into()
@@ -345,6 +371,6 @@ impl From<PipeWriter> for Stdio {
 }
 
 fn blocking<T: AsFd>(pipe: T) -> T {
-    set_nonblocking(pipe.as_fd(), false).expect("an open descriptor can be set so");
+    set_nonblocking(pipe.as_fd(), false).expect("the flags of an open descriptor can be changed");
     pipe
 }

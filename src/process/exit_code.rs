@@ -1,11 +1,12 @@
 #![forbid(unsafe_code)]
-//! What a process ends with.
+//! Conversion of a result into an exit status.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
 
-/// What the body of a [`Process`](super::Process) may return, as the number that the process ends with. The
-/// counterpart of [`std::process::Termination`], whose number cannot be asked for.
+/// A result of a [`Process`](super::Process), converted into its exit status.
+///
+/// The counterpart of [`std::process::Termination`], whose number cannot be read.
 ///
 /// # Examples
 ///
@@ -17,11 +18,11 @@ use std::fmt::Debug;
 /// assert_eq!("seven".parse::<i32>().into_exit_code(), 1);
 /// ```
 pub trait IntoExitCode {
-    /// The number, of which the kernel keeps the lowest eight bits.
+    /// Returns the exit status. The kernel keeps its lowest eight bits.
     fn into_exit_code(self) -> i32;
 }
 
-/// All is well: 0.
+/// Success: 0.
 impl IntoExitCode for () {
     fn into_exit_code(self) -> i32 {
         0
@@ -35,14 +36,16 @@ impl IntoExitCode for i32 {
     }
 }
 
-/// A body that never returns.
+/// For a body that never returns.
 impl IntoExitCode for Infallible {
     fn into_exit_code(self) -> i32 {
         match self {}
     }
 }
 
-/// That of the value, or 1 for an error, which is written to standard error as `main` does.
+/// The status of the value.
+///
+/// For an error 1, after printing the error to standard error, as `main` does.
 impl<T: IntoExitCode, E: Debug> IntoExitCode for Result<T, E> {
     fn into_exit_code(self) -> i32 {
         self.map_or_else(

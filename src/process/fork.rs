@@ -1,10 +1,10 @@
 #![forbid(unsafe_code)]
-//! Processes that are copies of this one, and run a closure.
+//! Processes that are forks of this one and run a closure.
 
-use super::ended::{Begun, Reaper, wait_for};
-use super::exit_code::IntoExitCode;
 #[cfg(feature = "process")]
-use super::kept::leave_behind;
+use super::close_on_fork::close_registered;
+use super::exit_code::IntoExitCode;
+use super::exit_wait::{ChildHandle, Reaper, spawn_reaper};
 use crate::greenlet::{self, GreenletExit};
 use crate::hub;
 use crate::sys::fork::{self, Side, end_with_parent, exit_child, other_threads};
@@ -20,15 +20,16 @@ use std::process::{self, ExitStatus};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// A process that was made by `fork(2)` and runs a closure.
+/// A process made by `fork(2)` that runs a closure.
 ///
-/// In the child only the coroutine goes on that has called [`Process::spawn`], or main if it was main, and
-/// it runs the closure and nothing else. Its hub is a new one: no other coroutine ever runs there, no timer
-/// fires, no signal is handled but by what it does itself, and a [`ThreadPool`](crate::pool::ThreadPool) has
-/// no jobs and begins anew. Memory is a copy; what is to be shared goes through a `SharedArray`, a socket, a
-/// pipe, a file (see the [module](super)).
+/// In the child, only the coroutine continues that called [`Process::spawn`] (or main), and it runs nothing
+/// but the closure. The child has a new hub: no other coroutine runs there, no timer fires, signals are
+/// handled only by functions that the child registers, and a [`ThreadPool`](crate::pool::ThreadPool) starts
+/// again, without jobs. Memory is a copy; to share data, use a `SharedArray`, a socket, a pipe, or a file
+/// (see the [module](super)).
 ///
-/// Dropped, the process goes on. At its end this process waits for those that are not *daemons*.
+/// When the handle is dropped, the process continues. At its end, this process waits for all children that
+/// are not *daemons*.
 ///
 /// # Examples
 ///
@@ -43,7 +44,7 @@ use std::time::Duration;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// What the body takes is given up here, so that a connection is open in the child alone:
+/// The parent drops what the closure captures, so that a connection is open only in the child:
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -64,11 +65,11 @@ use std::time::Duration;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Process {
-    begun: Rc<Begun>,
+    handle: Rc<ChildHandle>,
     name: Option<Cow<'static, str>>,
 }
 
-/// Makes a process that is not like others.
+/// Configures a process before it is spawned.
 ///
 /// # Examples
 ///
@@ -85,21 +86,22 @@ pub struct Process {
 pub struct Builder {
     pub(super) name: Option<Cow<'static, str>>,
     pub(super) is_daemon: bool,
-    /// It is killed with the thread that makes it, if it has not ended by then.
+    /// Whether the process is killed when the thread that made it ends.
     pub(super) ends_with_parent: bool,
 }
 
-/// Why no process was made.
+/// The error of making a process.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ForkError {
-    /// There are other threads, of these names. One of them may hold a lock, of an allocator, a log, a
-    /// library, and in the child nobody would ever unlock it. Threads of a
-    /// [`ThreadPool`](crate::pool::ThreadPool) count while they are busy with a job, or with a call of
-    /// [`unblock`](crate::pool::unblock) or [`fs`](crate::fs): of these the name says so. Idle ones do not.
+    /// There are other threads, with these names. A thread may hold a lock, of an allocator, a logger or a
+    /// library, that would never be unlocked in the child.
+    ///
+    /// A thread of a [`ThreadPool`](crate::pool::ThreadPool) counts only while it runs a job, or a call of
+    /// [`unblock`](crate::pool::unblock) or [`fs`](crate::fs); its name then says so.
     Threads(Vec<String>),
-    /// The kernel made none, or there were no descriptors left: a child needs some of its own. Or what was
-    /// printed before could not be written to standard output, and the child would have written it, too.
+    /// The kernel made no process, or no descriptors were left: a child needs some of its own. Or buffered
+    /// output could not be flushed to standard output first, and the child would have written it, too.
     Os(io::Error),
 }
 
@@ -114,7 +116,7 @@ impl fmt::Display for ForkError {
                     names.join(", "),
                 )
             }
-            ForkError::Os(error) => write!(f, "no process was made: {error}"),
+            ForkError::Os(error) => write!(f, "cannot make a process: {error}"),
         }
     }
 }
@@ -138,38 +140,42 @@ impl From<ForkError> for io::Error {
 }
 
 impl Builder {
-    /// One that makes processes as [`Process::spawn`] does.
+    /// A builder for processes like those of [`Process::spawn`].
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A name, for messages; the kernel's lists of processes show its first 15 bytes.
+    /// Sets a name, for messages. The kernel's process lists show its first 15 bytes.
     pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Whether the child is killed (`SIGKILL`) when the thread ends that has made it, however it ends, and so
-    /// at the latest with its process. By default it is not, and this process waits for it at its own end.
+    /// Sets whether the child is killed when the thread that made it ends.
     ///
-    /// It is the kernel that does so (`PR_SET_PDEATHSIG`), and it forgets it when the child changes its
-    /// user, its group or its capabilities, or executes a program that does (set-user-ID). Such a child
-    /// outlives its parent unless it watches for that end itself: by the end of a pipe whose other side only
-    /// the parent has, say.
+    /// The thread may end for any reason, and ends at the latest with the parent process. The signal is
+    /// `SIGKILL`.
+    ///
+    /// By default the child is not killed, and this process waits for it at its own end.
+    ///
+    /// This is done by the kernel (`PR_SET_PDEATHSIG`). The kernel drops the setting when the child changes
+    /// its user, group or capabilities, or executes a program that does (set-user-ID). Such a child
+    /// outlives its parent, unless it detects the parent's end itself, for example by the end of a pipe of
+    /// which only the parent has the other side.
     pub fn daemon(mut self, is_daemon: bool) -> Self {
         self.is_daemon = is_daemon;
         self
     }
 
-    /// Makes the process, as [`Process::spawn`].
+    /// Makes a process that runs `body`: see [`Process::spawn`].
     ///
     /// # Errors
     ///
-    /// As [`Process::spawn`].
+    /// Those of [`Process::spawn`].
     ///
     /// # Panics
     ///
-    /// As [`Process::spawn`].
+    /// Those of [`Process::spawn`].
     ///
     /// # Switching
     ///
@@ -178,10 +184,10 @@ impl Builder {
     pub fn spawn<T: IntoExitCode>(self, body: impl FnOnce() -> T) -> Result<Process, ForkError> {
         let (name, is_daemon) = (self.name.clone(), self.is_daemon);
         let id = self.fork(body)?;
-        Ok(Process::new(Begun::new(Reaper::Forked(Forked::new(id, !is_daemon))), name))
+        Ok(Process::new(ChildHandle::new(Reaper::Forked(Forked::new(id, !is_daemon))), name))
     }
 
-    /// Makes the process, and returns its number in this one.
+    /// Makes the process. Returns its id, in the parent only.
     #[track_caller]
     pub(super) fn fork<T: IntoExitCode>(self, body: impl FnOnce() -> T) -> Result<u32, ForkError> {
         let parent = process::id();
@@ -192,18 +198,18 @@ impl Builder {
             }
             match hub::fork() {
                 Ok(Side::Child) => {
-                    let _ends = Ends;
+                    let _exit = ExitOnDrop;
                     self.run(parent, body)
                 }
                 Ok(Side::Parent(id)) => return Ok(id),
-                // A thread of a pool has begun a job since.
+                // A pool thread has begun a job since the check.
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
                 Err(error) => return Err(ForkError::Os(error)),
             }
         }
     }
 
-    /// What the child does.
+    /// Runs the body in the child, and ends the process.
     fn run<T: IntoExitCode>(self, parent: u32, body: impl FnOnce() -> T) -> ! {
         if let Some(name) = &self.name {
             fork::set_name(name);
@@ -212,7 +218,7 @@ impl Builder {
             exit_child(1);
         }
         #[cfg(feature = "process")]
-        leave_behind();
+        close_registered();
         let code = match catch_unwind(AssertUnwindSafe(|| body().into_exit_code())) {
             Ok(code) => code,
             Err(payload) => {
@@ -220,14 +226,17 @@ impl Builder {
                 1
             }
         };
-        // As at a thread's end.
+        // Unwinds the remaining coroutines, as at the end of a thread.
         let _ = catch_unwind(greenlet::unwind_all);
         exit_child(code)
     }
 }
 
-/// Says on standard error that a child's body was killed: by itself, or since main, to which it had switched
-/// by hand, has returned. No panic hook reports that.
+/// Reports on standard error that a child's body was killed.
+///
+/// That happens if it kills itself, or if main, to which it had switched explicitly, returns.
+///
+/// No panic hook reports that.
 fn report_kill(payload: &(dyn Any + Send)) {
     if payload.is::<GreenletExit>() {
         stderr::write(&[
@@ -236,58 +245,59 @@ fn report_kill(payload: &(dyn Any + Send)) {
     }
 }
 
-/// The frames above belong to the parent: nothing returns there, and whatever unwinds, as what a panic's
-/// payload panics with when it is dropped, ends here.
-struct Ends;
+/// Ends the child instead of unwinding into frames that belong to the parent.
+///
+/// An example is a panic in the destructor of a panic's payload.
+struct ExitOnDrop;
 
-impl Drop for Ends {
+impl Drop for ExitOnDrop {
     fn drop(&mut self) {
         exit_child(1);
     }
 }
 
 impl Process {
-    pub(super) fn new(begun: Begun, name: Option<Cow<'static, str>>) -> Self {
-        Process { begun: Rc::new(begun), name }
+    pub(super) fn new(handle: ChildHandle, name: Option<Cow<'static, str>>) -> Self {
+        Process { handle: Rc::new(handle), name }
     }
 
-    /// Waits until it has ended, even if its status is lost.
+    /// Waits until the process has ended, even if its status is lost.
     #[cfg(feature = "process")]
     pub(super) fn wait_end(&self) -> io::Result<()> {
         match self.join() {
-            Err(_) if self.begun.has_ended()? => Ok(()),
+            Err(_) if self.handle.has_ended()? => Ok(()),
             other => other.map(drop),
         }
     }
 
-    /// Makes a process that runs `body` at once, and ends with what it returns: see [`IntoExitCode`]. If it
-    /// panics, the process ends with 1.
+    /// Makes a process that runs `body`, and ends with its result: see [`IntoExitCode`].
     ///
-    /// In the child `body` is called in the middle of what this coroutine was doing, and may use whatever it
-    /// borrows. When it has returned, coroutines that it has left are unwound, children that it has made and
-    /// that are no daemons are waited for, and the process ends: whatever else was inherited is not dropped,
-    /// and nothing is done that others have registered with `atexit`. In the parent `body` is dropped, with
-    /// what it has taken.
+    /// If `body` panics, the exit status is 1.
     ///
-    /// Objects that were inherited keep their state. A lock that another coroutine held stays locked, and a
-    /// queue that others wait for hands what comes to the first of them, who never runs here: make those that
+    /// In the child, `body` runs on the stack of the current coroutine, and may use everything it borrows.
+    /// When it has returned, the coroutines that it left are unwound, its own children are waited for
+    /// unless they are daemons, and the process ends. Nothing else that was inherited is dropped, and no
+    /// inherited `atexit` handler runs. In the parent, `body` is dropped with its captures.
+    ///
+    /// Inherited objects keep their state. A lock that another coroutine held remains locked, and a queue
+    /// gives its next item to its first waiter, which never runs in the child. So create the objects that
     /// the child uses in the child.
     ///
-    /// A greenlet or generator that was suspended by hand can be gone on with in the child, in its copy. That
-    /// is so of those that wait for the one that forks, too: a body that switches to them, or yields to them
-    /// out of a generator, has their code go on in the child.
+    /// A greenlet or generator that was suspended by an explicit switch can be resumed in the child, and so
+    /// can one that waits for the forking coroutine: if the body switches to it, or yields to it from a
+    /// generator, its code continues in the child.
     ///
     /// # Errors
     ///
-    /// [`ForkError::Threads`] if this process has other threads than idle ones of this library's pools: what
-    /// they hold would stay locked in the child. (This thread waits for up to 20 ms for those that are just
-    /// ending, and for jobs of pools.) The harness of `cargo test` runs tests on threads, so that this cannot
-    /// be tested there. [`ForkError::Os`] if the kernel makes no process, or what was printed cannot be
+    /// [`ForkError::Threads`] if this process has other threads than idle ones of this library's pools:
+    /// locks that they hold would stay locked in the child. This thread first waits up to 20 ms for threads
+    /// that are ending and for jobs of pools. (`cargo test` runs tests on threads of its own, so its tests
+    /// cannot fork.) [`ForkError::Os`] if the kernel makes no process, or buffered output cannot be
     /// written.
     ///
     /// # Panics
     ///
-    /// In a callback that runs in the hub. When the thread is ending and has ended its coroutines.
+    /// In a hub callback. When the thread is ending and has ended its coroutines.
     ///
     /// # Switching
     ///
@@ -297,44 +307,50 @@ impl Process {
         Builder::new().spawn(body)
     }
 
-    /// Its process number. It may be another's once its end was waited for.
+    /// The process id.
+    ///
+    /// It may be reused for another process once this one has been waited for.
     pub fn id(&self) -> u32 {
-        self.begun.id
+        self.handle.id
     }
 
-    /// Its name, if it was given one.
+    /// The name, if one was set.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// Waits until it has ended. Several coroutines may wait for one process, and each gets its status.
+    /// Waits until the process has ended.
     ///
-    /// One that was ended by a signal has no code, but a
+    /// Several coroutines may wait for one process; each receives its status.
+    ///
+    /// A process that was ended by a signal has no exit code, but a
     /// [signal](std::os::unix::process::ExitStatusExt::signal): see also [`Process::exit_code`].
     ///
     /// # Errors
     ///
-    /// `ECHILD` if it has ended and its status is lost: something else has waited for it, by `waitpid(2)`, or
-    /// this process ignores `SIGCHLD`, so that the kernel keeps no status. `ECHILD` also in a child, for a
-    /// process that its parent has made. If a `ForkServer` has made it, and that has ended.
+    /// `ECHILD` if the process has ended and its status is lost: other code has waited for it, by
+    /// `waitpid(2)`, or this process ignores `SIGCHLD`, so that the kernel keeps no status. `ECHILD` in a
+    /// forked child, for a process of its parent. If the process was made by a `ForkServer` that has ended.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches, unless it has ended. All others may run meanwhile.
+    /// May switch, unless the process has ended: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// The process goes on, and can be waited for again.
+    /// The process continues, and can be waited for again.
     pub fn join(&self) -> io::Result<ExitStatus> {
-        let status = self.begun.wait("Process::join", None)?;
-        Ok(status.expect("without a limit it waits until there is one"))
+        let status = self.handle.wait("Process::join", None)?;
+        Ok(status.expect("a wait without a timeout returns a status"))
     }
 
-    /// As [`Process::join`], for at most `limit`. `None` if it has not ended by then.
+    /// Like [`Process::join`], but waits for at most `limit`.
+    ///
+    /// Returns `None` if the process has not ended by then.
     ///
     /// # Examples
     ///
@@ -353,57 +369,60 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// As [`Process::join`].
+    /// Those of [`Process::join`].
     ///
     /// # Panics
     ///
-    /// As [`Process::join`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`Process::join`].
+    /// May switch, unless the process has ended: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// As [`Process::join`].
+    /// The process continues, and can be waited for again.
     pub fn join_timeout(&self, limit: Duration) -> io::Result<Option<ExitStatus>> {
-        self.begun.wait("Process::join", Some(limit))
+        self.handle.wait("Process::join", Some(limit))
     }
 
-    /// How it has ended, if it has.
+    /// Returns the exit status, or `None` if the process has not ended.
     ///
     /// # Errors
     ///
-    /// As [`Process::join`].
+    /// Those of [`Process::join`].
     ///
     /// # Switching
     ///
     /// Never switches.
     pub fn try_join(&self) -> io::Result<Option<ExitStatus>> {
-        self.begun.try_wait()
+        self.handle.try_wait()
     }
 
-    /// Whether it has not ended. This is known even if its status is lost.
+    /// Whether the process has not ended. Known even if its status is lost.
     ///
     /// # Errors
     ///
-    /// `ECHILD` in a child, for a process that its parent has made. If a `ForkServer` has made it, and that
-    /// has ended.
+    /// `ECHILD` in a forked child, for a process of its parent. If the process was made by a `ForkServer`
+    /// that has ended.
     ///
     /// # Switching
     ///
     /// Never switches.
     pub fn is_alive(&self) -> io::Result<bool> {
-        Ok(!self.begun.has_ended()?)
+        Ok(!self.handle.has_ended()?)
     }
 
-    /// What it has ended with: what its body has returned, from 0 to 255, 1 if it has panicked, or the number
-    /// of the signal that has ended it, negative. `None` if it has not ended. As `exitcode` in Python's
-    /// `multiprocessing`.
+    /// Returns the exit code as a number, or `None` if the process has not ended.
+    ///
+    /// Like `exitcode` in Python's `multiprocessing`.
+    ///
+    /// The number is the result of the body, from 0 to 255; 1 after a panic; or the negative number of the
+    /// signal that ended the process.
     ///
     /// # Errors
     ///
-    /// As [`Process::join`].
+    /// Those of [`Process::join`].
     ///
     /// # Switching
     ///
@@ -412,11 +431,13 @@ impl Process {
         Ok(self.try_join()?.and_then(|status| status.code().or(status.signal().map(|n| -n))))
     }
 
-    /// Asks it to end (`SIGTERM`). Unless it handles that, its destructors do not run.
+    /// Asks the process to end (`SIGTERM`).
+    ///
+    /// Its destructors do not run, unless it handles the signal.
     ///
     /// # Errors
     ///
-    /// If it may not be. Not if it has ended already.
+    /// If the kernel refuses to send the signal. No error if the process has already ended.
     ///
     /// # Switching
     ///
@@ -425,11 +446,11 @@ impl Process {
         self.send_signal(libc::SIGTERM)
     }
 
-    /// Ends it without asking (`SIGKILL`).
+    /// Kills the process (`SIGKILL`).
     ///
     /// # Errors
     ///
-    /// If it may not be. Not if it has ended already.
+    /// If the kernel refuses to send the signal. No error if the process has already ended.
     ///
     /// # Switching
     ///
@@ -438,24 +459,25 @@ impl Process {
         self.send_signal(libc::SIGKILL)
     }
 
-    /// Sends it a signal, by its number.
+    /// Sends a signal, given by its number, to the process.
     ///
     /// # Errors
     ///
-    /// If there is no such signal, or it may not be sent. Not if the process has ended already.
+    /// If there is no such signal, or the kernel refuses to send it. No error if the process has already
+    /// ended.
     ///
     /// # Switching
     ///
     /// Never switches.
     pub fn send_signal(&self, signal: i32) -> io::Result<()> {
-        self.begun.send_signal(signal)
+        self.handle.send_signal(signal)
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.begun.is_to_be_reaped() && matches!(self.begun.has_ended(), Ok(false)) {
-            wait_for(&self.begun, "the end of a process", |_| ());
+        if self.handle.needs_reaping() && matches!(self.handle.has_ended(), Ok(false)) {
+            spawn_reaper(&self.handle, "the end of a process", |_| ());
         }
     }
 }

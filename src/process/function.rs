@@ -1,10 +1,15 @@
-//! Functions, named in a way that a process of the same image understands.
+//! Functions in a form that another process of the same image can call.
 //!
-//! A process and those that descend from it by fork have the same program at the same addresses. So a
-//! function is named by its distance from another one. Only those of the program itself: a library that was
-//! loaded after the fork is in one of the two processes.
+//! A process and its descendants by fork have the same program at the same addresses. So a function is
+//! identified by its distance from another one. That holds only for functions of the program itself: a
+//! library loaded after the fork exists in only one of the processes.
 //!
-//! One of the few places of the module with `unsafe`: a number becomes a function.
+//! # Safety
+//!
+//! This file turns numbers into functions. One contract, *same image*, covers its `unsafe` functions: a
+//! [`Function`] was made by [`Function::new`] or [`Function::with_code`], in this process, in an ancestor
+//! of it by fork, or in another descendant of such an ancestor. The private `call` functions are only used
+//! through such a value.
 
 use super::exit_code::IntoExitCode;
 use crate::sys::library;
@@ -13,21 +18,21 @@ use serde::{Deserialize, Serialize};
 use std::any::type_name;
 use std::fmt;
 
-/// A function of one argument, and how to call it with one that was encoded.
+/// A function of one argument, and the code that calls it with an encoded argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Function {
     call: Distance,
     function: Distance,
 }
 
-/// From [`origin`].
+/// The distance of an address from [`origin`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Distance(i64);
 
-/// Calls a function, whose address it is given, with an argument that it decodes, and encodes the result.
+/// Calls the function at an address with an argument that it decodes, and encodes the result.
 type Call = unsafe fn(*const (), &[u8]) -> Result<Vec<u8>, Undecodable>;
 
-/// An argument or a result is not what it is to be.
+/// An argument or a result cannot be encoded or decoded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Undecodable(pub(super) String);
 
@@ -39,13 +44,14 @@ impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
             "the function is in a library that was loaded at run time, which other processes may not have: \
-             let it be one of the program itself",
+             use a function of the program itself",
         )
     }
 }
 
-/// From where distances are counted. There must be one of it: a function so small may otherwise be copied
-/// into whatever mentions it.
+/// The function from which distances are counted.
+///
+/// Never inlined: there must be only one copy of it.
 #[inline(never)]
 fn origin() -> *const () {
     origin as *const ()
@@ -71,36 +77,37 @@ impl Function {
         Self::named(call::<A, R>, function as *const ())
     }
 
-    /// A function whose result is to be what a process ends with: an `i32`.
+    /// A function whose result is converted into an exit status, an `i32`.
     pub(super) fn with_code<A: DeserializeOwned, T: IntoExitCode>(
         function: fn(A) -> T,
     ) -> Result<Self, Foreign> {
         Self::named(call_for_code::<A, T>, function as *const ())
     }
 
-    /// `function` is one that `call` takes.
+    /// Names `function`, of the type that `call` calls.
     fn named(call: Call, function: *const ()) -> Result<Self, Foreign> {
         Ok(Function { call: Distance::to(call as *const ())?, function: Distance::to(function)? })
     }
 
-    /// Calls it with an argument that was encoded, and returns the result encoded.
+    /// Calls the function with an encoded argument, and returns the encoded result.
     ///
     /// # Panics
     ///
-    /// As the function.
+    /// If the function panics.
     ///
     /// # Safety
     ///
-    /// It was made, by [`Function::new`] or [`Function::with_code`], in this process, or in one that this one
-    /// descends from by fork, or that descends from the same.
+    /// *Same image*, as in the module head.
     pub(super) unsafe fn call(self, argument: &[u8]) -> Result<Vec<u8>, Undecodable> {
         let (call, function) = (self.call.end(), self.function.end());
-        // SAFETY: `named` was given the first as a function of this type, and the second as one that it
-        // takes. The program is at the same addresses here, as the caller says.
+        // SAFETY: `named` stored the first address from a function of this type, and the second from one
+        // that it calls. By *same image*, the program has the same addresses here.
         unsafe { std::mem::transmute::<*const (), Call>(call)(function, argument) }
     }
 }
 
+/// Calls a `fn(A) -> R`.
+///
 /// # Safety
 ///
 /// `function` is a `fn(A) -> R`.
@@ -108,11 +115,13 @@ unsafe fn call<A: DeserializeOwned, R: Serialize>(
     function: *const (),
     argument: &[u8],
 ) -> Result<Vec<u8>, Undecodable> {
-    // SAFETY: as the caller says.
+    // SAFETY: `function` is a `fn(A) -> R`, by this function's contract.
     let function = unsafe { std::mem::transmute::<*const (), fn(A) -> R>(function) };
     encode(&function(decode(argument)?))
 }
 
+/// Calls a `fn(A) -> T`, and converts its result into an exit status.
+///
 /// # Safety
 ///
 /// `function` is a `fn(A) -> T`.
@@ -120,7 +129,7 @@ unsafe fn call_for_code<A: DeserializeOwned, T: IntoExitCode>(
     function: *const (),
     argument: &[u8],
 ) -> Result<Vec<u8>, Undecodable> {
-    // SAFETY: as the caller says.
+    // SAFETY: `function` is a `fn(A) -> T`, by this function's contract.
     let function = unsafe { std::mem::transmute::<*const (), fn(A) -> T>(function) };
     encode(&function(decode(argument)?).into_exit_code())
 }
@@ -140,21 +149,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_function_by_its_name() {
+    fn a_function_is_called_by_its_offset() {
         let name = Function::new(|(a, b): (u8, String)| b.len() + usize::from(a)).unwrap();
         let sent: Function = postcard::from_bytes(&postcard::to_stdvec(&name).unwrap()).unwrap();
         let argument = postcard::to_stdvec(&(3_u8, "four")).unwrap();
-        // SAFETY: made above.
+        // SAFETY: `sent` was made in this process, a few lines above.
         let result = unsafe { sent.call(&argument) }.unwrap();
         assert_eq!(postcard::from_bytes::<usize>(&result).unwrap(), 7);
-        // SAFETY: made above.
+        // SAFETY: `sent` was made in this process, a few lines above.
         assert!(unsafe { sent.call(&[]) }.is_err());
     }
 
-    // A program that is linked statically has no libraries.
+    // A statically linked program has no libraries.
     #[cfg(not(target_feature = "crt-static"))]
     #[test]
-    fn one_of_a_library_is_refused() {
+    fn a_function_of_a_library_is_refused() {
         assert!(Distance::to(libc::getpid as *const ()).is_err());
     }
 }

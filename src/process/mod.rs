@@ -1,56 +1,58 @@
-//! Other processes: whoever waits for one lets the other coroutines run.
+//! Child processes. Waiting for one lets other coroutines run.
 //!
-//! - [`Command`] (`command.rs`) says what program is to be run, and runs it, with std's names; [`Child`]
-//!   (`child.rs`) is what runs: its pipes, its end, signals to it;
-//! - [`Process`] (`fork.rs`) is a copy of this process that runs a closure, with the names of Python's
-//!   `multiprocessing`; `exit_code.rs` is what it ends with;
-//! - with the feature `process`, a `ForkServer` (`server.rs`, `served.rs`) is one that makes others, for
-//!   programs with threads: functions go there by name (`function.rs`), values by `postcard` (`wire.rs`);
-//!   `kept.rs` is about sockets that the children of such a process are not to have;
-//! - a `ProcessPool` (`pool/`) has processes make calls;
-//! - a `SharedArray` (`shared_array.rs`) is memory that forked processes share, with a lock that outlives
-//!   whoever is killed with it; `shared_lock.rs` is how it is waited for;
-//! - a `Manager` (`manager/`) is a process that keeps dictionaries for others: a `Dict` is used from any
-//!   number of them.
+//! - [`Command`] (`command.rs`) configures and runs a program, like std's; [`Child`] (`child.rs`) is the
+//!   running program: its pipes, its exit status, signals to it;
+//! - [`Process`] (`fork.rs`) is a fork of this process that runs a closure, named as in Python's
+//!   `multiprocessing`; `exit_code.rs` converts the closure's result into an exit status;
+//! - with the feature `process`, a `ForkServer` (`server.rs`, `remote_child.rs`) is a process that forks
+//!   others, for programs with threads: functions are sent as offsets (`function.rs`), values by `postcard`
+//!   (`wire.rs`); `close_on_fork.rs` closes sockets that forked children must not keep open;
+//! - a `ProcessPool` (`pool/`) makes calls in worker processes;
+//! - a `SharedArray` (`shared_array.rs`) is memory shared by forked processes, with a lock that survives
+//!   the death of its holder; `shared_lock.rs` waits for that lock;
+//! - a `Manager` (`manager/`) is a process that holds dictionaries: any number of processes can use a
+//!   `Dict`.
 //!
-//! `ended.rs` is how the end of either is waited for: by a descriptor that the kernel makes readable,
-//! registered with the hub as any other. So no handler of `SIGCHLD` is needed, none is disturbed, and those
-//! that end at the same moment are told apart.
+//! `exit_wait.rs` waits for the end of a child by a descriptor that the kernel makes readable, registered
+//! with the hub like any other. So no `SIGCHLD` handler is needed or disturbed, and children that end at
+//! the same moment are told apart.
 //!
-//! # Forks by something else
+//! # Forks by other means
 //!
-//! A child that is forked without [`Process::spawn`] has a copy of the coroutines, too: one by `libc::fork`
-//! or a system call, by a library of C, by `vfork`, or the one of [`std::process::Command`] in which its
-//! `pre_exec` closures run. They stay its parent's: in the child none of them runs, nothing of what they wait
-//! for is taken, and none is unwound at its end. There
+//! A child that was forked by other means than [`Process::spawn`] has copies of the coroutines, too. Such
+//! means are `libc::fork` or a system call, a C library, `vfork`, and the fork in [`std::process::Command`]
+//! in which `pre_exec` closures run. The coroutines belong to the parent: in the child none of them runs,
+//! nothing that they wait for is consumed, and none is unwound at the end. In such a child,
 //!
-//! - calls that are patched (`monkey`) block, as the kernel's do;
-//! - what need not wait works: a lock that is free, a read that finds something, a generator;
-//! - what would wait in this library, spawn, or register a descriptor panics, and so does [`Process::spawn`].
-//!   In a child of `vfork`, where a panic would unwind its parent's frames, it ends the process with 127;
-//! - a coroutine whose body returns ends the process with 0, as the last thread of a process does, and one
-//!   that panics with 1;
-//! - functions of [`signal::on`](crate::signal::on()) are not called: a signal does what it did before them;
+//! - patched calls (`monkey`) block, like the kernel's;
+//! - operations that need not wait succeed: locking a free lock, a read that finds data, a generator;
+//! - operations that would wait, spawn, or register a descriptor panic, and so does [`Process::spawn`]. In
+//!   a child of `vfork`, where a panic would unwind frames of the parent, they end the process with status
+//!   127;
+//! - a coroutine whose body returns ends the process with status 0, as the last thread of a process does,
+//!   and one that panics with status 1;
+//! - functions registered by [`signal::on`](crate::signal::on()) are not called: each signal has its
+//!   previous action;
 //! - `exit` waits for no thread, hub, or process of the parent.
 //!
-//! A child that is forked on a thread without coroutines, as one that becomes a daemon, can have its own: it
-//! then begins as a child of [`Process::spawn`] does.
+//! A child that is forked on a thread without coroutines, as by `daemon(3)`, can have its own: it then
+//! starts like a child of [`Process::spawn`].
 
 mod child;
+#[cfg(feature = "process")]
+mod close_on_fork;
 mod command;
-mod ended;
 mod exit_code;
+mod exit_wait;
 mod fork;
 #[cfg(feature = "process")]
 mod function;
-#[cfg(feature = "process")]
-mod kept;
 #[cfg(feature = "process")]
 mod manager;
 #[cfg(feature = "process")]
 mod pool;
 #[cfg(feature = "process")]
-mod served;
+mod remote_child;
 #[cfg(feature = "process")]
 mod server;
 #[cfg(feature = "process")]

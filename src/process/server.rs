@@ -1,26 +1,30 @@
-//! A process that makes others, on behalf of one that cannot be forked any more.
+//! A process that forks others, for a program that can no longer be forked.
 //!
 //! ```text
-//!   program                              server: has no threads, and never gets any
+//!   program                              server: never has threads
 //!   ForkServer::start ── fork ─────────► waits for requests
-//!   ... threads begin ...
+//!   ... threads start ...
 //!   spawn(f, a) ── a socket ───────────► fork ──────────► process: calls f(a)
-//!        ◄── its number ───────────────    │
-//!   join ◄── how it has ended ─────────── wait
+//!        ◄── process id ───────────────    │
+//!   join ◄── exit status ──────────────── wait
 //! ```
 //!
-//! Each process has a socket of its own, over which the request goes and what becomes of it comes back. So
-//! the server keeps nothing that two of them share.
+//! Each process has its own socket, which carries the request to the server and the outcome back. So
+//! processes share no state in the server.
 //!
-//! One of the few places of the module with `unsafe`: it calls functions that it is told of.
+//! # Safety
+//!
+//! Contains `unsafe`, since it calls functions that a request names. Requests come only from the process
+//! that started the server and its descendants by fork, which is the *same image* contract of
+//! [`Function::call`].
 
-use super::ended::{Begun, Reaper, wait_for};
 use super::exit_code::IntoExitCode;
+use super::exit_wait::{ChildHandle, Reaper, spawn_reaper};
 use super::fork::{Builder, ForkError, Process};
 use super::function::{Function, Undecodable, decode, encode};
 use super::manager::{self, Key};
 use super::pool::work;
-use super::served::Served;
+use super::remote_child::RemoteChild;
 use super::wire::Wire;
 use crate::coroutine::{self, spawn};
 use crate::io::{Descriptor, Pauses};
@@ -45,16 +49,19 @@ use std::os::unix::net;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-/// A process that makes others when it is asked to: the way round [`ForkError::Threads`] for a program that
-/// needs processes later. It is to be started early, in `main`, and is then as it was at that moment: what it
-/// makes has that memory, those descriptors, and no threads.
+/// A process that forks others on request.
 ///
-/// What it runs are functions of the program with an argument that goes there by `serde`: a closure that
-/// captures something lies in memory that the server does not have.
+/// It avoids [`ForkError::Threads`] in a program that needs processes when it already has threads.
 ///
-/// It can be used from all threads, and a further handle is a clone. It ends when the last is dropped and the
-/// processes that it has made have ended; at the latest with this process, which waits for those that are no
-/// daemons.
+/// Start it early, in `main`. It stays as it was at that moment: the processes that it makes have that
+/// memory, those descriptors, and no threads.
+///
+/// The processes run functions of the program. The argument is sent by `serde`. Closures with captures are
+/// not possible, since the captures are in memory that the server does not have.
+///
+/// The server can be used from all threads; cloning makes another handle. It ends when the last handle is
+/// dropped and the processes that it made have ended, and at the latest with this process, which waits for
+/// all of them but daemons.
 ///
 /// # Examples
 ///
@@ -63,7 +70,7 @@ use std::sync::Arc;
 ///
 /// let server = ForkServer::start()?;
 /// let thread = std::thread::spawn(move || {
-///     // Here Process::spawn would be refused.
+/// // Here `Process::spawn` would return an error.
 ///     let child = server.spawn(|(a, b): (i32, i32)| a + b, &(3, 4))?;
 ///     child.join()
 /// });
@@ -75,53 +82,53 @@ pub struct ForkServer {
     handle: Arc<Handle>,
 }
 
-/// What all handles of a server share.
+/// The state that all handles of a server share. Dropped with the last handle.
 struct Handle(Arc<Started>);
 
-/// A server that was started, and has not ended.
+/// A server that was started and has not ended.
 struct Started {
     control: net::UnixStream,
-    /// The number of the process.
+    /// The process id of the server.
     id: u32,
-    /// The process that has started it. A copy in a child ends nothing.
+    /// The process that started the server. A copy in a child ends nothing.
     made_in: Generation,
 }
 
-/// What goes over the socket beside those of the processes.
+/// The messages on the control socket.
 const MAKE: u8 = b'M';
 const NO_MORE: u8 = b'N';
 const EXIT: u8 = b'X';
 
 #[derive(Serialize, Deserialize)]
 struct Request {
-    what: What,
+    action: Action,
     name: Option<String>,
     is_daemon: bool,
 }
 
 #[derive(Serialize, Deserialize)]
-enum What {
+enum Action {
     Call(Function, ByteBuf),
-    /// To be a worker of a pool, which gives it jobs over a second socket, and shares a log with it.
+    /// Become a worker of a pool, which sends jobs over a second socket and shares a log.
     Work,
-    /// To be a manager that knows this key, and listens at a second socket.
+    /// Become a manager with this key, which listens at a second socket.
     Manage(Key),
 }
 
-/// Those that are to be told when this process ends.
+/// The servers to notify when this process ends.
 static STARTED: Lock<Vec<Arc<Started>>> = Lock::new(Vec::new());
 
-/// Around a fork: no thread is in the middle of a change.
+/// Holds the list around a fork, so that no thread is in the middle of a change.
 fn hold_started(fork: Fork<'_>) -> io::Result<Side> {
     let _started = STARTED.lock();
     fork()
 }
 
-/// At the end of the process, before its children are waited for.
+/// The exit handler, which runs before children are waited for.
 fn end_servers() {
     let all = std::mem::take(&mut *STARTED.lock());
     for server in all.iter().filter(|server| server.made_in == Generation::current()) {
-        // It ends by the end of the socket, too.
+        // The server also ends at the end of the socket.
         let _ = fd_passing::send(server.control.as_fd(), EXIT, &[]);
         let _ = server.control.shutdown(Shutdown::Both);
     }
@@ -132,8 +139,8 @@ impl Drop for Handle {
         let Handle(server) = self;
         if server.made_in == Generation::current() {
             let _ = fd_passing::send(server.control.as_fd(), NO_MORE, &[]);
-            let server = Begun::new(Reaper::Forked(Forked::new(server.id, false)));
-            wait_for(&Rc::new(server), "the end of a fork server", |server| {
+            let server = ChildHandle::new(Reaper::Forked(Forked::new(server.id, false)));
+            spawn_reaper(&Rc::new(server), "the end of a fork server", |server| {
                 if server.has_ended().is_ok_and(|has_ended| has_ended) {
                     STARTED.lock().retain(|started| started.id != server.id);
                 }
@@ -143,15 +150,15 @@ impl Drop for Handle {
 }
 
 impl ForkServer {
-    /// Starts one.
+    /// Starts a server.
     ///
     /// # Errors
     ///
-    /// As [`Process::spawn`]: so before the first thread.
+    /// Those of [`Process::spawn`]. So start the server before the first thread.
     ///
     /// # Panics
     ///
-    /// As [`Process::spawn`].
+    /// Those of [`Process::spawn`].
     ///
     /// # Switching
     ///
@@ -161,7 +168,8 @@ impl ForkServer {
         let (here, there) = net::UnixStream::pair().map_err(ForkError::Os)?;
         let builder = Builder { ends_with_parent: true, ..Builder::new().name("fork server") };
         let id = builder.fork(|| serve(there))?;
-        // At the end of the process it is told before it is waited for: what was said last comes first.
+        // Registers the wait for the server first. Exit handlers run in reverse order, so that the server is
+        // notified before it is waited for.
         let _ = Forked::new(id, true);
         around_fork(hold_started);
         at_exit(end_servers);
@@ -170,25 +178,26 @@ impl ForkServer {
         Ok(ForkServer { handle: Arc::new(Handle(server)) })
     }
 
-    /// Has a process made that calls `function` with `argument`, and ends with what it returns. Otherwise as
-    /// [`Process::spawn`].
+    /// Makes a process that calls `function` with `argument`, and ends with its result.
+    ///
+    /// See also [`Process::spawn`].
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the argument cannot be encoded, or `function` is not part of the program but of a
-    /// library that was loaded at run time. If the server has ended. If the kernel makes no process.
+    /// `InvalidInput` if the argument cannot be encoded, or if `function` is not part of the program but of
+    /// a library loaded at run time. If the server has ended. If the kernel makes no process.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches until the process has been made. All others may run meanwhile.
+    /// May switch: other coroutines run until the server has made the process.
     ///
     /// # Cancellation
     ///
-    /// The process may have been made, and goes on.
+    /// The process may have been made, and then continues.
     pub fn spawn<A: Serialize + DeserializeOwned, T: IntoExitCode>(
         &self,
         function: fn(A) -> T,
@@ -197,7 +206,9 @@ impl ForkServer {
         self.spawn_as(Builder::new(), function, argument)
     }
 
-    /// As [`ForkServer::spawn`], with a name or as a daemon.
+    /// Like [`ForkServer::spawn`], but with the settings of `builder`.
+    ///
+    /// These are a name, and whether the process is a daemon.
     ///
     /// # Examples
     ///
@@ -213,19 +224,19 @@ impl ForkServer {
     ///
     /// # Errors
     ///
-    /// As [`ForkServer::spawn`].
+    /// Those of [`ForkServer::spawn`].
     ///
     /// # Panics
     ///
-    /// As [`ForkServer::spawn`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`ForkServer::spawn`].
+    /// May switch: other coroutines run until the server has made the process.
     ///
     /// # Cancellation
     ///
-    /// As [`ForkServer::spawn`].
+    /// The process may have been made, and then continues.
     pub fn spawn_as<A: Serialize + DeserializeOwned, T: IntoExitCode>(
         &self,
         builder: Builder,
@@ -236,51 +247,57 @@ impl ForkServer {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
         let argument = encode(argument)
             .map_err(|Undecodable(message)| io::Error::new(io::ErrorKind::InvalidInput, message))?;
-        self.request(builder, What::Call(function, argument.into()), vec![])
+        self.request(builder, Action::Call(function, argument.into()), vec![])
     }
 
-    /// Has a worker of a pool made, which is given jobs over `jobs`.
+    /// Makes a pool worker that receives jobs over `jobs`.
     pub(super) fn spawn_worker(&self, jobs: net::UnixStream, log: OwnedFd) -> io::Result<Process> {
         let builder = Builder::new().name("pool worker").daemon(true);
-        self.request(builder, What::Work, vec![jobs.into(), log])
+        self.request(builder, Action::Work, vec![jobs.into(), log])
     }
 
-    /// Has a manager made, which answers those who connect to `listener` and know `key`.
+    /// Makes a manager that answers clients which connect to `listener` and know `key`.
     pub(super) fn spawn_manager(
         &self,
         listener: net::UnixListener,
         key: Key,
     ) -> io::Result<Process> {
         let builder = Builder::new().name("manager").daemon(true);
-        self.request(builder, What::Manage(key), vec![listener.into()])
+        self.request(builder, Action::Manage(key), vec![listener.into()])
     }
 
-    fn request(&self, builder: Builder, what: What, more: Vec<OwnedFd>) -> io::Result<Process> {
+    fn request(
+        &self,
+        builder: Builder,
+        action: Action,
+        extra: Vec<OwnedFd>,
+    ) -> io::Result<Process> {
         let (here, there) = net::UnixStream::pair()?;
         let mut all = vec![OwnedFd::from(there)];
-        all.extend(more);
+        all.extend(extra);
         self.hand_over(&all.iter().map(AsFd::as_fd).collect::<Vec<_>>())?;
         drop(all);
         let mut wire = Wire::new(UnixStream::from_std(here)?);
         let (name, is_daemon) = (builder.name.clone(), builder.is_daemon);
-        let request = Request { what, name: name.map(|name| name.into_owned()), is_daemon };
+        let request = Request { action, name: name.map(|name| name.into_owned()), is_daemon };
         let sent = wire.send(&request);
-        // If it was refused, there may be an answer before all of the request has been sent.
+        // If the server refuses the request, its answer may arrive before all of the request has been
+        // sent.
         let answer: Option<Result<u32, String>> = match wire.receive() {
             Ok(None) | Err(_) if sent.is_err() => return Err(sent.map_err(has_ended).unwrap_err()),
             answer => answer.map_err(has_ended)?,
         };
         let id = answer.ok_or_else(|| has_ended(io::ErrorKind::UnexpectedEof.into()))?;
-        let served = Served::new(id.map_err(io::Error::other)?, wire).map_err(has_ended)?;
-        Ok(Process::new(Begun::new(Reaper::Served(served)), builder.name))
+        let remote = RemoteChild::new(id.map_err(io::Error::other)?, wire).map_err(has_ended)?;
+        Ok(Process::new(ChildHandle::new(Reaper::Remote(remote)), builder.name))
     }
 
-    /// Gives the server the other ends of sockets, and what goes with them.
+    /// Sends the server its ends of the sockets, and further descriptors.
     fn hand_over(&self, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut pauses = Pauses::until(None);
         loop {
             match fd_passing::send(self.handle.0.control.as_fd(), MAKE, descriptors) {
-                // There is room again when the server has taken what is under way to it.
+                // There is room again when the server has received what is in flight.
                 Err(error)
                     if error.kind() == io::ErrorKind::WouldBlock
                         || error.raw_os_error() == Some(libc::ETOOMANYREFS) =>
@@ -294,8 +311,10 @@ impl ForkServer {
     }
 }
 
-/// Says so if it is an error of a connection whose other end is closed. The server closes one by itself only
-/// if it has no descriptors left, not even for a word about it.
+/// Adds to an error of a closed connection that the server has ended.
+///
+/// The server closes a connection by itself only if it has no descriptors left and cannot even send a
+/// refusal.
 fn has_ended(error: io::Error) -> io::Error {
     match error.kind() {
         kind @ (io::ErrorKind::BrokenPipe
@@ -315,143 +334,150 @@ impl fmt::Debug for ForkServer {
     }
 }
 
-/// What the server keeps.
-struct Made {
+/// The state of the server process.
+struct ServerState {
     control: Descriptor<OwnedFd>,
-    asked: RefCell<Vec<Weak<Asked>>>,
+    requests: RefCell<Vec<Weak<ChildSockets>>>,
     daemons: RefCell<Vec<Weak<Process>>>,
 }
 
-/// The sockets of a process that is to be made, or was. They are not for others that are made meanwhile.
-struct Asked {
+/// The sockets of a requested process.
+///
+/// Other processes made in the meantime must close them.
+struct ChildSockets {
     stream: Rc<UnixStream>,
-    /// A worker's, or a manager's.
-    more: Cell<Vec<OwnedFd>>,
+    /// The further descriptors of a worker or a manager.
+    extra: Cell<Vec<OwnedFd>>,
 }
 
-impl Asked {
-    /// `None` if they are not what is sent along.
+impl ChildSockets {
+    /// `None` if these are not the descriptors of a request.
     fn new(descriptors: Vec<OwnedFd>) -> Option<Rc<Self>> {
         let mut descriptors = descriptors.into_iter();
         let stream = Rc::new(UnixStream::try_from(descriptors.next()?).ok()?);
-        Some(Rc::new(Asked { stream, more: Cell::new(descriptors.collect()) }))
+        Some(Rc::new(ChildSockets { stream, extra: Cell::new(descriptors.collect()) }))
     }
 }
 
-/// What the server does.
+/// The main function of the server.
 fn serve(control: net::UnixStream) -> io::Result<()> {
-    // Ctrl-C is for the processes that it makes, which get it, too, and as they were: handlers of this
-    // library's are not inherited.
+    // Ctrl-C is meant for the processes that the server makes. They receive it, too, with its previous
+    // action: functions registered with this library are not inherited.
     let _handler = signal::on(Signal::INT, || ())?;
-    // If the program ignores `SIGCHLD`, its children still do, but here the kernel is to keep each status.
+    // If the program ignores `SIGCHLD`, its children still do, but in the server the kernel must keep
+    // each status.
     let _statuses = Installed::new(libc::SIGCHLD)?;
     let control = Descriptor::new(OwnedFd::from(control))?;
-    let made = Rc::new(Made { control, asked: RefCell::default(), daemons: RefCell::default() });
+    let state =
+        Rc::new(ServerState { control, requests: RefCell::default(), daemons: RefCell::default() });
     let group = Rc::new(Group::new());
     loop {
-        // An error, or the end, is that of the program.
-        let said = made.control.read_with(|control| fd_passing::receive(control.as_fd()));
-        match said.ok().flatten() {
+        // An error or the end of the socket means that the program has ended.
+        let received = state.control.read_with(|control| fd_passing::receive(control.as_fd()));
+        match received.ok().flatten() {
             Some(Received { byte: MAKE, descriptors, is_whole }) => {
-                let Some(asked) = Asked::new(descriptors) else { continue };
+                let Some(sockets) = ChildSockets::new(descriptors) else { continue };
                 if !is_whole {
-                    refuse(&asked, "no descriptors");
+                    refuse(&sockets, "no descriptors");
                     continue;
                 }
-                remember(&made.asked, &asked);
-                // An error is of this one alone: whoever has asked finds that the socket is closed.
+                remember(&state.requests, &sockets);
+                // An error concerns this request only: its client finds the socket closed.
                 let making = coroutine::Builder::new().spawn({
-                    let (asked, made) = (Rc::clone(&asked), Rc::clone(&made));
-                    move || make(&asked, &made)
+                    let (sockets, state) = (Rc::clone(&sockets), Rc::clone(&state));
+                    move || make(&sockets, &state)
                 });
                 match making {
                     Ok(making) => group.add(&making),
-                    Err(_) => refuse(&asked, "no memory"),
+                    Err(_) => refuse(&sockets, "no memory"),
                 }
             }
             Some(Received { byte: NO_MORE, .. }) => {
-                let (made, group) = (Rc::clone(&made), Rc::clone(&group));
+                let (state, group) = (Rc::clone(&state), Rc::clone(&group));
                 spawn(move || {
                     group.join();
-                    made.control.close();
+                    state.control.close();
                 });
             }
             _ => break,
         }
     }
-    // Whoever has not said yet what is to be made may never do so: at its end the program's coroutines stay
-    // as they are.
-    for asked in made.asked.take().iter().filter_map(Weak::upgrade) {
-        asked.stream.close();
+    // A client that has not sent its request yet may never do so: when the program ends, its coroutines
+    // are not resumed.
+    for sockets in state.requests.take().iter().filter_map(Weak::upgrade) {
+        sockets.stream.close();
     }
-    for daemon in made.daemons.take().iter().filter_map(Weak::upgrade) {
+    for daemon in state.daemons.take().iter().filter_map(Weak::upgrade) {
         daemon.kill()?;
     }
     group.join();
     Ok(())
 }
 
-/// Says that no process is made, for want of something. (If the descriptors for it got lost on their way,
-/// the first, over which this goes, may have come.)
-fn refuse(asked: &Rc<Asked>, lack: &str) {
-    let mut wire = Wire::new(Rc::clone(&asked.stream));
-    // Few bytes, for which there is room. If not, the end of the connection says enough.
-    let _ = wire.send(&Err::<u32, _>(format!("the fork server has {lack} left")));
+/// Reports that no process can be made, since some resource is missing.
+///
+/// (If descriptors of the request were lost in transit, the first, which carries this answer, may have
+/// arrived.)
+fn refuse(sockets: &Rc<ChildSockets>, missing: &str) {
+    let mut wire = Wire::new(Rc::clone(&sockets.stream));
+    // The few bytes fit into the socket's buffer. If not, the client sees the end of the connection.
+    let _ = wire.send(&Err::<u32, _>(format!("the fork server has {missing} left")));
 }
 
-/// Makes a process, and tells what becomes of it.
-fn make(asked: &Rc<Asked>, made: &Made) -> io::Result<()> {
-    let mut wire = Wire::new(Rc::clone(&asked.stream));
+/// Makes a process, and reports its id and its exit status.
+fn make(sockets: &Rc<ChildSockets>, state: &ServerState) -> io::Result<()> {
+    let mut wire = Wire::new(Rc::clone(&sockets.stream));
     let Some(request) = wire.receive::<Request>()? else { return Ok(()) };
     let builder = Builder { name: request.name.map(Into::into), ..Builder::new() };
     let child = builder.daemon(request.is_daemon).spawn(|| {
-        let more = asked.more.take();
-        made.control.close();
-        for other in made.asked.take().iter().filter_map(Weak::upgrade) {
+        let extra = sockets.extra.take();
+        state.control.close();
+        for other in state.requests.take().iter().filter_map(Weak::upgrade) {
             other.stream.close();
-            drop(other.more.take());
+            drop(other.extra.take());
         }
-        let (function, argument) = match request.what {
-            What::Call(function, argument) => (function, argument),
-            What::Work => {
-                let more = <[OwnedFd; 2]>::try_from(more);
-                let [jobs, log] = more.map_err(|_| io::ErrorKind::InvalidInput)?;
+        let (function, argument) = match request.action {
+            Action::Call(function, argument) => (function, argument),
+            Action::Work => {
+                let extra = <[OwnedFd; 2]>::try_from(extra);
+                let [jobs, log] = extra.map_err(|_| io::ErrorKind::InvalidInput)?;
                 return work(Wire::new(UnixStream::try_from(jobs)?), log).map(|()| 0);
             }
-            What::Manage(key) => {
-                let listener = more.into_iter().next().ok_or(io::ErrorKind::InvalidInput)?;
+            Action::Manage(key) => {
+                let listener = extra.into_iter().next().ok_or(io::ErrorKind::InvalidInput)?;
                 return manager::serve(listener.into(), key).map(|()| 0);
             }
         };
-        // SAFETY: the socket that it came by is one of a pair, whose other end has never left the process
-        // that has started this server, or a child of that.
+        // SAFETY: *same image*: the request came over one end of a socket pair, whose other end has never
+        // left the process that started this server, or its children.
         let code = unsafe { function.call(&argument) };
         let code = code.and_then(|code| decode::<i32>(&code));
         code.map_err(|Undecodable(message)| io::Error::other(message))
     });
-    drop(asked.more.take());
+    drop(sockets.extra.take());
     let child = match child {
         Ok(child) => Rc::new(child),
         Err(error) => return wire.send(&Err::<u32, _>(error.to_string())),
     };
     if request.is_daemon {
-        remember(&made.daemons, &child);
+        remember(&state.daemons, &child);
     }
-    let is_asked_for = Served::tell_begun(&mut wire, child.id());
+    let announced = RemoteChild::send_id(&mut wire, child.id());
     let signals = coroutine::Builder::new().spawn({
         let child = Rc::clone(&child);
         move || {
-            while let Some(signal) = Served::next_signal(&mut wire) {
-                // Of no such signal, or one that may not be sent, nobody can be told any more.
+            while let Some(signal) = RemoteChild::next_signal(&mut wire) {
+                // An invalid or forbidden signal cannot be reported to the client any more.
                 let _ = child.send_signal(signal);
             }
         }
     });
     let status = child.join().ok();
-    // Without memory for it, nobody passes signals on, and whoever has no descriptor cannot send any.
+    // If no coroutine could be created, signals are not forwarded, and a client without a pidfd cannot
+    // send any.
     signals.iter().for_each(|signals| signals.kill());
-    is_asked_for?;
-    Served::tell_end(&asked.stream, status)
+    announced?;
+    RemoteChild::send_status(&sockets.stream, status)
 }
 
 fn remember<T>(all: &RefCell<Vec<Weak<T>>>, one: &Rc<T>) {

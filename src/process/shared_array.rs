@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Plain values that processes share.
+//! Arrays of plain values in memory that processes share.
 
 use super::shared_lock;
 use crate::hub::Deadline;
@@ -16,29 +16,30 @@ use std::time::Duration;
 
 pub use crate::sys::shared_cell::SharedCell;
 
-/// So many elements of a plain type, in memory that this process shares with those that are forked from it
-/// later, with a lock. As CPython's `multiprocessing.Array`.
+/// An array of plain values, with a lock, in memory shared with processes forked later.
 ///
-/// It is to be made before the fork; parent and child then have the same elements, and both may have
-/// clones, on any thread. Who finds it locked lets the other coroutines run until it is unlocked, by
-/// whichever process. When there are several, any of them may be the next, whatever the order in which they
-/// came; but who has waited for some hundredths of a second goes before those who come anew.
+/// Like `multiprocessing.Array` in CPython.
 ///
-/// A process that is killed with the lock does not block the others: the next one gets it, and is told so, as
-/// by a [`std::sync::Mutex`]. The array is then poisoned, for all, until somebody says by
-/// [`clear_poison`](SharedArray::clear_poison) that the elements are right again. It is the same when the
-/// process ends in another way, and when a coroutine panics or is killed with the lock. A lock that is
-/// [forgotten](std::mem::forget), on the other hand, is held until its process ends, or executes another
-/// program.
+/// Make the array before the fork. Parent and child then share the elements, and each may have clones on
+/// any thread. Waiting for the lock lets other coroutines run. The waiter that is served next may be any of
+/// them, in no particular order, but one that has waited for some hundredths of a second goes before new
+/// ones.
 ///
-/// The elements are [`Pod`]: numbers, arrays of them, structures of them (which can `derive` it). They have
-/// no pointers, which would lead nowhere in another process, nothing to be dropped, and whatever bytes
-/// another process writes are a value: also half of one value and half of another, which is what one that is
-/// killed in the middle leaves behind.
+/// A process that is killed while it holds the lock does not block the others: the next to lock the array
+/// receives an error, as from a [`std::sync::Mutex`]. The array is then poisoned, in all processes, until
+/// [`clear_poison`](SharedArray::clear_poison) is called to state that the elements are consistent again.
+/// The same happens when the process ends in another way, and when a coroutine panics or is killed while it
+/// holds the lock. A guard that is [forgotten](std::mem::forget), however, keeps the lock until its process
+/// ends or executes another program.
 ///
-/// It takes two descriptors and whole pages, which are given back when no process has it any more. Memory is
-/// shared with children that are forked by libc's `fork`, as those of this library are; not with programs
-/// that are executed. A process that closes descriptors it has not opened loses its lock.
+/// The elements are [`Pod`]: numbers, arrays of numbers, and structures of them (which can `derive` it).
+/// They contain no pointers, which would be invalid in another process; they need not be dropped; and any
+/// bytes that another process writes are a valid value. That includes half of one value and half of
+/// another, which a process that is killed in the middle of a write leaves behind.
+///
+/// An array takes two descriptors and whole pages, which are freed when no process has it any more. Memory
+/// is shared with children forked by libc's `fork`, as by this library, but not with executed programs. A
+/// process that closes descriptors which it has not opened loses its lock.
 ///
 /// # Examples
 ///
@@ -63,7 +64,7 @@ pub use crate::sys::shared_cell::SharedCell;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// Types that have no size, or are aligned to more than 64 bytes, do not compile:
+/// Element types without a size, or with an alignment above 64 bytes, do not compile:
 ///
 /// ```compile_fail
 /// let array = switchgrass::process::SharedArray::<()>::new(3)?;
@@ -71,14 +72,16 @@ pub use crate::sys::shared_cell::SharedCell;
 /// ```
 pub struct SharedArray<T> {
     memory: Arc<SharedMemory>,
-    /// One at a time has the elements, on whichever thread.
+    /// One thread at a time accesses the elements.
     elements: PhantomData<Mutex<T>>,
 }
 
-/// The use of the elements of a [`SharedArray`]: a slice of cells. Dropped, it unlocks the array.
+/// Access to the elements of a locked [`SharedArray`], as a slice of cells.
 ///
-/// It may be dropped on another thread. In a child that is forked while there is one, its copy is worth
-/// nothing: it panics when it is used, and does nothing when it is dropped.
+/// Unlocks the array when dropped.
+///
+/// It may be dropped on another thread. If the process is forked while a guard exists, the copy in the
+/// child panics when it is used, and does nothing when it is dropped.
 ///
 /// # Examples
 ///
@@ -95,7 +98,7 @@ pub struct SharedArray<T> {
 /// assert_eq!(array.get(2), Some(3.0));
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[must_use = "dropped, it unlocks at once"]
+#[must_use = "the array is unlocked when the guard is dropped"]
 pub struct SharedGuard<T: Pod> {
     locked: Locked,
     was_panicking: bool,
@@ -103,7 +106,7 @@ pub struct SharedGuard<T: Pod> {
 }
 
 impl<T: Pod> SharedArray<T> {
-    /// Makes an array of `len` elements, all of them zero.
+    /// Makes an array of `len` elements, all zero.
     ///
     /// # Examples
     ///
@@ -118,25 +121,29 @@ impl<T: Pod> SharedArray<T> {
     ///
     /// # Errors
     ///
-    /// If there is not so much memory, or there are no descriptors left.
+    /// If not enough memory, or no descriptors, are left.
     ///
     /// # Switching
     ///
     /// Never switches.
     pub fn new(len: usize) -> io::Result<Self> {
-        const { assert!(size_of::<T>() > 0, "elements of no size need no memory to be shared") };
-        const { assert!(align_of::<T>() <= VALUES, "elements are aligned to 64 bytes at most") };
+        const { assert!(size_of::<T>() > 0, "elements must have a size") };
+        const {
+            assert!(align_of::<T>() <= VALUES, "the alignment of elements must be at most 64 bytes")
+        };
         let bytes = len.checked_mul(size_of::<T>()).ok_or(io::ErrorKind::OutOfMemory);
         let memory = bytes.map_err(io::Error::from).and_then(SharedMemory::new);
         let memory = memory.map_err(|error| {
             let size = size_of::<T>();
-            let message = format!("no shared memory for {len} elements of {size} bytes: {error}");
+            let message = format!(
+                "cannot allocate shared memory for {len} elements of {size} bytes: {error}"
+            );
             io::Error::new(error.kind(), message)
         })?;
         Ok(SharedArray { memory, elements: PhantomData })
     }
 
-    /// Makes an array of copies of these elements.
+    /// Makes an array of copies of `elements`.
     ///
     /// # Examples
     ///
@@ -150,20 +157,20 @@ impl<T: Pod> SharedArray<T> {
     ///
     /// # Errors
     ///
-    /// As [`SharedArray::new`].
+    /// Those of [`SharedArray::new`].
     ///
     /// # Switching
     ///
     /// Never switches.
     pub fn from_slice(elements: &[T]) -> io::Result<Self> {
         let array = Self::new(elements.len())?;
-        let guard = array.try_lock().expect("nobody else has it");
+        let guard = array.try_lock().expect("a new array is not locked");
         guard.copy_from_slice(elements);
         drop(guard);
         Ok(array)
     }
 
-    /// How many elements there are. That never changes.
+    /// The number of elements. It never changes.
     ///
     /// # Examples
     ///
@@ -191,7 +198,7 @@ impl<T: Pod> SharedArray<T> {
         self.len() == 0
     }
 
-    /// Waits until nobody else uses the elements, in whichever process.
+    /// Locks the array. Waits while any other process or coroutine has locked it.
     ///
     /// # Examples
     ///
@@ -200,7 +207,7 @@ impl<T: Pod> SharedArray<T> {
     ///
     /// let account = SharedArray::from_slice(&[100, 0])?;
     /// let both = account.lock().unwrap_or_else(|poisoned| {
-    ///     // Somebody was killed in the middle. These were 100 together.
+    /// // The holder was killed in the middle of a change. The two were 100 in total.
     ///     let both = poisoned.into_inner();
     ///     both[1].set(100 - both[0].get());
     ///     account.clear_poison();
@@ -215,29 +222,30 @@ impl<T: Pod> SharedArray<T> {
     ///
     /// # Errors
     ///
-    /// If a process has ended with the lock, or a coroutine has panicked or was killed with it. The error has
-    /// the guard.
+    /// If the array is poisoned: a process ended, or a coroutine panicked or was killed, while it held the
+    /// lock. The error contains the guard.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile. If the kernel has no memory to know that this
-    /// process has the lock, when it first locks the array.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits. If,
+    /// on the first lock by this process, the kernel has no memory left to record the process as holder.
     ///
     /// # Switching
     ///
-    /// Switches if somebody else uses the elements. All others may run meanwhile. A coroutine that has locked
-    /// it already waits for itself, for ever: to the hub that is a wait for another process.
+    /// May switch, if the array is locked: other coroutines run while this one waits. A coroutine that
+    /// already holds the lock waits indefinitely; the deadlock detector treats this as a wait for another
+    /// process.
     ///
     /// # Cancellation
     ///
-    /// It is not locked.
+    /// The array is not locked.
     #[track_caller]
     pub fn lock(&self) -> LockResult<SharedGuard<T>> {
         let locked = shared_lock::lock(&self.memory, "SharedArray::lock", None);
-        SharedGuard::new(locked.expect("it waits for ever"))
+        SharedGuard::new(locked.expect("without a deadline, the wait does not time out"))
     }
 
-    /// As [`SharedArray::lock`], if nobody uses the elements.
+    /// Locks the array if it is not locked.
     ///
     /// # Examples
     ///
@@ -255,11 +263,12 @@ impl<T: Pod> SharedArray<T> {
     ///
     /// # Errors
     ///
-    /// As [`std::sync::Mutex::try_lock`].
+    /// `WouldBlock` if the array is locked. `Poisoned`, with the guard, if it is poisoned.
     ///
     /// # Panics
     ///
-    /// If the kernel has no memory to know that this process has the lock, when it first locks the array.
+    /// If, on the first lock by this process, the kernel has no memory left to record the process as
+    /// holder.
     ///
     /// # Switching
     ///
@@ -271,7 +280,7 @@ impl<T: Pod> SharedArray<T> {
         }
     }
 
-    /// As [`SharedArray::lock`], for at most `limit`.
+    /// Like [`SharedArray::lock`], but waits for at most `limit`.
     ///
     /// # Examples
     ///
@@ -289,19 +298,22 @@ impl<T: Pod> SharedArray<T> {
     ///
     /// # Errors
     ///
-    /// As [`std::sync::Mutex::try_lock`]; `WouldBlock` says that the limit has passed.
+    /// `WouldBlock` if the array is still locked after `limit`. `Poisoned`, with the guard, if it is
+    /// poisoned.
     ///
     /// # Panics
     ///
-    /// As [`SharedArray::lock`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits. If,
+    /// on the first lock by this process, the kernel has no memory left to record the process as holder.
     ///
     /// # Switching
     ///
-    /// Switches if somebody else uses the elements, also for a limit of zero. All others may run meanwhile.
+    /// May switch, if the array is locked, even with a zero `limit`: other coroutines run while this one
+    /// waits.
     ///
     /// # Cancellation
     ///
-    /// It is not locked.
+    /// The array is not locked.
     #[track_caller]
     pub fn lock_timeout(&self, limit: Duration) -> TryLockResult<SharedGuard<T>> {
         let deadline = Deadline::after(limit);
@@ -311,8 +323,7 @@ impl<T: Pod> SharedArray<T> {
         }
     }
 
-    /// One element, as of a moment when nobody is in the middle of a change. `None` if there are not so many,
-    /// as of a slice.
+    /// Returns one element, read under the lock. `None` if `index` is out of bounds.
     ///
     /// # Examples
     ///
@@ -327,15 +338,16 @@ impl<T: Pod> SharedArray<T> {
     ///
     /// # Panics
     ///
-    /// If the array is poisoned. As [`SharedArray::lock`].
+    /// If the array is poisoned. Unwinds if a kill, a timeout or another panic is raised in the current
+    /// coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`SharedArray::lock`].
+    /// May switch, if the array is locked: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// Nothing has happened.
+    /// Has no effect.
     #[track_caller]
     pub fn get(&self, index: usize) -> Option<T> {
         if index >= self.len() {
@@ -344,10 +356,10 @@ impl<T: Pod> SharedArray<T> {
         Some(self.lock_sound("SharedArray::get")[index].get())
     }
 
-    /// Changes one element.
+    /// Sets one element, under the lock.
     ///
-    /// What it is to be must not depend on what it was: others may change it in between. That is for
-    /// [`lock`](SharedArray::lock).
+    /// For a value that depends on the previous one, use [`lock`](SharedArray::lock): another process may
+    /// change the element between [`get`](SharedArray::get) and `set`.
     ///
     /// # Examples
     ///
@@ -362,16 +374,16 @@ impl<T: Pod> SharedArray<T> {
     ///
     /// # Panics
     ///
-    /// If there are not so many elements, as `slice[index] = value` does. If the array is poisoned. As
-    /// [`SharedArray::lock`].
+    /// If `index` is out of bounds. If the array is poisoned. Unwinds if a kill, a timeout or another panic
+    /// is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`SharedArray::lock`].
+    /// May switch, if the array is locked: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// Nothing has happened.
+    /// The element is unchanged.
     #[track_caller]
     pub fn set(&self, index: usize, value: T) {
         let len = self.len();
@@ -384,18 +396,22 @@ impl<T: Pod> SharedArray<T> {
 
     #[track_caller]
     fn lock_sound(&self, purpose: &'static str) -> SharedGuard<T> {
-        let locked = shared_lock::lock(&self.memory, purpose, None).expect("it waits for ever");
+        let locked = shared_lock::lock(&self.memory, purpose, None)
+            .expect("without a deadline, the wait does not time out");
         SharedGuard::new(locked).unwrap_or_else(|poisoned| {
             drop(poisoned);
             panic!(
                 "{purpose}: the array is poisoned, since a process or a coroutine has ended in the middle of \
-                 a change; lock() gives the elements all the same, clear_poison() says that they are right"
+                 a change: access the elements by lock(), repair them, and call clear_poison()"
             )
         })
     }
 
-    /// Whether a process has ended with the lock, or a coroutine has panicked or was killed with it. That a
-    /// process has ended shows when the array is next locked.
+    /// Whether the array is poisoned.
+    ///
+    /// It is if a process ended, or a coroutine panicked or was killed, while it held the lock.
+    ///
+    /// The end of a process is noticed when the array is next locked.
     ///
     /// # Examples
     ///
@@ -418,8 +434,9 @@ impl<T: Pod> SharedArray<T> {
         self.memory.notes().is_poisoned.load(Relaxed) != 0
     }
 
-    /// Says that the elements are as they should be again. As long as the array is locked by whoever says so,
-    /// nobody has seen them otherwise.
+    /// Marks the elements as consistent again.
+    ///
+    /// Call it while the array is locked, so that no other process sees the array poisoned in between.
     ///
     /// # Examples
     ///
@@ -429,7 +446,7 @@ impl<T: Pod> SharedArray<T> {
     }
 }
 
-/// Another handle of the same elements.
+/// Makes another handle of the same elements.
 impl<T> Clone for SharedArray<T> {
     fn clone(&self) -> Self {
         SharedArray { memory: Arc::clone(&self.memory), elements: PhantomData }
@@ -452,7 +469,7 @@ impl<T: Pod> SharedGuard<T> {
         if is_poisoned { Err(PoisonError::new(guard)) } else { Ok(guard) }
     }
 
-    /// Copies of all elements.
+    /// Returns copies of all elements.
     ///
     /// # Examples
     ///
@@ -467,7 +484,7 @@ impl<T: Pod> SharedGuard<T> {
         self.iter().map(SharedCell::get).collect()
     }
 
-    /// Changes all elements.
+    /// Sets all elements.
     ///
     /// # Examples
     ///
@@ -482,11 +499,11 @@ impl<T: Pod> SharedGuard<T> {
     ///
     /// # Panics
     ///
-    /// If there are not as many as in the array, as [`slice::copy_from_slice`] does.
+    /// If the lengths differ, as in [`slice::copy_from_slice`].
     #[track_caller]
     pub fn copy_from_slice(&self, elements: &[T]) {
         let (len, given) = (self.len(), elements.len());
-        assert!(len == given, "the SharedArray has {len} elements, but these are {given}");
+        assert!(len == given, "the SharedArray has {len} elements but the slice has {given}");
         self.iter().zip(elements).for_each(|(cell, element)| cell.set(*element));
     }
 }

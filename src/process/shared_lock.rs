@@ -2,20 +2,20 @@
 //! Waiting for the lock of shared memory.
 //!
 //! ```text
-//!            try_lock                      an event: somebody has unlocked it
-//!   wants ──────────► held by another ──► parked ───────────────────────────────► looks again ──► has it
+//!              attempt                      an event: the lock was released
+//!   start ──────────► held by another ──► parked ───────────────────────────────► attempt ──► locked
 //!                                            │  or 5, 10, 20, 40, 50, 50 .. ms        ▲
 //!                                            └────────────────────────────────────────┘
 //! ```
 //!
-//! Who is killed with the lock tells nobody: that is what the pauses are for. Each look in vain is followed
+//! A holder that is killed signals no event; the timeouts cover that case. Every failed attempt is followed
 //! by a wait.
 //!
-//! All who wait hear of it when it is unlocked, and one is the first: a queue would be in the hands of
-//! processes that may be killed. So that one that unlocks and locks again without ever waiting in between
-//! does not keep all others out, one that has waited for [`PATIENCE`] has a *promise* noted whenever it
-//! looks. As long as that is in force, who has waited for less keeps back. It runs out by itself, should the
-//! one it was given to be killed.
+//! When the lock is released, all waiters are woken and race for it: a queue would depend on processes that
+//! may be killed. A process that unlocks and locks again without waiting in between could so starve the
+//! others. Therefore a waiter of at least [`PATIENCE`] stores a *promise* with each attempt. While the
+//! promise is valid, waiters of less than that leave the lock alone. It expires by itself, in case the
+//! waiter that it was given to is killed.
 
 use crate::hub::{self, Deadline, Direction, Source, Wake};
 use crate::sys::clock;
@@ -29,20 +29,20 @@ use std::time::{Duration, Instant};
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// Who has waited so long goes before those who come anew.
+/// A waiter of at least this time goes before new ones.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// For how long a promise is in force. It is renewed after [`LONGEST_PAUSE`] at the latest.
+/// How long a promise is valid. It is renewed after at most [`LONGEST_PAUSE`].
 const PROMISE: Duration = Duration::from_millis(100);
 
-/// Locks it, if need be after others have unlocked it. `None` if `deadline` has passed.
+/// Locks the memory, waiting if necessary. `None` if `deadline` has passed.
 #[track_caller]
 pub(super) fn lock(
     memory: &Arc<SharedMemory>,
     purpose: &'static str,
     deadline: Option<Deadline>,
 ) -> Option<Locked> {
-    match look(memory, false) {
+    match attempt(memory, false) {
         Some(locked) => Some(locked),
         None => wait(memory, purpose, deadline),
     }
@@ -55,28 +55,28 @@ fn wait(
     purpose: &'static str,
     deadline: Option<Deadline>,
 ) -> Option<Locked> {
-    // Without descriptors, the pauses do.
-    let bell = Bell::new(memory).ok();
+    // Without descriptors, waiting relies on the pauses.
+    let event = UnlockEvent::new(memory).ok();
     let begin = Instant::now();
-    let look = || look(memory, begin.elapsed() >= PATIENCE);
+    let attempt = || attempt(memory, begin.elapsed() >= PATIENCE);
     let mut pause = FIRST_PAUSE;
     loop {
         memory.await_lock();
-        if let Some(bell) = &bell {
-            bell.source.expect_event(Direction::Read);
+        if let Some(event) = &event {
+            event.source.expect_event(Direction::Read);
         }
-        let locked = look();
+        let locked = attempt();
         if locked.is_some() {
             return locked;
         }
         let next = Deadline::after(pause).into_iter().chain(deadline).min();
-        let has_passed = match &bell {
-            Some(bell) => bell.source.wait(Direction::Read, purpose, next).is_err(),
+        let has_passed = match &event {
+            Some(event) => event.source.wait(Direction::Read, purpose, next).is_err(),
             None => hub::park(purpose, next) == Wake::TimedOut,
         };
-        // Not said to be awaited again before this look: so who gets it calls nobody for nothing when it
-        // unlocks, and who does not says so then.
-        let locked = look();
+        // `await_lock` was not called again before this attempt. So if it succeeds, the unlock signals no
+        // event in vain; if it fails, the next iteration calls it.
+        let locked = attempt();
         let is_over =
             has_passed && deadline.is_some() && deadline <= Deadline::after(Duration::ZERO);
         if locked.is_some() || is_over {
@@ -88,8 +88,10 @@ fn wait(
     }
 }
 
-/// Takes the lock if it is free, and not promised to others.
-fn look(memory: &Arc<SharedMemory>, is_preferred: bool) -> Option<Locked> {
+/// Takes the lock if it is free and not promised to others.
+///
+/// With `is_preferred`, renews the promise.
+fn attempt(memory: &Arc<SharedMemory>, is_preferred: bool) -> Option<Locked> {
     let promised_until = &memory.notes().promised_until;
     if is_preferred {
         promised_until.store(clock::now() + PROMISE.as_nanos() as u64, Relaxed);
@@ -106,17 +108,19 @@ fn look(memory: &Arc<SharedMemory>, is_preferred: bool) -> Option<Locked> {
     Some(locked)
 }
 
-/// Has events when who had the lock has found it awaited. A copy for each that waits: a descriptor can be
-/// registered once with a hub, and a hub is not known to the processes that are forked from its own.
-struct Bell {
-    /// Declared first: it leaves the hub before the descriptor is closed.
+/// The event of an unlock after `await_lock`, registered with this hub.
+///
+/// Each waiter has a copy of the descriptor: a descriptor can be registered only once with a hub, and a
+/// registration is not inherited by forked processes.
+struct UnlockEvent {
+    /// Declared first, so that it is unregistered before the descriptor is closed.
     source: Source,
     _copy: OwnedFd,
 }
 
-impl Bell {
+impl UnlockEvent {
     fn new(memory: &SharedMemory) -> io::Result<Self> {
         let copy = memory.unlocked()?;
-        Ok(Bell { source: Source::new(copy.as_raw_fd())?, _copy: copy })
+        Ok(UnlockEvent { source: Source::new(copy.as_raw_fd())?, _copy: copy })
     }
 }

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Values from one process to another: each as postcard has it, after its length.
+//! Sends values between processes, encoded by postcard, each preceded by its length.
 //!
 //! ```text
 //!   │ length, 4 bytes │ value │ length │ value │ ...
@@ -16,7 +16,7 @@ use std::rc::Rc;
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: Rc<UnixStream>,
-    /// What has been received and not been taken, from `taken` on.
+    /// The bytes received; those from `taken` on have not been decoded.
     buffer: Vec<u8>,
     taken: usize,
 }
@@ -32,29 +32,35 @@ impl Wire {
         &self.stream
     }
 
-    /// Sends a value. If it cannot be sent whole the connection is of no use any more, except for
-    /// `InvalidInput`: the value cannot be encoded, and nothing was sent.
+    /// Sends a value.
+    ///
+    /// After an error the connection cannot be used any more, except after `InvalidInput`: then the value
+    /// cannot be encoded, and nothing was sent.
     pub(super) fn send(&mut self, value: &impl Serialize) -> io::Result<()> {
         let message = framed(value)?;
         (&*self.stream).write_all(&message)
     }
 
-    /// Waits for a value. `None` if the other end has closed the connection. After an error of the stream, as
+    /// Waits for a value.
+    ///
+    /// Returns `None` if the peer has closed the connection. After an error of the stream, such as
     /// `WouldBlock`, it can be called again.
     pub(super) fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         self.receive_at_most(u32::MAX as usize)
     }
 
-    /// As [`Wire::receive`], but a value of more bytes is an error: for what comes from somebody who is not
-    /// known yet.
+    /// Like [`Wire::receive`], but a value of more than `bytes` bytes is an error.
+    ///
+    /// For peers that are not yet authenticated.
     pub(super) fn receive_at_most<T: DeserializeOwned>(
         &mut self,
         bytes: usize,
     ) -> io::Result<Option<T>> {
         let Some(prefix) = self.fill(PREFIX)? else { return Ok(None) };
-        let prefix = prefix.try_into().map(u32::from_le_bytes).expect("as long as was asked for");
+        let prefix =
+            prefix.try_into().map(u32::from_le_bytes).expect("`fill` returns the requested length");
         if prefix as usize > bytes {
-            let why = format_args!("it has {prefix} bytes, where at most {bytes} are allowed");
+            let why = format_args!("it has {prefix} bytes, but at most {bytes} are allowed");
             return Err(encoding(io::ErrorKind::InvalidData, why));
         }
         let length = PREFIX + prefix as usize;
@@ -65,19 +71,21 @@ impl Wire {
         value.map(Some)
     }
 
-    /// The next bytes, so many. `None` if the connection is closed before the first.
+    /// Returns the next `length` bytes, without consuming them.
+    ///
+    /// `None` if the connection ends before the first.
     fn fill(&mut self, length: usize) -> io::Result<Option<&[u8]>> {
         const ROOM: usize = 8192;
         if self.taken == self.buffer.len() {
             self.buffer.clear();
-            // What was large once need not be so again.
+            // Gives back the memory of an unusually large value.
             self.buffer.shrink_to(64 * ROOM);
             self.taken = 0;
         }
         while self.buffer.len() - self.taken < length {
             let filled = self.buffer.len();
             let missing = length - (filled - self.taken);
-            // Not all at once: the length may be a lie.
+            // Grows step by step, since the length may be wrong.
             self.buffer.resize(filled + missing.clamp(ROOM, 64 * ROOM), 0);
             let read = (&*self.stream).read(&mut self.buffer[filled..]);
             self.buffer.truncate(filled + *read.as_ref().unwrap_or(&0));
@@ -92,7 +100,7 @@ impl Wire {
     }
 }
 
-/// A value after its length.
+/// Encodes a value, preceded by its length.
 pub(super) fn framed(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut message = postcard::to_extend(value, vec![0; PREFIX])
         .map_err(|error| encoding(io::ErrorKind::InvalidInput, error))?;
@@ -102,7 +110,7 @@ pub(super) fn framed(value: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(message)
 }
 
-/// The values in `bytes`, each after its length.
+/// Decodes the values in `bytes`, each preceded by its length.
 pub(super) fn records<T: DeserializeOwned>(mut bytes: &[u8]) -> io::Result<Vec<T>> {
     let mut values = Vec::new();
     while let Some((prefix, rest)) = bytes.split_first_chunk() {
@@ -117,7 +125,7 @@ pub(super) fn records<T: DeserializeOwned>(mut bytes: &[u8]) -> io::Result<Vec<T
 }
 
 fn encoding(kind: io::ErrorKind, error: impl Display) -> io::Error {
-    io::Error::new(kind, format!("a value cannot go to another process: {error}"))
+    io::Error::new(kind, format!("a value cannot be sent to another process: {error}"))
 }
 
 #[cfg(test)]
@@ -126,7 +134,7 @@ mod tests {
     use crate::spawn;
 
     #[test]
-    fn values_of_all_sizes() {
+    fn values_of_all_sizes_arrive() {
         let (here, there) = UnixStream::pair().unwrap();
         let echo = spawn(move || {
             let mut wire = Wire::new(there);
@@ -140,7 +148,7 @@ mod tests {
             wire.send(&vec![7_u8; size]).unwrap();
             assert_eq!(wire.receive::<Vec<u8>>().unwrap().unwrap(), vec![7_u8; size]);
         }
-        // Several that have come at once.
+        // Several values received at once.
         for size in [3, 4, 5] {
             wire.send(&vec![7_u8; size]).unwrap();
         }
@@ -152,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_too_long_is_refused_by_its_length_alone() {
+    fn a_value_that_is_too_long_is_refused_by_its_length() {
         let (mut here, there) = UnixStream::pair().unwrap();
         here.write_all(&[0xff; 8]).unwrap();
         let mut wire = Wire::new(there);
@@ -164,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_cut_in_a_value() {
+    fn a_connection_that_ends_inside_a_value_is_an_error() {
         let (mut here, there) = UnixStream::pair().unwrap();
         here.write_all(&[5, 0, 0, 0, 4, 1]).unwrap();
         drop(here);

@@ -534,7 +534,7 @@ fn check_a_copy(manager: Manager) {
     let child = fork(|| {
         let copy = manager.take().unwrap();
         let error = copy.shutdown().unwrap_err();
-        assert!(error.to_string().contains("that has forked this one"), "{error}");
+        assert!(error.to_string().contains("that forked this one"), "{error}");
         // A dict can be made all the same.
         let own = copy.dict::<u32, Dict<u32, u32>>().unwrap();
         own.insert(&1, &dict).unwrap();

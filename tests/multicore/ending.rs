@@ -129,7 +129,7 @@ fn afterwards_bodies_come_back() {
             Err(closed) => break closed,
         }
     };
-    assert_eq!(body.to_string(), "the hubs were shut down and take no more bodies");
+    assert_eq!(body.to_string(), "the hubs were shut down and take no more tasks");
     let refused = hubs.try_spawn(move || own).unwrap_err();
     assert_eq!(refused.into_inner()(), "own");
     assert!(hubs.try_spawn_preferring(0, || ()).is_err());
@@ -137,7 +137,7 @@ fn afterwards_bodies_come_back() {
     assert_eq!(late.join().unwrap(), 1);
     assert!(ending.join().unwrap());
     let message = panic_message(|| hubs.spawn(|| ()));
-    assert_eq!(message, "the hubs were shut down and take no more bodies");
+    assert_eq!(message, "the hubs were shut down and take no more tasks");
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn not_from_one_of_its_own() {
     let hubs = hubs(1);
     let also = hubs.clone();
     let message = hubs.spawn(move || panic_message(|| also.shutdown(None)));
-    let expected = "a body that shuts down its own hubs would wait for itself, for ever";
+    let expected = "a task cannot shut down its own hubs: it would wait for itself";
     assert_eq!(message.join().unwrap(), expected);
     // From a body of others it can be done.
     let others = self::hubs(1);

@@ -128,7 +128,7 @@ fn one_that_joins_itself() {
     queue.put(handle).unwrap();
     hubs.shutdown(None);
     let all = Vec::from_iter(receiver);
-    assert_eq!(all, ["a body that joins itself would wait for ever"; 2]);
+    assert_eq!(all, ["a task cannot join itself: it would wait indefinitely"; 2]);
 }
 
 /// Several are waited for at once, beside other things.

@@ -326,7 +326,7 @@ fn serve_forever() {
         assert!(TcpStream::connect(address).is_err());
         if by_hubs {
             let error = StreamServers::bind(&hubs, "127.0.0.1:0", |_, _| ()).unwrap_err();
-            assert_eq!(error.to_string(), "the hubs were shut down and take no more bodies");
+            assert_eq!(error.to_string(), "the hubs were shut down and take no more tasks");
         }
     }
 }
@@ -403,7 +403,7 @@ fn a_handler_that_stops_its_own_server_is_refused() {
         let mut client = TcpStream::connect(*servers.local_addr()).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         client.read_to_string(&mut text).expect("it does not wait for itself");
-        assert!(text.starts_with("a handler that stops its own server"), "{text}");
+        assert!(text.starts_with("a handler cannot stop its own server"), "{text}");
     }
     assert!(servers.stop(None));
     own.lock().unwrap().take();

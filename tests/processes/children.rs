@@ -127,7 +127,7 @@ fn input_that_is_not_read_is_no_error() {
 }
 
 #[test]
-#[should_panic(expected = "there is input, and no pipe to write it to")]
+#[should_panic(expected = "input was given, but stdin is not a pipe")]
 fn input_without_a_pipe_is_a_mistake() {
     let mut child = Command::new("true").spawn().unwrap();
     let _ = child.communicate(b"x");

@@ -1,10 +1,9 @@
 #![forbid(unsafe_code)]
-//! Where a manager listens, and who may talk to it.
+//! The address of a manager, and the authentication of its clients.
 //!
-//! Its name is in Linux's namespace of sockets that are in no folder: nothing is left of it when it is
-//! killed. Everybody can read these names, and take one that is free again. So each side asks the kernel
-//! whether the other is the same user's, and whoever connects says a key that is told to nobody but those who
-//! have a handle.
+//! The name is in Linux's abstract socket namespace, so nothing is left when the manager is killed. Any
+//! user can list these names, and bind one that is free again. Therefore each side checks that the other
+//! runs as the same user, and a client sends a key that only holders of a handle know.
 
 use crate::net::UnixStream;
 use crate::sys::random;
@@ -18,28 +17,28 @@ use std::os::unix::net::{self, SocketAddr};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// What is said first over a connection. Random bytes of the kernel's.
+/// The first message on a connection: random bytes from the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(in crate::process) struct Key(u128);
 
 impl Key {
-    /// Bytes that it takes at most when it is encoded: seven bits each.
-    pub(super) const MOST_BYTES: usize = 128_usize.div_ceil(7);
+    /// The maximum length of an encoded key in bytes: postcard stores seven bits per byte.
+    pub(super) const MAX_BYTES: usize = 128_usize.div_ceil(7);
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Address {
-    /// The process that has made it.
+    /// The id of the process that made the address.
     process: u32,
-    /// How many it had made before.
+    /// The number of addresses that the process had made before.
     number: u32,
-    /// Nobody guesses it.
+    /// Makes the name unpredictable.
     random: u64,
     key: Key,
 }
 
 impl Address {
-    /// One that nobody else has.
+    /// Makes a unique address.
     pub(super) fn new() -> io::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let (process, number) = (process::id(), NUMBER.fetch_add(1, Relaxed));
@@ -56,31 +55,33 @@ impl Address {
         SocketAddr::from_abstract_name(self.to_string())
     }
 
-    /// Listens there. From now on one can connect, and is kept waiting by the kernel.
+    /// Binds a listener to the address.
+    ///
+    /// From now on, clients can connect; they wait in the kernel's backlog.
     pub(super) fn bind(&self) -> io::Result<net::UnixListener> {
         net::UnixListener::bind_addr(&self.to_socket_addr()?)
     }
 
     /// # Switching
     ///
-    /// Switches while too many wait to be accepted.
+    /// May switch, while the backlog is full.
     pub(super) fn connect(&self) -> io::Result<UnixStream> {
         let stream = UnixStream::connect_addr(&self.to_socket_addr()?)?;
         if !is_of_same_user(&stream)? {
-            let message = "the manager's socket is another user's: this process or the manager has \
-                           changed its user, or the manager has ended";
+            let message = "the manager's socket belongs to another user: this process or the manager \
+                           has changed its user, or the manager has ended";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
         }
         Ok(stream)
     }
 }
 
-/// Whether the other end is a process of this user.
+/// Whether the peer is a process of this user.
 pub(super) fn is_of_same_user(stream: &UnixStream) -> io::Result<bool> {
     Ok(peer_user(stream.as_fd())? == user())
 }
 
-/// The name, which is no secret.
+/// The name of the socket. It is not secret.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Address { process, number, random, .. } = self;
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_are_alike_and_the_name_says_nothing_of_the_key() {
+    fn addresses_are_unique_and_the_name_does_not_reveal_the_key() {
         let (a, b) = (Address::new().unwrap(), Address::new().unwrap());
         assert!(a.to_string() != b.to_string() && a.random != b.random && a.key != b.key);
         let Key(key) = a.key;
@@ -101,13 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_as_long_as_is_said_at_most() {
+    fn the_longest_key_has_the_maximum_length() {
         let encoded = postcard::to_stdvec(&Key(u128::MAX)).unwrap();
-        assert_eq!(encoded.len(), Key::MOST_BYTES);
+        assert_eq!(encoded.len(), Key::MAX_BYTES);
     }
 
     #[test]
-    fn only_one_can_listen_and_afterwards_nobody_does() {
+    fn an_address_has_one_listener_and_none_after_it_is_dropped() {
         let address = Address::new().unwrap();
         let listener = address.bind().unwrap();
         assert_eq!(address.bind().unwrap_err().kind(), io::ErrorKind::AddrInUse);

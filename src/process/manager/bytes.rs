@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! A value that was encoded. Its type is known to whoever uses it, and not to whoever keeps it.
+//! An encoded value. Its users know its type; the manager that stores it does not.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -8,15 +8,17 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 
-/// Two are equal if their bytes are. A clone is a further reference. They travel as one block: serde would
-/// have each byte of a list travel by itself.
+/// Two values are equal if their encodings are.
+///
+/// Cloning makes another reference. Serialized as one block: serde would otherwise process each byte
+/// separately.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Bytes(Rc<[u8]>);
 
 impl Bytes {
     /// # Errors
     ///
-    /// `InvalidInput`.
+    /// `InvalidInput` if `value` cannot be encoded.
     pub(super) fn encode<T: Serialize + ?Sized>(value: &T) -> io::Result<Self> {
         match postcard::to_stdvec(value) {
             Ok(bytes) => Ok(Bytes(bytes.into())),
@@ -29,10 +31,10 @@ impl Bytes {
 
     /// # Errors
     ///
-    /// `InvalidData` if it is no `T`, or more than one.
+    /// `InvalidData` if these are not the bytes of exactly one `T`.
     pub(super) fn decode<T: DeserializeOwned>(&self) -> io::Result<T> {
         let cannot = |why: &dyn fmt::Display| {
-            let message = format!("the value is no {}: {why}", type_name::<T>());
+            let message = format!("the value is not of type {}: {why}", type_name::<T>());
             Err(io::Error::new(io::ErrorKind::InvalidData, message))
         };
         match postcard::take_from_bytes(&self.0) {
@@ -60,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_and_back() {
+    fn a_value_survives_encoding_and_sending() {
         let bytes = Bytes::encode(&("text", 7_u64)).unwrap();
         let sent: Bytes = postcard::from_bytes(&postcard::to_stdvec(&bytes).unwrap()).unwrap();
         assert_eq!(sent, bytes);
@@ -68,13 +70,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_another_type() {
+    fn a_value_of_another_type_is_refused() {
         let text = Bytes::encode("text").unwrap();
-        // There are further bytes behind the first.
+        // Bytes are left over.
         let error = text.decode::<u8>().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         assert!(error.to_string().contains("u8"), "{error}");
-        // There are not as many.
+        // There are too few bytes.
         let error = text.decode::<[u8; 9]>().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }

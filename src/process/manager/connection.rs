@@ -1,15 +1,15 @@
 #![forbid(unsafe_code)]
-//! Connections to managers, and those that are kept for the next who has something to ask.
+//! Connections to managers, and a pool of idle ones per thread.
 //!
 //! ```text
-//!   ask: one that is kept, or a new one ──► request, answer, whole ──► kept, by this thread
-//!                                              │
-//!                                              └ an error, a kill, a time limit ──► closed
+//!   request: an idle connection, or a new one ──► request and whole answer ──► idle, in this thread's pool
+//!                                                   │
+//!                                                   └ an error, a kill, a timeout ──► closed
 //! ```
 //!
-//! So several coroutines ask at once, each over a connection of its own, and none finds an answer that
-//! another has given up. Nothing of the user's runs while somebody has a connection: what is asked was
-//! encoded before, and what is answered is decoded later.
+//! So several coroutines can send requests at once, each over its own connection, and none receives an
+//! answer that another has abandoned. No user code runs while a connection is in use: requests are encoded
+//! before, and answers decoded afterwards.
 
 use super::super::wire::Wire;
 use super::address::Address;
@@ -20,14 +20,14 @@ use std::cell::RefCell;
 use std::io::{self, Read};
 use std::net::Shutdown;
 
-/// So many are kept for a manager.
-const KEPT: usize = 4;
+/// The maximum number of idle connections per manager.
+const MAX_IDLE: usize = 4;
 
 thread_local! {
     static IDLE: RefCell<Idle> = const { RefCell::new(Idle(Vec::new())) };
 }
 
-/// Connections over which nothing is to come, those that were used last at the end.
+/// Connections without an outstanding answer, the most recently used last.
 struct Idle(Vec<Connection>);
 
 struct Connection {
@@ -36,56 +36,56 @@ struct Connection {
     made_in: Generation,
 }
 
-/// Has a manager carry out a request.
+/// Sends a request to a manager, and waits for its answer.
 ///
 /// # Errors
 ///
-/// `NotConnected` if it has ended. `InvalidInput` if the request cannot be sent. Whatever the kernel says of
-/// a new connection.
+/// `NotConnected` if the manager has ended. `InvalidInput` if the request cannot be sent. An error of the
+/// kernel if a new connection cannot be made.
 ///
 /// # Cancellation
 ///
-/// It may have been carried out, or not.
-pub(super) fn ask<T: DeserializeOwned>(address: &Address, request: &Request) -> io::Result<T> {
+/// The request may have been carried out or not.
+pub(super) fn request<T: DeserializeOwned>(address: &Address, request: &Request) -> io::Result<T> {
     let mut connection = Connection::get(address)?;
     match connection.exchange::<T>(request) {
         Ok(answer) => {
-            connection.keep();
+            connection.put_back();
             answer.map_err(io::Error::from)
         }
-        // Nothing was sent.
+        // Nothing was sent, so the connection is still usable.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-            connection.keep();
+            connection.put_back();
             Err(error)
         }
-        Err(error) => Err(ended(address, error)),
+        Err(error) => Err(map_ended(address, error)),
     }
 }
 
-/// Tells a manager to end. It may have ended already.
-pub(super) fn tell_to_end(address: &Address) -> io::Result<()> {
-    Connection::get(address)?.wire.send(&Request::End).map_err(|error| ended(address, error))
+/// Asks a manager to end. There is no answer.
+pub(super) fn request_end(address: &Address) -> io::Result<()> {
+    Connection::get(address)?.wire.send(&Request::End).map_err(|error| map_ended(address, error))
 }
 
-/// Closes those that are kept for a manager, which has ended.
+/// Closes the idle connections to a manager that has ended.
 pub(super) fn close_all(address: &Address) {
     with_idle(|idle| idle.take_all(|connection| connection.address == *address));
 }
 
-/// In a process that was made by fork: closes those that another uses.
+/// In a forked process: closes the idle connections that the parent uses.
 pub(super) fn close_inherited() {
     with_idle(Idle::take_inherited);
 }
 
-/// What is taken out is dropped when nothing is borrowed.
+/// Takes connections out of the pool, and drops them after the borrow has ended.
 fn with_idle(take: impl FnOnce(&mut Idle) -> Vec<Connection>) {
-    // When the thread ends there are none.
+    // While the thread is ending, there is no pool.
     let taken = IDLE.try_with(|idle| take(&mut idle.borrow_mut()));
     drop(taken);
 }
 
-/// If it is an error of a manager that is there no more, says so.
-fn ended(address: &Address, error: io::Error) -> io::Error {
+/// Turns an error that means that the manager has ended into `NotConnected`.
+fn map_ended(address: &Address, error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::ConnectionRefused
         | io::ErrorKind::ConnectionReset
@@ -117,21 +117,21 @@ impl Idle {
 impl Connection {
     fn get(address: &Address) -> io::Result<Self> {
         close_inherited();
-        let kept = IDLE.try_with(|idle| idle.borrow_mut().take_one(address));
-        match kept.ok().flatten() {
-            Some(kept) => Ok(kept),
+        let idle_connection = IDLE.try_with(|idle| idle.borrow_mut().take_one(address));
+        match idle_connection.ok().flatten() {
+            Some(idle_connection) => Ok(idle_connection),
             None => {
-                // Or there would be more and more, of managers that ended long ago.
-                with_idle(|idle| idle.take_all(|connection| connection.is_closed_there()));
+                // Drops connections to managers that have ended; otherwise they would accumulate.
+                with_idle(|idle| idle.take_all(|connection| connection.is_closed_by_peer()));
                 Self::new(address)
             }
         }
     }
 
     fn new(address: &Address) -> io::Result<Self> {
-        let stream = address.connect().map_err(|error| ended(address, error))?;
+        let stream = address.connect().map_err(|error| map_ended(address, error))?;
         let mut wire = Wire::new(stream);
-        wire.send(&address.key()).map_err(|error| ended(address, error))?;
+        wire.send(&address.key()).map_err(|error| map_ended(address, error))?;
         Ok(Connection { address: *address, wire, made_in: Generation::current() })
     }
 
@@ -140,19 +140,19 @@ impl Connection {
         self.wire.receive()?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
-    /// Keeps it for the next one, unless there are enough.
-    fn keep(self) {
+    /// Returns the connection to the pool, unless that has enough.
+    fn put_back(self) {
         let (address, mut connection) = (self.address, Some(self));
         let _ = IDLE.try_with(|idle| {
             let Idle(all) = &mut *idle.borrow_mut();
-            if all.iter().filter(|other| other.address == address).count() < KEPT {
+            if all.iter().filter(|other| other.address == address).count() < MAX_IDLE {
                 all.extend(connection.take());
             }
         });
     }
 
-    /// Of one over which nothing is to come: whether the manager has closed it.
-    fn is_closed_there(&self) -> bool {
+    /// Whether the peer has closed an idle connection.
+    fn is_closed_by_peer(&self) -> bool {
         let stream = self.wire.stream();
         let nothing = stream.set_nonblocking(true).and_then(|()| (&**stream).read(&mut [0]));
         let _ = stream.set_nonblocking(false);
@@ -163,7 +163,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         if self.made_in == Generation::current() {
-            // Also if a child has a copy of the socket.
+            // `shutdown` works even if a child has a copy of the socket.
             let _ = self.wire.stream().shutdown(Shutdown::Both);
         }
     }

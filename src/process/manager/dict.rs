@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! A dictionary of a manager, as those have it who use it.
+//! The handle of a dictionary in a manager.
 
 use super::address::Address;
 use super::bytes::Bytes;
@@ -12,29 +12,33 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 
-/// A dictionary of a [`Manager`](super::Manager), which any number of processes, threads and coroutines use
-/// at once. Each operation is atomic: [`update`](Self::update) makes further ones.
+/// A dictionary in a [`Manager`](super::Manager), shared by processes.
 ///
-/// A handle says where the dictionary is, and holds nothing open: it can be cloned, taken along into a
-/// child, and sent to other processes of this user, as part of an argument or a result. An operation uses a
-/// connection, of which each thread keeps up to four for later.
+/// Processes, threads and coroutines can use it concurrently.
 ///
-/// The manager knows no types. Two keys are the same if they are encoded alike: do not use keys with a
-/// `HashMap` in them, whose order changes. A key can be borrowed, as a `&str` for a `String`, if the borrowed
-/// form is encoded alike. The order is that of insertion, and a key whose value is replaced keeps its place.
+/// Each operation is atomic; [`update`](Self::update) makes a read and a write atomic.
 ///
-/// What is stored is a copy, and what is got is a copy of that: to change a value is to insert it anew.
+/// A handle is the address of the dictionary and keeps no connection open. It can be cloned, used in a
+/// forked child, and sent to other processes of this user as part of an argument or a result. Each
+/// operation uses a connection; each thread keeps up to four idle ones.
+///
+/// The manager does not know the types. Two keys are equal if their encodings are: do not use keys that
+/// contain a `HashMap`, whose order varies. A key can be given in a borrowed form, such as `&str` for
+/// `String`, if that form has the same encoding. The dictionary is ordered by insertion; replacing the
+/// value of a key keeps its position.
+///
+/// Values are copied in both directions: to change a value, insert it again.
 ///
 /// # Errors
 ///
-/// An operation waits for the manager's answer. All have these errors in common:
+/// Each operation waits for the manager's answer. These errors are common to all operations:
 ///
 /// - [`NotConnected`](io::ErrorKind::NotConnected): the manager has ended;
-/// - [`InvalidInput`](io::ErrorKind::InvalidInput): something cannot be encoded or sent, as it is more than
-///   4 GiB at once. Nothing was done;
-/// - [`InvalidData`](io::ErrorKind::InvalidData): what was stored is of another type;
-/// - [`PermissionDenied`](io::ErrorKind::PermissionDenied): the manager is another user's;
-/// - what the kernel says if it makes no connection. Nothing was done.
+/// - [`InvalidInput`](io::ErrorKind::InvalidInput): a key or value cannot be encoded, or the request
+///   exceeds 4 GiB. Nothing was done;
+/// - [`InvalidData`](io::ErrorKind::InvalidData): the stored key or value is of another type;
+/// - [`PermissionDenied`](io::ErrorKind::PermissionDenied): the manager belongs to another user;
+/// - an error of the kernel, if no connection can be made. Nothing was done.
 ///
 /// # Examples
 ///
@@ -68,11 +72,11 @@ impl<K, V> Dict<K, V> {
         Dict { address, number, _types: PhantomData }
     }
 
-    fn ask<T: DeserializeOwned>(&self, operation: Operation) -> io::Result<T> {
-        connection::ask(&self.address, &Request::Do(self.number, operation))
+    fn request<T: DeserializeOwned>(&self, operation: Operation) -> io::Result<T> {
+        connection::request(&self.address, &Request::Do(self.number, operation))
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     ///
     /// # Errors
     ///
@@ -80,17 +84,17 @@ impl<K, V> Dict<K, V> {
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others may run meanwhile.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// Nothing has happened.
+    /// Has no effect.
     pub fn len(&self) -> io::Result<usize> {
-        let len: u64 = self.ask(Operation::Len)?;
+        let len: u64 = self.request(Operation::Len)?;
         Ok(len as usize)
     }
 
@@ -102,20 +106,20 @@ impl<K, V> Dict<K, V> {
     ///
     /// # Panics
     ///
-    /// As [`Dict::len`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`Dict::len`].
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// Nothing has happened.
+    /// Has no effect.
     pub fn is_empty(&self) -> io::Result<bool> {
         self.len().map(|len| len == 0)
     }
 
-    /// Takes all keys out.
+    /// Removes all keys.
     ///
     /// # Errors
     ///
@@ -123,17 +127,17 @@ impl<K, V> Dict<K, V> {
     ///
     /// # Panics
     ///
-    /// As [`Dict::len`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`Dict::len`].
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// They may have been taken out or not.
+    /// The keys may have been removed or not.
     pub fn clear(&self) -> io::Result<()> {
-        self.ask(Operation::Clear)
+        self.request(Operation::Clear)
     }
 }
 
@@ -142,7 +146,7 @@ where
     K: Serialize + DeserializeOwned,
     V: Serialize + DeserializeOwned,
 {
-    /// Sets the value of a key. The value that it had, if it had one.
+    /// Sets the value of a key, and returns the previous value, if there was one.
     ///
     /// # Examples
     ///
@@ -161,29 +165,29 @@ where
     ///
     /// # Errors
     ///
-    /// Those of [all operations](Self#errors). After `InvalidData` it was done.
+    /// Those of [all operations](Self#errors). After `InvalidData` the value has been set.
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others may run meanwhile.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// It may have been done or not.
+    /// The value may have been set or not.
     pub fn insert<Q>(&self, key: &Q, value: &V) -> io::Result<Option<V>>
     where
         K: Borrow<Q>,
         Q: Serialize + ?Sized,
     {
         let (key, value) = (Bytes::encode(key)?, Bytes::encode(value)?);
-        decode_if_any(self.ask(Operation::Insert(key, value))?)
+        decode_if_any(self.request(Operation::Insert(key, value))?)
     }
 
-    /// The value of a key.
+    /// Returns the value of a key, if there is one.
     ///
     /// # Errors
     ///
@@ -191,49 +195,49 @@ where
     ///
     /// # Panics
     ///
-    /// As [`Dict::insert`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`Dict::insert`].
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// Nothing has happened.
+    /// Has no effect.
     pub fn get<Q>(&self, key: &Q) -> io::Result<Option<V>>
     where
         K: Borrow<Q>,
         Q: Serialize + ?Sized,
     {
-        decode_if_any(self.ask(Operation::Get(Bytes::encode(key)?))?)
+        decode_if_any(self.request(Operation::Get(Bytes::encode(key)?))?)
     }
 
-    /// Takes a key out. The value that it had, if it was there.
+    /// Removes a key, and returns its value, if there was one.
     ///
     /// # Errors
     ///
-    /// Those of [all operations](Self#errors). After `InvalidData` it was done.
+    /// Those of [all operations](Self#errors). After `InvalidData` the key has been removed.
     ///
     /// # Panics
     ///
-    /// As [`Dict::insert`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`Dict::insert`].
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// It may have been done or not.
+    /// The key may have been removed or not.
     pub fn remove<Q>(&self, key: &Q) -> io::Result<Option<V>>
     where
         K: Borrow<Q>,
         Q: Serialize + ?Sized,
     {
-        decode_if_any(self.ask(Operation::Remove(Bytes::encode(key)?))?)
+        decode_if_any(self.request(Operation::Remove(Bytes::encode(key)?))?)
     }
 
-    /// Whether a key is there.
+    /// Whether there is a value for a key.
     ///
     /// # Errors
     ///
@@ -241,90 +245,90 @@ where
     ///
     /// # Panics
     ///
-    /// As [`Dict::insert`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`Dict::insert`].
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// Nothing has happened.
+    /// Has no effect.
     pub fn contains_key<Q>(&self, key: &Q) -> io::Result<bool>
     where
         K: Borrow<Q>,
         Q: Serialize + ?Sized,
     {
-        self.ask(Operation::ContainsKey(Bytes::encode(key)?))
+        self.request(Operation::ContainsKey(Bytes::encode(key)?))
     }
 
-    /// All keys, in the order of insertion.
+    /// Returns all keys, in the order of insertion.
     ///
     /// # Errors
     ///
-    /// Those of [all operations](Self#errors). If together they are more than 4 GiB.
+    /// Those of [all operations](Self#errors). If the keys exceed 4 GiB in total.
     ///
     /// # Panics
     ///
-    /// As [`Dict::insert`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`Dict::insert`].
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// Nothing has happened.
+    /// Has no effect.
     pub fn keys(&self) -> io::Result<Vec<K>> {
-        let keys: Vec<Bytes> = self.ask(Operation::Keys)?;
+        let keys: Vec<Bytes> = self.request(Operation::Keys)?;
         keys.iter().map(Bytes::decode).collect()
     }
 
-    /// All values, in the order in which their keys were inserted.
+    /// Returns all values, in the order in which their keys were inserted.
     ///
     /// # Errors
     ///
-    /// As [`Dict::keys`].
+    /// Those of [all operations](Self#errors). If the values exceed 4 GiB in total.
     ///
     /// # Panics
     ///
-    /// As [`Dict::insert`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`Dict::insert`].
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// Nothing has happened.
+    /// Has no effect.
     pub fn values(&self) -> io::Result<Vec<V>> {
-        let values: Vec<Bytes> = self.ask(Operation::Values)?;
+        let values: Vec<Bytes> = self.request(Operation::Values)?;
         values.iter().map(Bytes::decode).collect()
     }
 
-    /// All keys with their values, as they were at one moment, in the order of insertion.
+    /// Returns a snapshot of all keys with their values, in the order of insertion.
     ///
     /// # Errors
     ///
-    /// As [`Dict::keys`].
+    /// Those of [all operations](Self#errors). If the keys and values exceed 4 GiB in total.
     ///
     /// # Panics
     ///
-    /// As [`Dict::insert`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`Dict::insert`].
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// Nothing has happened.
+    /// Has no effect.
     pub fn items(&self) -> io::Result<Vec<(K, V)>> {
-        let items: Vec<(Bytes, Bytes)> = self.ask(Operation::Items)?;
+        let items: Vec<(Bytes, Bytes)> = self.request(Operation::Items)?;
         items.iter().map(|(key, value)| Ok((key.decode()?, value.decode()?))).collect()
     }
 
-    /// Sets the values of several keys, in one message, and so all at once.
+    /// Sets the values of several keys, in one atomic operation.
     ///
     /// # Examples
     ///
@@ -343,19 +347,19 @@ where
     ///
     /// # Errors
     ///
-    /// Those of [all operations](Self#errors). Then none was set.
+    /// Those of [all operations](Self#errors). No value was set then.
     ///
     /// # Panics
     ///
-    /// As [`Dict::insert`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`Dict::insert`].
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// It may have been done, of all, or of none.
+    /// All values may have been set, or none.
     pub fn extend(
         &self,
         items: impl IntoIterator<Item = (impl Borrow<K>, impl Borrow<V>)>,
@@ -365,10 +369,12 @@ where
             Ok((Bytes::encode(key)?, Bytes::encode(value)?))
         };
         let items: io::Result<Vec<_>> = items.into_iter().map(encode).collect();
-        self.ask(Operation::Extend(items?))
+        self.request(Operation::Extend(items?))
     }
 
-    /// The value of a key, which is set to this one if there is none. As `setdefault` of Python's.
+    /// Returns the value of a key, after setting it to `value` if there was none.
+    ///
+    /// Like `setdefault` in Python.
     ///
     /// # Errors
     ///
@@ -376,27 +382,30 @@ where
     ///
     /// # Panics
     ///
-    /// As [`Dict::insert`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`Dict::insert`].
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// It may have been set or not.
+    /// The value may have been set or not.
     pub fn get_or_insert<Q>(&self, key: &Q, value: &V) -> io::Result<V>
     where
         K: Borrow<Q>,
         Q: Serialize + ?Sized,
     {
         let (key, value) = (Bytes::encode(key)?, Bytes::encode(value)?);
-        self.ask::<Bytes>(Operation::GetOrInsert(key, value))?.decode()
+        self.request::<Bytes>(Operation::GetOrInsert(key, value))?.decode()
     }
 
-    /// Sets the value of a key to `new` if it is `current`, where `None` stands for a key that is not there.
-    /// Otherwise nothing happens, and what is there comes back as the inner error. Two values are the same if
-    /// they are encoded alike.
+    /// Sets the value of a key to `new` if it is `current`.
+    ///
+    /// `None` stands for a missing key.
+    ///
+    /// Otherwise nothing changes, and the actual value is returned as the inner error. Two values are equal
+    /// if their encodings are.
     ///
     /// # Examples
     ///
@@ -418,15 +427,15 @@ where
     ///
     /// # Panics
     ///
-    /// As [`Dict::insert`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`Dict::insert`].
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// It may have been done or not.
+    /// The value may have been set or not.
     pub fn compare_exchange<Q>(
         &self,
         key: &Q,
@@ -439,18 +448,21 @@ where
     {
         let (key, current, new) =
             (Bytes::encode(key)?, encode_if_any(current)?, encode_if_any(new)?);
-        let exchanged: Exchanged = self.ask(Operation::CompareExchange { key, current, new })?;
+        let exchanged: Exchanged =
+            self.request(Operation::CompareExchange { key, current, new })?;
         match exchanged {
             Ok(()) => Ok(Ok(())),
             Err(there) => decode_if_any(there).map(Err),
         }
     }
 
-    /// Changes the value of a key by what `change` makes of it, where `None` stands for a key that is not
-    /// there, before and afterwards. The new value.
+    /// Replaces the value of a key with the result of `change`, and returns the new value.
     ///
-    /// If somebody else changes it meanwhile, `change` is called again, with what is there then. So it may be
-    /// called several times, and nothing of what others do is lost. It may wait, and use this dictionary.
+    /// `None` stands for a missing key, both as the argument and as the result.
+    ///
+    /// If another user of the dictionary changes the value in the meantime, `change` is called again with
+    /// the new value. So it may be called several times, and no other change is lost. It may wait, and may
+    /// use this dictionary.
     ///
     /// # Examples
     ///
@@ -473,15 +485,16 @@ where
     ///
     /// # Panics
     ///
-    /// If `change` does. With what is raised in the current coroutine meanwhile.
+    /// If `change` panics. Unwinds if a kill, a timeout or another panic is raised in the current coroutine
+    /// while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others may run meanwhile.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// It may have been done or not.
+    /// The value may have been replaced or not.
     pub fn update<Q>(
         &self,
         key: &Q,
@@ -492,12 +505,12 @@ where
         Q: Serialize + ?Sized,
     {
         let key = Bytes::encode(key)?;
-        let mut there: Option<Bytes> = self.ask(Operation::Get(key.clone()))?;
+        let mut there: Option<Bytes> = self.request(Operation::Get(key.clone()))?;
         loop {
             let value = change(decode_if_any(there.clone())?);
             let new = encode_if_any(value.as_ref())?;
             let (key, current) = (key.clone(), there);
-            match self.ask(Operation::CompareExchange { key, current, new })? {
+            match self.request(Operation::CompareExchange { key, current, new })? {
                 Exchanged::Ok(()) => return Ok(value),
                 Exchanged::Err(instead) => there = instead,
             }
@@ -513,7 +526,7 @@ fn decode_if_any<V: DeserializeOwned>(value: Option<Bytes>) -> io::Result<Option
     value.map(|value| value.decode()).transpose()
 }
 
-/// A further handle of the same.
+/// Makes another handle of the same dictionary.
 impl<K, V> Clone for Dict<K, V> {
     fn clone(&self) -> Self {
         Self::new(self.address, self.number)

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! A process that keeps what others share.
+//! The handle of a manager process.
 
 use super::super::fork::{Builder, ForkError, Process};
 use super::super::server::ForkServer;
@@ -14,15 +14,16 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::io;
 
-/// A process that keeps dictionaries, which any number of processes use at once. As `Manager` in Python's
-/// `multiprocessing`.
+/// A process that holds dictionaries, which any number of processes can use at once.
 ///
-/// It is best started early: it has copies of what this process has open at that moment. Ctrl-C does not end
-/// it. Dropped, it is killed, and so it is when the thread ends that has started it. Then its dictionaries
-/// are gone, and who uses one of them gets an error. A copy of the handle in a child ends nothing.
+/// Like `Manager` in Python's `multiprocessing`.
 ///
-/// Only processes of the same user can talk to it, in the same network namespace, and only those that were
-/// given a [`Dict`].
+/// Start it early, since it inherits copies of all descriptors that are open at that moment. Ctrl-C does
+/// not end it. It is killed when the handle is dropped, and when the thread that started it ends. Its
+/// dictionaries are then gone, and operations on them return an error. A copy of the handle in a forked
+/// child ends nothing.
+///
+/// Only processes of the same user, in the same network namespace, can use it, and only with a [`Dict`].
 ///
 /// # Examples
 ///
@@ -47,15 +48,16 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// Starts one.
+    /// Starts a manager.
     ///
     /// # Errors
     ///
-    /// As [`Process::spawn`]: so before the first thread. Later, there is [`Manager::by_server`].
+    /// Those of [`Process::spawn`]. So start the manager before the first thread, or use
+    /// [`Manager::by_server`].
     ///
     /// # Panics
     ///
-    /// As [`Process::spawn`].
+    /// Those of [`Process::spawn`].
     ///
     /// # Switching
     ///
@@ -63,15 +65,19 @@ impl Manager {
     #[track_caller]
     pub fn start() -> Result<Self, ForkError> {
         let address = Address::new().map_err(ForkError::Os)?;
-        // Here, so that nobody comes too early.
+        // Bound here, so that no client connects too early.
         let listener = address.bind().map_err(ForkError::Os)?;
         let builder = Builder::new().name("manager").daemon(true);
         let process = builder.spawn(move || serve(listener, address.key()))?;
         Ok(Self::new(address, process))
     }
 
-    /// Has `server` start one, also if there are threads already. It ends with the server at the latest,
-    /// which lives until its last handle and its last process are gone.
+    /// Starts a manager in a process made by `server`.
+    ///
+    /// That is possible even when there are other threads.
+    ///
+    /// The manager ends at the latest with the server, which lives until its last handle is dropped and its
+    /// last process has ended.
     ///
     /// # Examples
     ///
@@ -91,19 +97,19 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// As [`ForkServer::spawn`].
+    /// Those of [`ForkServer::spawn`].
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches until the process has been made. All others may run meanwhile.
+    /// May switch: other coroutines run until the server has made the process.
     ///
     /// # Cancellation
     ///
-    /// The process may have been made, and lives as long as the server.
+    /// The process may have been made, and then lives as long as the server.
     pub fn by_server(server: &ForkServer) -> io::Result<Self> {
         let address = Address::new()?;
         let process = server.spawn_manager(address.bind()?, address.key())?;
@@ -114,63 +120,68 @@ impl Manager {
         Manager { address, process, made_in: Generation::current() }
     }
 
-    /// Its process number.
+    /// The process id of the manager.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// A new, empty dictionary. It is there as long as the manager is, whether there are handles or not.
+    /// Creates an empty dictionary.
+    ///
+    /// It lives as long as the manager, even without handles.
     ///
     /// # Errors
     ///
-    /// [`NotConnected`](io::ErrorKind::NotConnected) if the manager has ended.
+    /// [`NotConnected`](io::ErrorKind::NotConnected) if the manager has ended. See also
+    /// [`Dict`](Dict#errors).
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others may run meanwhile.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// An empty dictionary may have been made, which nobody knows of.
+    /// An empty dictionary without handles may have been created.
     pub fn dict<K, V>(&self) -> io::Result<Dict<K, V>>
     where
         K: Serialize + DeserializeOwned,
         V: Serialize + DeserializeOwned,
     {
-        let number = connection::ask(&self.address, &Request::New)?;
+        let number = connection::request(&self.address, &Request::New)?;
         Ok(Dict::new(self.address, number))
     }
 
-    /// Ends it, and waits until it has ended. Operations that are going on may fail as those that come later
-    /// do. Ended already, it stays so.
+    /// Ends the manager, and waits until it has ended.
+    ///
+    /// Concurrent and later operations on its dictionaries fail. No effect if the manager has already
+    /// ended.
     ///
     /// # Errors
     ///
-    /// If this is a copy of the handle, in a child of the process that has started it. As [`Process::join`].
+    /// If this handle was inherited by a forked child. Those of [`Process::join`].
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches, unless it has ended. All others may run meanwhile.
+    /// May switch, unless the process has ended: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// It ends, unless it was not told yet, and can be waited for again.
+    /// The manager ends, if the request was already sent, and can be waited for again.
     pub fn shutdown(&self) -> io::Result<()> {
         if !self.is_here() {
             return Err(io::Error::other(
-                "the manager is that of the process that has forked this one: let that one end it",
+                "the manager belongs to the process that forked this one: shut it down there",
             ));
         }
-        if self.process.is_alive()? && connection::tell_to_end(&self.address).is_err() {
-            // As for want of a descriptor.
+        if self.process.is_alive()? && connection::request_end(&self.address).is_err() {
+            // For example, no descriptors are left for a connection.
             self.process.terminate()?;
         }
         self.process.wait_end()?;
@@ -186,7 +197,7 @@ impl Manager {
 impl Drop for Manager {
     fn drop(&mut self) {
         if self.is_here() {
-            // If it has ended there is nothing to be done.
+            // The process may have ended already.
             let _ = self.process.kill();
             connection::close_all(&self.address);
         }

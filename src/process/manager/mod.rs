@@ -1,9 +1,9 @@
-//! A process that keeps dictionaries, and those who talk to it.
+//! A process that holds dictionaries, and its clients.
 //!
-//! - [`Manager`] (`handle.rs`) begins and ends the process; `service.rs` is what the process does, `store.rs`
-//!   what it keeps: `bytes.rs`, whose types it does not know;
-//! - [`Dict`] (`dict.rs`) is what is used of it, from any process; `protocol.rs` is what they say to each
-//!   other, `address.rs` where, `connection.rs` by what.
+//! - [`Manager`] (`handle.rs`) starts and ends the process; `service.rs` is the process, `store.rs` its
+//!   dictionaries of encoded values (`bytes.rs`), whose types it does not know;
+//! - [`Dict`] (`dict.rs`) is the handle of a dictionary in any process; `protocol.rs` has the messages,
+//!   `address.rs` the manager's address, `connection.rs` the connections.
 
 mod address;
 mod bytes;

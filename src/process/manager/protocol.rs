@@ -1,15 +1,15 @@
 #![forbid(unsafe_code)]
-//! What a manager is asked, and answers.
+//! The protocol between a manager and its clients.
 //!
 //! ```text
 //!   client ── Key ───────────► manager: closes the connection if it is not its own
 //!          ── Request ───────►
-//!          ◄── Answer<T> ─────    T by the request
+//!          ◄── Answer<T> ─────    T depends on the request
 //!          ── Request ───────►
 //!          ...
 //! ```
 //!
-//! A request is carried out when it has come whole, at once, and by itself: so each is atomic.
+//! A request is carried out as a whole once all of it has been received, so each is atomic.
 
 use super::bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -17,18 +17,18 @@ use std::io;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
-    /// A new dictionary: its number, a `u64`.
+    /// Creates a dictionary. Answers with its number, a `u64`.
     New,
-    /// To one of that number.
+    /// Carries out an operation on the dictionary with this number.
     Do(u64, Operation),
-    /// The end. There is no answer.
+    /// Ends the manager. There is no answer.
     End,
 }
 
-/// What is done with a dictionary. Beside each, the type of what it answers.
+/// An operation on a dictionary. Each states the type of its answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Operation {
-    /// `Option<Bytes>`, as the next two: what was there.
+    /// `Option<Bytes>`, as for the next two: the previous or current value.
     Insert(Bytes, Bytes),
     Get(Bytes),
     Remove(Bytes),
@@ -40,7 +40,7 @@ pub(super) enum Operation {
     Clear,
     /// `()`.
     Extend(Vec<(Bytes, Bytes)>),
-    /// `Vec<Bytes>`, as the next one.
+    /// `Vec<Bytes>`, as for the next one.
     Keys,
     Values,
     /// `Vec<(Bytes, Bytes)>`.
@@ -55,16 +55,16 @@ pub(super) enum Operation {
     },
 }
 
-/// What is there instead, if it is not what was expected.
+/// The actual value as the error, if it is not the expected one.
 pub(super) type Exchanged = Result<(), Option<Bytes>>;
 
 pub(super) type Answer<T> = Result<T, Refusal>;
 
-/// Why there is no answer, although the manager lives.
+/// The reason why a request has no answer, although the manager lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Refusal {
     NoSuchDict,
-    /// What there is to be said cannot be sent, since...
+    /// The answer cannot be sent, for this reason.
     TooLarge(String),
 }
 
@@ -72,7 +72,7 @@ impl From<Refusal> for io::Error {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::NoSuchDict => {
-                io::Error::new(io::ErrorKind::NotFound, "the manager has no such dict")
+                io::Error::new(io::ErrorKind::NotFound, "the manager has no such dictionary")
             }
             Refusal::TooLarge(why) => io::Error::other(format!("the manager cannot answer: {why}")),
         }

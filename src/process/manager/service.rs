@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What a manager's process does: it answers, in a coroutine a connection.
+//! The manager's process, which answers in one coroutine per connection.
 
 use super::super::wire::Wire;
 use super::address::{Key, is_of_same_user};
@@ -15,27 +15,27 @@ use std::io;
 use std::os::unix::net;
 use std::rc::Rc;
 
-/// What its coroutines share.
+/// The state that the coroutines share.
 struct Service {
     key: Key,
     store: RefCell<Store>,
-    is_to_end: Event,
+    shutdown: Event,
 }
 
-/// Answers whoever connects to `listener` and has `key`, until it is asked to end.
+/// Answers clients that know `key`, until one requests the end.
 pub(in crate::process) fn serve(listener: net::UnixListener, key: Key) -> io::Result<()> {
-    // Ctrl-C is for those who use it, which may go on with that for a while.
+    // Ctrl-C is meant for the clients, which may continue to use the manager while they end.
     let _handler = signal::on(Signal::INT, || ())?;
     connection::close_inherited();
     let store = RefCell::default();
-    let service = Rc::new(Service { key, store, is_to_end: Event::new() });
+    let service = Rc::new(Service { key, store, shutdown: Event::new() });
     let answering = Rc::clone(&service);
     let server = StreamServer::new(UnixListener::from_std(listener)?, move |stream, _| {
-        // An error is of this connection alone, and whoever is at its other end finds that it is closed.
+        // An error concerns this connection only: its client finds it closed.
         let _ = answering.answer(stream);
     });
     server.start();
-    service.is_to_end.wait();
+    service.shutdown.wait();
     Ok(())
 }
 
@@ -45,8 +45,8 @@ impl Service {
             return Ok(());
         }
         let mut wire = Wire::new(stream);
-        // Nobody who does not know the key has anything of size kept here.
-        if wire.receive_at_most(Key::MOST_BYTES)? != Some(self.key) {
+        // A peer that does not know the key cannot make the manager allocate much memory.
+        if wire.receive_at_most(Key::MAX_BYTES)? != Some(self.key) {
             return Ok(());
         }
         while let Some(request) = wire.receive()? {
@@ -57,7 +57,7 @@ impl Service {
                 }
                 Request::Do(number, operation) => self.carry_out(&mut wire, number, operation)?,
                 Request::End => {
-                    self.is_to_end.set();
+                    self.shutdown.set();
                     return Ok(());
                 }
             }
@@ -90,7 +90,9 @@ impl Service {
         }
     }
 
-    /// Borrowed for this alone: whoever sends may switch.
+    /// Runs an operation on a table.
+    ///
+    /// The store is borrowed only during the operation, since sending the answer may switch.
     fn with<R>(&self, number: u64, operation: impl FnOnce(&mut Table) -> R) -> Answer<R> {
         self.store.borrow_mut().table(number).map(operation)
     }

@@ -1,19 +1,21 @@
 #![forbid(unsafe_code)]
-//! Dictionaries of what was encoded, in the order of insertion.
+//! Dictionaries of encoded values, in the order of insertion.
 
 use super::bytes::Bytes;
 use super::protocol::{Exchanged, Refusal};
 use std::collections::{BTreeMap, HashMap};
 
-/// All dictionaries of a manager. None is ever taken away: anybody may have a handle of it.
+/// All dictionaries of a manager.
+///
+/// None is ever removed, since any process may have a handle of it.
 #[derive(Debug, Default)]
 pub(super) struct Store {
-    /// By their numbers.
+    /// Indexed by their numbers.
     tables: Vec<Table>,
 }
 
 impl Store {
-    /// The number of a new, empty one.
+    /// Adds an empty dictionary, and returns its number.
     pub(super) fn add(&mut self) -> u64 {
         self.tables.push(Table::default());
         self.tables.len() as u64 - 1
@@ -28,41 +30,43 @@ impl Store {
 /// One dictionary.
 ///
 /// ```text
-///   places: key ──► 0, 1, 2 ...       entries: 0 ──► key, value
-///                                              2 ──► key, value      1 was removed
+///   positions: key ──► 0, 1, 2 ...       entries: 0 ──► key, value
+///                                                 2 ──► key, value      1 was removed
 /// ```
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    places: HashMap<Bytes, u64>,
+    positions: HashMap<Bytes, u64>,
     entries: BTreeMap<u64, (Bytes, Bytes)>,
     next: u64,
 }
 
 impl Table {
-    /// A key that is there keeps its place, and the value that it had is returned.
+    /// Sets the value of a key, and returns the previous one.
+    ///
+    /// An existing key keeps its position.
     pub(super) fn insert(&mut self, key: Bytes, value: Bytes) -> Option<Bytes> {
-        if let Some(place) = self.places.get(&key) {
-            let (_, there) = self.entries.get_mut(place)?;
+        if let Some(position) = self.positions.get(&key) {
+            let (_, there) = self.entries.get_mut(position)?;
             return Some(std::mem::replace(there, value));
         }
-        self.places.insert(key.clone(), self.next);
+        self.positions.insert(key.clone(), self.next);
         self.entries.insert(self.next, (key, value));
         self.next += 1;
         None
     }
 
     pub(super) fn get(&self, key: &Bytes) -> Option<Bytes> {
-        let (_, value) = self.entries.get(self.places.get(key)?)?;
+        let (_, value) = self.entries.get(self.positions.get(key)?)?;
         Some(value.clone())
     }
 
     pub(super) fn remove(&mut self, key: &Bytes) -> Option<Bytes> {
-        let (_, value) = self.entries.remove(&self.places.remove(key)?)?;
+        let (_, value) = self.entries.remove(&self.positions.remove(key)?)?;
         Some(value)
     }
 
     pub(super) fn contains_key(&self, key: &Bytes) -> bool {
-        self.places.contains_key(key)
+        self.positions.contains_key(key)
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -131,12 +135,12 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_that_of_insertion() {
+    fn keys_are_in_the_order_of_insertion() {
         let mut table = Table::default();
         for (key, value) in [("c", "1"), ("a", "2"), ("b", "3")] {
             assert_eq!(table.insert(bytes(key), bytes(value)), None);
         }
-        // One that is there keeps its place; one that comes again is the last.
+        // An existing key keeps its position; a key that was removed and inserted again is the last.
         assert_eq!(table.insert(bytes("c"), bytes("4")), Some(bytes("1")));
         assert_eq!(texts(table.items()), "c4 a2 b3 ");
         assert_eq!(table.remove(&bytes("a")), Some(bytes("2")));
@@ -151,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exchange_only_of_what_is_expected() {
+    fn compare_exchange_replaces_only_the_expected_value() {
         let mut table = Table::default();
         let key = || bytes("key");
         let [one, two] = ["1", "2"].map(|text| Some(bytes(text)));
@@ -167,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn dictionaries_by_number() {
+    fn dictionaries_are_independent_and_found_by_number() {
         let mut store = Store::default();
         let (a, b) = (store.add(), store.add());
         store.table(a).unwrap().insert(bytes("key"), bytes("1"));

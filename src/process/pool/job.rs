@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
-//! A call that a worker makes, from outside.
+//! A call made by a worker, as its caller sees it.
 
 use super::super::function::{Undecodable, decode};
-use super::worker::{Done, Failure};
+use super::worker::{CallResult, Failure};
 use crate::coroutine::{JoinHandle, spawn};
 use crate::sync::AsyncResult;
 use serde::de::DeserializeOwned;
@@ -14,28 +14,28 @@ use std::process::ExitStatus;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Why a job has no result.
+/// The reason why a job has no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JobError {
-    /// It has panicked, with this message. The worker goes on.
+    /// The call panicked, with this message. The worker continues.
     Panicked(String),
-    /// The worker has ended in the middle of it, as this says. Another takes its place.
+    /// The worker ended in the middle of the call, with this status. Another worker replaces it.
     Died(ExitStatus),
-    /// The pool was closed before the job was given to it, or terminated before it was done.
+    /// The pool was closed before the job was submitted, or terminated before the job was finished.
     Closed,
-    /// The argument or the result cannot go from one process to the other.
+    /// The argument or the result cannot be sent between the processes.
     NotEncoded(String),
-    /// There is no worker, and none could be made.
+    /// No worker is running, and none could be started.
     NoWorker(String),
 }
 
 impl fmt::Display for JobError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            JobError::Panicked(message) => write!(f, "the job has panicked: {message}"),
+            JobError::Panicked(message) => write!(f, "the job panicked: {message}"),
             JobError::Died(status) => {
-                write!(f, "the worker process has ended in the middle of the job: {status}")
+                write!(f, "the worker process ended in the middle of the job: {status}")
             }
             JobError::Closed => f.write_str("the process pool is closed"),
             JobError::NotEncoded(message) => f.write_str(message),
@@ -61,19 +61,21 @@ impl From<Failure> for JobError {
     }
 }
 
-/// What has become of a job, its result encoded.
+/// The outcome of a job, with its result encoded.
 pub(super) type Outcome = Rc<AsyncResult<Result<Vec<u8>, JobError>>>;
 
-/// Where the outcome of a job is put. Dropped, the job is never done.
-pub(super) struct Place(Option<Outcome>);
+/// The place for the outcome of a job.
+///
+/// If dropped, the job fails with [`JobError::Closed`].
+pub(super) struct Promise(Option<Outcome>);
 
-impl Place {
+impl Promise {
     pub(super) fn new() -> (Self, Outcome) {
         let outcome = Rc::new(AsyncResult::new());
-        (Place(Some(Rc::clone(&outcome))), outcome)
+        (Promise(Some(Rc::clone(&outcome))), outcome)
     }
 
-    pub(super) fn done(self, done: Done) {
+    pub(super) fn complete(self, done: CallResult) {
         self.fill(done.map(ByteBuf::into_vec).map_err(JobError::from));
     }
 
@@ -83,13 +85,13 @@ impl Place {
 
     fn fill(mut self, result: Result<Vec<u8>, JobError>) {
         if let Some(outcome) = self.0.take() {
-            // Nobody else has set it: this is used up.
+            // This was the only promise, so no other value was set.
             let _ = outcome.set(result);
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for Promise {
     fn drop(&mut self) {
         if let Some(outcome) = self.0.take() {
             let _ = outcome.set(Err(JobError::Closed));
@@ -97,7 +99,9 @@ impl Drop for Place {
     }
 }
 
-/// A job of a [`ProcessPool`](super::ProcessPool). Dropped, it has no effect on the job.
+/// A job of a [`ProcessPool`](super::ProcessPool).
+///
+/// Dropping it has no effect on the job.
 pub struct Job<R> {
     outcome: Outcome,
     _result: PhantomData<fn() -> R>,
@@ -112,53 +116,58 @@ impl<R: DeserializeOwned> Job<R> {
     ///
     /// # Errors
     ///
-    /// See [`JobError`].
+    /// Those of [`JobError`].
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches, unless it is there. All others may run meanwhile.
+    /// May switch, unless the job is finished: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// The job goes on; its result is lost.
+    /// The job continues; its result is lost.
     pub fn join(self) -> Result<R, JobError> {
         self.outcome.wait();
         self.take()
     }
 
-    /// As [`Job::join`], for at most `limit`. `None` if the result is not there by then: it can be waited for
-    /// again.
+    /// Like [`Job::join`], but waits for at most `limit`.
+    ///
+    /// Returns `None` if the job is not finished by then.
     ///
     /// # Errors
     ///
-    /// See [`JobError`].
+    /// Those of [`JobError`].
     ///
     /// # Panics
     ///
-    /// As [`Job::join`].
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// As [`Job::join`].
+    /// May switch, unless the job is finished: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// Nothing is lost.
+    /// The job continues, and can be waited for again.
     pub fn join_timeout(&self, limit: Duration) -> Option<Result<R, JobError>> {
         self.outcome.wait_timeout(limit).then(|| self.take())
     }
 
-    /// Whether the result is there.
+    /// Whether the job is finished.
     pub fn is_finished(&self) -> bool {
         self.outcome.is_set()
     }
 
-    /// Has `callback` called with the result, or `error_callback` with what has gone wrong: in a coroutine of
-    /// this thread, whose handle is returned. It may wait, and holds up no other job.
+    /// Spawns a coroutine that passes the result to a callback.
+    ///
+    /// It calls `callback` with the result, or `error_callback` with the error.
+    ///
+    /// The coroutine runs on this thread, and its handle is returned. The callback may wait, and does not
+    /// delay other jobs.
     ///
     /// # Examples
     ///
@@ -192,7 +201,7 @@ impl<R: DeserializeOwned> Job<R> {
     }
 
     fn take(&self) -> Result<R, JobError> {
-        let result = self.outcome.try_get().expect("it was waited for")?;
+        let result = self.outcome.try_get().expect("the outcome was waited for")?;
         decode(&result).map_err(|Undecodable(message)| JobError::NotEncoded(message))
     }
 }

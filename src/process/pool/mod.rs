@@ -1,4 +1,4 @@
-//! A pool of processes.
+//! A pool of worker processes.
 
 mod job;
 mod process_pool;

@@ -1,21 +1,22 @@
 #![forbid(unsafe_code)]
-//! A pool of processes.
+//! A pool of worker processes.
 //!
 //! ```text
 //!                                           ┌─ coroutine ◄── socket ──► worker process
-//!   apply, map ──► a queue of orders ──────►├─ coroutine ◄── socket ──► worker process
+//!   apply, map ──► a queue of batches ─────►├─ coroutine ◄── socket ──► worker process
 //!                                           └─ coroutine ◄── socket ──► worker process
 //! ```
 //!
-//! A coroutine a worker takes orders, gives them to its process, and fills in what comes back. If the process
-//! ends in between it fails the call that was being made, has another process made, and gives that the rest.
+//! One coroutine per worker takes batches, sends them to its process, and stores the results. If the
+//! process ends in the middle of a batch, the coroutine fails the current call, starts another process, and
+//! sends it the remaining calls.
 
 use super::super::fork::{ForkError, Process};
 use super::super::function::{Function, Undecodable, encode};
 use super::super::server::ForkServer;
 use super::super::wire::Wire;
-use super::job::{Job, JobError, Outcome, Place};
-use super::worker::{Order, Results};
+use super::job::{Job, JobError, Outcome, Promise};
+use super::worker::{Results, WorkRequest};
 use crate::coroutine::Builder;
 use crate::net::UnixStream;
 use crate::pool::Group;
@@ -34,12 +35,13 @@ use std::os::unix::net;
 use std::process::ExitStatus;
 use std::rc::Rc;
 
-/// A pool of processes that make calls: functions of the program, with an argument and a result that go there
-/// and back by `serde` (several arguments are a tuple).
+/// A pool of processes that call functions of the program.
 ///
-/// The workers, and what makes another when one dies, are begun with the pool. From then on the program may
-/// have threads. The pool belongs to its thread; who waits for a job lets the other coroutines run. Dropped,
-/// it is [terminated](Self::terminate).
+/// Arguments and results are sent by `serde`; several arguments are passed as a tuple.
+///
+/// The workers, and the server that replaces workers, are started with the pool. After that, the program
+/// may start threads. The pool belongs to its thread; waiting for a job lets other coroutines run. When
+/// dropped, the pool is [terminated](Self::terminate).
 ///
 /// # Examples
 ///
@@ -62,29 +64,29 @@ use std::rc::Rc;
 /// ```
 pub struct ProcessPool {
     shared: Rc<Shared>,
-    /// Those that talk to the workers.
-    keepers: Group,
+    /// The coroutines that communicate with the workers.
+    supervisors: Group,
     size: usize,
-    /// A copy in a child has no workers.
+    /// A copy of the pool in a child has no workers.
     made_in: Generation,
 }
 
-/// What the coroutines of a pool share.
+/// The state that the coroutines of a pool share.
 struct Shared {
     server: ForkServer,
-    orders: Queue<Errand>,
-    /// The processes that there are.
+    batches: Queue<Batch>,
+    /// The running processes.
     workers: RefCell<Vec<Rc<Process>>>,
     is_terminated: Cell<bool>,
 }
 
-/// Calls of one function that one worker is to make, in order.
-struct Errand {
+/// Calls of one function that one worker makes in order.
+struct Batch {
     function: Function,
-    calls: VecDeque<(Vec<u8>, Place)>,
+    calls: VecDeque<(Vec<u8>, Promise)>,
 }
 
-/// The pool is not closed, so that waiting for its end might last for ever.
+/// The error of joining a pool that was not closed, whose workers would never end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotClosed(());
 
@@ -97,15 +99,15 @@ impl fmt::Display for NotClosed {
 impl std::error::Error for NotClosed {}
 
 impl ProcessPool {
-    /// A pool of so many processes, and a [`ForkServer`] that makes them.
+    /// Makes a pool of `size` processes, with a [`ForkServer`] of its own.
     ///
     /// # Errors
     ///
-    /// As [`Process::spawn`]: so before the first thread.
+    /// Those of [`Process::spawn`]. So make the pool before the first thread.
     ///
     /// # Panics
     ///
-    /// If `size` is zero. As [`Process::spawn`].
+    /// If `size` is zero. Those of [`Process::spawn`].
     ///
     /// # Switching
     ///
@@ -115,7 +117,9 @@ impl ProcessPool {
         Ok(Self::by_server(ForkServer::start()?, size))
     }
 
-    /// A pool of so many processes that `server` makes. So it can be made when there are threads already.
+    /// Makes a pool of `size` processes that `server` makes.
+    ///
+    /// That is possible even when there are other threads.
     ///
     /// # Examples
     ///
@@ -133,45 +137,45 @@ impl ProcessPool {
     ///
     /// # Panics
     ///
-    /// If `size` is zero: nothing would ever run.
+    /// If `size` is zero.
     ///
     /// # Switching
     ///
     /// Never switches.
     #[track_caller]
     pub fn by_server(server: ForkServer, size: usize) -> Self {
-        assert!(size > 0, "a pool of no processes would never run anything: let it be at least 1");
+        assert!(size > 0, "process count must be at least 1, got 0");
         let shared = Rc::new(Shared {
             server,
-            orders: Queue::new(),
+            batches: Queue::new(),
             workers: RefCell::default(),
             is_terminated: Cell::new(false),
         });
-        let keepers = Group::new();
+        let supervisors = Group::new();
         for _ in 0..size {
             let shared = Rc::clone(&shared);
-            keepers.spawn(move || shared.keep_a_worker());
+            supervisors.spawn(move || shared.supervise());
         }
-        ProcessPool { shared, keepers, size, made_in: Generation::current() }
+        ProcessPool { shared, supervisors, size, made_in: Generation::current() }
     }
 
-    /// Has a worker call `function` with `argument`, and waits for the result.
+    /// Calls `function` with `argument` in a worker, and waits for the result.
     ///
     /// # Errors
     ///
-    /// See [`JobError`].
+    /// Those of [`JobError`].
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others may run meanwhile.
+    /// May switch: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// The job goes on; its result is lost.
+    /// The job continues; its result is lost.
     pub fn apply<A, R>(&self, function: fn(A) -> R, argument: A) -> Result<R, JobError>
     where
         A: Serialize + DeserializeOwned,
@@ -180,8 +184,9 @@ impl ProcessPool {
         self.apply_async(function, argument).join()
     }
 
-    /// Has a worker call `function` with `argument`. The result, or what has gone wrong, is in the job, which
-    /// can be [waited for](Job::join) or have [a callback](Job::then) called.
+    /// Submits a call of `function` with `argument`.
+    ///
+    /// The returned job can be [waited for](Job::join), or given [a callback](Job::then).
     ///
     /// # Switching
     ///
@@ -191,29 +196,31 @@ impl ProcessPool {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let mut outcomes = self.order(function, [argument], 1);
-        Job::new(outcomes.pop().expect("one for each argument"))
+        let mut outcomes = self.submit(function, [argument], 1);
+        Job::new(outcomes.pop().expect("one outcome per argument"))
     }
 
-    /// Has the workers call `function` with each of `arguments`, and waits for all results, which come in the
-    /// order of the arguments. They are given to the workers in chunks, of which there are four for each of
-    /// them.
+    /// Calls `function` with each of `arguments` in the workers.
+    ///
+    /// Returns the results in the order of the arguments.
+    ///
+    /// The arguments are split into chunks, four per worker.
     ///
     /// # Errors
     ///
-    /// The first there is, in the order of the arguments, when all of them are done. See [`JobError`].
+    /// The first error in the order of the arguments, after all calls have ended. See [`JobError`].
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches. All others may run meanwhile.
+    /// May switch: other coroutines run while this one waits for the results.
     ///
     /// # Cancellation
     ///
-    /// The jobs go on; their results are lost.
+    /// The jobs continue; their results are lost.
     pub fn map<A, R>(
         &self,
         function: fn(A) -> R,
@@ -225,13 +232,13 @@ impl ProcessPool {
     {
         let arguments: Vec<A> = arguments.into_iter().collect();
         let chunk = arguments.len().div_ceil(self.size * 4).max(1);
-        let outcomes = self.order(function, arguments, chunk);
+        let outcomes = self.submit(function, arguments, chunk);
         outcomes.iter().for_each(|outcome| outcome.wait());
         outcomes.into_iter().map(|outcome| Job::new(outcome).join()).collect()
     }
 
-    /// Puts calls into the queue, so many together. Where the outcome of each will be.
-    fn order<A, R>(
+    /// Queues calls in batches of `chunk`, and returns their future outcomes.
+    fn submit<A, R>(
         &self,
         function: fn(A) -> R,
         arguments: impl IntoIterator<Item = A>,
@@ -245,38 +252,40 @@ impl ProcessPool {
         let mut outcomes = Vec::new();
         let mut calls = VecDeque::new();
         for argument in arguments {
-            let (place, outcome) = Place::new();
+            let (promise, outcome) = Promise::new();
             outcomes.push(outcome);
             match (&function, encode(&argument)) {
-                _ if !self.is_here() => place.fail(JobError::NoWorker(
-                    "the pool is that of the process that has forked this one: make another".into(),
+                _ if !self.is_here() => promise.fail(JobError::NoWorker(
+                    "the pool belongs to the process that forked this one: make another".into(),
                 )),
-                (Err(foreign), _) => place.fail(JobError::NotEncoded(foreign.to_string())),
-                (_, Err(Undecodable(message))) => place.fail(JobError::NotEncoded(message)),
-                (Ok(_), Ok(argument)) => calls.push_back((argument, place)),
+                (Err(foreign), _) => promise.fail(JobError::NotEncoded(foreign.to_string())),
+                (_, Err(Undecodable(message))) => promise.fail(JobError::NotEncoded(message)),
+                (Ok(_), Ok(argument)) => calls.push_back((argument, promise)),
             }
         }
         if let Ok(function) = function {
             while !calls.is_empty() {
                 let later = calls.split_off(chunk.min(calls.len()));
-                // If the pool is closed it comes back, and its dropped places say so.
-                drop(self.shared.orders.put(Errand { function, calls }));
+                // If the pool is closed, the batch is returned, and dropping its promises fails the jobs.
+                drop(self.shared.batches.put(Batch { function, calls }));
                 calls = later;
             }
         }
         outcomes
     }
 
-    /// Takes no more jobs. Those that it has are done; then the workers end.
+    /// Accepts no more jobs. The workers end when the submitted jobs are done.
     ///
     /// # Switching
     ///
     /// Never switches.
     pub fn close(&self) {
-        self.shared.orders.shut_down();
+        self.shared.batches.shut_down();
     }
 
-    /// Takes no more jobs, and kills the workers: jobs that are not done never are, and say so.
+    /// Accepts no more jobs, and kills the workers.
+    ///
+    /// Unfinished jobs fail with [`JobError::Closed`].
     ///
     /// # Switching
     ///
@@ -287,11 +296,11 @@ impl ProcessPool {
         }
         self.shared.is_terminated.set(true);
         self.close();
-        while let Ok(errand) = self.shared.orders.try_get() {
-            drop(errand);
+        while let Ok(batch) = self.shared.batches.try_get() {
+            drop(batch);
         }
         for worker in self.shared.workers.borrow().iter() {
-            // If it has ended there is nothing to be done.
+            // The worker may have ended already.
             let _ = worker.kill();
         }
     }
@@ -304,31 +313,31 @@ impl ProcessPool {
     ///
     /// # Panics
     ///
-    /// With what is raised in the current coroutine meanwhile.
+    /// Unwinds if a kill, a timeout or another panic is raised in the current coroutine while it waits.
     ///
     /// # Switching
     ///
-    /// Switches, unless they have. All others may run meanwhile.
+    /// May switch, unless the workers have ended: other coroutines run while this one waits.
     ///
     /// # Cancellation
     ///
-    /// Leaves nothing behind: another can wait, still.
+    /// Has no effect: the pool can be joined again.
     pub fn join(&self) -> Result<(), NotClosed> {
-        if !self.shared.orders.is_shut_down() {
+        if !self.shared.batches.is_shut_down() {
             return Err(NotClosed(()));
         }
         if self.is_here() {
-            self.keepers.join();
+            self.supervisors.join();
         }
         Ok(())
     }
 
-    /// How many worker processes there are now.
+    /// The number of running worker processes.
     pub fn workers(&self) -> usize {
         self.shared.workers.borrow().len()
     }
 
-    /// Whether it was made in this process, and not in one that has forked this one.
+    /// Whether the pool was made in this process, and not inherited by a fork.
     fn is_here(&self) -> bool {
         self.made_in == Generation::current()
     }
@@ -349,7 +358,7 @@ impl fmt::Debug for ProcessPool {
     }
 }
 
-/// A worker process, and the connection to it.
+/// A worker process and the connection to it.
 struct Worker<'a> {
     shared: &'a Shared,
     process: Rc<Process>,
@@ -357,24 +366,24 @@ struct Worker<'a> {
 }
 
 impl Shared {
-    /// What the coroutine of a worker does.
-    fn keep_a_worker(&self) {
+    /// The coroutine of one worker.
+    fn supervise(&self) {
         let mut worker = self.begin();
-        while let Ok(mut errand) = self.orders.get() {
-            while !errand.calls.is_empty() && !self.is_terminated.get() {
+        while let Ok(mut batch) = self.batches.get() {
+            while !batch.calls.is_empty() && !self.is_terminated.get() {
                 match &mut worker {
                     Ok(process) => {
-                        if let Err(status) = process.run(&mut errand) {
-                            if let Some((_, place)) = errand.calls.pop_front() {
-                                place.fail(self.death(status));
+                        if let Err(status) = process.run(&mut batch) {
+                            if let Some((_, promise)) = batch.calls.pop_front() {
+                                promise.fail(self.death(status));
                             }
                             worker = self.begin();
                         }
                     }
                     Err(error) => {
                         let message = error.to_string();
-                        for (_, place) in errand.calls.drain(..) {
-                            place.fail(JobError::NoWorker(message.clone()));
+                        for (_, promise) in batch.calls.drain(..) {
+                            promise.fail(JobError::NoWorker(message.clone()));
                         }
                         worker = self.begin();
                     }
@@ -387,7 +396,7 @@ impl Shared {
         }
     }
 
-    /// Has a worker made.
+    /// Starts a worker process.
     fn begin(&self) -> io::Result<Worker<'_>> {
         if self.is_terminated.get() {
             return Err(io::Error::other("the pool is terminated"));
@@ -398,19 +407,19 @@ impl Shared {
         self.workers.borrow_mut().push(Rc::clone(&process));
         let stream = Rc::new(UnixStream::from_std(here)?);
         let results = Results::new(Wire::new(Rc::clone(&stream)), log);
-        // The socket alone does not tell of its end: a process that it has left behind may have a copy. What
-        // has come over it can still be read afterwards.
+        // The end of the socket is not enough to detect the end of the worker, since a process that it
+        // left behind may have a copy. Data already received can still be read after the shutdown.
         let ended = Rc::clone(&process);
-        let watching = Builder::new().name("the end of a worker").spawn(move || {
+        let watcher = Builder::new().name("the end of a worker").spawn(move || {
             let _ = ended.join();
             let _ = stream.shutdown(Shutdown::Both);
         });
         let worker = Worker { shared: self, process, results };
-        if self.is_terminated.get() || watching.is_err() {
-            // Meanwhile.
+        if self.is_terminated.get() || watcher.is_err() {
+            // The pool was terminated in the meantime, or no coroutine could be created.
             worker.process.kill()?;
         }
-        watching.map_err(io::Error::other)?;
+        watcher.map_err(io::Error::other)?;
         Ok(worker)
     }
 
@@ -424,21 +433,22 @@ impl Shared {
 }
 
 impl Worker<'_> {
-    /// Has it make calls, which are taken out when they are done. How it has ended, if it has: in the middle
-    /// of the first that is left.
-    fn run(&mut self, errand: &mut Errand) -> Result<(), io::Result<ExitStatus>> {
-        let arguments = errand.calls.iter().map(|(argument, _)| Bytes::new(argument)).collect();
-        let order = Order { function: errand.function, arguments };
-        let mut result = self.results.order(&order);
-        while result.is_ok() && !errand.calls.is_empty() {
+    /// Makes the calls of a batch, and removes each when it is done.
+    ///
+    /// Returns the status of the worker if it ended, in the middle of the first remaining call.
+    fn run(&mut self, batch: &mut Batch) -> Result<(), io::Result<ExitStatus>> {
+        let arguments = batch.calls.iter().map(|(argument, _)| Bytes::new(argument)).collect();
+        let request = WorkRequest { function: batch.function, arguments };
+        let mut result = self.results.send(&request);
+        while result.is_ok() && !batch.calls.is_empty() {
             result = self.results.next().map(|done| {
-                if let Some((_, place)) = errand.calls.pop_front() {
-                    place.done(done);
+                if let Some((_, promise)) = batch.calls.pop_front() {
+                    promise.complete(done);
                 }
             });
         }
         result.map_err(|_| {
-            // It may be alive and have said something that is not understood.
+            // The worker may be alive and have sent invalid data.
             let _ = self.process.kill();
             self.process.join()
         })

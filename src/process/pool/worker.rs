@@ -1,22 +1,25 @@
-//! What a pool and its workers say to each other.
+//! The protocol between a pool and its workers.
 //!
 //! ```text
-//!   pool ── Order: a function, arguments ──► worker     calls the function with each, in turn
-//!        ◄── results, in the log ───────────            (`sys/shared_log.rs`)
-//!        ◄── Said::Look ────────────────────            at the end of the order, and every now and then
-//!        ◄── Said::Done: a large result ────            comes after those that are in the log
-//!        ── the end of the connection ──────► ends
+//!   pool ── WorkRequest: a function, arguments ──► worker     calls the function with each, in turn
+//!        ◄── results, in the log ─────────────────            (`sys/shared_log.rs`)
+//!        ◄── Reply::InLog ────────────────────────            at the end of the request, and now and then
+//!        ◄── Reply::Result: a large result ───────            follows those in the log
+//!        ── the end of the connection ────────────► ends
 //! ```
 //!
-//! The pool's side also ends the connection when it hears of the worker's end (`process_pool.rs`).
+//! The pool also ends the connection when it notices the end of the worker (`process_pool.rs`).
 //!
-//! So a small result costs no system call, and yet is there whatever becomes of the worker: it is known which
-//! call it has died of, and the others can be made by another one.
+//! A small result costs no system call, and yet survives the end of the worker. So the pool knows which
+//! call the worker died in, and can give the others to another worker.
 //!
-//! One of the few places of the module with `unsafe`: it calls functions that it is told of.
+//! # Safety
+//!
+//! Contains `unsafe`, since it calls functions that a request names. Requests come only from the pool, over
+//! a socket pair, and so from a process that meets the *same image* contract of [`Function::call`].
 
+use super::super::close_on_fork::close_on_fork;
 use super::super::function::{Function, Undecodable};
-use super::super::kept::keep;
 use super::super::wire::{Wire, framed, records};
 use crate::sys::shared_log::{Reader, Writer};
 use serde::{Deserialize, Serialize};
@@ -29,18 +32,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-/// What a worker is to do.
+/// A request to call a function with each of several arguments.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Order<A> {
+pub(super) struct WorkRequest<A> {
     pub(super) function: Function,
     /// Encoded.
     pub(super) arguments: Vec<A>,
 }
 
-/// What has become of a call: its result, encoded.
-pub(super) type Done = Result<ByteBuf, Failure>;
+/// The result of a call, encoded.
+pub(super) type CallResult = Result<ByteBuf, Failure>;
 
-/// Why a call has no result, although the worker lives.
+/// The reason why a call has no result, although the worker lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Failure {
     /// With the message of the panic.
@@ -48,51 +51,52 @@ pub(super) enum Failure {
     Undecodable(Undecodable),
 }
 
-/// What a worker says.
+/// A message from a worker.
 #[derive(Debug, Serialize, Deserialize)]
-enum Said {
+enum Reply {
     /// There are results in the log.
-    Look,
-    /// And after those, this one.
-    Done(Done),
+    InLog,
+    /// A further result, after those in the log.
+    Result(CallResult),
 }
 
-/// A result of more bytes goes over the connection.
-const SMALL: usize = 1024;
+/// A result of more bytes is sent over the connection.
+const MAX_LOGGED: usize = 1024;
 
-/// Results in the log are told of when they are as old as that.
-const SOON: Duration = Duration::from_micros(200);
+/// The age of results in the log at which the worker sends a notice.
+const NOTICE_INTERVAL: Duration = Duration::from_micros(200);
 
-/// What a worker does.
+/// The main function of a worker.
 pub(in crate::process) fn work(mut wire: Wire, log: OwnedFd) -> io::Result<()> {
-    keep(wire.stream());
+    close_on_fork(wire.stream());
     let mut log = Writer::new(log.as_fd())?;
-    while let Some(Order { function, arguments }) = wire.receive::<Order<ByteBuf>>()? {
-        // Whoever sends another order has seen all results of the last one.
+    while let Some(WorkRequest { function, arguments }) = wire.receive::<WorkRequest<ByteBuf>>()? {
+        // The pool sends a request only when it has read all results of the previous one.
         log.begin_anew();
-        let (mut told, mut is_reported) = (Instant::now(), true);
+        let (mut last_notice, mut is_reported) = (Instant::now(), true);
         for argument in arguments {
             let done = call(function, &argument);
             let record = framed(&done)?;
-            is_reported = record.len() > SMALL || !log.add(&record);
+            is_reported = record.len() > MAX_LOGGED || !log.add(&record);
             if is_reported {
-                wire.send(&Said::Done(done))?;
-            } else if told.elapsed() > SOON {
-                wire.send(&Said::Look)?;
-                (told, is_reported) = (Instant::now(), true);
+                wire.send(&Reply::Result(done))?;
+            } else if last_notice.elapsed() > NOTICE_INTERVAL {
+                wire.send(&Reply::InLog)?;
+                (last_notice, is_reported) = (Instant::now(), true);
             }
         }
         if !is_reported {
-            wire.send(&Said::Look)?;
+            wire.send(&Reply::InLog)?;
         }
     }
     Ok(())
 }
 
-fn call(function: Function, argument: &[u8]) -> Done {
+fn call(function: Function, argument: &[u8]) -> CallResult {
     catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: the socket that it came by is one of a pair, which the pool has made, and whose other end
-        // it keeps: a process that this one descends from, or that descends from the same.
+        // SAFETY: *same image*: the request came over one end of a socket pair that the pool made, and
+        // whose other end the pool keeps. The pool is in an ancestor of this process by fork, or in
+        // another descendant of one.
         unsafe { function.call(argument) }
     }))
     .map_err(|payload| Failure::Panicked(message(&*payload)))
@@ -105,13 +109,13 @@ fn message(payload: &(dyn Any + Send)) -> String {
     text.unwrap_or("(no message)").into()
 }
 
-/// What comes from a worker, in the pool's process.
+/// The results of a worker, on the side of the pool.
 #[derive(Debug)]
 pub(super) struct Results {
     wire: Wire,
     log: Reader,
-    /// What has come and was not asked for.
-    waiting: VecDeque<Done>,
+    /// Results received but not taken.
+    waiting: VecDeque<CallResult>,
 }
 
 impl Results {
@@ -119,27 +123,27 @@ impl Results {
         Results { wire, log, waiting: VecDeque::new() }
     }
 
-    /// Has an order carried out. All results of the one before have been [taken](Self::next).
-    pub(super) fn order(&mut self, order: &Order<&Bytes>) -> io::Result<()> {
+    /// Sends a request. All results of the previous one have been [taken](Self::next).
+    pub(super) fn send(&mut self, request: &WorkRequest<&Bytes>) -> io::Result<()> {
         self.log.reset();
-        self.wire.send(order)
+        self.wire.send(request)
     }
 
-    /// Waits for the next result of the order.
+    /// Waits for the next result of the request.
     ///
     /// # Errors
     ///
-    /// If the worker has ended: what it had done by then was returned before.
-    pub(super) fn next(&mut self) -> io::Result<Done> {
+    /// If the worker has ended. All results that it had stored before were returned first.
+    pub(super) fn next(&mut self) -> io::Result<CallResult> {
         loop {
             if let Some(done) = self.waiting.pop_front() {
                 return Ok(done);
             }
-            let said = self.wire.receive();
+            let reply = self.wire.receive();
             self.waiting.extend(records(&self.log.read())?);
-            match said {
-                Ok(Some(Said::Look)) => {}
-                Ok(Some(Said::Done(done))) => self.waiting.push_back(done),
+            match reply {
+                Ok(Some(Reply::InLog)) => {}
+                Ok(Some(Reply::Result(done))) => self.waiting.push_back(done),
                 _ if !self.waiting.is_empty() => {}
                 Ok(None) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Err(error) => return Err(error),
@@ -147,7 +151,7 @@ impl Results {
         }
     }
 
-    /// Says that there are no more orders: also if a child of this process has a copy of the socket.
+    /// Ends the connection, even if a child of this process has a copy of the socket.
     pub(super) fn end(&self) {
         let _ = self.wire.stream().shutdown(Shutdown::Both);
     }

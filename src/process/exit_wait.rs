@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
-//! A process that was begun here, and its end.
+//! Waits for the end of child processes, and sends them signals.
 
 #[cfg(feature = "process")]
-use super::served::Served;
+use super::remote_child::RemoteChild;
 use crate::coroutine::{Builder, sleep, yield_now};
 use crate::hub;
 use crate::io::Descriptor;
@@ -15,13 +15,15 @@ use std::process::{self, ExitStatus};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// What the kernel knows a child by. It keeps the status when it has found the end, and asks no more.
+/// The source of a child's exit status.
+///
+/// It stores the status once the child has ended, and asks no more.
 #[derive(Debug)]
 pub(super) enum Reaper {
     Std(process::Child),
     Forked(Forked),
     #[cfg(feature = "process")]
-    Served(Served),
+    Remote(RemoteChild),
 }
 
 impl Reaper {
@@ -30,7 +32,7 @@ impl Reaper {
             Reaper::Std(child) => child.id(),
             Reaper::Forked(child) => child.id(),
             #[cfg(feature = "process")]
-            Reaper::Served(child) => child.id(),
+            Reaper::Remote(child) => child.id(),
         }
     }
 
@@ -39,60 +41,63 @@ impl Reaper {
             Reaper::Std(child) => child.try_wait(),
             Reaper::Forked(child) => child.try_wait(),
             #[cfg(feature = "process")]
-            Reaper::Served(child) => child.try_wait(),
+            Reaper::Remote(child) => child.try_wait(),
         }
     }
 
-    /// Whether it is a child of this process.
+    /// Whether the process is a child of this process.
     fn is_child(&self) -> bool {
         match self {
             Reaper::Std(_) | Reaper::Forked(_) => true,
             #[cfg(feature = "process")]
-            Reaper::Served(_) => false,
+            Reaper::Remote(_) => false,
         }
     }
 
-    /// What is readable when it has ended.
-    fn end(&self) -> io::Result<OwnedFd> {
+    /// Returns a descriptor that becomes readable when the process has ended.
+    fn exit_descriptor(&self) -> io::Result<OwnedFd> {
         match self {
             #[cfg(feature = "process")]
-            Reaper::Served(child) => child.end(),
+            Reaper::Remote(child) => child.exit_descriptor(),
             _ => descriptor_of(self.id()),
         }
     }
 }
 
-/// A child, whose end any number of coroutines may wait for.
+/// A child, for whose end any number of coroutines may wait.
 #[derive(Debug)]
-pub(super) struct Begun {
+pub(super) struct ChildHandle {
     pub(super) id: u32,
     inner: RefCell<Reaper>,
     is_child: bool,
     end: Cell<Option<End>>,
-    /// Of a child of this process: what signals are sent to, and readable when it has ended. Opened at once,
-    /// since later the number may be another process's if something else reaps children. `None` where the
-    /// kernel has no such descriptors, or none were left.
+    /// The pidfd of a child of this process: signals are sent through it, and it is readable when the child
+    /// has ended.
+    ///
+    /// Opened at once: later, the id may belong to another process, if other code reaps children. `None`
+    /// where the kernel has no pidfds, or no descriptors were left.
     descriptor: Option<Rc<OwnedFd>>,
-    /// What is readable when it has ended, registered with the hub. Made by the first that has to wait.
+    /// The descriptor that is readable when the process has ended, registered with the hub by the first
+    /// waiter.
     source: OnceCell<Descriptor<Rc<OwnedFd>>>,
-    /// A copy of this in a forked child must ask nothing by the number, which may be that of a child of its
+    /// In a forked child, the copy of this handle must not use the id, which may be that of a child of its
     /// own.
     made_in: Generation,
 }
 
-/// What is known of the end of a child.
+/// The end of a child, as far as it is known.
 #[derive(Clone, Copy, Debug)]
 enum End {
     Status(ExitStatus),
-    /// It has ended, but something else has its status.
+    /// The child has ended, but other code has taken its status.
     Unknown,
 }
 
-impl Begun {
+impl ChildHandle {
     pub(super) fn new(inner: Reaper) -> Self {
         let is_child = inner.is_child();
         let descriptor = if is_child { descriptor_of(inner.id()).ok() } else { None };
-        Begun {
+        ChildHandle {
             id: inner.id(),
             descriptor: descriptor.map(Rc::new),
             inner: RefCell::new(inner),
@@ -103,7 +108,10 @@ impl Begun {
         }
     }
 
-    /// Another coroutine may be amid a question to a fork server, which lets others run: this waits for it.
+    /// Borrows the reaper.
+    ///
+    /// Another coroutine may be in the middle of a request to a fork server, which may switch: yields until
+    /// it has finished.
     #[track_caller]
     fn reaper(&self) -> RefMut<'_, Reaper> {
         loop {
@@ -114,11 +122,11 @@ impl Begun {
         }
     }
 
-    /// What is known of its end, if it has ended.
-    fn look(&self) -> io::Result<Option<End>> {
+    /// Checks whether the child has ended.
+    fn poll_end(&self) -> io::Result<Option<End>> {
         if self.end.get().is_none() {
             if self.made_in != Generation::current() {
-                // As the kernel says of what is not a child of the process that asks.
+                // The kernel's error for a process that is not a child of the caller.
                 return Err(io::Error::from_raw_os_error(libc::ECHILD));
             }
             let mut reaper = self.reaper();
@@ -131,21 +139,21 @@ impl Begun {
         Ok(self.end.get())
     }
 
-    /// Whether it has ended, even if its status is lost.
+    /// Whether the process has ended, even if its status is lost.
     pub(super) fn has_ended(&self) -> io::Result<bool> {
-        self.look().map(|end| end.is_some())
+        self.poll_end().map(|end| end.is_some())
     }
 
-    /// How it has ended, if it has.
+    /// Returns the exit status, or `None` if the process has not ended.
     pub(super) fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
-        match self.look()? {
+        match self.poll_end()? {
             None => Ok(None),
             Some(End::Status(status)) => Ok(Some(status)),
             Some(End::Unknown) => Err(io::Error::from_raw_os_error(libc::ECHILD)),
         }
     }
 
-    /// Waits for its end, for at most `limit`.
+    /// Waits for the end, for at most `limit`. Returns `None` on timeout.
     #[track_caller]
     pub(super) fn wait(
         &self,
@@ -155,7 +163,7 @@ impl Begun {
         if let Some(status) = self.try_wait()? {
             return Ok(Some(status));
         }
-        let Ok(source) = self.source() else { return self.ask_again_and_again(limit) };
+        let Ok(source) = self.source() else { return self.poll_with_pauses(limit) };
         let status = source.read_within(limit, purpose, |_| {
             self.try_wait()?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
         });
@@ -171,17 +179,18 @@ impl Begun {
         }
         let descriptor = match &self.descriptor {
             Some(descriptor) => Rc::clone(descriptor),
-            // Perhaps there are some by now.
-            None => Rc::new(self.reaper().end()?),
+            // There may be descriptors by now.
+            None => Rc::new(self.reaper().exit_descriptor()?),
         };
         let source = Descriptor::of_nonblocking(descriptor)?;
         Ok(self.source.get_or_init(|| source))
     }
 
-    /// Without a descriptor: the kernel is old, or there are none left. Not on a thread of a pool, which a
-    /// child that does not end would keep, and which others are in need of.
+    /// Waits without a descriptor, on an old kernel or when none are left.
+    ///
+    /// A thread of a pool is not used for this: a child that does not end would occupy it indefinitely.
     #[track_caller]
-    fn ask_again_and_again(&self, limit: Option<Duration>) -> io::Result<Option<ExitStatus>> {
+    fn poll_with_pauses(&self, limit: Option<Duration>) -> io::Result<Option<ExitStatus>> {
         const LONGEST: Duration = Duration::from_millis(50);
         let mut pause = Duration::from_millis(1);
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
@@ -196,10 +205,10 @@ impl Begun {
         }
     }
 
-    /// Sends it a signal, unless it has ended.
+    /// Sends a signal, unless the process has ended.
     pub(super) fn send_signal(&self, signal: i32) -> io::Result<()> {
         #[cfg(feature = "process")]
-        if let Reaper::Served(child) = &mut *self.reaper() {
+        if let Reaper::Remote(child) = &mut *self.reaper() {
             return child.send_signal(signal);
         }
         match &self.descriptor {
@@ -209,39 +218,47 @@ impl Begun {
         }
     }
 
-    /// Waits for its end without letting anybody run, if it is a child of this process.
-    pub(super) fn block(&self) {
+    /// Waits for the end without switching, if the process is a child of this one.
+    pub(super) fn wait_blocking(&self) {
         if !self.is_child {
             return;
         }
-        // To ask the kernel lets no others run, so it is not borrowed. If it has been waited for already, the
-        // status is there.
+        // The reaper of a child is never borrowed across a switch. If it has already seen the end, it
+        // returns the status.
         match &mut *self.inner.borrow_mut() {
             Reaper::Std(child) => drop(child.wait()),
             Reaper::Forked(child) => drop(child.wait()),
             #[cfg(feature = "process")]
-            Reaper::Served(_) => {}
+            Reaper::Remote(_) => {}
         }
     }
 
-    /// Whether it is a zombie for as long as nobody has waited for it.
-    pub(super) fn is_to_be_reaped(&self) -> bool {
+    /// Whether the process remains a zombie until it is waited for.
+    pub(super) fn needs_reaping(&self) -> bool {
         self.is_child
     }
 }
 
-/// Has somebody wait for the end of a child that nobody has a handle of any more, so that it is no zombie.
-pub(super) fn wait_for(child: &Rc<Begun>, name: &'static str, if_nobody_can: fn(&Begun)) {
-    let left = Left(Rc::clone(child), if_nobody_can);
+/// Spawns a reaper for a child whose last handle was dropped.
+///
+/// `fallback` is called on the child when the wait has ended or was given up, or could not be started.
+pub(super) fn spawn_reaper(
+    child: &Rc<ChildHandle>,
+    name: &'static str,
+    fallback: fn(&ChildHandle),
+) {
+    let abandoned = Abandoned(Rc::clone(child), fallback);
     if !hub::has_ended() {
-        let _ = Builder::new().name(name).spawn(move || left.0.wait(name, None));
+        let _ = Builder::new().name(name).spawn(move || abandoned.0.wait(name, None));
     }
 }
 
-/// A child that is being waited for, and what is to be done if that is given up, as at a thread's end.
-struct Left(Rc<Begun>, fn(&Begun));
+/// A child without handles, and the function called when its wait is over.
+///
+/// The wait is over when the child has ended, and also when the thread ends.
+struct Abandoned(Rc<ChildHandle>, fn(&ChildHandle));
 
-impl Drop for Left {
+impl Drop for Abandoned {
     fn drop(&mut self) {
         self.1(&self.0);
     }

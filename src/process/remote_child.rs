@@ -1,17 +1,17 @@
 #![forbid(unsafe_code)]
-//! A process that a fork server has made: what is known of it here, by the socket that it was asked for over.
+//! A process made by a fork server, as its client sees it.
 //!
 //! ```text
-//!   here ── Request ──► server ── fork ──► process
-//!        ◄── its number ──
-//!   a descriptor of it is opened: until then the server does not wait for it, and the number is its own
-//!        ── () ──►
-//!        ── a signal ──►            only without such a descriptor; any number of times
-//!        ◄── how it has ended ──
+//!   client ── Request ──► server ── fork ──► process
+//!          ◄── process id ──
+//!   the client opens a pidfd: until then the server does not reap the process, so the id is not reused
+//!          ── () ──►
+//!          ── a signal ──►            only without a pidfd; any number of times
+//!          ◄── exit status ──
 //! ```
 //!
-//! Its number alone is never used here: it is a child of the server, which reaps it at once when it ends, and
-//! then the number may be another process's.
+//! The id by itself is never used here: the process is a child of the server, which reaps it as soon as it
+//! ends. Then the id may be reused.
 
 use super::wire::Wire;
 use crate::net::UnixStream;
@@ -23,41 +23,45 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::rc::Rc;
 
-/// As it is known to who has asked for it.
+/// The client's side of a process made by a fork server.
 #[derive(Debug)]
-pub(super) struct Served {
+pub(super) struct RemoteChild {
     id: u32,
-    /// `None` where the kernel has no such descriptors, or there were none left: then the server passes
-    /// signals on.
+    /// The pidfd. `None` where the kernel has none, or no descriptors were left: then the server forwards
+    /// signals.
     descriptor: Option<OwnedFd>,
     wire: Wire,
     status: Option<ExitStatus>,
-    /// A child has copies of the descriptors. What it took out of the socket would be missing here.
+    /// A forked child has copies of the descriptors. What it read from the socket would be missing here.
     made_in: Generation,
 }
 
-impl Served {
+impl RemoteChild {
     pub(super) fn new(id: u32, mut wire: Wire) -> io::Result<Self> {
         let descriptor = descriptor_of(id).ok();
         wire.send(&())?;
         wire.stream().set_nonblocking(true)?;
-        Ok(Served { id, descriptor, wire, status: None, made_in: Generation::current() })
+        Ok(RemoteChild { id, descriptor, wire, status: None, made_in: Generation::current() })
     }
 
-    /// In the server: says its number. Waits until whoever has asked for it has taken note.
-    pub(super) fn tell_begun(wire: &mut Wire, id: u32) -> io::Result<()> {
+    /// On the server: sends the process id, and waits until the client has opened a pidfd.
+    pub(super) fn send_id(wire: &mut Wire, id: u32) -> io::Result<()> {
         wire.send(&Ok::<_, String>(id))?;
         wire.receive::<()>().map(|_| ())
     }
 
-    /// In the server, once the process has begun: waits for the next signal that is to be passed on to it.
+    /// On the server, once the process runs: waits for the next signal to forward.
+    ///
     /// `None` if there are no more.
     pub(super) fn next_signal(wire: &mut Wire) -> Option<i32> {
         wire.receive().ok().flatten()
     }
 
-    /// In the server: says how it has ended. `None` if that is not known.
-    pub(super) fn tell_end(stream: &Rc<UnixStream>, status: Option<ExitStatus>) -> io::Result<()> {
+    /// On the server: sends the exit status, or `None` if it is not known.
+    pub(super) fn send_status(
+        stream: &Rc<UnixStream>,
+        status: Option<ExitStatus>,
+    ) -> io::Result<()> {
         Wire::new(Rc::clone(stream)).send(&status.map(ExitStatus::into_raw))
     }
 
@@ -65,11 +69,11 @@ impl Served {
         self.id
     }
 
-    /// How it has ended, if it has.
+    /// Returns the exit status, or `None` if the process has not ended.
     pub(super) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         if self.status.is_none() {
             if self.made_in != Generation::current() {
-                // As the kernel says of those that it has made.
+                // The kernel's error for a process that is not a child of the caller.
                 return Err(io::Error::from_raw_os_error(libc::ECHILD));
             }
             self.status = match self.wire.receive::<Option<i32>>() {
@@ -78,7 +82,7 @@ impl Served {
                 Ok(Some(None)) => return Err(io::Error::from_raw_os_error(libc::ECHILD)),
                 Ok(None) | Err(_) => {
                     return Err(io::Error::other(
-                        "the fork server has ended: how its process has ended is not known",
+                        "the fork server has ended: the exit status of its process is lost",
                     ));
                 }
             };
@@ -86,16 +90,16 @@ impl Served {
         Ok(self.status)
     }
 
-    /// What is readable when it has ended.
-    pub(super) fn end(&self) -> io::Result<OwnedFd> {
+    /// Returns a descriptor that is readable when the process has ended.
+    pub(super) fn exit_descriptor(&self) -> io::Result<OwnedFd> {
         self.wire.stream().as_fd().try_clone_to_owned()
     }
 
-    /// Sends it a signal, unless it has ended.
+    /// Sends a signal, unless the process has ended.
     ///
     /// # Errors
     ///
-    /// If it may not be sent; if it would be for the server to do, which has ended.
+    /// If the kernel refuses to send it; if the server would have to forward it and has ended.
     pub(super) fn send_signal(&mut self, signal: i32) -> io::Result<()> {
         if let Some(descriptor) = &self.descriptor {
             return send_signal_to(descriptor.as_fd(), signal);

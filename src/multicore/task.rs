@@ -1,16 +1,16 @@
 #![forbid(unsafe_code)]
-//! What a body and its handle share.
+//! The state that a task and its handle share.
 //!
 //! ```text
-//!             its coroutine begins                     returns, panics, is killed
+//!             its coroutine begins                     returns, panics, or is killed
 //!   WAITING ───────────────────────► BEGUN on a hub ─────────────────────────────► ENDED ──join──► TAKEN
 //!      │                                                                             ▲
-//!      │ kill, or its hub is killed                    its destructor has run        │
+//!      │ the task or its hub is killed                 the body has been dropped     │
 //!      └─────────────────────────────► ENDING ───────────────────────────────────────┘
 //! ```
 //!
-//! The changes are made under a lock, so there is one who takes the body out: to run it, or to drop it. A
-//! kill of one that has begun is sent to its hub, where it finds it still there or not.
+//! Each transition happens under a lock, so exactly one party takes the body out, to run it or to drop it.
+//! The kill of a task that has begun is sent to its hub, which looks up whether the task still runs.
 
 use crate::coroutine::{self, Coroutine, JoinError};
 use crate::greenlet::GreenletExit;
@@ -20,30 +20,32 @@ use crate::sys::lock::Lock;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::Arc;
 
-/// The hub that a body runs on.
+/// The hub that a task runs on.
 pub(super) trait Home: Send + Sync {
-    /// Whether this is its thread.
+    /// Whether the current thread is the hub's.
     fn is_here(&self) -> bool;
 
-    /// The coroutine of the body in this slot, if this is the hub's thread and the body still runs.
+    /// The coroutine of the task in `slot`, if this is the hub's thread and the task still runs.
     fn coroutine(&self, slot: usize) -> Option<Coroutine>;
 
-    fn remote(&self) -> &RemoteHub;
+    fn hub(&self) -> &RemoteHub;
 }
 
-/// A body, whatever it returns.
-pub(super) trait Body: Send + Sync {
-    /// Where it was spawned.
+/// A task, with the type of its result erased.
+pub(super) trait Task: Send + Sync {
+    /// The source location of the spawn.
     fn spawned_at(&self) -> &'static Location<'static>;
 
-    /// Runs it, in its coroutine, which has this slot of `home`.
+    /// Runs the body in the current coroutine, which occupies `slot` of `home`.
     fn run(&self, home: Arc<dyn Home>, slot: usize);
 
-    /// Drops it and ends it by `error`, if it has not begun. Whether that was so.
+    /// Drops the body and ends the task with `error`, if it has not begun.
+    ///
+    /// Returns whether it did.
     fn refuse(&self, error: JoinError) -> bool;
 }
 
-/// The same for its handle.
+/// A task as its handle uses it.
 pub(super) trait Joinable<T>: Send + Sync {
     fn done(&self) -> &Event<Shared>;
 
@@ -51,14 +53,14 @@ pub(super) trait Joinable<T>: Send + Sync {
 
     fn kill(self: Arc<Self>);
 
-    /// Whether it is what the current coroutine runs.
+    /// Whether the current coroutine runs this task.
     fn is_current(&self) -> bool;
 }
 
 pub(super) struct Packet<T, F> {
     spawned_at: &'static Location<'static>,
     stage: Lock<Stage<T, F>>,
-    /// Set when it is ENDED.
+    /// Set when the stage is `Ended`.
     done: Event<Shared>,
 }
 
@@ -75,7 +77,9 @@ impl<T, F> Packet<T, F> {
         Packet { spawned_at, stage: Lock::new(Stage::Waiting(body)), done: Event::shared() }
     }
 
-    /// Takes out the body of one that has not begun.
+    /// Moves from `Waiting` to `next`, and returns the body.
+    ///
+    /// `None` if the stage is not `Waiting`.
     fn begin(&self, next: Stage<T, F>) -> Option<F> {
         let mut stage = self.stage.lock();
         match &*stage {
@@ -87,9 +91,9 @@ impl<T, F> Packet<T, F> {
         }
     }
 
-    /// Takes back the body of one that nobody knows of.
+    /// Takes the body back, for a task that was never queued.
     pub(super) fn into_body(self: Arc<Self>) -> F {
-        self.begin(Stage::Taken).expect("it was given to nobody")
+        self.begin(Stage::Taken).expect("the task was never queued")
     }
 
     fn end(&self, result: Result<T, JoinError>) {
@@ -98,7 +102,7 @@ impl<T, F> Packet<T, F> {
         self.done.set();
     }
 
-    /// Where it runs, if it does.
+    /// The hub and the slot in which the task runs, if it runs.
     fn place(&self) -> Option<(Arc<dyn Home>, usize)> {
         match &*self.stage.lock() {
             Stage::Begun(home, slot) => Some((Arc::clone(home), *slot)),
@@ -106,7 +110,9 @@ impl<T, F> Packet<T, F> {
         }
     }
 
-    /// On the thread where it may be running: there it cannot end meanwhile.
+    /// Kills the task's coroutine, if it runs on this thread.
+    ///
+    /// It cannot end in between: that, too, happens on this thread.
     fn kill_here(&self) {
         if let Some((home, slot)) = self.place()
             && let Some(coroutine) = home.coroutine(slot)
@@ -117,7 +123,7 @@ impl<T, F> Packet<T, F> {
     }
 }
 
-impl<T: Send, F: FnOnce() -> T + Send> Body for Packet<T, F> {
+impl<T: Send, F: FnOnce() -> T + Send> Task for Packet<T, F> {
     fn spawned_at(&self) -> &'static Location<'static> {
         self.spawned_at
     }
@@ -132,14 +138,15 @@ impl<T: Send, F: FnOnce() -> T + Send> Body for Packet<T, F> {
                 JoinError::Panicked(payload)
             }
         });
-        // In a child that it has forked it ends here: the parent's threads may have held what is locked now.
+        // In a child that the body forked, this ends the process: threads of the parent may have held the
+        // locks used below.
         hub::end_copy(if result.is_ok() { CopyEnd::Returned } else { CopyEnd::Failed });
         self.end(result);
     }
 
     fn refuse(&self, error: JoinError) -> bool {
         let Some(body) = self.begin(Stage::Ending) else { return false };
-        // Also if its destructor panics.
+        // The guard ends the task even if the destructor panics.
         let end = End(self, Some(error));
         drop(body);
         drop(end);
@@ -179,7 +186,7 @@ impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> Joinable<T> for Packe
         if home.is_here() {
             self.kill_here();
         } else {
-            home.remote().call(move || self.kill_here());
+            home.hub().call(move || self.kill_here());
         }
     }
 
