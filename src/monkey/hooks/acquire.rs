@@ -185,6 +185,7 @@ impl Wanted {
         }
     }
 
+    /// Passes on a wake-up that was received, and times out.
     fn give_up(&self, was_woken: bool) -> c_int {
         if was_woken {
             addresses::wake(self.address, self.bits, 1);

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// The signals, one bit each, whose handlers `signal` installs without `SA_RESTART`: set by `siginterrupt`.
 static INTERRUPTING: AtomicU64 = AtomicU64::new(0);
 
+/// The bit of a signal in [`INTERRUPTING`]. 0 for an invalid signal.
 fn bit(signal: c_int) -> u64 {
     match signal {
         1..=64 => 1 << (signal - 1),

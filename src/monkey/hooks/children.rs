@@ -178,6 +178,7 @@ impl Process {
         (fd >= 0).then_some(Process(fd))
     }
 
+    /// Repeats `attempt` until its result is not 0, and waits in between for the end of the process.
     fn wait_until_ended(
         &self,
         interrupts: Interrupts,

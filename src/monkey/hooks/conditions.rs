@@ -281,6 +281,7 @@ struct Traits {
     is_monotonic: Option<Bit>,
 }
 
+/// One bit of a condition variable.
 #[derive(Clone, Copy)]
 struct Bit {
     offset: usize,
@@ -288,6 +289,8 @@ struct Bit {
 }
 
 impl Bit {
+    /// Whether the bit is set in a condition variable.
+    ///
     /// # Safety
     ///
     /// `condition` is initialised.
@@ -299,6 +302,7 @@ impl Bit {
     }
 }
 
+/// The positions of the attributes, found out once.
 fn traits() -> Traits {
     static TRAITS: OnceLock<Traits> = OnceLock::new();
     *TRAITS.get_or_init(|| {

@@ -190,6 +190,7 @@ const SYN_SENT: u8 = 2;
 const SYN_RECV: u8 = 3;
 const CLOSE: u8 = 7;
 
+/// Waits until a connection that was begun is made or has failed.
 fn wait_until_connected(
     known: &Known,
     fd: c_int,

@@ -70,7 +70,8 @@ impl Splice<'_> {
 
     /// Whether the kernel refuses the call before it waits.
     ///
-    /// A pipe or a socket has no offset, and each end must be open in its direction.
+    /// A pipe or a socket has no offset, each end must be open in its direction, and the target must not be
+    /// in append mode.
     fn is_refused(&self) -> bool {
         let has_offset =
             |known: &Known, offset: *mut off64_t| !offset.is_null() && known.kind() != Kind::File;
@@ -162,6 +163,8 @@ impl Splice<'_> {
         )
     }
 
+    /// Moves bytes from a socket to a pipe.
+    ///
     /// # Safety
     ///
     /// The contract of [`Splice::now`].

@@ -23,6 +23,8 @@ unsafe extern "C" {
 const TRY_AGAIN: c_int = 2;
 const NETDB_INTERNAL: c_int = -1;
 
+/// A copy of a C string. `None` for null.
+///
 /// # Safety
 ///
 /// `string` is null or ends with a zero byte.
@@ -258,6 +260,7 @@ pub(in crate::monkey) unsafe fn gethostbyaddr(
     })
 }
 
+/// Fails as for a query without a name or an address.
 #[cold]
 fn invalid_query() -> *mut hostent {
     // SAFETY: the location of this thread's `h_errno` is always valid.

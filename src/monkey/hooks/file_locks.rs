@@ -10,6 +10,8 @@ use crate::monkey::owners::{self, Owner};
 use crate::monkey::{addresses, originals};
 use libc::{FILE, c_int};
 
+/// Attempts to lock a stream without waiting.
+///
 /// # Safety
 ///
 /// Contract of a hook (`hooks/mod.rs`), as for libc's `ftrylockfile`.

@@ -124,6 +124,8 @@ unsafe fn all_or_the_end(
     done as ssize_t
 }
 
+/// Reads in the blocking pool.
+///
 /// # Safety
 ///
 /// Contract of a hook (`hooks/mod.rs`), as for libc's `preadv2`.
@@ -147,6 +149,8 @@ unsafe fn read_elsewhere(
     })
 }
 
+/// Writes in the blocking pool.
+///
 /// # Safety
 ///
 /// Contract of a hook (`hooks/mod.rs`), as for libc's `pwritev2`.

@@ -78,6 +78,8 @@ pub(in crate::monkey) unsafe fn syscall(
     }
 }
 
+/// Makes the call by libc.
+///
 /// # Safety
 ///
 /// Contract of a hook (`hooks/mod.rs`), as for libc's `syscall`.
@@ -86,6 +88,8 @@ unsafe fn pass_on(number: c_long, [a, b, c, d, e, f]: Arguments) -> c_long {
     unsafe { originals::syscall::call(number, a, b, c, d, e, f) }
 }
 
+/// Waits in the kernel, which blocks the thread.
+///
 /// # Safety
 ///
 /// Contract of a hook (`hooks/mod.rs`), as for libc's `syscall` with `FUTEX_WAIT` or `FUTEX_WAIT_BITSET`.
@@ -102,6 +106,8 @@ unsafe fn wait_in_kernel(all: Arguments) -> c_long {
     result
 }
 
+/// Waits for a private futex: in `addresses`, or for `thread::park` as in `parking.rs`.
+///
 /// # Safety
 ///
 /// Contract of a hook (`hooks/mod.rs`), as for libc's `syscall` with `FUTEX_WAIT_BITSET`.
@@ -170,7 +176,7 @@ unsafe fn wait_shared(all: Arguments) -> c_long {
     }
     while let Some(now) = waiting {
         let look = Deadline::after(pause);
-        if now.wait("a futex that is shared", deadline.into_iter().chain(look).min()) {
+        if now.wait("a shared futex", deadline.into_iter().chain(look).min()) {
             return 0;
         }
         if deadline.is_some_and(Deadline::has_passed) {
@@ -211,11 +217,6 @@ fn deadline(time: &timespec, operation: c_int) -> Option<Deadline> {
 /// uncooperative call, whose end may depend on a thread that sleeps at this address; then neither would
 /// resume. So threads in the kernel are woken as well. An extra wake-up is harmless: the kernel allows
 /// spurious ones, so every waiter re-checks its futex.
-///
-/// A coroutine that was woken goes on when its thread comes to it. If that one is held up just now, by
-/// something that is not cooperative, and what holds it up waits for a thread that sleeps at this address,
-/// nobody would go on: so threads in the kernel are woken beside it. A wake-up too many does no harm:
-/// whoever waits at a word looks at it again, since the kernel does not promise more either.
 ///
 /// # Safety
 ///

@@ -59,6 +59,7 @@ pub(super) fn hold(row: &Row, fd: c_int) -> Option<Held> {
     if may_linger() { hold_lingering(row, fd) } else { None }
 }
 
+/// Like [`hold`], once any socket may linger.
 #[cold]
 fn hold_lingering(row: &Row, fd: c_int) -> Option<Held> {
     let before = errno::get();

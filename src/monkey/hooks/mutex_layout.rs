@@ -94,6 +94,8 @@ impl Layout {
     }
 }
 
+/// The state of a mutex, without a check of the layout.
+///
 /// # Safety
 ///
 /// The contract of [`Layout::of`].

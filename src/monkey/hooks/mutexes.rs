@@ -175,6 +175,8 @@ fn wanted(mutex: *mut pthread_mutex_t, limit: Limit) -> Wanted {
     Wanted { address: mutex.addr(), bits: ANY, purpose: "pthread_mutex_lock", limit }
 }
 
+/// Locks a mutex without an owner, or of an unknown layout.
+///
 /// # Safety
 ///
 /// Contract of a hook (`hooks/mod.rs`), as for libc's `pthread_mutex_lock`.
@@ -300,6 +302,8 @@ impl Owned<'_> {
         }
     }
 
+    /// Attempts to lock it by libc's `pthread_mutex_trylock`.
+    ///
     /// # Safety
     ///
     /// Contract of a hook (`hooks/mod.rs`), as for libc's `pthread_mutex_trylock`.

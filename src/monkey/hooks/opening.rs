@@ -112,6 +112,8 @@ unsafe fn open_at(
     opened
 }
 
+/// Whether a path leads to a FIFO. Errno stays as it is.
+///
 /// # Safety
 ///
 /// `path` is null or ends with a zero byte.
@@ -180,8 +182,8 @@ macro_rules! streams {
             let opened = aside_or_interrupted(stringify!($name), Interrupts::Tell, move || {
                 #[allow(unused_parens, reason = "of one that takes two arguments")]
                 let (path, mode, $($file)?) = lent.get();
-                // SAFETY: contract of a hook: the suspended caller lends the pointers. A C stream is not bound to
-                // the thread that opens it.
+                // SAFETY: contract of a hook: the suspended caller lends the pointers. A C stream is not
+                // bound to the thread that opens it.
                 unsafe { Lent::new(originals::$name::call(path, mode, $($file)?)) }
             });
             let opened = match opened {

@@ -23,6 +23,7 @@ static KNOWN: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
 
 const PLAIN: u32 = 1;
 
+/// The state of a descriptor. `None` if it is neither of the two.
 fn known(fd: c_int) -> Option<&'static AtomicU32> {
     match fd {
         libc::STDOUT_FILENO => Some(&KNOWN[0]),
@@ -57,6 +58,8 @@ enum Rest {
     From(usize),
 }
 
+/// Writes to standard output or standard error without switching.
+///
 /// # Safety
 ///
 /// Contract of a hook (`hooks/mod.rs`).
@@ -73,6 +76,8 @@ pub(super) unsafe fn write(fd: c_int, buffer: *const c_void, length: size_t) -> 
     }
 }
 
+/// Like [`write`], but from several buffers.
+///
 /// # Safety
 ///
 /// Contract of a hook (`hooks/mod.rs`).
@@ -136,7 +141,7 @@ unsafe fn attempt(
             libc::EAGAIN => {}
             error if is_unknown(error) => {
                 match Kind::of(fd) {
-                    // A FIFO.
+                    // A pipe that was opened by its path, like a FIFO.
                     Some(Kind::Pipe) if is_nonblocking(fd) || is_ready(fd, false) => {}
                     Some(Kind::Pipe) => row.count_blocked(),
                     _ => note_plain(),

@@ -3,6 +3,7 @@
 use crate::sys::user_memory::is_readable;
 use libc::{c_int, iovec};
 
+/// Buffers, and how much of them was moved.
 #[derive(Clone)]
 pub(super) struct Parts {
     all: Vec<iovec>,
@@ -66,6 +67,8 @@ pub(super) unsafe fn is_message(message: *const libc::msghdr) -> bool {
 }
 
 impl Parts {
+    /// A copy of the parts, none of whose bytes were moved.
+    ///
     /// # Safety
     ///
     /// There are `count` parts. The buffers themselves are not accessed.

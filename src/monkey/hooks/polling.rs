@@ -55,14 +55,14 @@ pub(super) fn wait_for_any(
 ) -> Option<c_int> {
     let watches = all.0.iter().filter_map(|(known, direction)| {
         let watch = known.watch(*direction);
-        // A descriptor that is always ready, but was not asked for a readiness that it has.
+        // Skip a descriptor that is always ready but was not asked for any readiness that it has.
         (watch.is_some() || !known.is_always_ready()).then_some(watch)
     });
     let _watches: Vec<_> = watches.collect::<Option<_>>()?;
     let mut is_over = false;
     let interrupts = Interrupts::ReportAnySignal.since_call_began();
     loop {
-        // The number refers to another file now, which the call is not about.
+        // The number refers to another file now, and the call is not about that one.
         if all.0.iter().any(|(known, _)| known.is_replaced()) {
             return Some(errno::fail(libc::EBADF));
         }
@@ -164,7 +164,7 @@ pub(super) unsafe fn changes_signals(mask: *const sigset_t) -> bool {
 ///
 /// `mask` is a signal set.
 pub(super) unsafe fn interruptible(mask: *const sigset_t) -> sigset_t {
-    // SAFETY: valid if it can be read: the contract of this function.
+    // SAFETY: `mask` is a signal set: the contract of this function.
     let mut mask = unsafe { mask.read() };
     if let Some(signal) = interrupt::signal() {
         // SAFETY: `mask` is a signal set, and `signal` a signal.

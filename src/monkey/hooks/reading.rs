@@ -119,6 +119,8 @@ pub(super) unsafe fn readv_with(
     })
 }
 
+/// Reads by non-blocking calls, or after polling the descriptor.
+///
 /// # Safety
 ///
 /// Contract of a hook (`hooks/mod.rs`), as for libc's `readv`.

@@ -97,6 +97,7 @@ fn receive_empty(attempts: &mut Attempts<'_>, mut call: impl FnMut(c_int) -> isi
     })
 }
 
+/// Receives until there are `goal` bytes, by several attempts.
 #[cold]
 fn receive_all(
     known: &Known,
@@ -163,6 +164,7 @@ fn is_at_mark(known: &Known, fd: c_int) -> bool {
     known.kind() == Kind::Tcp && query(fd, SIOCATMARK) != 0
 }
 
+/// The result of a request that reports a number. 0 if it fails.
 fn query(fd: c_int, request: libc::c_ulong) -> usize {
     let mut answer: c_int = 0;
     let place = &raw mut answer;
@@ -171,6 +173,7 @@ fn query(fd: c_int, request: libc::c_ulong) -> usize {
     if result == 0 { usize::try_from(answer).unwrap_or(0) } else { 0 }
 }
 
+/// Whether the receiving direction was shut down.
 fn is_ended(known: &Known, fd: c_int) -> bool {
     known.is_exceptional() && crate::sys::descriptor::is_shut_down(fd)
 }
@@ -376,7 +379,7 @@ unsafe fn receive_message_to(known: &Known, message: *mut msghdr, flags: c_int) 
         // SAFETY: contract of a hook: the caller's message, with the rest of its parts.
         let result = unsafe { originals::recvmsg::call(fd, &mut part, flags | libc::MSG_DONTWAIT) };
         if result >= 0 {
-            // SAFETY: contract of a hook: the kernel has read the message.
+            // SAFETY: contract of a hook: the kernel has read the message, and may write to it.
             unsafe {
                 (*message).msg_namelen = part.msg_namelen;
                 (*message).msg_controllen = part.msg_controllen;
@@ -464,7 +467,7 @@ pub(in crate::monkey) unsafe fn recvmmsg(
     flags: c_int,
     time: *mut timespec,
 ) -> c_int {
-    // SAFETY: contract of a hook: the kernel has read the message.
+    // SAFETY: contract of a hook: a time if the memory is accessible.
     let timeout = unsafe { user_memory::read(time) }.map(|time| duration(&time));
     let is_valid = timeout != Some(None) && (timeout.is_some() || time.is_null());
     let known = if count > 0 && is_valid { waiting(fd, flags) } else { None };

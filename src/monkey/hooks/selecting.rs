@@ -39,7 +39,7 @@ impl Sets {
         let mut requested = [const { Vec::new() }; 3];
         for (requested, place) in requested.iter_mut().zip(places) {
             if !place.is_null() {
-                // SAFETY: the contract of this function: `place` is valid for the words that the kernel accesses.
+                // SAFETY: the contract of this function: the words that the kernel accesses are valid.
                 *requested = unsafe { copy_of(place.cast(), words) }?;
             }
         }
@@ -92,6 +92,7 @@ impl Sets {
         }
     }
 
+    /// The descriptors whose bits are set in any of the sets.
     fn watched(&self) -> Watched {
         let mut watched = Watched::default();
         let bits_of = |word: usize| {
@@ -160,7 +161,7 @@ unsafe fn copy_of(place: *const c_ulong, words: usize) -> Option<Vec<c_ulong>> {
     Some(copy)
 }
 
-/// `None` if the call has to block.
+/// Polls and waits. `None` if the call has to block.
 ///
 /// # Safety
 ///

@@ -29,6 +29,7 @@ fn waiting(fd: c_int, flags: c_int) -> Option<Rc<Known>> {
     known.filter(|known| known.kind().is_socket())
 }
 
+/// Begins the attempts of a call that sends.
 fn attempts<'a>(known: &'a Known, purpose: &'static str, has_address: bool) -> Attempts<'a> {
     let attempts = known.attempts(Direction::Write, purpose);
     // The kernel reports room only for the socket that this one is connected to.

@@ -112,8 +112,7 @@ unsafe fn read_and_send(
     let begin = match offset.is_null() {
         // SAFETY: no pointer is passed.
         true => unsafe { libc::lseek64(from, 0, libc::SEEK_CUR) },
-        // SAFETY: contract of a hook: not null, so an offset that may be read and written, if there is
-        // memory.
+        // SAFETY: contract of a hook: not null, so it is an offset if the memory is accessible.
         false => unsafe { user_memory::read(offset) }?,
     };
     if begin < 0 {
@@ -168,8 +167,7 @@ unsafe fn read_and_send(
         match offset.is_null() {
             // SAFETY: no pointer is passed.
             true => drop(unsafe { libc::lseek64(from, end, libc::SEEK_SET) }),
-            // SAFETY: contract of a hook: not null, so an offset that may be read and written, if there is
-            // memory.
+            // SAFETY: contract of a hook: not null, so it is an offset if the memory is accessible.
             false if unsafe { user_memory::write(offset, end) } => {}
             false => error = Some(libc::EFAULT),
         }

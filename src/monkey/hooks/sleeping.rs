@@ -17,7 +17,7 @@ const BILLION: i64 = 1_000_000_000;
 
 /// How a sleep ended.
 enum Slept {
-    /// It was slept to its end, or cut short by a kill or a timeout, which `std` must not see: it would
+    /// The whole time is over, or a kill or a timeout cut it short. `std` must not see the latter: it would
     /// panic.
     Enough,
     /// A signal handler has run. The time that is left.
@@ -34,6 +34,7 @@ fn wait(duration: Duration) -> Slept {
     slept
 }
 
+/// Parks for `duration`.
 fn park_for(duration: Duration) -> Slept {
     let begin = clock::now();
     let deadline = Deadline::after(duration);
@@ -108,7 +109,7 @@ pub(in crate::monkey) unsafe fn nanosleep(time: *const timespec, left: *mut time
 /// `left` is null, or may be overwritten with a time if it can be written.
 unsafe fn write_rest(left: *mut timespec, rest: Duration) -> c_int {
     let rest = timespec { tv_sec: rest.as_secs() as _, tv_nsec: c_long::from(rest.subsec_nanos()) };
-    // SAFETY: a time, if there is memory: contract of a hook, and of this function.
+    // SAFETY: contract of a hook: a time if the memory is accessible.
     let is_reported = left.is_null() || unsafe { user_memory::write(left, rest) };
     if is_reported { libc::EINTR } else { libc::EFAULT }
 }
@@ -122,7 +123,7 @@ pub(in crate::monkey) unsafe fn clock_nanosleep(
     time: *const timespec,
     left: *mut timespec,
 ) -> c_int {
-    // SAFETY: a time, if there is memory: contract of a hook, and of this function.
+    // SAFETY: contract of a hook: a time if the memory is accessible.
     let wanted = unsafe { user_memory::read(time) }.and_then(|time| duration(&time));
     let advances_with_time = matches!(
         clock,

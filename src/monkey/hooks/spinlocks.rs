@@ -72,6 +72,7 @@ pub(in crate::monkey) unsafe fn pthread_spin_trylock(lock: *mut pthread_spinlock
     }
 }
 
+/// Records that `me` has locked it, if `result` says so.
 fn note(address: usize, me: Owner, result: c_int) -> c_int {
     if result == 0 {
         // An entry from before is left over from an earlier lock at this address.

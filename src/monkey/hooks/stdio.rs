@@ -76,6 +76,7 @@ struct Turn {
 }
 
 impl Turn {
+    /// Waits until no other coroutine of this thread reads the stream.
     fn take(row: &'static Row, file: *mut FILE) -> Self {
         yield_if_due_nounwind();
         loop {

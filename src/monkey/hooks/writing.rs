@@ -245,7 +245,7 @@ unsafe fn write_now(
         // SAFETY: contract of a hook: libc's `writev` gets the caller's pointers.
         return unsafe { originals::writev::call(fd, parts, count) };
     }
-    // SAFETY: contract of a hook: the kernel has read the `count` parts.
+    // SAFETY: contract of a hook: there are `count` parts, which can be read, as `may_wait` has checked.
     let all = unsafe { std::slice::from_raw_parts(parts, count as usize) };
     let Some(part) = all.iter().find(|part| part.iov_len > 0) else {
         // SAFETY: contract of a hook: libc's `write` gets the caller's pointers.
