@@ -109,9 +109,9 @@ impl Splice<'_> {
                 until_ready("splice", &ends, (None, Interrupts::Tell), || unless_blocked(now()))
             }
             // SAFETY: the offsets meet the contract of [`Splice::now`].
-            (Kind::Pipe, Kind::Tcp | Kind::Stream) => unsafe { self.to_socket() },
+            (Kind::Pipe, Kind::Tcp | Kind::Stream) => unsafe { self.splice_to_socket() },
             // SAFETY: the offsets meet the contract of [`Splice::now`].
-            (input, Kind::Pipe) if input.is_socket() => unsafe { self.from_socket() },
+            (input, Kind::Pipe) if input.is_socket() => unsafe { self.splice_from_socket() },
             // SAFETY: the offsets meet the contract of [`Splice::now`].
             (Kind::Pipe, Kind::File) => unsafe { self.with_file(input, Direction::Read) },
             // SAFETY: the offsets meet the contract of [`Splice::now`].
@@ -168,7 +168,7 @@ impl Splice<'_> {
     /// # Safety
     ///
     /// The contract of [`Splice::now`].
-    unsafe fn from_socket(&self) -> Option<ssize_t> {
+    unsafe fn splice_from_socket(&self) -> Option<ssize_t> {
         let (socket, pipe) = (self.from.1, self.to.1);
         // SAFETY: the offsets meet the contract of [`Splice::now`].
         let now = || unsafe { self.now(self.length) };
@@ -205,7 +205,7 @@ impl Splice<'_> {
     /// # Safety
     ///
     /// The contract of [`Splice::now`].
-    unsafe fn to_socket(&self) -> Option<ssize_t> {
+    unsafe fn splice_to_socket(&self) -> Option<ssize_t> {
         let (pipe, socket) = (self.from.1, self.to.1);
         if self.is_refused() || socket.is_nonblocking() && !self.waits() {
             // SAFETY: the offsets meet the contract of [`Splice::now`].

@@ -25,7 +25,7 @@ const PAST: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
 /// # Safety
 ///
 /// If `until` can be read, it is a time.
-unsafe fn retry_until(
+unsafe fn retry(
     purpose: &'static str,
     queue: mqd_t,
     direction: Direction,
@@ -73,15 +73,11 @@ pub(in crate::monkey) unsafe fn mq_timedreceive(
     // SAFETY: contract of a hook: libc's `mq_timedreceive` gets the caller's pointers.
     let attempt =
         || unsafe { originals::mq_timedreceive::call(queue, buffer, room, priority, &PAST) };
-    // SAFETY: contract of a hook: `retry_until` has the same contract.
-    unsafe { retry_until("mq_receive", queue, Direction::Read, until, attempt) }.unwrap_or_else(
-        || {
-            // SAFETY: contract of a hook: libc's `mq_timedreceive` gets the caller's pointers.
-            unsafe {
-                originals::mq_timedreceive::call_blocking(queue, buffer, room, priority, until)
-            }
-        },
-    )
+    // SAFETY: contract of a hook: `retry` has the same contract.
+    unsafe { retry("mq_receive", queue, Direction::Read, until, attempt) }.unwrap_or_else(|| {
+        // SAFETY: contract of a hook: libc's `mq_timedreceive` gets the caller's pointers.
+        unsafe { originals::mq_timedreceive::call_blocking(queue, buffer, room, priority, until) }
+    })
 }
 
 /// # Safety
@@ -111,8 +107,8 @@ pub(in crate::monkey) unsafe fn mq_timedsend(
     let attempt = || unsafe {
         originals::mq_timedsend::call(queue, message, length, priority, &PAST) as isize
     };
-    // SAFETY: contract of a hook: `retry_until` has the same contract.
-    let sent = unsafe { retry_until("mq_send", queue, Direction::Write, until, attempt) };
+    // SAFETY: contract of a hook: `retry` has the same contract.
+    let sent = unsafe { retry("mq_send", queue, Direction::Write, until, attempt) };
     sent.map(|sent| sent as c_int).unwrap_or_else(|| {
         // SAFETY: contract of a hook: libc's `mq_timedsend` gets the caller's pointers.
         unsafe { originals::mq_timedsend::call_blocking(queue, message, length, priority, until) }
