@@ -35,7 +35,8 @@ use crate::sys::signal_counts::{self, Count, Handlers};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interrupts {
     /// The wait ends with [`Wake::Interrupted`]. Whoever cuts its call short for that says so by
-    /// [`mark_interrupts_reported`]. After a signal handler without `SA_RESTART` it ends with [`Wake::Signalled`].
+    /// [`mark_interrupts_reported`]. After a signal handler without `SA_RESTART` it ends with
+    /// [`Wake::Signalled`].
     Tell,
     /// As `Tell`, and [`Wake::Signalled`] after any handler: for calls that the kernel never restarts.
     ReportAnySignal,
@@ -59,8 +60,8 @@ impl Interrupts {
         }
     }
 
-    /// After any handler that has run since the call has begun by [`yield_if_due_nounwind`]. It goes on after a
-    /// kill.
+    /// After any handler that has run since the call has begun by [`yield_if_due_nounwind`]. It goes on
+    /// after a kill.
     pub(crate) fn any_signal_since_call_began() -> Self {
         Interrupts::SignalsSince(Handlers::Any, call_began())
     }
@@ -71,9 +72,9 @@ impl Interrupts {
         self.since(Count::now)
     }
 
-    /// As [`Interrupts::begun`], of a call that has begun by [`yield_if_due_nounwind`]: a handler that has run
-    /// since then interrupts it, also one that has run while others had their turn there, or in an earlier
-    /// wait.
+    /// As [`Interrupts::begun`], of a call that has begun by [`yield_if_due_nounwind`]: a handler that has
+    /// run since then interrupts it, also one that has run while others had their turn there, or in an
+    /// earlier wait.
     pub(crate) fn since_call_began(self) -> Self {
         self.since(call_began)
     }
@@ -185,8 +186,8 @@ pub(crate) fn yield_if_due_nounwind() {
     yield_if_due_nounwind_with(|| ());
 }
 
-/// As [`yield_if_due_nounwind`]. If others are to have their turn, `before` is called first, and its result is
-/// returned.
+/// As [`yield_if_due_nounwind`]. If others are to have their turn, `before` is called first, and its result
+/// is returned.
 #[inline]
 pub(crate) fn yield_if_due_nounwind_with<R>(before: impl FnOnce() -> R) -> Option<R> {
     let hub = here();

@@ -48,12 +48,12 @@
 //! | `std::sync`, `park`, joins, C locks; files and their locks; `close` | continues to its end |
 //! | `system`, `pclose`, `getnameinfo`, `gethostbyname` and its variants | continues to its end |
 //!
-//! A call that has moved some bytes returns their count instead, and the next call that would wait fails. So
-//! code that propagates errors ends soon. Code that retries, such as a loop with `thread::sleep`, waits again:
-//! it ends only at a wait in this library. A coroutine that propagates the error ends normally: its `join`
-//! returns the closure's value, not `JoinError::Killed`. If a call was cut short, `timeout` returns
-//! `Err(Elapsed)` when its closure returns, and drops the closure's value. Descriptors stay open, and nothing
-//! leaks. std panics where it considers an error impossible: in `Child::wait_with_output`, and in
+//! A call that has moved some bytes returns their count instead, and the next call that would wait fails.
+//! So code that propagates errors ends soon. Code that retries, such as a loop with `thread::sleep`, waits
+//! again: it ends only at a wait in this library. A coroutine that propagates the error ends normally: its
+//! `join` returns the closure's value, not `JoinError::Killed`. If a call was cut short, `timeout` returns
+//! `Err(Elapsed)` when its closure returns, and drops the closure's value. Descriptors stay open, and
+//! nothing leaks. std panics where it considers an error impossible: in `Child::wait_with_output`, and in
 //! `Command::spawn` with `pre_exec`. (`Command::output` is not cut short.)
 //!
 //! When main or another thread ends, each of its coroutines that waits in a libc call is notified in the same
@@ -137,8 +137,8 @@
 //!
 //! # Limits
 //!
-//! - `std::sync::mpsc` between coroutines of one thread: a sender skips receivers of its own thread, which keep
-//!   waiting. Use [`sync::Queue`](crate::sync::Queue). Between threads it is cooperative.
+//! - `std::sync::mpsc` between coroutines of one thread: a sender skips receivers of its own thread, which
+//!   keep waiting. Use [`sync::Queue`](crate::sync::Queue). Between threads it is cooperative.
 //! - The coroutines of a thread share `thread::current()`, its name and its `thread_local!`s. A crate that
 //!   keeps state there during a blocking call breaks if two coroutines make such a call: a second `block_on`
 //!   of `tokio` panics with "Cannot start a runtime from within a runtime" (use

@@ -1,28 +1,29 @@
-//! Waiting for a lock of C: the loop that all kinds of locks share.
+//! Acquiring a C lock in a coroutine: the loop that all kinds of locks share.
 //!
 //! ```text
-//!   who is in the way      the coroutine
+//!   holder           what the coroutine does
 //!
-//!   nobody                 has it: each round begins with libc's own attempt, which does not wait
-//!   a sibling              waits among `addresses` until it is unlocked: the kernel would wait indefinitely
-//!   another thread         looks again some times, in a few microseconds, since most locks are held for less
-//!                          ├─ of a plain mutex, or spins: in the kernel, for a tenth of a second in all
-//!                          └─ then, and of other kinds at once: among `addresses`, looking now and then
+//!   none             takes the lock: each round begins with libc's own attempt, which does not wait
+//!   a sibling        waits in `addresses` for the unlock: in the kernel it would wait indefinitely
+//!   another thread   retries for a few microseconds, since most locks are held for less
+//!                    ├─ plain mutex, spin lock: then waits in the kernel, or spins, for 0.1 s in all
+//!                    └─ after that, and at once for other kinds: waits in `addresses`, with polling
 //! ```
 //!
-//! *Why patience.* A library may take a lock for some instructions in the middle of a change to something of
-//! the thread's: an allocator does, with a plain mutex or a spin lock. If a coroutine switched there because
-//! another thread has the lock, siblings would find that half changed. So such a wait holds up the thread,
-//! which is counted once it lasts for a millisecond. A tenth of a second is far beyond what such a lock is
-//! held for; who holds it then may wait for a coroutine of this very thread, which has to run. The kinds
-//! that have an owner, and locks of readers and writers, are not what allocators use, and have no patience.
+//! *Why the thread is blocked first.* A library may take a lock for a few instructions while it changes
+//! thread-local state: an allocator does so, with a plain mutex or a spin lock. If a coroutine switched there
+//! because another thread has the lock, siblings would find that state half changed. So such a wait blocks
+//! the thread, and is counted once it exceeds a millisecond. A tenth of a second is far longer than such a
+//! lock is held; a holder that takes longer may be waiting for a coroutine of this very thread, which has to
+//! run. Allocators do not use mutexes that have an owner, or read-write locks: those do not block the thread.
 //!
-//! *Why look now and then.* Most unlocks pass through the hooks, which wake. What does not: another process,
-//! an owner that dies, and a thread without coroutines that waits at a condition variable, since libc
-//! unlocks the mutex inside. The pauses grow from 50 us to a tenth of a second, anew after each wake-up.
+//! *Why poll.* Most unlocks pass through the hooks, which wake the waiters. The exceptions are an unlock by
+//! another process, the death of an owner, and a thread without coroutines that waits at a condition
+//! variable, since libc unlocks the mutex internally. The pauses grow from 50 us to a tenth of a second, and
+//! start over after each wake-up.
 //!
-//! No wake-up is lost: the last attempt is made under the bucket's lock (see `addresses.rs`), and one who was
-//! woken, and gives up all the same, wakes the next.
+//! No wake-up is lost: the last attempt is made under the bucket's lock (see `addresses.rs`), and a waiter
+//! that was woken but gives up wakes the next one.
 
 use crate::hub::Deadline;
 use crate::monkey::addresses::{self, Waiting};
@@ -30,19 +31,19 @@ use libc::{c_int, clockid_t, timespec};
 use std::hint::spin_loop;
 use std::time::Duration;
 
-/// For all who wait at an address.
+/// All waiters of an address.
 pub(in crate::monkey) const ANY: u32 = u32::MAX;
 
-/// How an attempt went.
+/// The result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::monkey) enum Attempt {
-    /// That is the result of the call.
+    /// The call is over, with this result.
     Over(c_int),
-    /// A sibling holds it, or the caller does and has to wait for itself.
+    /// A sibling holds the lock, or the caller holds it and has to wait for itself.
     Sibling,
-    /// A sibling holds it, whose end is to be noticed.
+    /// A sibling holds the lock, and its end has to be noticed by polling.
     Mortal,
-    /// Another thread holds it, or one cannot tell.
+    /// Another thread holds the lock, or the holder is unknown.
     Foreign,
 }
 
@@ -51,20 +52,22 @@ pub(in crate::monkey) enum Attempt {
 pub(in crate::monkey) enum Limit {
     Never,
     At(Deadline),
-    /// Until before 1970: not at all.
+    /// A deadline before 1970: the call does not wait.
     Past,
-    /// What libc does not take, if it comes to that.
+    /// Refused by libc as soon as the call would have to wait.
     Invalid,
 }
 
 impl Limit {
-    /// At a moment of a clock. One that the clock cannot reach in this library's time never comes.
+    /// The limit for a deadline on `clock`.
+    ///
+    /// A deadline that [`Deadline`] cannot represent is `Never`.
     ///
     /// # Safety
     ///
-    /// Null, or a time.
+    /// `until` is null or valid.
     pub(in crate::monkey) unsafe fn until(clock: clockid_t, until: *const timespec) -> Limit {
-        // SAFETY: the caller's.
+        // SAFETY: the pointer is null or valid: the contract of this function.
         let Some(until) = (unsafe { until.as_ref() }) else { return Limit::Invalid };
         let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
         if !(0..1_000_000_000).contains(&until.tv_nsec)
@@ -75,7 +78,7 @@ impl Limit {
         if until.tv_sec < 0 {
             return Limit::Past;
         }
-        // SAFETY: a place for the answer; a clock that is always there.
+        // SAFETY: `now` is valid for a write, and these two clocks always exist.
         unsafe { libc::clock_gettime(clock, &mut now) };
         let duration = |time: &timespec| Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
         let left = duration(until).saturating_sub(duration(&now));
@@ -91,30 +94,35 @@ impl Limit {
     }
 }
 
-/// What a coroutine waits for.
+/// A lock that a coroutine acquires.
 pub(in crate::monkey) struct Wanted {
     pub(in crate::monkey) address: usize,
-    /// Which wake-ups are for it.
+    /// Selects wake-ups: those that have a bit in common.
     pub(in crate::monkey) bits: u32,
-    /// What the wait is called in reports.
+    /// The name of the wait in reports.
     pub(in crate::monkey) purpose: &'static str,
     pub(in crate::monkey) limit: Limit,
 }
 
-/// Waits in the kernel for a slice of time, at most until the deadline. `None`: it is still held.
+/// Waits in the kernel for a slice of time, but not past the deadline.
+///
+/// `None`: the lock is still held.
 pub(in crate::monkey) type Slice<'a> = &'a dyn Fn(Option<Deadline>) -> Option<c_int>;
 
-/// How long a slice is.
+/// The length of a slice.
 pub(in crate::monkey) const SLICE: Duration = Duration::from_millis(1);
 
 impl Wanted {
-    /// Attempts it until it is over. To be called in a coroutine, or in main beside coroutines.
+    /// Repeats `attempt` until the call is over.
+    ///
+    /// Called in a coroutine, or in main beside coroutines.
     pub(in crate::monkey) fn acquire(self, attempt: impl Fn() -> Attempt) -> c_int {
         self.acquire_patiently(attempt, None, || ())
     }
 
-    /// As [`Wanted::acquire`], of a lock that another thread is expected to hold for a short time only:
-    /// `slice` waits for that in the kernel, and `count` is called once if it takes longer.
+    /// Like [`Wanted::acquire`], for a lock that other threads hold only briefly.
+    ///
+    /// `slice` waits for them in the kernel; `count` is called once if that takes more than one slice.
     pub(in crate::monkey) fn acquire_patiently(
         self,
         attempt: impl Fn() -> Attempt,
@@ -177,6 +185,7 @@ impl Wanted {
         }
     }
 
+    /// Passes on a wake-up that was received, and times out.
     fn give_up(&self, was_woken: bool) -> c_int {
         if was_woken {
             addresses::wake(self.address, self.bits, 1);
@@ -185,7 +194,7 @@ impl Wanted {
     }
 }
 
-/// The pauses between two looks at a lock that another thread holds.
+/// The pauses between two polls of a lock that another thread holds.
 struct Pauses(Duration);
 
 impl Pauses {

@@ -1,5 +1,7 @@
-//! Barriers of C. Each coroutine that arrives is represented by a thread that waits in its stead: a barrier
-//! counts those who arrive and does not know them, and how many are missing only libc knows.
+//! Barriers of C.
+//!
+//! Each coroutine that arrives is represented by a dedicated thread that waits for it: a barrier counts
+//! arrivals without identifying them, and only libc knows how many are missing.
 
 use crate::monkey::dedicated::aside;
 use crate::monkey::originals;
@@ -8,14 +10,14 @@ use std::ptr;
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_barrier_wait(barrier: *mut pthread_barrier_t) -> c_int {
     let address = barrier.expose_provenance();
     let result = aside("pthread_barrier_wait", move || {
         let barrier = ptr::with_exposed_provenance_mut(address);
-        // SAFETY: the caller's: the barrier lives on while the caller waits.
+        // SAFETY: contract of a hook: the barrier is valid on any thread until the suspended caller returns.
         unsafe { originals::pthread_barrier_wait::call(barrier) }
     });
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `pthread_barrier_wait` gets the caller's pointers.
     result.unwrap_or_else(|| unsafe { originals::pthread_barrier_wait::call_blocking(barrier) })
 }

@@ -1,6 +1,8 @@
-//! The locks and threads of C11. In glibc a `mtx_t` is a `pthread_mutex_t`, and a `cnd_t` a
-//! `pthread_cond_t`, as its headers say, and its functions call the others inside of libc, where they are
-//! not seen. Only what they return is C11's.
+//! The locks and threads of C11.
+//!
+//! In glibc a `mtx_t` is a `pthread_mutex_t` and a `cnd_t` is a `pthread_cond_t`, as its headers say. glibc's
+//! C11 functions call the POSIX ones internally, where those calls cannot be intercepted; here they call the
+//! hooks. Only the returned values are C11's.
 
 use super::{conditions, joining, mutexes, sleeping};
 use crate::monkey::errno;
@@ -13,7 +15,7 @@ const ERROR: c_int = 2;
 const NOMEM: c_int = 3;
 const TIMEDOUT: c_int = 4;
 
-/// What C11 calls the result of a function of POSIX.
+/// Converts a POSIX error number to the result of a C11 function.
 fn result(number: c_int) -> c_int {
     match number {
         0 => SUCCESS,
@@ -26,95 +28,95 @@ fn result(number: c_int) -> c_int {
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn mtx_lock(mutex: *mut pthread_mutex_t) -> c_int {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `pthread_mutex_lock` has the same contract.
     result(unsafe { mutexes::pthread_mutex_lock(mutex) })
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn mtx_timedlock(
     mutex: *mut pthread_mutex_t,
     until: *const timespec,
 ) -> c_int {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `pthread_mutex_timedlock` has the same contract.
     result(unsafe { mutexes::pthread_mutex_timedlock(mutex, until) })
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn mtx_trylock(mutex: *mut pthread_mutex_t) -> c_int {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `pthread_mutex_trylock` has the same contract.
     result(unsafe { mutexes::pthread_mutex_trylock(mutex) })
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn mtx_unlock(mutex: *mut pthread_mutex_t) -> c_int {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `pthread_mutex_unlock` has the same contract.
     result(unsafe { mutexes::pthread_mutex_unlock(mutex) })
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn mtx_destroy(mutex: *mut pthread_mutex_t) {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `pthread_mutex_destroy` has the same contract.
     unsafe { mutexes::pthread_mutex_destroy(mutex) };
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn cnd_wait(
     condition: *mut pthread_cond_t,
     mutex: *mut pthread_mutex_t,
 ) -> c_int {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `pthread_cond_wait` has the same contract.
     result(unsafe { conditions::pthread_cond_wait(condition, mutex) })
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn cnd_timedwait(
     condition: *mut pthread_cond_t,
     mutex: *mut pthread_mutex_t,
     until: *const timespec,
 ) -> c_int {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `pthread_cond_timedwait` has the same contract.
     result(unsafe { conditions::pthread_cond_timedwait(condition, mutex, until) })
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn cnd_signal(condition: *mut pthread_cond_t) -> c_int {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `pthread_cond_signal` has the same contract.
     result(unsafe { conditions::pthread_cond_signal(condition) })
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn cnd_broadcast(condition: *mut pthread_cond_t) -> c_int {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `pthread_cond_broadcast` has the same contract.
     result(unsafe { conditions::pthread_cond_broadcast(condition) })
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn thrd_join(of: pthread_t, status: *mut c_int) -> c_int {
     let mut returned: *mut c_void = ptr::null_mut();
-    // SAFETY: the caller's, and a place for what it returns.
+    // SAFETY: contract of a hook, and `returned` is valid for a write.
     let error = unsafe { joining::pthread_join(of, &mut returned) };
     if error == 0 && !status.is_null() {
-        // SAFETY: the caller's: a place for it. libc hands it over in a pointer.
+        // SAFETY: contract of a hook: not null, so valid for a write. libc passes the result in a pointer.
         unsafe { *status = returned.addr() as c_int };
     }
     result(error)
@@ -122,10 +124,10 @@ pub(in crate::monkey) unsafe fn thrd_join(of: pthread_t, status: *mut c_int) -> 
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn thrd_sleep(time: *const timespec, left: *mut timespec) -> c_int {
     let before = errno::get();
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `clock_nanosleep` has the same contract.
     let error = unsafe { sleeping::clock_nanosleep(libc::CLOCK_REALTIME, 0, time, left) };
     errno::set(before);
     match error {
@@ -137,8 +139,8 @@ pub(in crate::monkey) unsafe fn thrd_sleep(time: *const timespec, left: *mut tim
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn thrd_yield() {
-    // SAFETY: the caller's.
+    // SAFETY: no pointer is passed.
     unsafe { sleeping::sched_yield() };
 }

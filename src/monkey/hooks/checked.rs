@@ -1,5 +1,7 @@
-//! The variants that C calls when it is compiled with `_FORTIFY_SOURCE`: they are told of the room as well.
-//! It is for libc to end the program if that is too small.
+//! The variants that C code calls when it is compiled with `_FORTIFY_SOURCE`.
+//!
+//! They also receive the size of the buffer. If it is too small, libc's function is called, which ends the
+//! program.
 
 use super::{files, polling, reading, receiving};
 use crate::monkey::originals;
@@ -10,7 +12,7 @@ use libc::{
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn recv(
     fd: c_int,
     buffer: *mut c_void,
@@ -19,16 +21,16 @@ pub(in crate::monkey) unsafe fn recv(
     flags: c_int,
 ) -> ssize_t {
     if length > room {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `__recv_chk` gets the caller's pointers.
         return unsafe { originals::__recv_chk::call(fd, buffer, length, room, flags) };
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `recv` has the same contract.
     unsafe { receiving::recv(fd, buffer, length, flags) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn recvfrom(
     fd: c_int,
     buffer: *mut c_void,
@@ -39,18 +41,18 @@ pub(in crate::monkey) unsafe fn recvfrom(
     address_room: *mut socklen_t,
 ) -> ssize_t {
     if length > room {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `__recvfrom_chk` gets the caller's pointers.
         return unsafe {
             originals::__recvfrom_chk::call(fd, buffer, length, room, flags, address, address_room)
         };
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `recvfrom` has the same contract.
     unsafe { receiving::recvfrom(fd, buffer, length, flags, address, address_room) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn read(
     fd: c_int,
     buffer: *mut c_void,
@@ -58,16 +60,16 @@ pub(in crate::monkey) unsafe fn read(
     room: size_t,
 ) -> ssize_t {
     if length > room {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `__read_chk` gets the caller's pointers.
         return unsafe { originals::__read_chk::call(fd, buffer, length, room) };
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `reading::read` has the same contract.
     unsafe { reading::read(fd, buffer, length) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pread(
     fd: c_int,
     buffer: *mut c_void,
@@ -76,16 +78,16 @@ pub(in crate::monkey) unsafe fn pread(
     room: size_t,
 ) -> ssize_t {
     if length > room {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `__pread_chk` gets the caller's pointers.
         return unsafe { originals::__pread_chk::call(fd, buffer, length, offset, room) };
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `pread` has the same contract.
     unsafe { files::pread(fd, buffer, length, offset) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pread64(
     fd: c_int,
     buffer: *mut c_void,
@@ -94,16 +96,16 @@ pub(in crate::monkey) unsafe fn pread64(
     room: size_t,
 ) -> ssize_t {
     if length > room {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `__pread64_chk` gets the caller's pointers.
         return unsafe { originals::__pread64_chk::call(fd, buffer, length, offset, room) };
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `pread64` has the same contract.
     unsafe { files::pread64(fd, buffer, length, offset) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn poll(
     all: *mut pollfd,
     count: nfds_t,
@@ -111,16 +113,16 @@ pub(in crate::monkey) unsafe fn poll(
     room: size_t,
 ) -> c_int {
     if room / size_of::<pollfd>() < count as usize {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `__poll_chk` gets the caller's pointers.
         return unsafe { originals::__poll_chk::call(all, count, millis, room) };
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `poll` has the same contract.
     unsafe { polling::poll(all, count, millis) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn ppoll(
     all: *mut pollfd,
     count: nfds_t,
@@ -129,9 +131,9 @@ pub(in crate::monkey) unsafe fn ppoll(
     room: size_t,
 ) -> c_int {
     if room / size_of::<pollfd>() < count as usize {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `__ppoll_chk` gets the caller's pointers.
         return unsafe { originals::__ppoll_chk::call(all, count, time, mask, room) };
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `ppoll` has the same contract.
     unsafe { polling::ppoll(all, count, time, mask) }
 }

@@ -1,5 +1,8 @@
-//! Children. One that is named is waited for by a descriptor of its process; any of several by a thread,
-//! which leaves it as it is: whoever comes first takes it, and the others wait again.
+//! Waiting for child processes.
+//!
+//! A wait for one child by its process id waits for a process descriptor (pidfd). A wait for any of several
+//! is made by a dedicated thread with `WNOWAIT`, which does not reap the child: the first coroutine to try
+//! reaps it, and the others wait again.
 
 use super::closing::forget_file;
 use super::file_locks;
@@ -18,45 +21,45 @@ use std::time::Duration;
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn wait(status: *mut c_int) -> pid_t {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `wait4` has the same contract.
     unsafe { wait4(-1, status, 0, ptr::null_mut()) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn waitpid(pid: pid_t, status: *mut c_int, options: c_int) -> pid_t {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `wait4` has the same contract.
     unsafe { wait4(pid, status, options, ptr::null_mut()) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn wait3(
     status: *mut c_int,
     options: c_int,
     usage: *mut rusage,
 ) -> pid_t {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `wait4` has the same contract.
     unsafe { wait4(-1, status, options, usage) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn wait4(
     pid: pid_t,
     status: *mut c_int,
     options: c_int,
     usage: *mut rusage,
 ) -> pid_t {
-    // SAFETY: the caller's.
-    let ask = || unsafe { originals::wait4::call(pid, status, options | libc::WNOHANG, usage) };
+    // SAFETY: contract of a hook: libc's `wait4` gets the caller's pointers.
+    let attempt = || unsafe { originals::wait4::call(pid, status, options | libc::WNOHANG, usage) };
     if options & libc::WNOHANG != 0 {
-        return ask();
+        return attempt();
     }
     let (kind, id) = match pid {
         -1 => (libc::P_ALL, 0),
@@ -64,62 +67,64 @@ pub(in crate::monkey) unsafe fn wait4(
         1.. => (libc::P_PID, pid as id_t),
         _ => (libc::P_PGID, pid.unsigned_abs()),
     };
-    // The bits are the same for both.
-    wait_for(kind, id, options | libc::WEXITED, ask)
+    // `wait4` and `waitid` use the same option bits.
+    wait_for(kind, id, options | libc::WEXITED, attempt)
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn waitid(
     kind: idtype_t,
     id: id_t,
     about: *mut siginfo_t,
     options: c_int,
 ) -> c_int {
-    // The kernel writes to the caller's place, also in a call that fails, and not to all of it.
+    // The kernel writes to the result also in a call that fails, and does not write all of it.
     let mut own = MaybeUninit::<siginfo_t>::zeroed();
     let place = if about.is_null() { own.as_mut_ptr() } else { about };
-    let ask = || {
-        // SAFETY: the caller's, or room for the answer.
+    let attempt = || {
+        // SAFETY: contract of a hook; if the caller's pointer is null, `own` is valid for a write.
         match unsafe { originals::waitid::call(kind, id, place, options | libc::WNOHANG) } {
-            // SAFETY: the kernel has written to it, and 0 if there is nobody.
+            // SAFETY: the kernel has set the process id, to 0 if no child was found.
             0 => unsafe { (*place).si_pid() },
             _ => -1,
         }
     };
     let result = match options & libc::WNOHANG {
-        0 => wait_for(kind, id, options, ask),
-        _ => ask(),
+        0 => wait_for(kind, id, options, attempt),
+        _ => attempt(),
     };
     result.min(0)
 }
 
-/// Asks until the answer is something else than 0, and waits in between until one of those children that are
-/// meant has ended, or whatever else is asked for by the options of `waitid`.
-fn wait_for(kind: idtype_t, id: id_t, options: c_int, mut ask: impl FnMut() -> pid_t) -> pid_t {
+/// Repeats `attempt` until its result is not 0, and waits in between.
+///
+/// Waits until one of the selected children has ended, or has changed its state in another way that
+/// `options`, which are those of `waitid`, select.
+fn wait_for(kind: idtype_t, id: id_t, options: c_int, mut attempt: impl FnMut() -> pid_t) -> pid_t {
     yield_if_due_nounwind();
-    let now = ask();
+    let now = attempt();
     if now != 0 {
         return now;
     }
     let interrupts = Interrupts::Tell.since_call_began();
-    // With any other option it may be told of more than an end.
+    // Other options select more than the end of a child.
     let of_ends = libc::WEXITED | libc::WNOWAIT | libc::__WNOTHREAD;
     if kind == libc::P_PID
         && options & !of_ends == 0
         && let Some(process) = Process::of(id)
     {
-        return process.wait_until_ended(interrupts, ask);
+        return process.wait_until_ended(interrupts, attempt);
     }
     if options & libc::__WNOTHREAD != 0 {
-        return wait_by_pauses(interrupts, ask);
+        return wait_by_pauses(interrupts, attempt);
     }
     let options = (options & !libc::WNOHANG) | libc::WNOWAIT;
     loop {
         let wait = move || {
             let mut about = MaybeUninit::<siginfo_t>::uninit();
-            // SAFETY: room for the answer.
+            // SAFETY: `about` is valid for a write.
             unsafe { originals::waitid::call(kind, id, about.as_mut_ptr(), options) }
         };
         let waited = aside_or_interrupted("wait", interrupts, wait).unwrap_or_else(|| {
@@ -130,26 +135,28 @@ fn wait_for(kind: idtype_t, id: id_t, options: c_int, mut ask: impl FnMut() -> p
         if waited != 0 && matches!(error, libc::ECANCELED | libc::EINTR) {
             return -1;
         }
-        let answer = ask();
+        let answer = attempt();
         if answer != 0 {
             return answer;
         }
-        // It is not to be waited for, or not by another thread.
+        // The kernel refuses this wait, or refuses it on another thread.
         if waited != 0 {
             return errno::fail(error);
         }
     }
 }
 
-/// Waits for the children of this thread alone, which no other thread can do.
-fn wait_by_pauses(interrupts: Interrupts, mut ask: impl FnMut() -> pid_t) -> pid_t {
+/// Waits by polling, for children of this thread only (`__WNOTHREAD`).
+///
+/// No other thread can wait for those.
+fn wait_by_pauses(interrupts: Interrupts, mut attempt: impl FnMut() -> pid_t) -> pid_t {
     const LONGEST: Duration = Duration::from_millis(50);
     let mut pause = Duration::from_millis(1);
     loop {
         if let Err(refusal) = wait_a_while(pause, "wait", None, interrupts) {
             return errno::fail(refusal.unwrap_or(libc::EINTR));
         }
-        let answer = ask();
+        let answer = attempt();
         if answer != 0 {
             return answer;
         }
@@ -157,23 +164,30 @@ fn wait_by_pauses(interrupts: Interrupts, mut ask: impl FnMut() -> pid_t) -> pid
     }
 }
 
-/// A descriptor of a process.
+/// A process descriptor (pidfd).
 struct Process(c_int);
 
 impl Process {
-    /// `None` if there can be none, for want of such a process, of room, or of a kernel that knows these.
+    /// Opens a descriptor.
+    ///
+    /// `None` if there is no such process, no free descriptor, or no support in the kernel.
     fn of(pid: id_t) -> Option<Self> {
-        // SAFETY: no memory is involved.
+        // SAFETY: no pointer is passed.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as c_int;
         forget_last(fd);
         (fd >= 0).then_some(Process(fd))
     }
 
-    fn wait_until_ended(&self, interrupts: Interrupts, mut ask: impl FnMut() -> pid_t) -> pid_t {
+    /// Repeats `attempt` until its result is not 0, and waits in between for the end of the process.
+    fn wait_until_ended(
+        &self,
+        interrupts: Interrupts,
+        mut attempt: impl FnMut() -> pid_t,
+    ) -> pid_t {
         let Some(known) = look_up(self.0) else { return errno::fail(libc::EINTR) };
         loop {
-            // First: it may have ended before there was a descriptor.
-            let answer = ask();
+            // First, since the process may have ended before the descriptor was opened.
+            let answer = attempt();
             if answer != 0 {
                 return answer;
             }
@@ -191,7 +205,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         let before = errno::get();
         forget(self.0);
-        // SAFETY: nobody else knows of it.
+        // SAFETY: only `self` uses this descriptor.
         unsafe { originals::close::call(self.0) };
         errno::set(before);
     }
@@ -199,44 +213,44 @@ impl Drop for Process {
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pclose(file: *mut FILE) -> c_int {
     let is_ours = is_patched(What::Process) && is_cooperative(&originals::pclose::ROW);
     if is_ours {
-        // SAFETY: the caller's, who closes it.
+        // SAFETY: contract of a hook: the file is open, and is not used after `pclose`.
         unsafe { file_locks::give_up(file) };
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the file is open.
     unsafe { forget_file(file) };
     if !is_ours {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `pclose` gets the caller's pointers.
         return unsafe { originals::pclose::call(file) };
     }
-    // SAFETY: the caller's, who is suspended until the call is over.
+    // SAFETY: contract of a hook: the pointers are valid on any thread until the suspended caller returns.
     let lent = unsafe { Lent::new(file) };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the suspended caller lends the pointers to libc's `pclose`.
     let closed = aside("pclose", move || unsafe { originals::pclose::call(lent.get()) });
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `pclose` gets the caller's pointers.
     closed.unwrap_or_else(|| unsafe { originals::pclose::call_blocking(file) })
 }
 
-/// By a thread that blocks the signals that the caller does, since its child blocks them as well.
+/// Runs the command on a dedicated thread with the caller's signal mask, which the child inherits.
 ///
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn system(command: *const c_char) -> c_int {
     let mut mask = MaybeUninit::<sigset_t>::uninit();
-    // SAFETY: room for the answer; nothing is changed.
+    // SAFETY: `mask` is valid for a write; nothing is changed.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), mask.as_mut_ptr()) };
-    // SAFETY: the caller's, who is suspended until the call is over.
+    // SAFETY: contract of a hook: the pointers are valid on any thread until the suspended caller returns.
     let lent = unsafe { Lent::new(command) };
     let status = aside("system", move || {
-        // SAFETY: it was answered.
+        // SAFETY: `mask` was filled in above.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask.as_ptr(), ptr::null_mut()) };
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: the suspended caller lends the pointers to libc's `system`.
         unsafe { originals::system::call(lent.get()) }
     });
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `system` gets the caller's pointers.
     status.unwrap_or_else(|| unsafe { originals::system::call_blocking(command) })
 }

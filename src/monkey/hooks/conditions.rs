@@ -1,9 +1,11 @@
-//! Condition variables of C, with mutexes of every kind. A coroutine waits for one among `addresses`, where
-//! those who signal look, and the mutex is unlocked and locked by this module's functions for that.
+//! Condition variables of C, with mutexes of every kind.
 //!
-//! One that is shared by processes is waited for by another thread, since others signal it in the kernel.
-//! That thread waits with a mutex of its own, so that it can be known to be enqueued before the caller's is
-//! unlocked.
+//! A coroutine waits for a condition variable in `addresses`, where the signalling hooks look for waiters.
+//! The mutex is unlocked and locked by the hooks of `mutexes.rs`.
+//!
+//! A condition variable that processes share is signalled in the kernel, so a dedicated thread waits for it.
+//! That thread waits with a private mutex, by which the caller can tell that the thread is enqueued before
+//! the caller unlocks its own mutex.
 
 use super::acquire::{ANY, Limit};
 use super::mutexes::{pthread_mutex_lock, pthread_mutex_unlock};
@@ -22,37 +24,38 @@ use std::sync::{Arc, OnceLock};
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_cond_wait(
     condition: *mut pthread_cond_t,
     mutex: *mut pthread_mutex_t,
 ) -> c_int {
     if place() != Place::Task {
         unlock_is_near(mutex, &originals::pthread_cond_wait::ROW);
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `pthread_cond_wait` gets the caller's pointers.
         return unsafe { originals::pthread_cond_wait::call(condition, mutex) };
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `is_shared` has the same contract.
     let result = match unsafe { is_shared(condition) } {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `wait` has the same contract.
         Some(false) => Some(unsafe { wait(condition, mutex, Limit::Never) }),
         Some(true) => {
-            // SAFETY: the caller's, of the condition variable; the mutex is locked.
+            // SAFETY: contract of a hook, for the condition variable; the mutex `own` is locked by this
+            // thread.
             let call =
                 |condition, own| unsafe { originals::pthread_cond_wait::call(condition, own) };
-            // SAFETY: the caller's.
+            // SAFETY: contract of a hook: `wait_aside` has the same contract.
             unsafe { wait_aside(condition, mutex, call) }
         }
         None => None,
     };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `pthread_cond_wait` gets the caller's pointers.
     result
         .unwrap_or_else(|| unsafe { originals::pthread_cond_wait::call_blocking(condition, mutex) })
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_cond_timedwait(
     condition: *mut pthread_cond_t,
     mutex: *mut pthread_mutex_t,
@@ -60,45 +63,47 @@ pub(in crate::monkey) unsafe fn pthread_cond_timedwait(
 ) -> c_int {
     if place() != Place::Task {
         unlock_is_near(mutex, &originals::pthread_cond_timedwait::ROW);
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `pthread_cond_timedwait` gets the caller's pointers.
         return unsafe { originals::pthread_cond_timedwait::call(condition, mutex, until) };
     }
     let is_monotonic = traits().is_monotonic.is_some_and(|bit| {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: the condition variable is initialised.
         unsafe { bit.is_set(condition) }
     });
     let clock = if is_monotonic { libc::CLOCK_MONOTONIC } else { libc::CLOCK_REALTIME };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the time is null or valid.
     let limit = unsafe { Limit::until(clock, until) };
     if limit == Limit::Invalid {
-        // SAFETY: the caller's. libc complains at once.
+        // SAFETY: contract of a hook: libc's `pthread_cond_timedwait` gets the caller's pointers. It fails at
+        // once.
         return unsafe { originals::pthread_cond_timedwait::call(condition, mutex, until) };
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `is_shared` has the same contract.
     let result = match unsafe { is_shared(condition) } {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `wait` has the same contract.
         Some(false) => Some(unsafe { wait(condition, mutex, limit) }),
         Some(true) => {
-            // SAFETY: the caller's: a time that is valid.
+            // SAFETY: contract of a hook: the time is valid, since `limit` is not `Invalid`.
             let time = unsafe { *until };
             let call = move |condition, own| {
-                // SAFETY: the caller's, of the condition variable; the mutex is locked.
+                // SAFETY: contract of a hook, for the condition variable; the mutex `own` is locked by this
+                // thread.
                 unsafe { originals::pthread_cond_timedwait::call(condition, own, &time) }
             };
-            // SAFETY: the caller's.
+            // SAFETY: contract of a hook: `wait_aside` has the same contract.
             unsafe { wait_aside(condition, mutex, call) }
         }
         None => None,
     };
     result.unwrap_or_else(|| {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `pthread_cond_timedwait` gets the caller's pointers.
         unsafe { originals::pthread_cond_timedwait::call_blocking(condition, mutex, until) }
     })
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_cond_clockwait(
     condition: *mut pthread_cond_t,
     mutex: *mut pthread_mutex_t,
@@ -107,38 +112,42 @@ pub(in crate::monkey) unsafe fn pthread_cond_clockwait(
 ) -> c_int {
     if place() != Place::Task {
         unlock_is_near(mutex, &originals::pthread_cond_clockwait::ROW);
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `pthread_cond_clockwait` gets the caller's pointers.
         return unsafe { originals::pthread_cond_clockwait::call(condition, mutex, clock, until) };
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the time is null or valid.
     let limit = unsafe { Limit::until(clock, until) };
     if limit == Limit::Invalid {
-        // SAFETY: the caller's. libc complains at once.
+        // SAFETY: contract of a hook: libc's `pthread_cond_clockwait` gets the caller's pointers. It fails at
+        // once.
         return unsafe { originals::pthread_cond_clockwait::call(condition, mutex, clock, until) };
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `is_shared` has the same contract.
     let result = match unsafe { is_shared(condition) } {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `wait` has the same contract.
         Some(false) => Some(unsafe { wait(condition, mutex, limit) }),
         Some(true) => {
-            // SAFETY: the caller's: a time that is valid.
+            // SAFETY: contract of a hook: the time is valid, since `limit` is not `Invalid`.
             let time = unsafe { *until };
             let call = move |condition, own| {
-                // SAFETY: the caller's, of the condition variable; the mutex is locked.
+                // SAFETY: contract of a hook, for the condition variable; the mutex `own` is locked by this
+                // thread.
                 unsafe { originals::pthread_cond_clockwait::call(condition, own, clock, &time) }
             };
-            // SAFETY: the caller's.
+            // SAFETY: contract of a hook: `wait_aside` has the same contract.
             unsafe { wait_aside(condition, mutex, call) }
         }
         None => None,
     };
     result.unwrap_or_else(|| {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `pthread_cond_clockwait` gets the caller's pointers.
         unsafe { originals::pthread_cond_clockwait::call_blocking(condition, mutex, clock, until) }
     })
 }
 
-/// libc is about to unlock a mutex, and no hook is told: its waiters look at it often for a while.
+/// Makes the waiters of a mutex poll often for a while.
+///
+/// Called before libc unlocks the mutex internally, which no hook sees.
 fn unlock_is_near(mutex: *mut pthread_mutex_t, row: &Row) {
     if place() == Place::Hub {
         row.count_blocked();
@@ -146,33 +155,35 @@ fn unlock_is_near(mutex: *mut pthread_mutex_t, row: &Row) {
     addresses::wake(mutex.addr(), ANY, 1);
 }
 
-/// Whether another process may signal it. `None` if that is not known.
+/// Whether another process may signal the condition variable. `None` if that is unknown.
 ///
 /// # Safety
 ///
-/// As libc's `pthread_cond_wait`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `pthread_cond_wait`.
 unsafe fn is_shared(condition: *mut pthread_cond_t) -> Option<bool> {
     let Traits { is_shared, is_monotonic: Some(_) } = traits() else { return None };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the condition variable is initialised.
     is_shared.map(|bit| unsafe { bit.is_set(condition) })
 }
 
-/// Those who signal after the mutex was unlocked find the caller enqueued.
+/// Waits in `addresses`.
+///
+/// The caller is enqueued before it unlocks the mutex, so a later signal finds it.
 ///
 /// # Safety
 ///
-/// As libc's `pthread_cond_wait`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `pthread_cond_wait`.
 unsafe fn wait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t, limit: Limit) -> c_int {
     let Some(waiting) = Waiting::enqueue(condition.addr(), ANY, || true) else { return 0 };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `pthread_mutex_unlock` has the same contract.
     let result = unsafe { pthread_mutex_unlock(mutex) };
     if result != 0 {
-        // It is not the caller's.
+        // The mutex is not the caller's.
         waiting.leave();
         return result;
     }
     let is_woken = waiting.wait("pthread_cond_wait", limit.deadline());
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `pthread_mutex_lock` has the same contract.
     let result = unsafe { pthread_mutex_lock(mutex) };
     match result {
         0 if !is_woken => libc::ETIMEDOUT,
@@ -180,11 +191,13 @@ unsafe fn wait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t, limi
     }
 }
 
-/// As [`wait`], by another thread, which waits by `call`. `None`: there can be no more threads.
+/// Like [`wait`], but a dedicated thread waits, by `call`.
+///
+/// `None`: no thread can be created.
 ///
 /// # Safety
 ///
-/// As libc's `pthread_cond_wait`, by which the pointers may be used on any thread.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `pthread_cond_wait`.
 unsafe fn wait_aside(
     condition: *mut pthread_cond_t,
     mutex: *mut pthread_mutex_t,
@@ -193,75 +206,82 @@ unsafe fn wait_aside(
     let own = Arc::new(Own(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER)));
     let (theirs, address) = (Arc::clone(&own), condition.expose_provenance());
     let prepare = move || {
-        // SAFETY: a mutex.
+        // SAFETY: `theirs` is an initialised mutex.
         unsafe { originals::pthread_mutex_lock::call(theirs.0.get()) };
         theirs
     };
     let wait = move |theirs: Arc<Own>| {
         let result = call(ptr::with_exposed_provenance_mut(address), theirs.0.get());
-        // SAFETY: a mutex, which is this thread's: libc has unlocked it and locked it again.
+        // SAFETY: `theirs` is an initialised mutex that this thread holds: `call` has unlocked it and locked
+        // it again.
         unsafe { originals::pthread_mutex_unlock::call(theirs.0.get()) };
         result
     };
     let aside = Aside::begin("pthread_cond_wait", prepare, wait)?;
     aside.wait_prepared();
-    // SAFETY: a mutex. It is unlocked when the other thread is enqueued, in some instructions.
+    // SAFETY: `own` is an initialised mutex. The other thread unlocks it, within a few instructions, once it
+    // is enqueued at the condition variable.
     unsafe {
         originals::pthread_mutex_lock::call(own.0.get());
         originals::pthread_mutex_unlock::call(own.0.get());
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `pthread_mutex_unlock` has the same contract.
     let refused = unsafe { pthread_mutex_unlock(mutex) };
     if refused != 0 {
-        // It is not the caller's. The other thread is called back, and all others may wake for nothing.
-        // SAFETY: the caller's.
+        // The mutex is not the caller's. Ends the other thread's wait; other waiters may wake spuriously.
+        // SAFETY: contract of a hook: libc's `pthread_cond_broadcast` gets the caller's pointers.
         unsafe { originals::pthread_cond_broadcast::call(condition) };
     }
     let result = aside.wait();
     if refused != 0 {
         return Some(refused);
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `pthread_mutex_lock` has the same contract.
     let locked = unsafe { pthread_mutex_lock(mutex) };
     Some(if locked == 0 { result } else { locked })
 }
 
-/// A mutex of the thread that waits in a coroutine's stead.
+/// The private mutex of a thread that waits for a coroutine.
 struct Own(UnsafeCell<pthread_mutex_t>);
 
-// SAFETY: used by libc's functions only.
+// SAFETY: only libc's mutex functions use the content, and those allow any thread.
 unsafe impl Send for Own {}
-// SAFETY: as above.
+// SAFETY: only libc's mutex functions use the content, and those allow concurrent use.
 unsafe impl Sync for Own {}
 
-/// Wakes a coroutine, and beside it a thread: one of them for nothing, which a wait allows.
+/// Wakes one coroutine and one thread.
+///
+/// One of the two wakes spuriously, which the contract of a wait allows.
 ///
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_cond_signal(condition: *mut pthread_cond_t) -> c_int {
     addresses::wake(condition.addr(), ANY, 1);
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `pthread_cond_signal` gets the caller's pointers.
     unsafe { originals::pthread_cond_signal::call(condition) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_cond_broadcast(condition: *mut pthread_cond_t) -> c_int {
     addresses::wake(condition.addr(), ANY, usize::MAX);
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `pthread_cond_broadcast` gets the caller's pointers.
     unsafe { originals::pthread_cond_broadcast::call(condition) }
 }
 
-/// Where a condition variable says what it is. Not the same in all versions of glibc: so it is asked to make
-/// one of each kind, and these are compared.
+/// Where a condition variable stores its attributes.
+///
+/// That differs between versions of glibc. So one condition variable of each kind is created, and they are
+/// compared.
 #[derive(Clone, Copy)]
 struct Traits {
     is_shared: Option<Bit>,
     is_monotonic: Option<Bit>,
 }
 
+/// One bit of a condition variable.
 #[derive(Clone, Copy)]
 struct Bit {
     offset: usize,
@@ -269,16 +289,20 @@ struct Bit {
 }
 
 impl Bit {
+    /// Whether the bit is set in a condition variable.
+    ///
     /// # Safety
     ///
-    /// A condition variable that is there.
+    /// `condition` is initialised.
     unsafe fn is_set(self, condition: *mut pthread_cond_t) -> bool {
-        // SAFETY: the caller's, and within it. Others may change bits beside this one.
+        // SAFETY: the contract of this function; the offset lies inside. Other bits of the byte may change,
+        // so it is read atomically.
         let byte = unsafe { &*condition.cast::<AtomicU8>().add(self.offset) };
         byte.load(Relaxed) & self.mask != 0
     }
 }
 
+/// The positions of the attributes, found out once.
 fn traits() -> Traits {
     static TRAITS: OnceLock<Traits> = OnceLock::new();
     *TRAITS.get_or_init(|| {
@@ -288,7 +312,7 @@ fn traits() -> Traits {
             let (offset, mask) = bits.find_map(|(at, (plain, other))| {
                 (plain ^ other != 0).then_some((at, plain ^ other))
             })?;
-            // One bit, and set: otherwise this is not understood.
+            // Exactly one bit differs, and is set. Any other difference is not understood.
             (mask.is_power_of_two()
                 && other[offset] & mask != 0
                 && bits.all(|(_, (plain, other))| *plain == other))
@@ -303,11 +327,12 @@ fn traits() -> Traits {
 
 type Bytes = [u8; size_of::<pthread_cond_t>()];
 
-/// Those of a condition variable that is made so.
+/// The bytes of a condition variable with these attributes.
 fn bytes(clock: clockid_t, shared: c_int) -> Bytes {
     let mut attributes = MaybeUninit::<libc::pthread_condattr_t>::uninit();
     let mut made = MaybeUninit::<Bytes>::zeroed();
-    // SAFETY: room for both, which are initialised before they are used; what is made is nothing but memory.
+    // SAFETY: both are valid for writes and initialised before use; dropping an initialised condition
+    // variable without destroying it leaks nothing.
     unsafe {
         libc::pthread_condattr_init(attributes.as_mut_ptr());
         libc::pthread_condattr_setclock(attributes.as_mut_ptr(), clock);

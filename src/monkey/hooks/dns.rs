@@ -1,9 +1,11 @@
-//! Names. A thread looks them up. What was asked is copied for it, so that whoever waits can be
-//! interrupted: then the answer is dropped when it comes.
+//! Name resolution.
 //!
-//! The answer of `gethostbyname` and its like lies in a place that the next such call writes over. Here
-//! that is one a thread, and it is written when the one who has asked goes on: nobody else's answer comes
-//! between.
+//! A pool thread makes the query. The arguments are copied for it, so that the waiting coroutine can be
+//! interrupted; a late answer is then dropped.
+//!
+//! `gethostbyname` and the like return a pointer to a buffer that the next such call overwrites. Here there
+//! is one buffer per thread. It is written when the calling coroutine resumes, so no other coroutine's answer
+//! comes in between.
 
 use crate::monkey::blocking_pool::{Lent, look_up_elsewhere, look_up_or_interrupted};
 use crate::monkey::{errno, originals};
@@ -14,18 +16,20 @@ use std::mem::{ManuallyDrop, zeroed};
 use std::ptr;
 
 unsafe extern "C" {
-    /// Where a thread's error of `gethostbyname` is.
+    /// The location of the calling thread's `h_errno`.
     fn __h_errno_location() -> *mut c_int;
 }
 
 const TRY_AGAIN: c_int = 2;
 const NETDB_INTERNAL: c_int = -1;
 
+/// A copy of a C string. `None` for null.
+///
 /// # Safety
 ///
-/// A string of C's, or null.
+/// `string` is null or ends with a zero byte.
 unsafe fn owned(string: *const c_char) -> Option<CString> {
-    // SAFETY: the caller's.
+    // SAFETY: the string is not null, so it ends with a zero byte: the contract of this function.
     (!string.is_null()).then(|| unsafe { CStr::from_ptr(string) }.into())
 }
 
@@ -33,16 +37,16 @@ fn pointer(string: &Option<CString>) -> *const c_char {
     string.as_ref().map_or(ptr::null(), |string| string.as_ptr())
 }
 
-/// What was found. Freed if nobody takes it.
+/// The found addresses. Freed when dropped.
 struct Found(*mut addrinfo);
 
-// SAFETY: a list that nobody else has.
+// SAFETY: the list has no other owner, and may be freed on any thread.
 unsafe impl Send for Found {}
 
 impl Drop for Found {
     fn drop(&mut self) {
         if !self.0.is_null() {
-            // SAFETY: a list of `getaddrinfo`'s.
+            // SAFETY: `getaddrinfo` has made the list, and this is its only owner.
             unsafe { libc::freeaddrinfo(self.0) };
         }
     }
@@ -50,34 +54,34 @@ impl Drop for Found {
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn getaddrinfo(
     node: *const c_char,
     service: *const c_char,
     hints: *const addrinfo,
     result: *mut *mut addrinfo,
 ) -> c_int {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the pointer is null or valid.
     let hints = unsafe { hints.as_ref() };
     if node.is_null() || hints.is_some_and(|hints| hints.ai_flags & libc::AI_NUMERICHOST != 0) {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `getaddrinfo` gets the caller's pointers.
         return unsafe { originals::getaddrinfo::call(node, service, to_pointer(hints), result) };
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: each string is null or ends with a zero byte.
     let (node, service) = unsafe { (owned(node), owned(service)) };
-    // The others of the fields are to be zero.
+    // All other fields have to be zero.
     let hints =
         hints.map(|hints| (hints.ai_flags, hints.ai_family, hints.ai_socktype, hints.ai_protocol));
     let answer = look_up_or_interrupted("getaddrinfo", move || {
         let hints = hints.map(|(flags, family, kind, protocol)| {
-            // SAFETY: all-zero is one that asks for nothing.
+            // SAFETY: all-zero bytes are valid hints without restrictions.
             let mut hints: addrinfo = unsafe { zeroed() };
             (hints.ai_flags, hints.ai_family) = (flags, family);
             (hints.ai_socktype, hints.ai_protocol) = (kind, protocol);
             hints
         });
         let mut found = Found(ptr::null_mut());
-        // SAFETY: copies, and a place for the result.
+        // SAFETY: the arguments are copies that outlive the call, and the result is valid for a write.
         let error = unsafe {
             let hints = to_pointer(hints.as_ref());
             originals::getaddrinfo::call(pointer(&node), pointer(&service), hints, &mut found.0)
@@ -89,7 +93,7 @@ pub(in crate::monkey) unsafe fn getaddrinfo(
         return libc::EAI_SYSTEM;
     };
     if error == 0 {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `result` is valid for a write.
         unsafe { result.write(std::mem::replace(&mut found.0, ptr::null_mut())) };
     }
     error
@@ -101,7 +105,7 @@ fn to_pointer<T>(option: Option<&T>) -> *const T {
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn getnameinfo(
     address: *const sockaddr,
     length: socklen_t,
@@ -111,11 +115,11 @@ pub(in crate::monkey) unsafe fn getnameinfo(
     service_room: socklen_t,
     flags: c_int,
 ) -> c_int {
-    // SAFETY: the caller's, who is suspended until the call is over.
+    // SAFETY: contract of a hook: the pointers are valid on any thread until the suspended caller returns.
     let lent = unsafe { Lent::new((address, host, service)) };
     let call = move || {
         let (address, host, service) = lent.get();
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: the suspended caller lends the pointers to libc's `getnameinfo`.
         unsafe {
             originals::getnameinfo::call(
                 address,
@@ -136,30 +140,32 @@ pub(in crate::monkey) unsafe fn getnameinfo(
     look_up_elsewhere("getnameinfo", call)
 }
 
-/// An answer, and what it points into.
+/// An answer, and the buffer that it points into.
 struct Host {
     entry: hostent,
     buffer: Vec<c_char>,
 }
 
-// SAFETY: it points into its own buffer.
+// SAFETY: the pointers in `entry` lead only into `buffer`, which moves along on the heap.
 unsafe impl Send for Host {}
 
 thread_local! {
-    /// The last answer. Without a destructor, so that it is there for as long as calls are made.
+    /// The last answer. Has no destructor, so that it stays valid as long as the thread makes calls.
     static LAST: ManuallyDrop<RefCell<Option<Box<Host>>>> =
         const { ManuallyDrop::new(RefCell::new(None)) };
 }
 
-/// The call with its last arguments: a place, its room, the result, the error.
+/// A call with its last arguments: the entry, the buffer and its size, the result, the error.
 type WithPlace<'a> =
     &'a dyn Fn(*mut hostent, *mut c_char, size_t, *mut *mut hostent, *mut c_int) -> c_int;
 
-/// Makes a call again until the room is enough. What was found, if anything was, or the error of these calls.
+/// Repeats a call with a larger buffer until the answer fits.
+///
+/// Fails with the `h_errno` of the call.
 fn with_room(call: WithPlace<'_>) -> Result<Box<Host>, c_int> {
     let mut room = 1024;
     loop {
-        // SAFETY: all-zero is one that says nothing.
+        // SAFETY: all-zero bytes are a valid empty `hostent`.
         let entry = unsafe { zeroed() };
         let mut host = Box::new(Host { entry, buffer: vec![0; room] });
         let (mut found, mut error) = (ptr::null_mut(), 0);
@@ -172,7 +178,7 @@ fn with_room(call: WithPlace<'_>) -> Result<Box<Host>, c_int> {
     }
 }
 
-/// Has a look-up made by a thread, and keeps its answer.
+/// Makes a query in the pool, and stores the answer for the caller.
 fn look_up_host(
     purpose: &'static str,
     call: impl FnOnce() -> Result<Box<Host>, c_int> + Send + 'static,
@@ -187,7 +193,7 @@ fn look_up_host(
         Some(Err(error)) => (None, error),
         Some(Ok(host)) => (Some(host), 0),
     };
-    // SAFETY: this thread's own place, which is always there.
+    // SAFETY: the location of this thread's `h_errno` is always valid.
     unsafe { *__h_errno_location() = error };
     let Some(mut host) = answer else {
         errno::set(number);
@@ -202,12 +208,12 @@ fn look_up_host(
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn gethostbyname(name: *const c_char) -> *mut hostent {
-    // SAFETY: the caller's.
-    let Some(name) = (unsafe { owned(name) }) else { return no_question() };
+    // SAFETY: contract of a hook: each string is null or ends with a zero byte.
+    let Some(name) = (unsafe { owned(name) }) else { return invalid_query() };
     look_up_host("gethostbyname", move || {
-        // SAFETY: a name that lives on, and places.
+        // SAFETY: the closure owns the name, and the places are valid for writes.
         with_room(&|place, buffer, room, found, error| unsafe {
             originals::gethostbyname_r::call(name.as_ptr(), place, buffer, room, found, error)
         })
@@ -216,12 +222,12 @@ pub(in crate::monkey) unsafe fn gethostbyname(name: *const c_char) -> *mut hoste
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn gethostbyname2(name: *const c_char, family: c_int) -> *mut hostent {
-    // SAFETY: the caller's.
-    let Some(name) = (unsafe { owned(name) }) else { return no_question() };
+    // SAFETY: contract of a hook: each string is null or ends with a zero byte.
+    let Some(name) = (unsafe { owned(name) }) else { return invalid_query() };
     look_up_host("gethostbyname2", move || {
-        // SAFETY: a name that lives on, and places.
+        // SAFETY: the closure owns the name, and the places are valid for writes.
         with_room(&|place, buffer, room, found, error| unsafe {
             let name = name.as_ptr();
             originals::gethostbyname2_r::call(name, family, place, buffer, room, found, error)
@@ -231,20 +237,20 @@ pub(in crate::monkey) unsafe fn gethostbyname2(name: *const c_char, family: c_in
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn gethostbyaddr(
     address: *const c_void,
     length: socklen_t,
     family: c_int,
 ) -> *mut hostent {
     if address.is_null() {
-        return no_question();
+        return invalid_query();
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the address has `length` readable bytes.
     let bytes = unsafe { std::slice::from_raw_parts(address.cast::<u8>(), length as usize) };
     let bytes = bytes.to_vec();
     look_up_host("gethostbyaddr", move || {
-        // SAFETY: an address that lives on, and places.
+        // SAFETY: the closure owns the address, and the places are valid for writes.
         with_room(&|place, buffer, room, found, error| unsafe {
             let address = bytes.as_ptr().cast();
             originals::gethostbyaddr_r::call(
@@ -254,9 +260,10 @@ pub(in crate::monkey) unsafe fn gethostbyaddr(
     })
 }
 
+/// Fails as for a query without a name or an address.
 #[cold]
-fn no_question() -> *mut hostent {
-    // SAFETY: this thread's own place, which is always there.
+fn invalid_query() -> *mut hostent {
+    // SAFETY: the location of this thread's `h_errno` is always valid.
     unsafe { *__h_errno_location() = NETDB_INTERNAL };
     errno::set(libc::EINVAL);
     ptr::null_mut()
@@ -264,7 +271,7 @@ fn no_question() -> *mut hostent {
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn gethostbyname_r(
     name: *const c_char,
     place: *mut hostent,
@@ -273,18 +280,18 @@ pub(in crate::monkey) unsafe fn gethostbyname_r(
     result: *mut *mut hostent,
     error: *mut c_int,
 ) -> c_int {
-    // SAFETY: the caller's, who is suspended until the call is over.
+    // SAFETY: contract of a hook: the pointers are valid on any thread until the suspended caller returns.
     let lent = unsafe { Lent::new((name, place, buffer, result, error)) };
     look_up_elsewhere("gethostbyname_r", move || {
         let (name, place, buffer, result, error) = lent.get();
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: the suspended caller lends the pointers to libc's `gethostbyname_r`.
         unsafe { originals::gethostbyname_r::call(name, place, buffer, room, result, error) }
     })
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn gethostbyname2_r(
     name: *const c_char,
     family: c_int,
@@ -294,11 +301,11 @@ pub(in crate::monkey) unsafe fn gethostbyname2_r(
     result: *mut *mut hostent,
     error: *mut c_int,
 ) -> c_int {
-    // SAFETY: the caller's, who is suspended until the call is over.
+    // SAFETY: contract of a hook: the pointers are valid on any thread until the suspended caller returns.
     let lent = unsafe { Lent::new((name, place, buffer, result, error)) };
     look_up_elsewhere("gethostbyname2_r", move || {
         let (name, place, buffer, result, error) = lent.get();
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: the suspended caller lends the pointers to libc's `gethostbyname2_r`.
         unsafe {
             originals::gethostbyname2_r::call(name, family, place, buffer, room, result, error)
         }
@@ -307,7 +314,7 @@ pub(in crate::monkey) unsafe fn gethostbyname2_r(
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 #[allow(clippy::too_many_arguments, reason = "libc's")]
 pub(in crate::monkey) unsafe fn gethostbyaddr_r(
     address: *const c_void,
@@ -319,11 +326,11 @@ pub(in crate::monkey) unsafe fn gethostbyaddr_r(
     result: *mut *mut hostent,
     error: *mut c_int,
 ) -> c_int {
-    // SAFETY: the caller's, who is suspended until the call is over.
+    // SAFETY: contract of a hook: the pointers are valid on any thread until the suspended caller returns.
     let lent = unsafe { Lent::new((address, place, buffer, result, error)) };
     look_up_elsewhere("gethostbyaddr_r", move || {
         let (address, place, buffer, result, error) = lent.get();
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: the suspended caller lends the pointers to libc's `gethostbyaddr_r`.
         unsafe {
             originals::gethostbyaddr_r::call(
                 address, length, family, place, buffer, room, result, error,

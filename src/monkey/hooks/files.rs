@@ -1,5 +1,7 @@
-//! Regular files. What is in the page cache is read at once (`RWF_NOWAIT`), the rest by a thread, which
-//! writes as well. A number that is a file's is never waited for otherwise.
+//! Regular files.
+//!
+//! Data in the page cache is read at once (`RWF_NOWAIT`); other reads, and writes, are made in the blocking
+//! pool. A descriptor of a file is never waited for in any other way.
 
 use super::parts::{Parts, is_length, length};
 use crate::hub::yield_if_due_nounwind;
@@ -11,21 +13,22 @@ use crate::monkey::{errno, originals};
 use crate::sys::descriptor::Kind;
 use libc::{c_int, c_uint, c_void, iovec, off_t, off64_t, size_t, ssize_t};
 
-/// The descriptor's own position.
+/// The offset that stands for the descriptor's own position.
 pub(super) const HERE: off64_t = -1;
 
-/// A write that is longer is left to a thread as a whole: one that is taken apart could have another's
-/// between its parts.
-const SMALL: usize = 4096;
+/// A longer write is left to the pool as a whole: between parts of it, another write could come.
+const MAX_INLINE_WRITE: usize = 4096;
 
-/// Whether files are patched. Not for one that panics: a hook of panics, which looks for symbols or writes
-/// a log, must not switch, and holds locks of std's meanwhile.
+/// Whether files are patched, and the thread is not panicking.
+///
+/// A panic hook, which looks up symbols or writes a log, holds locks of `std` meanwhile, so it must not
+/// switch.
 pub(super) fn are_patched() -> bool {
     is_patched(What::Files) && !std::thread::panicking()
 }
 
 /// Whether a descriptor is a file, and files are patched.
-pub(super) fn is_ours(fd: c_int) -> bool {
+pub(super) fn is_patched_file(fd: c_int) -> bool {
     are_patched() && look_up(fd).is_some_and(|known| known.kind() == Kind::File)
 }
 
@@ -33,7 +36,7 @@ pub(super) fn is_ours(fd: c_int) -> bool {
 ///
 /// # Safety
 ///
-/// As libc's `preadv2`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `preadv2`.
 pub(super) unsafe fn read_at(
     fd: c_int,
     parts: *const iovec,
@@ -42,22 +45,21 @@ pub(super) unsafe fn read_at(
     flags: c_int,
 ) -> ssize_t {
     yield_if_due_nounwind();
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `preadv64v2` gets the caller's pointers.
     let now = |parts, count, offset| unsafe {
         originals::preadv64v2::call(fd, parts, count, offset, flags | libc::RWF_NOWAIT)
     };
-    // SAFETY: the caller's.
-    let by_a_thread =
-        |parts, count, offset| unsafe { read_elsewhere(fd, parts, count, offset, flags) };
-    // SAFETY: the caller's; the kernel looks at them afterwards, if it has read into them.
-    unsafe { all_or_the_end(parts, count, offset, now, by_a_thread) }
+    // SAFETY: contract of a hook: `read_elsewhere` has the same contract.
+    let in_pool = |parts, count, offset| unsafe { read_elsewhere(fd, parts, count, offset, flags) };
+    // SAFETY: contract of a hook; the parts are read only after the kernel has read into them.
+    unsafe { all_or_the_end(parts, count, offset, now, in_pool) }
 }
 
 /// Writes to a file.
 ///
 /// # Safety
 ///
-/// As libc's `pwritev2`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `pwritev2`.
 pub(super) unsafe fn write_at(
     fd: c_int,
     parts: *const iovec,
@@ -66,27 +68,28 @@ pub(super) unsafe fn write_at(
     flags: c_int,
 ) -> ssize_t {
     yield_if_due_nounwind();
-    // SAFETY: the caller's.
-    let by_a_thread =
+    // SAFETY: contract of a hook: `write_elsewhere` has the same contract.
+    let in_pool =
         |parts, count, offset| unsafe { write_elsewhere(fd, parts, count, offset, flags) };
-    // SAFETY: the caller's.
-    if unsafe { length(parts, count) }.is_none_or(|length| length > SMALL) {
-        return by_a_thread(parts, count, offset);
+    // SAFETY: contract of a hook: if the parts can be read, there are `count` of them.
+    if unsafe { length(parts, count) }.is_none_or(|length| length > MAX_INLINE_WRITE) {
+        return in_pool(parts, count, offset);
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `pwritev64v2` gets the caller's pointers.
     let now = |parts, count, offset| unsafe {
         originals::pwritev64v2::call(fd, parts, count, offset, flags | libc::RWF_NOWAIT)
     };
-    // SAFETY: the caller's; the kernel has looked at them.
-    unsafe { all_or_the_end(parts, count, offset, now, by_a_thread) }
+    // SAFETY: contract of a hook; the parts are read only after the kernel has written them.
+    unsafe { all_or_the_end(parts, count, offset, now, in_pool) }
 }
 
-/// A call is made `now` for as long as that brings something, and what is left is done `elsewhere`: a file
-/// is read up to its end, and written in full, as where it blocks.
+/// Calls `now` as long as it moves bytes, and `elsewhere` for the rest.
+///
+/// A file is read up to its end, and written in full, as by a blocking call.
 ///
 /// # Safety
 ///
-/// So many parts.
+/// There are `count` parts if the first call succeeds.
 unsafe fn all_or_the_end(
     parts: *const iovec,
     count: c_int,
@@ -96,17 +99,16 @@ unsafe fn all_or_the_end(
 ) -> ssize_t {
     let first = now(parts, count, offset);
     let Ok(mut done) = usize::try_from(first) else {
-        // What has failed otherwise has had its effect, and would not fail again in the same way.
-        let is_to_be_waited_for =
-            matches!(errno::get(), libc::EAGAIN | libc::EOPNOTSUPP | libc::ENOSYS);
-        return if is_to_be_waited_for { elsewhere(parts, count, offset) } else { first };
+        // Any other failure has had its effect, and would not repeat in the same way.
+        let must_wait = matches!(errno::get(), libc::EAGAIN | libc::EOPNOTSUPP | libc::ENOSYS);
+        return if must_wait { elsewhere(parts, count, offset) } else { first };
     };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: if the parts can be read, there are `count` of them.
     let length = unsafe { length(parts, count) }.unwrap_or(0);
     if done == 0 || done >= length {
         return first;
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: there are `count` parts.
     let mut left = unsafe { Parts::of(parts, count as usize) };
     left.advance(done);
     while let Some((parts, count)) = left.rest() {
@@ -122,9 +124,11 @@ unsafe fn all_or_the_end(
     done as ssize_t
 }
 
+/// Reads in the blocking pool.
+///
 /// # Safety
 ///
-/// As libc's `preadv2`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `preadv2`.
 unsafe fn read_elsewhere(
     fd: c_int,
     parts: *const iovec,
@@ -132,9 +136,10 @@ unsafe fn read_elsewhere(
     offset: off64_t,
     flags: c_int,
 ) -> ssize_t {
-    // SAFETY: the caller's, who is suspended until the call is over.
+    // SAFETY: contract of a hook: the pointers are valid on any thread until the suspended caller returns.
     let parts = unsafe { Lent::new(parts) };
-    // SAFETY: the caller's. Without flags, so that it does without a kernel that knows them.
+    // SAFETY: contract of a hook: the suspended caller lends the parts. A call without flags works also on
+    // kernels that do not know any.
     elsewhere("read", move || unsafe {
         match (offset, flags) {
             (HERE, 0) => originals::readv::call(fd, parts.get(), count),
@@ -144,9 +149,11 @@ unsafe fn read_elsewhere(
     })
 }
 
+/// Writes in the blocking pool.
+///
 /// # Safety
 ///
-/// As libc's `pwritev2`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `pwritev2`.
 unsafe fn write_elsewhere(
     fd: c_int,
     parts: *const iovec,
@@ -154,9 +161,9 @@ unsafe fn write_elsewhere(
     offset: off64_t,
     flags: c_int,
 ) -> ssize_t {
-    // SAFETY: the caller's, who is suspended until the call is over.
+    // SAFETY: contract of a hook: the pointers are valid on any thread until the suspended caller returns.
     let parts = unsafe { Lent::new(parts) };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `writev` gets the caller's pointers.
     elsewhere("write", move || unsafe {
         match (offset, flags) {
             (HERE, 0) => originals::writev::call(fd, parts.get(), count),
@@ -166,24 +173,24 @@ unsafe fn write_elsewhere(
     })
 }
 
-/// The calls that take one buffer, and a position.
+/// Calls that take one buffer and an offset.
 macro_rules! at {
     ($($name:ident($pointer:ty, $offset:ty) => $by:ident;)*) => {$(
         /// # Safety
         ///
-        /// As libc's.
+        /// Contract of a hook (`hooks/mod.rs`).
         pub(in crate::monkey) unsafe fn $name(
             fd: c_int,
             buffer: $pointer,
             length: size_t,
             offset: $offset,
         ) -> ssize_t {
-            if offset < 0 || length == 0 || !is_length(length) || !is_ours(fd) {
-                // SAFETY: the caller's.
+            if offset < 0 || length == 0 || !is_length(length) || !is_patched_file(fd) {
+                // SAFETY: contract of a hook: libc's function gets the caller's pointers.
                 return unsafe { originals::$name::call(fd, buffer, length, offset) };
             }
             let part = iovec { iov_base: buffer as *mut c_void, iov_len: length };
-            // SAFETY: the caller's buffer.
+            // SAFETY: contract of a hook: `part` is the caller's buffer.
             unsafe { $by(fd, &part, 1, offset as off64_t, 0) }
         }
     )*};
@@ -196,23 +203,23 @@ at! {
     pwrite64(*const c_void, off64_t) => write_at;
 }
 
-/// Those that take several.
+/// Calls that take several buffers and an offset.
 macro_rules! at_parts {
     ($($name:ident($offset:ty) => $by:ident;)*) => {$(
         /// # Safety
         ///
-        /// As libc's.
+        /// Contract of a hook (`hooks/mod.rs`).
         pub(in crate::monkey) unsafe fn $name(
             fd: c_int,
             parts: *const iovec,
             count: c_int,
             offset: $offset,
         ) -> ssize_t {
-            if offset < 0 || !is_ours(fd) {
-                // SAFETY: the caller's.
+            if offset < 0 || !is_patched_file(fd) {
+                // SAFETY: contract of a hook: libc's function gets the caller's pointers.
                 return unsafe { originals::$name::call(fd, parts, count, offset) };
             }
-            // SAFETY: the caller's.
+            // SAFETY: contract of a hook: `by` has the same contract.
             unsafe { $by(fd, parts, count, offset as off64_t, 0) }
         }
     )*};
@@ -227,74 +234,74 @@ at_parts! {
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn fsync(fd: c_int) -> c_int {
-    // SAFETY: no memory is involved.
+    // SAFETY: no pointer is passed.
     let call = || unsafe { originals::fsync::call(fd) };
     if are_patched() { elsewhere("fsync", call) } else { call() }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn fdatasync(fd: c_int) -> c_int {
-    // SAFETY: no memory is involved.
+    // SAFETY: no pointer is passed.
     let call = || unsafe { originals::fdatasync::call(fd) };
     if are_patched() { elsewhere("fdatasync", call) } else { call() }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn syncfs(fd: c_int) -> c_int {
-    // SAFETY: no memory is involved.
+    // SAFETY: no pointer is passed.
     let call = || unsafe { originals::syncfs::call(fd) };
     if are_patched() { elsewhere("syncfs", call) } else { call() }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn sync_file_range(
     fd: c_int,
     offset: off64_t,
     length: off64_t,
     flags: c_uint,
 ) -> c_int {
-    // SAFETY: no memory is involved.
+    // SAFETY: no pointer is passed.
     let call = || unsafe { originals::sync_file_range::call(fd, offset, length, flags) };
     if are_patched() { elsewhere("sync_file_range", call) } else { call() }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn msync(place: *mut c_void, length: size_t, flags: c_int) -> c_int {
-    // SAFETY: the caller's, who is suspended until the call is over.
+    // SAFETY: contract of a hook: the pointers are valid on any thread until the suspended caller returns.
     let lent = unsafe { Lent::new(place) };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the suspended caller lends the pointers to libc's `msync`.
     let call = move || unsafe { originals::msync::call(lent.get(), length, flags) };
     if flags & libc::MS_SYNC != 0 && are_patched() { elsewhere("msync", call) } else { call() }
 }
 
-/// A file is read by one buffer.
+/// Reads from a file into one buffer.
 ///
 /// # Safety
 ///
-/// As libc's `read`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `read`.
 pub(super) unsafe fn read(fd: c_int, buffer: *mut c_void, length: size_t) -> ssize_t {
     let part = iovec { iov_base: buffer, iov_len: length };
-    // SAFETY: the caller's buffer.
+    // SAFETY: contract of a hook: `part` is the caller's buffer.
     unsafe { read_at(fd, &part, 1, HERE, 0) }
 }
 
-/// A file is written by one buffer.
+/// Writes one buffer to a file.
 ///
 /// # Safety
 ///
-/// As libc's `write`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `write`.
 pub(super) unsafe fn write(fd: c_int, buffer: *const c_void, length: size_t) -> ssize_t {
     let part = iovec { iov_base: buffer.cast_mut(), iov_len: length };
-    // SAFETY: the caller's buffer.
+    // SAFETY: contract of a hook: `part` is the caller's buffer.
     unsafe { write_at(fd, &part, 1, HERE, 0) }
 }

@@ -1,12 +1,13 @@
-//! The waits of `std::sync` and `thread::park`: system calls by number, all of which pass here.
+//! The waits of `std::sync` and `thread::park`: system calls by number, all of which pass through this hook.
 //!
-//! `std` waits by `FUTEX_WAIT_BITSET`, always. `FUTEX_WAIT` is left to the kernel: the one who uses it,
-//! `parking_lot`, keeps the node of the one who waits in a variable of the thread's, where two coroutines
-//! would find each other's. What moves waiters from one address to another is left to it as well, and what
-//! inherits a priority, and waits at several addresses. Such waits of coroutines are counted.
+//! `std` always waits by `FUTEX_WAIT_BITSET`. `FUTEX_WAIT` is left to the kernel: its user, `parking_lot`,
+//! keeps the waiter's node in a thread-local variable, where two coroutines would use the same node. Also
+//! left to the kernel are requeues to another address, priority inheritance, and waits at several addresses.
+//! If such a wait blocks the thread of coroutines, it is counted.
 //!
-//! What is shared with other processes, as the guards of C++'s static variables say they are, is waited for
-//! here: a sibling may be the one to wake. Another process cannot, so the word is looked at now and then.
+//! A futex that is shared with other processes, as the guards of C++'s static variables declare themselves
+//! to be, is waited for here, since a sibling may be the one to wake it. A wake-up by another process is not
+//! seen, so the futex is polled.
 
 use crate::hub::{Deadline, Place, place};
 use crate::monkey::addresses::{self, Waiting};
@@ -16,13 +17,13 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::time::Duration;
 
-/// So many threads wait in the kernel, by calls that have passed here.
+/// The number of threads that wait in the kernel by calls made here.
 static IN_KERNEL: AtomicUsize = AtomicUsize::new(0);
 
 const BILLION: i64 = 1_000_000_000;
 const ANY: u32 = u32::MAX;
 
-/// Younger than the crate `libc` that is asked for.
+/// Newer than the required version of the crate `libc`.
 const FUTEX_LOCK_PI2: c_int = 13;
 /// The same on all architectures.
 const SYS_FUTEX_WAITV: c_long = 449;
@@ -32,7 +33,7 @@ type Arguments = [usize; 6];
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn syscall(
     number: c_long,
     a: usize,
@@ -47,86 +48,92 @@ pub(in crate::monkey) unsafe fn syscall(
         if number == SYS_FUTEX_WAITV && place() != Place::Thread {
             originals::syscall::ROW.count_blocked();
         }
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `pass_on` has the same contract.
         return unsafe { pass_on(number, all) };
     }
     let operation = b as c_int;
     let is_shared = operation & libc::FUTEX_PRIVATE_FLAG == 0;
     match operation & !(libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME) {
         libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET if is_shared => {
-            // SAFETY: the caller's.
+            // SAFETY: contract of a hook: `wait_shared` has the same contract.
             unsafe { wait_shared(all) }
         }
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `wait` has the same contract.
         libc::FUTEX_WAIT_BITSET => unsafe { wait(all) },
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `wait_in_kernel` has the same contract.
         libc::FUTEX_WAIT => unsafe { wait_in_kernel(all) },
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `wake` has the same contract.
         libc::FUTEX_WAKE => unsafe { wake(all, ANY) },
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `wake` has the same contract.
         libc::FUTEX_WAKE_BITSET => unsafe { wake(all, f as u32) },
         libc::FUTEX_LOCK_PI | FUTEX_LOCK_PI2 | libc::FUTEX_WAIT_REQUEUE_PI => {
             if place() != Place::Thread {
                 originals::syscall::ROW.count_blocked();
             }
-            // SAFETY: the caller's.
+            // SAFETY: contract of a hook: `pass_on` has the same contract.
             unsafe { pass_on(number, all) }
         }
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `pass_on` has the same contract.
         _ => unsafe { pass_on(number, all) },
     }
 }
 
+/// Makes the call by libc.
+///
 /// # Safety
 ///
-/// As libc's `syscall`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `syscall`.
 unsafe fn pass_on(number: c_long, [a, b, c, d, e, f]: Arguments) -> c_long {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `syscall` gets the caller's pointers.
     unsafe { originals::syscall::call(number, a, b, c, d, e, f) }
 }
 
+/// Waits in the kernel, which blocks the thread.
+///
 /// # Safety
 ///
-/// As libc's `syscall` of `FUTEX_WAIT` and `FUTEX_WAIT_BITSET`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `syscall` with `FUTEX_WAIT` or `FUTEX_WAIT_BITSET`.
 #[cold]
 unsafe fn wait_in_kernel(all: Arguments) -> c_long {
     if place() != Place::Thread {
         originals::syscall::ROW.count_blocked();
     }
-    // Before the kernel looks at the word: as in `addresses.rs`.
+    // Before the kernel reads the futex: see the fences in `addresses.rs`.
     IN_KERNEL.fetch_add(1, SeqCst);
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `pass_on` has the same contract.
     let result = unsafe { pass_on(libc::SYS_futex, all) };
     IN_KERNEL.fetch_sub(1, Relaxed);
     result
 }
 
+/// Waits for a private futex: in `addresses`, or for `thread::park` as in `parking.rs`.
+///
 /// # Safety
 ///
-/// As libc's `syscall` of `FUTEX_WAIT_BITSET`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `syscall` with `FUTEX_WAIT_BITSET`.
 unsafe fn wait(all: Arguments) -> c_long {
     let [address, operation, expected, time, _, bits] = all;
     let (expected, bits) = (expected as u32, bits as u32);
     let word = address as *const AtomicU32;
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the pointer is null or valid.
     let time = unsafe { (time as *const timespec).as_ref() };
     if expected == parking::PARKED && time.is_some() && parking::was_asked_for(word) {
         return fail(libc::ETIMEDOUT);
     }
     let is_valid = bits != 0 && address.is_multiple_of(4) && time.is_none_or(is_valid);
     if place() != Place::Task || !is_valid || addresses::is_inside() {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `wait_in_kernel` has the same contract.
         return unsafe { wait_in_kernel(all) };
     }
     let deadline = time.and_then(|time| deadline(time, operation as c_int));
     if expected == parking::PARKED {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `park_at` has the same contract.
         let parked = unsafe { parking::park_at(word, time.is_some(), deadline) };
         if let Some(in_time) = parked {
             return if in_time { 0 } else { fail(libc::ETIMEDOUT) };
         }
     }
-    // SAFETY: the caller's: it is there, until the call ends.
+    // SAFETY: contract of a hook: the futex stays valid until the call ends.
     let is_expected = || unsafe { &*word }.load(Relaxed) == expected;
     let waiting = Waiting::enqueue(address, bits, is_expected);
     match waiting.map(|waiting| waiting.wait("a lock of std::sync", deadline)) {
@@ -136,30 +143,30 @@ unsafe fn wait(all: Arguments) -> c_long {
     }
 }
 
-/// Waits for what others in this process do about the word, and looks at it for what other processes do.
+/// Waits for wake-ups from this process, and polls for changes by other processes.
 ///
 /// # Safety
 ///
-/// As libc's `syscall` of `FUTEX_WAIT` and `FUTEX_WAIT_BITSET`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `syscall` with `FUTEX_WAIT` or `FUTEX_WAIT_BITSET`.
 #[cold]
 unsafe fn wait_shared(all: Arguments) -> c_long {
     const FIRST: Duration = Duration::from_micros(50);
     const LONGEST: Duration = Duration::from_millis(100);
     let [address, operation, expected, time, _, bits] = all;
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the pointer is null or valid.
     let time = unsafe { (time as *const timespec).as_ref() };
     let is_simple = operation as c_int & !libc::FUTEX_CLOCK_REALTIME == libc::FUTEX_WAIT;
     let bits = if is_simple { ANY } else { bits as u32 };
     let is_valid = bits != 0 && address.is_multiple_of(4) && time.is_none_or(is_valid);
     if place() != Place::Task || !is_valid || addresses::is_inside() {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `wait_in_kernel` has the same contract.
         return unsafe { wait_in_kernel(all) };
     }
     let deadline = time.and_then(|time| match is_simple {
         true => Deadline::after(Duration::new(time.tv_sec as u64, time.tv_nsec as u32)),
         false => deadline(time, operation as c_int),
     });
-    // SAFETY: the caller's: it is there, until the call ends.
+    // SAFETY: contract of a hook: the futex stays valid until the call ends.
     let word = unsafe { &*(address as *const AtomicU32) };
     let is_expected = || word.load(Relaxed) == expected as u32;
     let mut pause = FIRST;
@@ -169,20 +176,20 @@ unsafe fn wait_shared(all: Arguments) -> c_long {
     }
     while let Some(now) = waiting {
         let look = Deadline::after(pause);
-        if now.wait("a futex that is shared", deadline.into_iter().chain(look).min()) {
+        if now.wait("a shared futex", deadline.into_iter().chain(look).min()) {
             return 0;
         }
         if deadline.is_some_and(Deadline::has_passed) {
             return fail(libc::ETIMEDOUT);
         }
-        // Another process may have woken it without a change of the word: so it returns for nothing at last.
+        // Another process may have woken the futex without changing it: return at last, perhaps spuriously.
         if pause >= LONGEST {
             return 0;
         }
         pause *= 2;
         waiting = Waiting::enqueue(address, bits, is_expected);
     }
-    // It was changed meanwhile.
+    // The futex has changed.
     0
 }
 
@@ -190,45 +197,45 @@ fn is_valid(time: &timespec) -> bool {
     time.tv_sec >= 0 && (0..BILLION).contains(&time.tv_nsec)
 }
 
-/// When the clock that is meant says so.
+/// The deadline for a time of the clock that `operation` selects.
 fn deadline(time: &timespec, operation: c_int) -> Option<Deadline> {
     let clock = match operation & libc::FUTEX_CLOCK_REALTIME {
         0 => libc::CLOCK_MONOTONIC,
         _ => libc::CLOCK_REALTIME,
     };
     let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a place for the answer; a clock that is always there.
+    // SAFETY: `now` is valid for a write, and these clocks always exist.
     unsafe { libc::clock_gettime(clock, &mut now) };
     let [time, now] =
         [*time, now].map(|time| Duration::new(time.tv_sec as u64, time.tv_nsec as u32));
     Deadline::after(time.saturating_sub(now))
 }
 
-/// Coroutines first, and the kernel for those who are left of the count.
+/// Wakes coroutines first, and threads in the kernel for the rest of the count.
 ///
-/// A coroutine that was woken goes on when its thread comes to it. If that one is held up just now, by
-/// something that is not cooperative, and what holds it up waits for a thread that sleeps at this address,
-/// nobody would go on: so threads in the kernel are woken beside it. A wake-up too many does no harm:
-/// whoever waits at a word looks at it again, since the kernel does not promise more either.
+/// A woken coroutine resumes when its thread gets to it. That thread may be blocked just now by an
+/// uncooperative call, whose end may depend on a thread that sleeps at this address; then neither would
+/// resume. So threads in the kernel are woken as well. An extra wake-up is harmless: the kernel allows
+/// spurious ones, so every waiter re-checks its futex.
 ///
 /// # Safety
 ///
-/// As libc's `syscall` of `FUTEX_WAKE` and `FUTEX_WAKE_BITSET`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `syscall` with `FUTEX_WAKE` or `FUTEX_WAKE_BITSET`.
 unsafe fn wake(all: Arguments, bits: u32) -> c_long {
     let [address, operation, most, d, e, f] = all;
     let Some(most) = usize::try_from(most as c_int).ok().filter(|most| *most > 0) else {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `pass_on` has the same contract.
         return unsafe { pass_on(libc::SYS_futex, all) };
     };
     let is_shared = operation as c_int & libc::FUTEX_PRIVATE_FLAG == 0;
     let found = addresses::wake(address, bits, most);
     let left = match most - found {
-        // There was a fence when some were found.
+        // If coroutines were found, `addresses::wake` has made a fence.
         0 if !is_shared && IN_KERNEL.load(SeqCst) == 0 => return found as c_long,
         0 => most,
         left => left,
     };
-    // SAFETY: the caller's, or fewer.
+    // SAFETY: contract of a hook; only the count differs.
     let more = unsafe { pass_on(libc::SYS_futex, [address, operation, left, d, e, f]) };
     match usize::try_from(more) {
         Ok(more) => (found + more).min(most) as c_long,

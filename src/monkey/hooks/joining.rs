@@ -1,5 +1,7 @@
-//! Waiting for a thread to end: `JoinHandle::join`. It waits to the end, since whoever does holds what the
-//! thread has borrowed. A thread of its own waits, as the kernel tells only threads.
+//! Waiting for the end of a thread: `JoinHandle::join`.
+//!
+//! The wait is not cut short, since the caller owns what the thread borrows. A dedicated thread makes it: the
+//! kernel reports the end of a thread only to threads.
 
 use crate::hub::yield_if_due_nounwind;
 use crate::monkey::dedicated::aside;
@@ -9,71 +11,75 @@ use std::ptr;
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_join(of: pthread_t, result: *mut *mut c_void) -> c_int {
     let join = move |result: *mut *mut c_void| {
-        // SAFETY: the caller's, who leaves it to the thread that calls this.
+        // SAFETY: contract of a hook: the caller leaves the join to the thread that calls this, with `result`
+        // as given here.
         unsafe { originals::pthread_join::call(of, result) }
     };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `wait` has the same contract.
     let joined = unsafe { wait("pthread_join", of, result, join) };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `pthread_join` gets the caller's pointers.
     joined.unwrap_or_else(|| unsafe { originals::pthread_join::call_blocking(of, result) })
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_timedjoin_np(
     of: pthread_t,
     result: *mut *mut c_void,
     until: *const timespec,
 ) -> c_int {
-    // SAFETY: the caller's: null, or a time.
+    // SAFETY: contract of a hook: the time is null or valid.
     let time = unsafe { until.as_ref() }.copied();
     let join = move |result: *mut *mut c_void| {
         let until = time.as_ref().map_or(ptr::null(), ptr::from_ref);
-        // SAFETY: the caller's, who leaves it to the thread that calls this.
+        // SAFETY: contract of a hook: the caller leaves the join to the thread that calls this, with `result`
+        // as given here.
         unsafe { originals::pthread_timedjoin_np::call(of, result, until) }
     };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `wait` has the same contract.
     let joined = unsafe { wait("pthread_timedjoin_np", of, result, join) };
     joined.unwrap_or_else(|| {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `pthread_timedjoin_np` gets the caller's pointers.
         unsafe { originals::pthread_timedjoin_np::call_blocking(of, result, until) }
     })
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_clockjoin_np(
     of: pthread_t,
     result: *mut *mut c_void,
     clock: clockid_t,
     until: *const timespec,
 ) -> c_int {
-    // SAFETY: the caller's: null, or a time.
+    // SAFETY: contract of a hook: the time is null or valid.
     let time = unsafe { until.as_ref() }.copied();
     let join = move |result: *mut *mut c_void| {
         let until = time.as_ref().map_or(ptr::null(), ptr::from_ref);
-        // SAFETY: the caller's, who leaves it to the thread that calls this.
+        // SAFETY: contract of a hook: the caller leaves the join to the thread that calls this, with `result`
+        // as given here.
         unsafe { originals::pthread_clockjoin_np::call(of, result, clock, until) }
     };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `wait` has the same contract.
     let joined = unsafe { wait("pthread_clockjoin_np", of, result, join) };
     joined.unwrap_or_else(|| {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `pthread_clockjoin_np` gets the caller's pointers.
         unsafe { originals::pthread_clockjoin_np::call_blocking(of, result, clock, until) }
     })
 }
 
-/// Has `join` called by another thread, unless the thread has ended, or is the caller's own. `None`: there
-/// can be no more threads.
+/// Calls `join` on a dedicated thread, unless the thread has ended, or is the calling one.
+///
+/// `None`: no thread can be created.
 ///
 /// # Safety
 ///
-/// As libc's `pthread_join`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `pthread_join`.
 unsafe fn wait(
     purpose: &'static str,
     of: pthread_t,
@@ -81,12 +87,12 @@ unsafe fn wait(
     join: impl FnOnce(*mut *mut c_void) -> c_int + Send + 'static,
 ) -> Option<c_int> {
     yield_if_due_nounwind();
-    // SAFETY: no preconditions.
+    // SAFETY: `pthread_self` has no preconditions.
     if of == unsafe { libc::pthread_self() } {
-        // Which libc refuses, of the thread itself only.
+        // libc refuses that, but only on the thread itself.
         return Some(join(result));
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `pthread_tryjoin_np` has the same contract.
     let now = unsafe { libc::pthread_tryjoin_np(of, result) };
     if now != libc::EBUSY {
         return Some(now);
@@ -97,7 +103,7 @@ unsafe fn wait(
         (error, result.expose_provenance())
     })?;
     if error == 0 && !result.is_null() {
-        // SAFETY: the caller's: a place for it.
+        // SAFETY: contract of a hook: `result` is not null, so it is valid for a write.
         unsafe { *result = ptr::with_exposed_provenance_mut(got) };
     }
     Some(error)

@@ -1,7 +1,24 @@
-//! What the symbols do in a coroutine.
+//! Cooperative replacements for the libc functions that are patched.
 //!
-//! Each function stands in for libc's of the same name, and is called with the same right: its arguments are
-//! what that one asks for. None of them unwinds, and none holds anything of ours across a switch.
+//! No hook unwinds, and none holds a lock or a borrow of this crate's shared state across a switch.
+//!
+//! # Contract of a hook
+//!
+//! A hook is called with the arguments of libc's function of the same name, under the contract of that
+//! function:
+//!
+//! - Each pointer is null where the function accepts null. Otherwise it is valid for what the function reads
+//!   or writes through it, until the call returns.
+//! - A pointer that is used by the kernel may also be invalid, since the kernel then fails with `EFAULT`. A
+//!   hook reads such memory itself only when the kernel has just read it, or by `sys/user_memory.rs`.
+//! - During the call the memory is used by others only as the function allows: a lock is shared, a buffer is
+//!   not.
+//! - The function may be called on any thread, unless its hook says otherwise. So the pointers can be lent to
+//!   another thread while the calling coroutine is suspended.
+//!
+//! So a hook may pass the pointers on to libc, also with other flags or for a part of a buffer, and to a
+//! function with *the same contract*: another hook, or a helper whose `# Safety` section cites this one and
+//! names libc's function. `// SAFETY:` comments cite it as "contract of a hook".
 
 pub(super) mod acquire;
 pub(super) mod actions;

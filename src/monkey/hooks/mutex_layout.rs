@@ -1,5 +1,7 @@
-//! What a mutex of glibc says about itself: its kind, and which thread holds it. Checked at run time, once,
-//! against mutexes of each kind; with another libc nothing is known, and its calls are made as they are.
+//! The layout of glibc's mutexes: their kind, and which thread holds one.
+//!
+//! The layout is checked once, at run time, against mutexes of each kind. With another libc nothing is known,
+//! and its functions are called as they are.
 
 use crate::monkey::originals;
 use libc::{c_int, pthread_mutex_t};
@@ -13,12 +15,12 @@ const ERRORCHECK: c_int = libc::PTHREAD_MUTEX_ERRORCHECK;
 const TYPE: c_int = 3;
 const ROBUST: c_int = 16;
 const INHERIT: c_int = 32;
-/// Of the word of a robust mutex, or one that inherits a priority: the holder's number.
+/// The bits of `lock` with the holder's thread id, in a mutex that is robust or inherits priority.
 const HOLDER: c_int = 0x3fff_ffff;
-/// The owner of a mutex whose last one has died with it.
+/// The `owner` of a robust mutex whose previous owner has died.
 const INCONSISTENT: c_int = i32::MAX;
 
-/// The beginning of a mutex, as programs are compiled with it.
+/// The beginning of a mutex, as in the ABI for programs.
 #[repr(C)]
 pub(super) struct Layout {
     lock: AtomicI32,
@@ -31,26 +33,29 @@ pub(super) struct Layout {
 const _: () = assert!(size_of::<Layout>() <= size_of::<pthread_mutex_t>());
 
 impl Layout {
-    /// `None` if this is not the libc that is known here.
+    /// The state of a mutex. `None` if the layout is not the known one.
     ///
     /// # Safety
     ///
-    /// An initialised mutex, which lives as long as what is returned is used.
+    /// `mutex` is initialised, and stays valid as long as the result is used.
     pub(super) unsafe fn of<'a>(mutex: *mut pthread_mutex_t) -> Option<&'a Layout> {
         static IS_KNOWN: OnceLock<bool> = OnceLock::new();
         let is_known = *IS_KNOWN.get_or_init(is_known);
-        // SAFETY: the caller's. All parts are changed atomically, or read here as if they were.
+        // SAFETY: the contract of this function. All fields are atomics here, as libc changes them
+        // concurrently.
         is_known.then(|| unsafe { read(mutex) })
     }
 
-    /// Whether libc asks who the owner is: of those that are recursive, check for errors, are robust, or
-    /// inherit a priority. What is left is a word that anyone may set and clear.
+    /// Whether libc checks the owner: the mutex is recursive, checks for errors, is robust, or inherits
+    /// priority.
+    ///
+    /// Any other mutex is a word that any thread may set and clear.
     pub(super) fn has_owner(&self) -> bool {
         let kind = self.kind.load(Relaxed);
         kind & (ROBUST | INHERIT) != 0 || matches!(kind & TYPE, RECURSIVE | ERRORCHECK)
     }
 
-    /// Whether libc has an answer for an owner that locks it again. Otherwise the owner waits for itself.
+    /// Whether libc returns at once when the owner locks it again. Otherwise the owner waits for itself.
     pub(super) fn answers_its_owner(&self) -> bool {
         matches!(self.kind.load(Relaxed) & TYPE, RECURSIVE | ERRORCHECK)
     }
@@ -59,19 +64,19 @@ impl Layout {
         self.kind.load(Relaxed) & ROBUST != 0
     }
 
-    /// Whether its owner is run for those that wait, by the kernel.
+    /// Whether the mutex inherits priority: the kernel boosts the owner for the waiters.
     pub(super) fn inherits(&self) -> bool {
         self.kind.load(Relaxed) & INHERIT != 0
     }
 
-    /// Whether it is recursive, and locked more than once.
+    /// Whether the mutex is recursive and locked more than once.
     pub(super) fn is_nested(&self) -> bool {
         self.kind.load(Relaxed) & TYPE == RECURSIVE && self.count.load(Relaxed) > 1
     }
 
-    /// Whether the calling thread holds it.
+    /// Whether the calling thread holds the mutex.
     pub(super) fn is_held_here(&self) -> bool {
-        // SAFETY: no preconditions.
+        // SAFETY: `gettid` has no preconditions.
         let me = unsafe { libc::gettid() };
         let lock = self.lock.load(Relaxed);
         match self.kind.load(Relaxed) & (ROBUST | INHERIT) {
@@ -80,19 +85,22 @@ impl Layout {
         }
     }
 
-    /// Hands a robust mutex of the calling thread over, as libc does when a thread has died with it: it is
-    /// the thread's, locked once, and not consistent.
+    /// Passes on a robust mutex that the calling thread holds, as libc does when the owner has died.
+    ///
+    /// The mutex is then held by the thread, locked once, and inconsistent.
     pub(super) fn pass_on_inconsistent(&self) {
         self.count.store(1, Relaxed);
         self.owner.store(INCONSISTENT, Relaxed);
     }
 }
 
+/// The state of a mutex, without a check of the layout.
+///
 /// # Safety
 ///
-/// As [`Layout::of`].
+/// The contract of [`Layout::of`].
 unsafe fn read<'a>(mutex: *mut pthread_mutex_t) -> &'a Layout {
-    // SAFETY: the caller's.
+    // SAFETY: the mutex is initialised and outlives `'a`, and a `Layout` fits into it.
     unsafe { &*mutex.cast::<Layout>() }
 }
 
@@ -103,13 +111,13 @@ fn is_known() -> bool {
         .all(|(kind, is_robust)| is_as_known(kind, is_robust))
 }
 
-/// Makes a mutex, and compares what is read with what is known to be.
+/// Creates a mutex, and compares its state with the expected one at each step.
 fn is_as_known(kind: c_int, is_robust: bool) -> bool {
     let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
     let mut mutex = MaybeUninit::<pthread_mutex_t>::zeroed();
     let (attributes, mutex) = (attributes.as_mut_ptr(), mutex.as_mut_ptr());
     let robust = if is_robust { libc::PTHREAD_MUTEX_ROBUST } else { libc::PTHREAD_MUTEX_STALLED };
-    // SAFETY: room for both, which are initialised before they are used; the mutex stays where it is.
+    // SAFETY: both are valid for writes and initialised before use, and the mutex is not moved.
     unsafe {
         libc::pthread_mutexattr_init(attributes);
         libc::pthread_mutexattr_settype(attributes, kind);

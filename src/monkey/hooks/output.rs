@@ -1,8 +1,11 @@
-//! Standard output and standard error. A write there is never waited for: `println!` holds a borrow of std's
-//! meanwhile, and others that print would find it. What holds up the thread is counted.
+//! Standard output and standard error.
 //!
-//! A pipe or a socket is asked to take all at once, which is the one call that is made if there is room. What
-//! cannot be asked so (a file, a terminal) is written to as ever. A handler of signals may be in here.
+//! A write to them never switches: `println!` holds a borrow of `std` meanwhile, which a sibling that prints
+//! would find taken. A write that blocks the thread is counted.
+//!
+//! A pipe or a socket gets one non-blocking write of everything, which is the only call if there is room. A
+//! descriptor that does not support this (a file, a terminal) gets a plain write. This code also runs in
+//! signal handlers.
 
 use super::parts::{self, Parts};
 use super::transfers::is_unknown;
@@ -12,12 +15,15 @@ use crate::sys::descriptor::{Kind, is_ready};
 use libc::{c_int, c_uint, c_void, iovec, size_t, ssize_t};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-/// What is known of the two numbers: [`PLAIN`] if they are a file or a terminal; the other bits count how
-/// often they became something else.
+/// The state of the two descriptors.
+///
+/// [`PLAIN`] is set if the descriptor is a file or a terminal. The other bits count how often the number
+/// was reused.
 static KNOWN: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
 
 const PLAIN: u32 = 1;
 
+/// The state of a descriptor. `None` if it is neither of the two.
 fn known(fd: c_int) -> Option<&'static AtomicU32> {
     match fd {
         libc::STDOUT_FILENO => Some(&KNOWN[0]),
@@ -26,8 +32,9 @@ fn known(fd: c_int) -> Option<&'static AtomicU32> {
     }
 }
 
-/// The number has become that of something else, or of nothing. To be called after that: what another thread
-/// has found out before is not noted any more then.
+/// Notes that a number now refers to another file, or to none.
+///
+/// Called after that change: what another thread has found out before it is then no longer recorded.
 #[inline]
 pub(super) fn forget(fd: c_int) {
     if let Some(known) = known(fd) {
@@ -35,7 +42,7 @@ pub(super) fn forget(fd: c_int) {
     }
 }
 
-/// So have all numbers from `first` on, or some of them.
+/// Like [`forget`], for all numbers from `first` on.
 pub(super) fn forget_from(first: c_uint) {
     for fd in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
         if first <= fd as c_uint {
@@ -44,99 +51,104 @@ pub(super) fn forget_from(first: c_uint) {
     }
 }
 
-/// What is left to do after an attempt.
-enum Left {
+/// The rest of a write after an attempt.
+enum Rest {
     Nothing,
-    /// All behind this many bytes, by a call that may hold up the thread.
+    /// Everything after this many bytes, by a call that may block the thread.
     From(usize),
 }
 
+/// Writes to standard output or standard error without switching.
+///
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(super) unsafe fn write(fd: c_int, buffer: *const c_void, length: size_t) -> ssize_t {
     let part = iovec { iov_base: buffer.cast_mut(), iov_len: length };
-    // SAFETY: the caller's buffer.
+    // SAFETY: contract of a hook: `part` is the caller's buffer.
     match unsafe { attempt(&originals::write::ROW, fd, &part, 1, Some(length)) } {
-        (done, Left::Nothing) => done,
-        (_, Left::From(done)) => {
-            // SAFETY: the caller's: what is left of it.
+        (done, Rest::Nothing) => done,
+        (_, Rest::From(done)) => {
+            // SAFETY: contract of a hook: the rest of the caller's buffer.
             let rest = unsafe { originals::write::call(fd, buffer.byte_add(done), length - done) };
-            together(done, rest)
+            total_written(done, rest)
         }
     }
 }
 
+/// Like [`write`], but from several buffers.
+///
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(super) unsafe fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `attempt` has the same contract.
     match unsafe { attempt(&originals::writev::ROW, fd, parts, count, None) } {
-        (done, Left::Nothing) => done,
-        // SAFETY: the caller's.
-        (_, Left::From(0)) => unsafe { originals::writev::call(fd, parts, count) },
-        (_, Left::From(done)) => {
-            // SAFETY: the caller's; the kernel has read them.
+        (done, Rest::Nothing) => done,
+        // SAFETY: contract of a hook: libc's `writev` gets the caller's pointers.
+        (_, Rest::From(0)) => unsafe { originals::writev::call(fd, parts, count) },
+        (_, Rest::From(done)) => {
+            // SAFETY: contract of a hook: the kernel has just read the `count` parts.
             let mut left = unsafe { Parts::of(parts, count as usize) };
             left.advance(done);
             let Some((parts, count)) = left.rest() else { return done as ssize_t };
-            // SAFETY: what is left of the caller's.
-            together(done, unsafe { originals::writev::call(fd, parts, count) })
+            // SAFETY: contract of a hook: the rest of the caller's parts.
+            total_written(done, unsafe { originals::writev::call(fd, parts, count) })
         }
     }
 }
 
-/// What counts is what was written, if anything was.
-fn together(done: usize, rest: ssize_t) -> ssize_t {
+/// The result of a write in two steps: bytes that were written count more than an error.
+fn total_written(done: usize, rest: ssize_t) -> ssize_t {
     if done > 0 { done as ssize_t + rest.max(0) } else { rest }
 }
 
-/// Writes what is taken at once, and counts what is going to hold up the thread.
+/// Writes what can be written at once, and counts if the rest is going to block the thread.
 ///
 /// # Safety
 ///
-/// As libc's `writev`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `writev`.
 unsafe fn attempt(
     row: &Row,
     fd: c_int,
     parts: *const iovec,
     count: c_int,
     length: Option<usize>,
-) -> (ssize_t, Left) {
+) -> (ssize_t, Rest) {
     let Some((known, before)) =
         known(fd).map(|known| (known, known.load(SeqCst))).filter(|(_, now)| now & PLAIN == 0)
     else {
-        return (0, Left::From(0));
+        return (0, Rest::From(0));
     };
-    // It fails if the number has become that of something else meanwhile.
+    // Does nothing if the number was reused meanwhile.
     let note_plain = || {
         let _ = known.compare_exchange(before, before | PLAIN, SeqCst, SeqCst);
     };
-    // SAFETY: the caller's. Without a position: the descriptor's own.
+    // SAFETY: contract of a hook: libc's `pwritev2` gets the caller's pointers. The position -1 means the
+    // descriptor's own.
     let written = unsafe { originals::pwritev2::call(fd, parts, count, -1, libc::RWF_NOWAIT) };
     if written >= 0 {
-        // SAFETY: the caller's; the kernel has read them.
+        // SAFETY: contract of a hook: the kernel has just read the `count` parts.
         let length = length.or_else(|| unsafe { parts::length(parts, count) }).unwrap_or(0);
         if written as usize >= length || is_nonblocking(fd) {
-            return (written, Left::Nothing);
+            return (written, Rest::Nothing);
         }
     } else {
         match errno::get() {
             libc::EAGAIN if is_nonblocking(fd) => {
-                return (errno::fail_long(libc::EAGAIN), Left::Nothing);
+                return (errno::fail_long(libc::EAGAIN), Rest::Nothing);
             }
             libc::EAGAIN => {}
             error if is_unknown(error) => {
                 match Kind::of(fd) {
-                    // One that was opened by its name.
+                    // A pipe that was opened by its path, like a FIFO.
                     Some(Kind::Pipe) if is_nonblocking(fd) || is_ready(fd, false) => {}
                     Some(Kind::Pipe) => row.count_blocked(),
                     _ => note_plain(),
                 }
-                return (0, Left::From(0));
+                return (0, Rest::From(0));
             }
-            _ => return (-1, Left::Nothing),
+            _ => return (-1, Rest::Nothing),
         }
     }
     if Kind::of(fd) == Some(Kind::File) {
@@ -144,10 +156,10 @@ unsafe fn attempt(
     } else {
         row.count_blocked();
     }
-    (written, Left::From(written.max(0) as usize))
+    (written, Rest::From(written.max(0) as usize))
 }
 
 fn is_nonblocking(fd: c_int) -> bool {
-    // SAFETY: no memory is involved.
+    // SAFETY: no pointer is passed.
     unsafe { originals::fcntl::call(fd, libc::F_GETFL, 0) & libc::O_NONBLOCK != 0 }
 }

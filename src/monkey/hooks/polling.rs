@@ -1,9 +1,11 @@
-//! Waiting for several descriptors at once: each is watched, and whenever one of them has an event the kernel
-//! is asked again.
+//! Waiting for several descriptors at once.
 //!
-//! A call may have signals blocked in another way for as long as it waits. If that differs from how the
-//! thread has them, a thread of its own makes the call: whoever does that wants one of those signals to end
-//! it, and the kernel gives it to a thread that takes it. The mask of this one is everybody's.
+//! Each descriptor is watched, and after every event of one of them the kernel is queried again.
+//!
+//! A call may change the signal mask for the time of its wait. If that mask differs from the thread's, a
+//! dedicated thread makes the call: its caller wants one of those signals to end it, and the kernel delivers
+//! a signal to a thread that does not block it. The mask of this thread cannot be changed, as all coroutines
+//! share it.
 
 use super::sleeping::duration;
 use crate::hub::{
@@ -22,21 +24,21 @@ use std::ptr;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// What a descriptor says about being written to: each comes with an event of its write side.
+/// The events that concern writing: each comes with an event of the write side.
 const WRITE_SIDE: libc::c_short = libc::POLLOUT | libc::POLLWRNORM | libc::POLLWRBAND;
 
-/// What is waited for.
+/// The descriptors that a call waits for.
 #[derive(Default)]
 pub(super) struct Watched(Vec<(Rc<Known>, Direction)>);
 
 impl Watched {
-    /// `None` if it cannot be looked up now.
+    /// Adds a descriptor. `None` if it cannot be looked up now.
     pub(super) fn add(&mut self, fd: c_int, to_be_written: bool) -> Option<()> {
         let known = look_up(fd)?;
         if to_be_written {
             self.0.push((Rc::clone(&known), Direction::Write));
         }
-        // A hang-up is told to those who read.
+        // A hang-up is an event of the read side.
         self.0.push((known, Direction::Read));
         Some(())
     }
@@ -51,17 +53,19 @@ impl Watched {
     }
 }
 
-/// Asks until the answer is something else than 0, or `deadline` has passed, and waits in between for one of
-/// `all`. `None` if one of them cannot be waited for.
+/// Repeats `attempt` until its result is not 0 or `deadline` has passed, and waits in between for an event of
+/// `all`.
+///
+/// `None` if one of the descriptors cannot be waited for.
 pub(super) fn wait_for_any(
     purpose: &'static str,
     all: &Watched,
     deadline: Option<Deadline>,
-    mut ask: impl FnMut() -> c_int,
+    mut attempt: impl FnMut() -> c_int,
 ) -> Option<c_int> {
     let watches = all.0.iter().filter_map(|(known, direction)| {
         let watch = known.watch(*direction);
-        // It was asked for nothing that it can be.
+        // Skip a descriptor that is always ready but was not asked for any readiness that it has.
         (watch.is_some() || !known.is_always_ready()).then_some(watch)
     });
     let _watches: Vec<_> = watches.collect::<Option<_>>()?;
@@ -71,24 +75,24 @@ pub(super) fn wait_for_any(
         false => Interrupts::ReportAnySignal.since_call_began(),
     };
     loop {
-        // What another file has to say is not asked for.
+        // The number refers to another file now, and the call is not about that one.
         if all.0.iter().any(|(known, _)| known.is_replaced()) {
             return Some(errno::fail(libc::EBADF));
         }
-        // Also before the first time: an event that comes later wakes.
-        let answer = ask();
-        if answer != 0 || is_over {
-            return Some(answer);
+        // Also before the first wait: a later event wakes.
+        let result = attempt();
+        if result != 0 || is_over {
+            return Some(result);
         }
         let known = all.0.iter().map(|(known, _)| &**known);
         match park_among(known, purpose, deadline, interrupts) {
             Wake::Unparked => {}
             Wake::TimedOut => is_over = true,
-            // What has come is told first, as by the kernel.
+            // An event counts more than a signal, as in the kernel.
             Wake::Signalled => {
-                return Some(match ask() {
+                return Some(match attempt() {
                     0 => errno::fail(libc::EINTR),
-                    answer => answer,
+                    result => result,
                 });
             }
             Wake::Interrupted => {
@@ -99,82 +103,84 @@ pub(super) fn wait_for_any(
     }
 }
 
-/// For how long a call may wait.
+/// How long a call may wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Limit {
+pub(super) enum Timeout {
     Never,
     After(Duration),
 }
 
-impl Limit {
-    /// In milliseconds; none if it is negative.
+impl Timeout {
+    /// A timeout in milliseconds. A negative one never expires.
     pub(super) fn of_millis(millis: c_int) -> Self {
         match u64::try_from(millis) {
-            Ok(millis) => Limit::After(Duration::from_millis(millis)),
-            Err(_) => Limit::Never,
+            Ok(millis) => Timeout::After(Duration::from_millis(millis)),
+            Err(_) => Timeout::Never,
         }
     }
 
-    /// `None` for what the kernel would not take.
+    /// A timeout in seconds and nanoseconds; null never expires.
+    ///
+    /// `None` for a time that the kernel refuses.
     ///
     /// # Safety
     ///
-    /// A time, or null.
+    /// If `time` can be read, it is a time.
     pub(super) unsafe fn of_time(time: *const timespec) -> Option<Self> {
-        // SAFETY: the caller's.
+        // SAFETY: valid if it can be read: the contract of this function.
         match unsafe { user_memory::read(time) } {
-            None if time.is_null() => Some(Limit::Never),
-            time => time.and_then(|time| duration(&time)).map(Limit::After),
+            None if time.is_null() => Some(Timeout::Never),
+            time => time.and_then(|time| duration(&time)).map(Timeout::After),
         }
     }
 
     pub(super) fn is_zero(self) -> bool {
-        self == Limit::After(Duration::ZERO)
+        self == Timeout::After(Duration::ZERO)
     }
 
     pub(super) fn deadline(self) -> Option<Deadline> {
         match self {
-            Limit::Never => None,
-            Limit::After(limit) => Deadline::after(limit),
+            Timeout::Never => None,
+            Timeout::After(timeout) => Deadline::after(timeout),
         }
     }
 }
 
-/// Whether a call that is given a mask fails at once, since that cannot be read.
+/// Whether a call with this mask fails at once, because the mask cannot be read.
 pub(super) fn is_bad_mask(mask: *const sigset_t) -> bool {
-    // As much as the kernel reads.
+    // The number of bytes that the kernel reads.
     !mask.is_null() && !user_memory::is_readable(mask, size_of::<u64>())
 }
 
-/// Whether a call is to have signals blocked in another way than its thread.
+/// Whether the mask for a call differs from that of the current thread.
 ///
 /// # Safety
 ///
-/// A set of signals, or null.
+/// `mask` is null or a signal set.
 pub(super) unsafe fn changes_signals(mask: *const sigset_t) -> bool {
     if mask.is_null() {
         return false;
     }
     let mut current = MaybeUninit::<sigset_t>::uninit();
-    // SAFETY: room for the answer; nothing is changed.
+    // SAFETY: `current` is valid for a write; nothing is changed.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), current.as_mut_ptr()) };
-    // SAFETY: both are sets.
+    // SAFETY: both are signal sets.
     let differs = |signal| unsafe {
         libc::sigismember(mask, signal) != libc::sigismember(current.as_ptr(), signal)
     };
     (1..=libc::SIGRTMAX()).any(differs)
 }
 
-/// A copy of a mask, for a call that another thread makes: the signal that ends the call is let through.
+/// A copy of a mask for a call on another thread, without the signal that interrupts such calls.
 ///
 /// # Safety
 ///
-/// A set of signals.
+/// `mask` is a signal set.
 pub(super) unsafe fn interruptible(mask: *const sigset_t) -> sigset_t {
-    // SAFETY: the caller's.
+    // SAFETY: `mask` is a signal set: the contract of this function.
     let mut mask = unsafe { mask.read() };
     if let Some(signal) = interrupt::signal() {
-        // SAFETY: a set, and a signal.
+        // SAFETY: `mask` is a signal set, and `signal` a signal.
         unsafe { libc::sigdelset(&mut mask, signal) };
     }
     mask
@@ -182,18 +188,18 @@ pub(super) unsafe fn interruptible(mask: *const sigset_t) -> sigset_t {
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn poll(all: *mut pollfd, count: nfds_t, millis: c_int) -> c_int {
-    let limit = Limit::of_millis(millis);
-    // SAFETY: the caller's.
-    let done = unsafe { poll_by("poll", all, count, limit) };
-    // SAFETY: the caller's.
+    let timeout = Timeout::of_millis(millis);
+    // SAFETY: contract of a hook: `poll_by` has the same contract.
+    let done = unsafe { poll_by("poll", all, count, timeout) };
+    // SAFETY: contract of a hook: libc's `poll` gets the caller's pointers.
     done.unwrap_or_else(|| unsafe { originals::poll::call_blocking(all, count, millis) })
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn ppoll(
     all: *mut pollfd,
     count: nfds_t,
@@ -201,63 +207,64 @@ pub(in crate::monkey) unsafe fn ppoll(
     mask: *const sigset_t,
 ) -> c_int {
     if is_bad_mask(mask) {
-        // SAFETY: the caller's. It fails at once.
+        // SAFETY: contract of a hook: libc's `ppoll` gets the caller's pointers. It fails at once.
         return unsafe { originals::ppoll::call(all, count, time, mask) };
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the mask is null or a signal set.
     if unsafe { changes_signals(mask) } {
         yield_if_due_nounwind();
-        // SAFETY: the caller's, who is suspended until the call is over.
+        // SAFETY: contract of a hook: the pointers are valid on any thread until the suspended caller
+        // returns.
         let lent = unsafe { Lent::new((all, time)) };
-        // SAFETY: the caller's; it is a set.
+        // SAFETY: contract of a hook: the mask is not null, so it is a signal set.
         let mask = unsafe { interruptible(mask) };
         let done = aside_or_ended("ppoll", move || {
             let (all, time) = lent.get();
-            // SAFETY: the caller's.
+            // SAFETY: contract of a hook: the suspended caller lends the pointers to libc's `ppoll`.
             unsafe { originals::ppoll::call(all, count, time, &mask) }
         });
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `ppoll` gets the caller's pointers.
         return done.unwrap_or_else(|| unsafe {
             originals::ppoll::call_blocking(all, count, time, &mask)
         });
     }
-    // SAFETY: the caller's.
-    let done = unsafe { Limit::of_time(time) }
-        // SAFETY: the caller's.
-        .and_then(|limit| unsafe { poll_by("ppoll", all, count, limit) });
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the time is null or valid.
+    let done = unsafe { Timeout::of_time(time) }
+        // SAFETY: contract of a hook: `poll_by` has the same contract.
+        .and_then(|timeout| unsafe { poll_by("ppoll", all, count, timeout) });
+    // SAFETY: contract of a hook: libc's `ppoll` gets the caller's pointers.
     done.unwrap_or_else(|| unsafe { originals::ppoll::call_blocking(all, count, time, mask) })
 }
 
-/// `None` if there is nothing but to let it block.
+/// Polls and waits. `None` if the only way is to let the call block.
 ///
 /// # Safety
 ///
-/// As libc's `poll`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `poll`.
 unsafe fn poll_by(
     purpose: &'static str,
     all: *mut pollfd,
     count: nfds_t,
-    limit: Limit,
+    timeout: Timeout,
 ) -> Option<c_int> {
     yield_if_due_nounwind();
-    // SAFETY: the caller's.
-    let ask = || unsafe { originals::poll::call(all, count, 0) };
-    let now = ask();
-    if now != 0 || limit.is_zero() {
+    // SAFETY: contract of a hook: libc's `poll` gets the caller's pointers.
+    let attempt = || unsafe { originals::poll::call(all, count, 0) };
+    let now = attempt();
+    if now != 0 || timeout.is_zero() {
         return Some(now);
     }
-    let questions = (0..count as usize).map(|index| {
-        // SAFETY: the caller's; the kernel has read them.
+    let entries = (0..count as usize).map(|index| {
+        // SAFETY: contract of a hook: there are `count` entries, which the kernel has just read.
         unsafe { all.add(index) }
     });
     let mut watched = Watched::default();
-    for question in questions {
-        // SAFETY: as above.
-        let pollfd { fd, events, .. } = unsafe { *question };
+    for entry in entries {
+        // SAFETY: contract of a hook: the kernel has just read this entry.
+        let pollfd { fd, events, .. } = unsafe { *entry };
         if fd >= 0 {
             watched.add(fd, events & WRITE_SIDE != 0)?;
         }
     }
-    wait_for_any(purpose, &watched, limit.deadline(), ask)
+    wait_for_any(purpose, &watched, timeout.deadline(), attempt)
 }

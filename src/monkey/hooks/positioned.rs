@@ -1,15 +1,15 @@
-//! Reads and writes with flags, at a position or at the descriptor's own.
+//! Reads and writes with flags, at an offset or at the descriptor's own position.
 
 use super::{files, reading, writing};
 use crate::monkey::originals;
 use libc::{c_int, iovec, off_t, off64_t, ssize_t};
 
-/// The position -1 is the descriptor's own.
+/// The offset -1 stands for the descriptor's own position.
 macro_rules! with_flags {
     ($($name:ident($offset:ty) => $by:path, $plain:path;)*) => {$(
         /// # Safety
         ///
-        /// As libc's.
+        /// Contract of a hook (`hooks/mod.rs`).
         pub(in crate::monkey) unsafe fn $name(
             fd: c_int,
             parts: *const iovec,
@@ -17,15 +17,15 @@ macro_rules! with_flags {
             offset: $offset,
             flags: c_int,
         ) -> ssize_t {
-            if flags & libc::RWF_NOWAIT == 0 && offset >= -1 && files::is_ours(fd) {
-                // SAFETY: the caller's.
+            if flags & libc::RWF_NOWAIT == 0 && offset >= -1 && files::is_patched_file(fd) {
+                // SAFETY: contract of a hook: `by` has the same contract.
                 return unsafe { $by(fd, parts, count, offset as off64_t, flags) };
             }
             if flags & libc::RWF_NOWAIT == 0 && offset == -1 {
-                // SAFETY: the caller's.
+                // SAFETY: contract of a hook: `plain` has the same contract.
                 return unsafe { $plain(fd, parts, count, flags) };
             }
-            // SAFETY: the caller's.
+            // SAFETY: contract of a hook: libc's function gets the caller's pointers.
             unsafe { originals::$name::call(fd, parts, count, offset, flags) }
         }
     )*};

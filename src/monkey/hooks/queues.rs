@@ -1,5 +1,7 @@
-//! Queues of messages. One of POSIX is a descriptor, and is waited for as such: an attempt is a call
-//! whose time is over. One of System V is none, and a thread of its own waits for it.
+//! Message queues.
+//!
+//! A POSIX queue is a descriptor and is waited for as one: an attempt is a call whose deadline has passed. A
+//! System V queue is not a descriptor; a dedicated thread waits for it.
 
 use super::sleeping::duration;
 use super::waiting::until_ready;
@@ -12,17 +14,18 @@ use crate::sys::user_memory;
 use libc::{c_char, c_int, c_long, c_uint, c_void, mqd_t, size_t, ssize_t, timespec};
 use std::ptr;
 
-/// A moment that is long over.
+/// A deadline in the past.
 const PAST: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
 
-/// Makes `attempt`, which fails with `ETIMEDOUT` if it would wait, until the clock says `until`. A queue
-/// that the program has set not to block says so by `EAGAIN`. `None` if there is nothing but to let it
-/// block.
+/// Repeats `attempt`, which fails with `ETIMEDOUT` if it would wait, until the clock shows `until`.
+///
+/// On a queue that the program has set to non-blocking mode, it fails with `EAGAIN` instead. `None` if the
+/// only way is to let the call block.
 ///
 /// # Safety
 ///
-/// A time, or null.
-unsafe fn by_turns(
+/// If `until` can be read, it is a time.
+unsafe fn retry(
     purpose: &'static str,
     queue: mqd_t,
     direction: Direction,
@@ -30,15 +33,14 @@ unsafe fn by_turns(
     attempt: impl Fn() -> isize,
 ) -> Option<isize> {
     yield_if_due_nounwind();
-    // SAFETY: the caller's.
     let deadline = match until.is_null() {
         true => None,
         false => {
-            // It is for the kernel to refuse one that is no time.
-            // SAFETY: the caller's.
+            // The kernel refuses an invalid time.
+            // SAFETY: valid if it can be read: the contract of this function.
             let until = duration(&unsafe { user_memory::read(until) }?)?;
             let mut now = PAST;
-            // SAFETY: a place for the answer.
+            // SAFETY: `now` is valid for a write.
             unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut now) };
             Deadline::after(until.saturating_sub(duration(&now).unwrap_or_default()))
         }
@@ -47,7 +49,7 @@ unsafe fn by_turns(
     // What was set later is for later calls.
     let is_nonblocking = known.is_nonblocking();
     let mut would_wait = false;
-    // Restarted after a handler with SA_RESTART, also with a deadline.
+    // A handler with `SA_RESTART` restarts the call, even if it has a deadline.
     let limits = (deadline, Interrupts::Tell);
     let done = until_ready(purpose, &[(&known, direction)], limits, || {
         let result = attempt();
@@ -63,7 +65,7 @@ unsafe fn by_turns(
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn mq_timedreceive(
     queue: mqd_t,
     buffer: *mut c_char,
@@ -71,32 +73,32 @@ pub(in crate::monkey) unsafe fn mq_timedreceive(
     priority: *mut c_uint,
     until: *const timespec,
 ) -> ssize_t {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `mq_timedreceive` gets the caller's pointers.
     let attempt =
         || unsafe { originals::mq_timedreceive::call(queue, buffer, room, priority, &PAST) };
-    // SAFETY: the caller's.
-    unsafe { by_turns("mq_receive", queue, Direction::Read, until, attempt) }.unwrap_or_else(|| {
-        // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `retry` has the same contract.
+    unsafe { retry("mq_receive", queue, Direction::Read, until, attempt) }.unwrap_or_else(|| {
+        // SAFETY: contract of a hook: libc's `mq_timedreceive` gets the caller's pointers.
         unsafe { originals::mq_timedreceive::call_blocking(queue, buffer, room, priority, until) }
     })
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn mq_receive(
     queue: mqd_t,
     buffer: *mut c_char,
     room: size_t,
     priority: *mut c_uint,
 ) -> ssize_t {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `mq_timedreceive` has the same contract.
     unsafe { mq_timedreceive(queue, buffer, room, priority, ptr::null()) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn mq_timedsend(
     queue: mqd_t,
     message: *const c_char,
@@ -104,43 +106,43 @@ pub(in crate::monkey) unsafe fn mq_timedsend(
     priority: c_uint,
     until: *const timespec,
 ) -> c_int {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `mq_timedsend` gets the caller's pointers.
     let attempt = || unsafe {
         originals::mq_timedsend::call(queue, message, length, priority, &PAST) as isize
     };
-    // SAFETY: the caller's.
-    let sent = unsafe { by_turns("mq_send", queue, Direction::Write, until, attempt) };
+    // SAFETY: contract of a hook: `retry` has the same contract.
+    let sent = unsafe { retry("mq_send", queue, Direction::Write, until, attempt) };
     sent.map(|sent| sent as c_int).unwrap_or_else(|| {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `mq_timedsend` gets the caller's pointers.
         unsafe { originals::mq_timedsend::call_blocking(queue, message, length, priority, until) }
     })
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn mq_send(
     queue: mqd_t,
     message: *const c_char,
     length: size_t,
     priority: c_uint,
 ) -> c_int {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `mq_timedsend` has the same contract.
     unsafe { mq_timedsend(queue, message, length, priority, ptr::null()) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn mq_close(queue: mqd_t) -> c_int {
     forget(queue);
-    // SAFETY: the caller's.
+    // SAFETY: no pointer is passed.
     unsafe { originals::mq_close::call(queue) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn msgrcv(
     queue: c_int,
     place: *mut c_void,
@@ -149,17 +151,17 @@ pub(in crate::monkey) unsafe fn msgrcv(
     flags: c_int,
 ) -> ssize_t {
     yield_if_due_nounwind();
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `msgrcv` gets the caller's pointers.
     let now =
         unsafe { originals::msgrcv::call(queue, place, room, kind, flags | libc::IPC_NOWAIT) };
     if now >= 0 || flags & libc::IPC_NOWAIT != 0 || errno::get() != libc::ENOMSG {
         return now;
     }
-    // SAFETY: the caller's, who is suspended until the call is over.
+    // SAFETY: contract of a hook: the pointers are valid on any thread until the suspended caller returns.
     let lent = unsafe { Lent::new(place) };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the suspended caller lends the pointers to libc's `msgrcv`.
     let call = move || unsafe { originals::msgrcv::call(queue, lent.get(), room, kind, flags) };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `msgrcv` gets the caller's pointers.
     aside_or_ended("msgrcv", call).unwrap_or_else(|| unsafe {
         originals::msgrcv::call_blocking(queue, place, room, kind, flags)
     })
@@ -167,7 +169,7 @@ pub(in crate::monkey) unsafe fn msgrcv(
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn msgsnd(
     queue: c_int,
     message: *const c_void,
@@ -175,16 +177,16 @@ pub(in crate::monkey) unsafe fn msgsnd(
     flags: c_int,
 ) -> c_int {
     yield_if_due_nounwind();
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `msgsnd` gets the caller's pointers.
     let now = unsafe { originals::msgsnd::call(queue, message, length, flags | libc::IPC_NOWAIT) };
     if now >= 0 || flags & libc::IPC_NOWAIT != 0 || errno::get() != libc::EAGAIN {
         return now;
     }
-    // SAFETY: the caller's, who is suspended until the call is over.
+    // SAFETY: contract of a hook: the pointers are valid on any thread until the suspended caller returns.
     let lent = unsafe { Lent::new(message) };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the suspended caller lends the pointers to libc's `msgsnd`.
     let call = move || unsafe { originals::msgsnd::call(queue, lent.get(), length, flags) };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `msgsnd` gets the caller's pointers.
     aside_or_ended("msgsnd", call).unwrap_or_else(|| unsafe {
         originals::msgsnd::call_blocking(queue, message, length, flags)
     })

@@ -1,7 +1,8 @@
 //! Reads of any descriptor.
 //!
-//! A socket is read as in `receiving.rs`, a file as in `files.rs`. A pipe is read by calls that do not block
-//! (`RWF_NOWAIT`), where the kernel has these; anything else that can be waited for is polled first.
+//! A socket is read as in `receiving.rs`, and a file as in `files.rs`. A pipe is read by non-blocking calls
+//! (`RWF_NOWAIT`), if the kernel supports them there. Any other descriptor that can be waited for is polled
+//! first.
 
 use super::files;
 use super::parts::{Parts, is_length};
@@ -19,42 +20,44 @@ use std::ptr;
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn read(fd: c_int, buffer: *mut c_void, length: size_t) -> ssize_t {
     let Some(known) = patched(fd).filter(|_| is_length(length)) else {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `read` gets the caller's pointers.
         return unsafe { originals::read::call(fd, buffer, length) };
     };
-    // A read of nothing never waits, as a receive of nothing does.
+    // An empty read never waits, like an empty receive.
     if length == 0 {
-        // SAFETY: the caller's.
-        return unsafe { read_nothing(&known, fd) };
+        // SAFETY: contract of a hook: `read_empty` has the same contract.
+        return unsafe { read_empty(&known, fd) };
     }
     if known.kind() == Kind::File {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `files::read` has the same contract.
         return unsafe { files::read(fd, buffer, length) };
     }
     let done = if known.kind().is_socket() {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `receive` has the same contract.
         unsafe { receive(&known, buffer, length, 0) }
     } else {
         let part = iovec { iov_base: buffer, iov_len: length };
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `read_parts` has the same contract.
         unsafe { read_parts(&known, &part, 1, 0) }
     };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `read` gets the caller's pointers.
     done.unwrap_or_else(|| unsafe { originals::read::call_blocking(fd, buffer, length) })
 }
 
-/// A socket, a pipe, a terminal and what has records of a known length return at once. Others, as inotify,
-/// say that the next record does not fit, when there is one.
+/// Makes a read of no bytes.
+///
+/// A socket, a pipe, a terminal, and a descriptor with records of a known length return at once. Others,
+/// like inotify, report that the next record does not fit, once there is one.
 ///
 /// # Safety
 ///
-/// As libc's `read`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `read`.
 #[cold]
-unsafe fn read_nothing(known: &Known, fd: c_int) -> ssize_t {
-    // SAFETY: no bytes.
+unsafe fn read_empty(known: &Known, fd: c_int) -> ssize_t {
+    // SAFETY: the buffer has no bytes.
     let call = |fd| unsafe { originals::read::call(fd, ptr::null_mut(), 0) };
     let may_wait = known.kind() == Kind::Other && known.nature() == Nature::Unknown;
     if !may_wait || known.is_nonblocking() {
@@ -70,44 +73,44 @@ unsafe fn read_nothing(known: &Known, fd: c_int) -> ssize_t {
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn readv(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `readv_with` has the same contract.
     unsafe { readv_with(fd, parts, count, 0) }
 }
 
-/// `preadv2` without a position.
+/// `preadv2` at the descriptor's own position.
 ///
 /// # Safety
 ///
-/// As libc's `preadv2`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `preadv2`.
 pub(super) unsafe fn readv_with(
     fd: c_int,
     parts: *const iovec,
     count: c_int,
     flags: c_int,
 ) -> ssize_t {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `readv` gets the caller's pointers.
     let original = || unsafe {
         match flags {
             0 => originals::readv::call(fd, parts, count),
             _ => originals::preadv64v2::call(fd, parts, count, files::HERE, flags),
         }
     };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: if the parts can be read, there are `count` of them.
     let Some(known) = patched(fd).filter(|known| unsafe { may_wait(known, parts, count, flags) })
     else {
         return original();
     };
     if known.kind() == Kind::File {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `read_at` has the same contract.
         return unsafe { files::read_at(fd, parts, count, files::HERE, flags) };
     }
     let done = if known.kind().is_socket() && flags == 0 {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `receive_parts` has the same contract.
         unsafe { receive_parts(&known, parts, count) }
     } else {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `read_parts` has the same contract.
         unsafe { read_parts(&known, parts, count, flags) }
     };
     done.unwrap_or_else(|| {
@@ -116,9 +119,11 @@ pub(super) unsafe fn readv_with(
     })
 }
 
+/// Reads by non-blocking calls, or after polling the descriptor.
+///
 /// # Safety
 ///
-/// As libc's `readv`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `readv`.
 unsafe fn read_parts(
     known: &Known,
     parts: *const iovec,
@@ -126,17 +131,17 @@ unsafe fn read_parts(
     flags: c_int,
 ) -> Option<ssize_t> {
     let _under_way = known.yield_if_due();
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `is_too_short` has the same contract.
     let fails = || unsafe { is_too_short(known, parts, count) };
     let is_at_once = known.kind() == Kind::Other
         && known.must_wait(Direction::Read)
         && (fails() || timing(known, known.number()?) != Timing::None);
     let mut attempts = known.attempts(Direction::Read, "read").at_once(is_at_once);
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `read_now` has the same contract.
     attempts.make(|fd| unsafe { read_now(known, fd, parts, count, flags) }).or_zero()
 }
 
-/// How reads of it end beside by bytes.
+/// How a read may end without receiving a byte.
 fn timing(known: &Known, fd: c_int) -> Timing {
     match known.kind() == Kind::Other && known.nature() == Nature::Terminal {
         true => Timing::of(fd),
@@ -144,49 +149,51 @@ fn timing(known: &Known, fd: c_int) -> Timing {
     }
 }
 
-/// Reads from a FIFO that is not ready. It is not even if nobody has opened its other end yet, of which a
-/// read tells: asked by a second opening, which does not block.
+/// Reads from a FIFO that is not ready.
+///
+/// That may be because its other end was never opened: then a read reports the end. A second opening, which
+/// does not block, is read to find out.
 ///
 /// # Safety
 ///
-/// As libc's `readv`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `readv`.
 unsafe fn read_fifo(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
     let path = format!("/proc/self/fd/{fd}\0");
     let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC;
-    // SAFETY: a path that ends with a zero.
+    // SAFETY: the path ends with a zero byte.
     let again = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags) };
     if again < 0 {
         return errno::fail_long(libc::EAGAIN);
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `readv` gets the caller's pointers.
     let got = unsafe { originals::readv::call(again as c_int, parts, count) };
     let number = errno::get();
-    // SAFETY: opened above.
+    // SAFETY: the descriptor was opened above, and is used only here.
     unsafe { originals::close::call(again as c_int) };
     errno::set(number);
     got
 }
 
-/// Whether it has records that are longer than these buffers, so that a read of it fails at once.
+/// Whether the descriptor's records are longer than these buffers, so that a read fails at once.
 ///
 /// # Safety
 ///
-/// As many parts.
+/// There are `count` parts.
 unsafe fn is_too_short(known: &Known, parts: *const iovec, count: c_int) -> bool {
     match known.nature() {
-        // SAFETY: the caller's.
+        // SAFETY: there are `count` parts: the contract of this function.
         Nature::Records(least) => unsafe { Parts::of(parts, count as usize) }.length() < least,
-        // SAFETY: the caller's.
+        // SAFETY: there are `count` parts: the contract of this function.
         Nature::EventFd => unsafe { Parts::of(parts, count as usize) }.length() < size_of::<u64>(),
         _ => false,
     }
 }
 
-/// Reads what there is.
+/// Reads the bytes that are available.
 ///
 /// # Safety
 ///
-/// As libc's `preadv2`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `preadv2`.
 unsafe fn read_now(
     known: &Known,
     fd: c_int,
@@ -195,20 +202,22 @@ unsafe fn read_now(
     flags: c_int,
 ) -> ssize_t {
     let call = |flags| {
-        // SAFETY: the caller's. Without a position: the descriptor's own.
+        // SAFETY: contract of a hook: libc's `preadv2` gets the caller's pointers. The position -1 means the
+        // descriptor's own.
         unsafe { originals::preadv2::call(fd, parts, count, -1, flags) }
     };
     let got = call(flags | libc::RWF_NOWAIT);
     if got >= 0 || !is_unknown(errno::get()) {
         return got;
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `is_too_short` has the same contract.
     let fails_at_once = || unsafe { is_too_short(known, parts, count) };
     let timing = timing(known, fd);
     if timing == Timing::ByClock && !known.is_nonblocking() {
-        // SAFETY: the caller's, who is suspended until the call is over.
+        // SAFETY: contract of a hook: the pointers are valid on any thread until the suspended caller
+        // returns.
         let lent = unsafe { Lent::new(parts) };
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: the suspended caller lends the pointers to libc's `readv`.
         let read = move || unsafe { originals::readv::call(fd, lent.get(), count) };
         return aside_or_interrupted("read", Interrupts::Tell, read).unwrap_or_else(|| {
             originals::read::ROW.count_blocked();
@@ -218,25 +227,25 @@ unsafe fn read_now(
     let is_answered = known.is_ready(Direction::Read) || timing == Timing::AtOnce;
     if known.is_nonblocking() || is_answered || fails_at_once() {
         return match flags {
-            // SAFETY: the caller's.
+            // SAFETY: contract of a hook: libc's `readv` gets the caller's pointers.
             0 => unsafe { originals::readv::call(fd, parts, count) },
             _ => call(flags),
         };
     }
     if known.kind() == Kind::Pipe {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `read_fifo` has the same contract.
         return unsafe { read_fifo(fd, parts, count) };
     }
     errno::fail_long(libc::EAGAIN)
 }
 
-/// Whether a descriptor cannot be read at all, as an epoll instance: a read says so at once.
+/// Whether a descriptor cannot be read at all, like an epoll instance: a read fails at once.
 #[cold]
 pub(super) fn is_unreadable(known: &Known, fd: c_int) -> bool {
     if known.kind() != Kind::Other {
         return known.kind().is_socket() && known.is_listening();
     }
-    // SAFETY: no parts.
+    // SAFETY: no parts are passed.
     let result = unsafe { originals::preadv2::call(fd, ptr::null(), 0, -1, libc::RWF_NOWAIT) };
     result < 0 && errno::get() == libc::EINVAL
 }

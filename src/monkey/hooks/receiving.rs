@@ -1,13 +1,14 @@
-//! Receiving from sockets. Each attempt has `MSG_DONTWAIT`, a flag of the call: those of the descriptor are
-//! the program's.
+//! Receiving from sockets.
 //!
-//! What the call of the kernel that blocks does more is done here, by the sources in net/ of Linux:
+//! Each attempt has `MSG_DONTWAIT`, a flag of the call; the flags of the descriptor belong to the program.
 //!
-//! - it waits for all of the buffer with `MSG_WAITALL`, or for `SO_RCVLOWAT` bytes, on a stream;
-//! - it stops nevertheless where an attempt stops: before urgent data, behind descriptors that were sent
-//!   along, at another writer's bytes;
+//! What a blocking call does beyond an attempt is done here, following the sources in net/ of Linux:
+//!
+//! - on a stream it waits for all of the buffer (`MSG_WAITALL`), or for `SO_RCVLOWAT` bytes;
+//! - it stops nevertheless where an attempt stops: before urgent data, after descriptors that were passed,
+//!   and where the bytes of another sender begin;
 //! - with `MSG_ERRQUEUE` or `MSG_OOB` it never waits;
-//! - what came before an error counts, and the error is reported by the next call.
+//! - bytes received before an error count, and the next call reports the error.
 
 use super::parts::{Parts, is_message};
 use super::sleeping::duration;
@@ -24,25 +25,26 @@ use libc::{
 use std::ptr;
 use std::time::Duration;
 
-/// As much as the kernel moves in one call.
-pub(super) const MOST: usize = 0x7fff_f000;
+/// The most bytes that the kernel moves in one call.
+pub(super) const MAX_TRANSFER: usize = 0x7fff_f000;
 
 /// Whether a receive with these flags may wait.
 fn may_wait(known: &Known, flags: c_int) -> bool {
     let never = match known.kind() {
-        // Unix sockets do not look at MSG_ERRQUEUE.
+        // Unix sockets ignore `MSG_ERRQUEUE`.
         Kind::Tcp => libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE | libc::MSG_OOB,
         Kind::Stream => libc::MSG_DONTWAIT | libc::MSG_OOB,
         Kind::Datagram => libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE,
         Kind::UnixDatagram | Kind::SeqPacket => libc::MSG_DONTWAIT | libc::MSG_OOB,
-        // It is no socket, which is said at once.
+        // Not a socket: the call fails at once.
         Kind::Pipe | Kind::File | Kind::Other => return false,
     };
     flags & never == 0
 }
 
-/// What is known of a descriptor, if a call with these flags may wait. The descriptor is not looked up for
-/// one that says itself that it does not.
+/// Looks up a descriptor, if a call with these flags may wait.
+///
+/// A call with `MSG_DONTWAIT` never does, which needs no lookup.
 fn waiting(fd: c_int, flags: c_int) -> Option<std::rc::Rc<Known>> {
     if flags & libc::MSG_DONTWAIT != 0 {
         return None;
@@ -53,7 +55,7 @@ fn waiting(fd: c_int, flags: c_int) -> Option<std::rc::Rc<Known>> {
 /// The fewest bytes with which a call returns before an end or an error.
 fn goal(known: &Known, length: usize, flags: c_int) -> usize {
     match known.kind().is_stream() {
-        // A Unix socket shows what there is.
+        // A peek at a Unix socket returns what is queued.
         true if flags & libc::MSG_PEEK != 0 && known.kind() == Kind::Stream => length.min(1),
         true if flags & libc::MSG_WAITALL != 0 => length,
         true => known.low_water().min(length),
@@ -61,8 +63,10 @@ fn goal(known: &Known, length: usize, flags: c_int) -> usize {
     }
 }
 
-/// Receives until there are `goal` bytes. `call` makes an attempt by a number, behind as many bytes as were
-/// received already, and says whether it stopped at descriptors that were sent along.
+/// Receives until there are `goal` bytes.
+///
+/// `call` makes an attempt with a descriptor number, after a number of bytes that were already received,
+/// and says whether it stopped at descriptors that were passed.
 #[inline]
 fn receive_to(
     known: &Known,
@@ -73,7 +77,7 @@ fn receive_to(
 ) -> Outcome {
     let mut attempts = known.attempts(Direction::Read, purpose);
     if goal == 0 && known.kind() == Kind::Tcp {
-        return receive_nothing(&mut attempts, |fd| call(fd, 0).0);
+        return receive_empty(&mut attempts, |fd| call(fd, 0).0);
     }
     if goal <= 1 {
         return attempts.make(|fd| call(fd, 0).0);
@@ -81,10 +85,11 @@ fn receive_to(
     receive_all(known, &mut attempts, goal, flags, &mut call)
 }
 
-/// A receive of no bytes from a TCP connection: a call that waits returns 0 whatever has ended the wait, and
-/// leaves an error to the next call.
+/// Receives no bytes from a TCP connection.
+///
+/// A call that waits then returns 0 whatever has ended the wait, and leaves an error to the next call.
 #[cold]
-fn receive_nothing(attempts: &mut Attempts<'_>, mut call: impl FnMut(c_int) -> isize) -> Outcome {
+fn receive_empty(attempts: &mut Attempts<'_>, mut call: impl FnMut(c_int) -> isize) -> Outcome {
     let mut has_tried = false;
     attempts.make(|fd| match std::mem::replace(&mut has_tried, true) {
         true => 0,
@@ -92,6 +97,7 @@ fn receive_nothing(attempts: &mut Attempts<'_>, mut call: impl FnMut(c_int) -> i
     })
 }
 
+/// Receives until there are `goal` bytes, by several attempts.
 #[cold]
 fn receive_all(
     known: &Known,
@@ -140,39 +146,41 @@ fn receive_all(
         {
             return Outcome::Done(got as isize);
         }
-        // What was looked at is there still, and would be found again.
+        // The peeked bytes are still queued, and would be found again.
         if is_peek && (is_ended(known, number) || attempts.wait_for_more().is_err()) {
             return Outcome::Done(got as isize);
         }
     }
 }
 
-/// How many bytes are queued up to the next mark. 0 if that is not known.
+/// The number of bytes queued up to the next mark. 0 if unknown.
 fn queued(fd: c_int) -> usize {
-    ask(fd, libc::FIONREAD)
+    query(fd, libc::FIONREAD)
 }
 
-/// Whether urgent data comes next: a call that has something stops before it.
+/// Whether urgent data comes next: a call that has received any bytes stops before it.
 fn is_at_mark(known: &Known, fd: c_int) -> bool {
     const SIOCATMARK: libc::c_ulong = 0x8905;
-    known.kind() == Kind::Tcp && ask(fd, SIOCATMARK) != 0
+    known.kind() == Kind::Tcp && query(fd, SIOCATMARK) != 0
 }
 
-fn ask(fd: c_int, question: libc::c_ulong) -> usize {
+/// The result of a request that reports a number. 0 if it fails.
+fn query(fd: c_int, request: libc::c_ulong) -> usize {
     let mut answer: c_int = 0;
     let place = &raw mut answer;
-    // SAFETY: a question that is answered by a number, and room for it.
-    let result = unsafe { originals::ioctl::call(fd, question as _, place.expose_provenance()) };
+    // SAFETY: these requests write one `c_int`, and `place` is valid for that.
+    let result = unsafe { originals::ioctl::call(fd, request as _, place.expose_provenance()) };
     if result == 0 { usize::try_from(answer).unwrap_or(0) } else { 0 }
 }
 
+/// Whether the receiving direction was shut down.
 fn is_ended(known: &Known, fd: c_int) -> bool {
     known.is_exceptional() && crate::sys::descriptor::is_shut_down(fd)
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn recv(
     fd: c_int,
     buffer: *mut c_void,
@@ -180,20 +188,20 @@ pub(in crate::monkey) unsafe fn recv(
     flags: c_int,
 ) -> ssize_t {
     let Some(known) = waiting(fd, flags) else {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `recv` gets the caller's pointers.
         return unsafe { originals::recv::call(fd, buffer, length, flags) };
     };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `receive` has the same contract.
     let done = unsafe { receive(&known, buffer, length, flags) };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `recv` gets the caller's pointers.
     done.unwrap_or_else(|| unsafe { originals::recv::call_blocking(fd, buffer, length, flags) })
 }
 
-/// As `recv`. `None` if it has to block.
+/// Like `recv`. `None` if the call has to block.
 ///
 /// # Safety
 ///
-/// As libc's `recv`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `recv`.
 pub(super) unsafe fn receive(
     known: &Known,
     buffer: *mut c_void,
@@ -201,11 +209,11 @@ pub(super) unsafe fn receive(
     flags: c_int,
 ) -> Option<ssize_t> {
     let _under_way = known.yield_if_due();
-    let length = length.min(MOST);
+    let length = length.min(MAX_TRANSFER);
     let goal = goal(known, length, flags);
     let outcome = receive_to(known, "recv", goal, flags, |fd, got| {
         let flags = flags | libc::MSG_DONTWAIT;
-        // SAFETY: the caller's; what was received lies before.
+        // SAFETY: contract of a hook: the rest of the memory, after what was received.
         let part = unsafe { originals::recv::call(fd, buffer.byte_add(got), length - got, flags) };
         (part, false)
     });
@@ -221,7 +229,7 @@ pub(super) unsafe fn receive(
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn recvfrom(
     fd: c_int,
     buffer: *mut c_void,
@@ -231,19 +239,19 @@ pub(in crate::monkey) unsafe fn recvfrom(
     room: *mut socklen_t,
 ) -> ssize_t {
     if address.is_null() {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `recv` has the same contract.
         return unsafe { recv(fd, buffer, length, flags) };
     }
     let Some(known) = waiting(fd, flags) else {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `recvfrom` gets the caller's pointers.
         return unsafe { originals::recvfrom::call(fd, buffer, length, flags, address, room) };
     };
     let _under_way = known.yield_if_due();
-    let most = length.min(MOST);
+    let most = length.min(MAX_TRANSFER);
     let goal = goal(&known, most, flags);
     let outcome = receive_to(&known, "recvfrom", goal, flags, |fd, got| {
         let flags = flags | libc::MSG_DONTWAIT;
-        // SAFETY: the caller's; what was received lies before.
+        // SAFETY: contract of a hook: the rest of the memory, after what was received.
         let part = unsafe {
             let place = buffer.byte_add(got);
             originals::recvfrom::call(fd, place, most - got, flags, address, room)
@@ -253,13 +261,13 @@ pub(in crate::monkey) unsafe fn recvfrom(
     match outcome {
         Outcome::Done(count) => count,
         Outcome::HiddenEnd => {
-            // SAFETY: the caller's: an address was asked for, so there is a place for its length.
+            // SAFETY: contract of a hook: an address was requested, so `room` may be overwritten.
             match unsafe { user_memory::write(room, 0) } {
                 true => 0,
                 false => errno::fail_long(libc::EFAULT),
             }
         }
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `recvfrom` gets the caller's pointers.
         Outcome::Blocks => unsafe {
             originals::recvfrom::call_blocking(fd, buffer, length, flags, address, room)
         },
@@ -268,56 +276,57 @@ pub(in crate::monkey) unsafe fn recvfrom(
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
     let Some(known) = waiting(fd, flags) else {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `recvmsg` gets the caller's pointers.
         return unsafe { originals::recvmsg::call(fd, message, flags) };
     };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `receive_message` has the same contract.
     let done = unsafe { receive_message(&known, message, flags) };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `recvmsg` gets the caller's pointers.
     done.unwrap_or_else(|| unsafe { originals::recvmsg::call_blocking(fd, message, flags) })
 }
 
-/// As `recvmsg`. `None` if it has to block.
+/// Like `recvmsg`. `None` if the call has to block.
 ///
 /// # Safety
 ///
-/// As libc's `recvmsg`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `recvmsg`.
 unsafe fn receive_message(known: &Known, message: *mut msghdr, flags: c_int) -> Option<ssize_t> {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: if the memory can be read, it holds a message.
     if !unsafe { is_message(message) } {
         let fd = known.number()?;
-        // SAFETY: the caller's. It fails at once.
+        // SAFETY: contract of a hook: libc's `recvmsg` gets the caller's pointers. It fails at once.
         return Some(unsafe { originals::recvmsg::call(fd, message, flags) });
     }
     let _under_way = known.yield_if_due();
     let may_take_parts =
         known.kind().is_stream() && (flags & libc::MSG_WAITALL != 0 || known.low_water() > 1);
     let outcome = if may_take_parts {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `receive_message_to` has the same contract.
         unsafe { receive_message_to(known, message, flags) }
     } else {
-        let mut is_nothing = false;
+        let mut is_empty = false;
         let outcome = known.attempts(Direction::Read, "recvmsg").make(|fd| {
-            if is_nothing {
+            if is_empty {
                 return 0;
             }
-            // SAFETY: the caller's.
+            // SAFETY: contract of a hook: libc's `recvmsg` gets the caller's pointers.
             let got = unsafe { originals::recvmsg::call(fd, message, flags | libc::MSG_DONTWAIT) };
-            // As in `receive_nothing`.
-            // SAFETY: the caller's; the kernel has read it, or the call has failed otherwise.
-            is_nothing = got < 0
+            // As in `receive_empty`.
+            // SAFETY: contract of a hook: `EAGAIN`, which is checked first, says that the kernel has read the
+            // message and its parts.
+            is_empty = got < 0
                 && known.kind() == Kind::Tcp
                 && errno::get() == libc::EAGAIN
                 && unsafe { Parts::of((*message).msg_iov, (*message).msg_iovlen) }.length() == 0;
             got
         });
-        if is_nothing && outcome == Outcome::Done(0) { Outcome::HiddenEnd } else { outcome }
+        if is_empty && outcome == Outcome::Done(0) { Outcome::HiddenEnd } else { outcome }
     };
     if outcome == Outcome::HiddenEnd {
-        // SAFETY: the caller's; the kernel has read it in an attempt.
+        // SAFETY: contract of a hook: the kernel has read the message in an attempt.
         unsafe {
             (*message).msg_namelen = 0;
             (*message).msg_controllen = 0;
@@ -327,22 +336,22 @@ unsafe fn receive_message(known: &Known, message: *mut msghdr, flags: c_int) -> 
     outcome.or_zero()
 }
 
-/// As `receive_message`, of more than one attempt's bytes.
+/// Like `receive_message`, for the bytes of several attempts.
 ///
 /// # Safety
 ///
-/// As libc's `recvmsg`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `recvmsg`.
 #[cold]
 unsafe fn receive_message_to(known: &Known, message: *mut msghdr, flags: c_int) -> Outcome {
-    // The kernel reads the message first, and says what is wrong with it.
-    // SAFETY: the caller's; nothing is taken out of the queue.
+    // The kernel checks the message first, in a call that takes nothing.
+    // SAFETY: contract of a hook: `is_message` has read the message; the call takes nothing out of the queue.
     let checked = unsafe {
         let peek = libc::MSG_PEEK | libc::MSG_DONTWAIT;
         let mut copy = match message.is_null() {
             true => return Outcome::fail(libc::EFAULT),
             false => *message,
         };
-        // Neither addresses nor control data are written.
+        // Neither an address nor control data is written.
         (copy.msg_name, copy.msg_namelen) = (ptr::null_mut(), 0);
         (copy.msg_control, copy.msg_controllen) = (ptr::null_mut(), 0);
         match known.number() {
@@ -353,12 +362,12 @@ unsafe fn receive_message_to(known: &Known, message: *mut msghdr, flags: c_int) 
     if checked < 0 && errno::get() != libc::EAGAIN {
         return Outcome::Done(checked);
     }
-    // SAFETY: the caller's; the kernel has read the parts.
+    // SAFETY: contract of a hook: the kernel has read the message and its parts.
     let (asked, all) = unsafe { (*message, Parts::of((*message).msg_iov, (*message).msg_iovlen)) };
-    let goal = goal(known, all.length().min(MOST), flags);
+    let goal = goal(known, all.length().min(MAX_TRANSFER), flags);
     if goal <= 1 {
         return known.attempts(Direction::Read, "recvmsg").make(|fd| {
-            // SAFETY: the caller's.
+            // SAFETY: contract of a hook: libc's `recvmsg` gets the caller's pointers.
             unsafe { originals::recvmsg::call(fd, message, flags | libc::MSG_DONTWAIT) }
         });
     }
@@ -367,79 +376,79 @@ unsafe fn receive_message_to(known: &Known, message: *mut msghdr, flags: c_int) 
         left.advance(got);
         let Some((parts, count)) = left.rest() else { return (0, true) };
         let mut part = msghdr { msg_iov: parts.cast_mut(), msg_iovlen: count as _, ..asked };
-        // SAFETY: the caller's message, with what is left of its parts.
+        // SAFETY: contract of a hook: the caller's message, with the rest of its parts.
         let result = unsafe { originals::recvmsg::call(fd, &mut part, flags | libc::MSG_DONTWAIT) };
         if result >= 0 {
-            // SAFETY: the caller's.
+            // SAFETY: contract of a hook: the kernel has read the message, and may write to it.
             unsafe {
                 (*message).msg_namelen = part.msg_namelen;
                 (*message).msg_controllen = part.msg_controllen;
                 (*message).msg_flags = part.msg_flags;
             }
         }
-        // SAFETY: the kernel has filled it in.
+        // SAFETY: the kernel has filled in the message.
         (result, result >= 0 && unsafe { has_rights(&part) })
     })
 }
 
-/// Whether descriptors came with a message.
+/// Whether descriptors were passed with a message.
 ///
 /// # Safety
 ///
-/// A message that was received.
+/// The kernel has filled in the message.
 unsafe fn has_rights(message: &msghdr) -> bool {
-    // SAFETY: the caller's: its control data is whole.
+    // SAFETY: the contract of this function: the control data is complete.
     let mut next = unsafe { libc::CMSG_FIRSTHDR(message) };
     while let Some(header) = {
-        // SAFETY: null, or a header in the control data.
+        // SAFETY: `next` is null, or a header in the control data.
         unsafe { next.as_ref() }
     } {
         if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
             return true;
         }
-        // SAFETY: a header of this message.
+        // SAFETY: `next` is a header of this message.
         next = unsafe { libc::CMSG_NXTHDR(message, next) };
     }
     false
 }
 
-/// `readv` of a socket. `None` if it has to block.
+/// `readv` of a socket. `None` if the call has to block.
 ///
 /// # Safety
 ///
-/// As libc's `readv`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `readv`.
 pub(super) unsafe fn receive_parts(
     known: &Known,
     parts: *const iovec,
     count: c_int,
 ) -> Option<ssize_t> {
     let mut message = of_parts(parts, count);
-    // SAFETY: a message of the caller's parts.
+    // SAFETY: contract of a hook: the message consists of the caller's parts.
     unsafe { receive_message(known, &mut message, 0) }
 }
 
-/// A message of nothing but these parts.
+/// A message with these parts, and nothing else.
 pub(super) fn of_parts(parts: *const iovec, count: c_int) -> msghdr {
-    // SAFETY: all-zero is a message of nothing.
+    // SAFETY: all-zero bytes are a valid empty `msghdr`.
     let mut message: msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = parts.cast_mut();
     message.msg_iovlen = count as _;
     message
 }
 
-/// Receives one of several messages, of more than one attempt's bytes.
+/// Receives one of several messages, with the bytes of several attempts.
 ///
 /// # Safety
 ///
-/// As libc's `recvmmsg` of one message.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `recvmmsg` of one message.
 #[cold]
 unsafe fn receive_one(known: &Known, message: *mut mmsghdr, flags: c_int) -> Outcome {
     let flags = flags & !libc::MSG_WAITFORONE;
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `receive_message` has the same contract.
     match unsafe { receive_message(known, &raw mut (*message).msg_hdr, flags) } {
         None => Outcome::Blocks,
         Some(length @ 0..) => {
-            // SAFETY: the caller's; the kernel has written to it.
+            // SAFETY: contract of a hook: the kernel has written to the message.
             unsafe { (*message).msg_len = length as c_uint };
             Outcome::Done(1)
         }
@@ -449,7 +458,8 @@ unsafe fn receive_one(known: &Known, message: *mut mmsghdr, flags: c_int) -> Out
 
 /// # Safety
 ///
-/// As libc's. The time is looked at after each message, as Linux does, and what is left of it written back.
+/// Contract of a hook (`hooks/mod.rs`). The timeout is checked after each message, as in Linux, and the
+/// rest of it is written back.
 pub(in crate::monkey) unsafe fn recvmmsg(
     fd: c_int,
     messages: *mut mmsghdr,
@@ -457,12 +467,12 @@ pub(in crate::monkey) unsafe fn recvmmsg(
     flags: c_int,
     time: *mut timespec,
 ) -> c_int {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: a time if the memory is accessible.
     let timeout = unsafe { user_memory::read(time) }.map(|time| duration(&time));
     let is_valid = timeout != Some(None) && (timeout.is_some() || time.is_null());
     let known = if count > 0 && is_valid { waiting(fd, flags) } else { None };
     let Some(known) = known else {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `recvmmsg` gets the caller's pointers.
         return unsafe { originals::recvmmsg::call(fd, messages, count, flags, time) };
     };
     let timeout = timeout.flatten();
@@ -477,7 +487,7 @@ pub(in crate::monkey) unsafe fn recvmmsg(
     loop {
         let call = |fd| {
             let flags = flags | libc::MSG_DONTWAIT;
-            // SAFETY: the caller's; what was received lies before.
+            // SAFETY: contract of a hook: the rest of the memory, after what was received.
             let part = unsafe {
                 let rest = messages.add(got as usize);
                 originals::recvmmsg::call(fd, rest, most(got), flags, ptr::null_mut())
@@ -486,16 +496,16 @@ pub(in crate::monkey) unsafe fn recvmmsg(
         };
         let outcome = match known.number() {
             Some(_) if takes_parts && (got == 0 || !waits_for_one) => {
-                // SAFETY: the caller's.
+                // SAFETY: contract of a hook: `receive_one` has the same contract.
                 unsafe { receive_one(&known, messages.add(got as usize), flags) }
             }
-            // From the second on nothing is waited for.
+            // The second message and later ones are not waited for.
             Some(fd) if got > 0 && waits_for_one => Outcome::Done(call(fd)),
             _ => attempts.make(call),
         };
         match outcome {
             Outcome::Blocks if got == 0 => {
-                // SAFETY: the caller's.
+                // SAFETY: contract of a hook: libc's `recvmmsg` gets the caller's pointers.
                 return unsafe {
                     originals::recvmmsg::call_blocking(fd, messages, count, flags, time)
                 };
@@ -511,10 +521,10 @@ pub(in crate::monkey) unsafe fn recvmmsg(
                 break;
             }
             Outcome::HiddenEnd => {
-                // As the kernel does: each of the messages is empty.
+                // As in the kernel: each message is empty.
                 let end = if waits_for_one { got + 1 } else { got + most(got) };
                 for number in got..end {
-                    // SAFETY: the caller's: as many messages as is said.
+                    // SAFETY: contract of a hook: `number` is less than the number of messages.
                     unsafe {
                         let message = messages.add(number as usize);
                         (*message).msg_len = 0;
@@ -527,7 +537,7 @@ pub(in crate::monkey) unsafe fn recvmmsg(
             }
         }
         left = timeout.map(|time| time.saturating_sub(Duration::from_nanos(clock::now() - begin)));
-        // Without a limit, the kernel has been asked for all of them.
+        // Without a timeout, the kernel was asked for all messages.
         let is_enough = got >= count || (waits_for_one && timeout.is_none() && !takes_parts);
         if is_enough || left.is_some_and(|left| left.is_zero()) || attempts.is_nonblocking() {
             break;
@@ -535,7 +545,7 @@ pub(in crate::monkey) unsafe fn recvmmsg(
     }
     if let Some(left) = left {
         let left = timespec { tv_sec: left.as_secs() as _, tv_nsec: left.subsec_nanos().into() };
-        // SAFETY: the caller's; not null.
+        // SAFETY: contract of a hook: not null, so it may be overwritten by a time.
         if !unsafe { user_memory::write(time, left) } {
             return errno::fail(libc::EFAULT);
         }

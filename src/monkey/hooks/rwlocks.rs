@@ -1,12 +1,12 @@
-//! Locks of readers and writers of C.
+//! Read-write locks of C.
 //!
-//! libc counts the readers and does not know them, and knows its writer by the number of the thread. So a
-//! coroutine never waits in the kernel for one, where a sibling could not unlock it: it attempts, and waits
-//! among `addresses` until a reader or the writer unlocks. Which coroutine is the writer is known by
-//! `owners.rs`: it alone gets libc's EDEADLK when it locks again.
+//! libc counts the readers without identifying them, and identifies its writer by the thread id. So a
+//! coroutine never waits in the kernel for such a lock, where no sibling could unlock it: it tries, and waits
+//! in `addresses` until a reader or the writer unlocks. `owners.rs` records which coroutine is the writer:
+//! only the writer gets libc's EDEADLK when it locks again.
 //!
-//! An unlock wakes all readers that wait, and a writer. A coroutine that waits to write is not known to
-//! libc, so `PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP` does not hold back readers for it.
+//! An unlock wakes all waiting readers and one writer. libc does not know of a coroutine that waits to write,
+//! so `PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP` does not hold back readers for it.
 
 use super::acquire::{Attempt, Limit, Wanted};
 use crate::hub::{Place, place};
@@ -18,18 +18,18 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicI32;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What wakes those who wait to read, and those who wait to write.
+/// Wake-up bits of waiting readers and waiting writers.
 const READERS: u32 = 1;
 const WRITERS: u32 = 2;
 
-/// A function of libc's that takes the lock and nothing else.
+/// A function of libc that takes only the lock.
 type Plain = unsafe fn(*mut pthread_rwlock_t) -> c_int;
 
-/// How to lock it.
+/// A mode of locking.
 struct Mode {
     bits: u32,
     attempt: Plain,
-    /// Waits. Called by the writer, which it answers at once.
+    /// Waits in general; called only by the writer, for which it returns at once.
     lock: Plain,
     purpose: &'static str,
 }
@@ -48,11 +48,11 @@ const WRITE: Mode = Mode {
     purpose: "pthread_rwlock_wrlock",
 };
 
-/// Locks it in a coroutine. Elsewhere libc does, by `original`.
+/// Locks it in a coroutine. Elsewhere `original` does, which is libc's call.
 ///
 /// # Safety
 ///
-/// As libc's functions of the mode.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's functions of the mode.
 unsafe fn lock(
     mode: Mode,
     lock: *mut pthread_rwlock_t,
@@ -66,25 +66,26 @@ unsafe fn lock(
     }
     let limit = limit();
     if limit == Limit::Invalid {
-        // libc complains at once, of a lock that is free, too.
+        // libc fails at once, even if the lock is free.
         return original();
     }
     let (address, me) = (lock.addr(), Owner::current());
     let attempt = || {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: the attempt gets the caller's lock.
         let result = unsafe { (mode.attempt)(lock) };
         if result != libc::EBUSY {
             return Attempt::Over(result);
         }
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `is_written_here` has the same contract.
         let writer = match unsafe { is_written_here(lock) } {
-            // An entry may be left of a lock that was here before.
+            // Any entry is left over from an earlier lock at this address.
             Some(false) => None,
             Some(true) => Some(owners::owner_of(address).unwrap_or(Owner::MAIN)),
             None => owners::owner_of(address),
         };
         match writer {
-            // SAFETY: the caller's. The thread is the writer, so that this does not wait.
+            // SAFETY: contract of a hook: the caller's lock. It does not wait, since this thread is the
+            // writer.
             Some(writer) if writer == me => Attempt::Over(unsafe { (mode.lock)(lock) }),
             Some(_) => Attempt::Sibling,
             None => Attempt::Foreign,
@@ -94,7 +95,7 @@ unsafe fn lock(
         Attempt::Over(result) => result,
         first if here == Place::Hub => {
             row.count_blocked();
-            // The writer cannot go on before the hub does.
+            // The writer cannot continue before the hub does.
             if first == Attempt::Sibling { libc::EDEADLK } else { original() }
         }
         _ => {
@@ -108,25 +109,28 @@ unsafe fn lock(
     result
 }
 
-/// Whether the calling thread is its writer, if this is glibc's layout, which is checked once.
+/// Whether the calling thread is its writer.
+///
+/// `None` if this is not glibc's layout, which is checked once.
 ///
 /// # Safety
 ///
-/// As libc's functions.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's functions of the lock.
 unsafe fn is_written_here(lock: *mut pthread_rwlock_t) -> Option<bool> {
     const WRITER: usize = 6;
     const _: () = assert!(size_of::<pthread_rwlock_t>() > (WRITER + 1) * size_of::<AtomicI32>());
     static IS_KNOWN: OnceLock<bool> = OnceLock::new();
     let is_writer = |lock: *mut pthread_rwlock_t| {
-        // SAFETY: the caller's, and within it. Others may change it meanwhile.
+        // SAFETY: contract of a hook: the offset lies inside of the lock. Other threads may change the field,
+        // so it is read atomically.
         let writer = unsafe { &*lock.cast::<AtomicI32>().add(WRITER) };
-        // SAFETY: no preconditions.
+        // SAFETY: `gettid` has no preconditions.
         writer.load(Relaxed) == unsafe { libc::gettid() }
     };
     let is_known = || {
         let mut own = libc::PTHREAD_RWLOCK_INITIALIZER;
         let own = &raw mut own;
-        // SAFETY: a lock, which stays where it is.
+        // SAFETY: `own` is an initialised lock that is not moved.
         unsafe {
             !is_writer(own)
                 && originals::pthread_rwlock_wrlock::call(own) == 0
@@ -138,7 +142,9 @@ unsafe fn is_written_here(lock: *mut pthread_rwlock_t) -> Option<bool> {
     IS_KNOWN.get_or_init(is_known).then(|| is_writer(lock))
 }
 
-/// It was locked by `me`. What was known of it before is left over.
+/// Records that `me` has locked it.
+///
+/// An entry from before is left over from an earlier lock at this address.
 fn note(address: usize, bits: u32, me: Owner) {
     owners::forget(address);
     if bits == WRITERS {
@@ -148,22 +154,22 @@ fn note(address: usize, bits: u32, me: Owner) {
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_rwlock_rdlock(at: *mut pthread_rwlock_t) -> c_int {
     use originals::pthread_rwlock_rdlock::{ROW, call};
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `lock` has the same contract.
     unsafe { lock(READ, at, || Limit::Never, &ROW, || call(at)) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_rwlock_timedrdlock(
     at: *mut pthread_rwlock_t,
     until: *const timespec,
 ) -> c_int {
     use originals::pthread_rwlock_timedrdlock::{ROW, call};
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the time is null or valid.
     unsafe {
         let limit = || Limit::until(libc::CLOCK_REALTIME, until);
         lock(READ, at, limit, &ROW, || call(at, until))
@@ -172,35 +178,35 @@ pub(in crate::monkey) unsafe fn pthread_rwlock_timedrdlock(
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_rwlock_clockrdlock(
     at: *mut pthread_rwlock_t,
     clock: clockid_t,
     until: *const timespec,
 ) -> c_int {
     use originals::pthread_rwlock_clockrdlock::{ROW, call};
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `lock` has the same contract.
     unsafe { lock(READ, at, || Limit::until(clock, until), &ROW, || call(at, clock, until)) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_rwlock_wrlock(at: *mut pthread_rwlock_t) -> c_int {
     use originals::pthread_rwlock_wrlock::{ROW, call};
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `lock` has the same contract.
     unsafe { lock(WRITE, at, || Limit::Never, &ROW, || call(at)) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_rwlock_timedwrlock(
     at: *mut pthread_rwlock_t,
     until: *const timespec,
 ) -> c_int {
     use originals::pthread_rwlock_timedwrlock::{ROW, call};
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the time is null or valid.
     unsafe {
         let limit = || Limit::until(libc::CLOCK_REALTIME, until);
         lock(WRITE, at, limit, &ROW, || call(at, until))
@@ -209,22 +215,22 @@ pub(in crate::monkey) unsafe fn pthread_rwlock_timedwrlock(
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_rwlock_clockwrlock(
     at: *mut pthread_rwlock_t,
     clock: clockid_t,
     until: *const timespec,
 ) -> c_int {
     use originals::pthread_rwlock_clockwrlock::{ROW, call};
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `lock` has the same contract.
     unsafe { lock(WRITE, at, || Limit::until(clock, until), &ROW, || call(at, clock, until)) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_rwlock_trywrlock(at: *mut pthread_rwlock_t) -> c_int {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `pthread_rwlock_trywrlock` gets the caller's pointers.
     let result = unsafe { originals::pthread_rwlock_trywrlock::call(at) };
     if result == 0 && place() != Place::Thread {
         note(at.addr(), WRITERS, Owner::current());
@@ -234,9 +240,9 @@ pub(in crate::monkey) unsafe fn pthread_rwlock_trywrlock(at: *mut pthread_rwlock
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_rwlock_tryrdlock(at: *mut pthread_rwlock_t) -> c_int {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `pthread_rwlock_tryrdlock` gets the caller's pointers.
     let result = unsafe { originals::pthread_rwlock_tryrdlock::call(at) };
     if result == 0 && place() != Place::Thread {
         note(at.addr(), READERS, Owner::current());
@@ -246,12 +252,12 @@ pub(in crate::monkey) unsafe fn pthread_rwlock_tryrdlock(at: *mut pthread_rwlock
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_rwlock_unlock(at: *mut pthread_rwlock_t) -> c_int {
     let address = at.addr();
-    // Before it is another's. If it is not write-locked, there is no entry.
+    // Before another owner can lock it. Without a writer there is no entry.
     owners::forget(address);
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `pthread_rwlock_unlock` gets the caller's pointers.
     let result = unsafe { originals::pthread_rwlock_unlock::call(at) };
     addresses::wake(address, READERS, usize::MAX);
     addresses::wake(address, WRITERS, 1);
@@ -260,9 +266,9 @@ pub(in crate::monkey) unsafe fn pthread_rwlock_unlock(at: *mut pthread_rwlock_t)
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_rwlock_destroy(at: *mut pthread_rwlock_t) -> c_int {
     owners::forget(at.addr());
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `pthread_rwlock_destroy` gets the caller's pointers.
     unsafe { originals::pthread_rwlock_destroy::call(at) }
 }

@@ -1,7 +1,9 @@
-//! `select`. The sets are as long as the number of descriptors says, which may be more than an `fd_set` has
-//! room for, or as the kernel has places for descriptors, if that is less.
+//! `select`.
+//!
+//! The sets are as long as the number of descriptors says. That may be longer than an `fd_set`. It is cut to
+//! the size of the kernel's descriptor table if that is less.
 
-use super::polling::{Limit, Watched, changes_signals, interruptible, is_bad_mask, wait_for_any};
+use super::polling::{Timeout, Watched, changes_signals, interruptible, is_bad_mask, wait_for_any};
 use crate::hub::yield_if_due_nounwind;
 use crate::monkey::blocking_pool::Lent;
 use crate::monkey::dedicated::aside_or_ended;
@@ -12,86 +14,89 @@ use libc::{c_int, c_ulong, fd_set, iovec, sigset_t, timespec, timeval};
 use std::ptr;
 use std::time::Duration;
 
-/// What is asked of the kernel, which writes its answer over the question.
+/// The sets of a call. The kernel overwrites the requested bits with those that are ready.
 struct Sets {
-    /// To be read, written, and looked at for what is out of the ordinary.
+    /// The caller's sets: for reading, for writing, and for exceptional conditions.
     places: [*mut fd_set; 3],
-    questions: [Vec<c_ulong>; 3],
-    answers: [Vec<c_ulong>; 3],
+    requested: [Vec<c_ulong>; 3],
+    ready: [Vec<c_ulong>; 3],
     count: c_int,
 }
 
 const BITS: usize = c_ulong::BITS as usize;
 
 impl Sets {
-    /// `None` if one of them cannot be read.
+    /// Copies the caller's sets. `None` if one of them cannot be read.
     ///
     /// # Safety
     ///
-    /// Each is null, or has as many bits as the kernel looks at: `count`, but no more than there can be
-    /// descriptors now.
+    /// Each set is null or valid for as many bits as the kernel accesses: `count`, but no more than the
+    /// size of the process's descriptor table. They stay valid as long as the result is used.
     unsafe fn new(count: c_int, places: [*mut fd_set; 3]) -> Option<Self> {
-        // There never are more descriptors.
+        // There are never more descriptors.
         let count = count.min(END as c_int);
         let words = (count.max(0) as usize).div_ceil(BITS);
-        let mut questions = [const { Vec::new() }; 3];
-        for (question, place) in questions.iter_mut().zip(places) {
+        let mut requested = [const { Vec::new() }; 3];
+        for (requested, place) in requested.iter_mut().zip(places) {
             if !place.is_null() {
-                // SAFETY: the caller's.
-                *question = unsafe { copy_of(place.cast(), words) }?;
+                // SAFETY: the contract of this function: the words that the kernel accesses are valid.
+                *requested = unsafe { copy_of(place.cast(), words) }?;
             }
         }
-        Some(Sets { places, answers: questions.clone(), questions, count })
+        Some(Sets { places, ready: requested.clone(), requested, count })
     }
 
-    /// Asks. An answer that is not 0 is given to the caller.
+    /// Queries the kernel. A result above 0 is written to the caller's sets.
     ///
     /// # Safety
     ///
-    /// As for [`Sets::new`].
-    unsafe fn ask(&mut self) -> c_int {
-        for (answer, question) in self.answers.iter_mut().zip(&self.questions) {
-            answer.copy_from_slice(question);
+    /// The contract of [`Sets::new`].
+    unsafe fn query(&mut self) -> c_int {
+        for (ready, requested) in self.ready.iter_mut().zip(&self.requested) {
+            ready.copy_from_slice(requested);
         }
         let mut now = timeval { tv_sec: 0, tv_usec: 0 };
         let mut at = 0;
         let [read, write, except] = self.places.map(|place| {
-            let answer = self.answers[at].as_mut_ptr();
+            let ready = self.ready[at].as_mut_ptr();
             at += 1;
-            if place.is_null() { ptr::null_mut() } else { answer.cast() }
+            if place.is_null() { ptr::null_mut() } else { ready.cast() }
         });
-        // SAFETY: sets that are long enough.
-        let answer = unsafe { originals::select::call(self.count, read, write, except, &mut now) };
-        if answer > 0 {
-            // SAFETY: the caller's.
-            unsafe { self.tell() };
+        // SAFETY: the sets are copies of `count` bits at least.
+        let result = unsafe { originals::select::call(self.count, read, write, except, &mut now) };
+        if result > 0 {
+            // SAFETY: the sets meet the contract of [`Sets::new`].
+            unsafe { self.write_back() };
         }
-        answer
+        result
     }
 
-    /// Writes the words that have changed: those that the kernel has not looked at stay as they are.
+    /// Writes the changed words to the caller's sets.
+    ///
+    /// Words that the kernel has not accessed stay as they are.
     ///
     /// # Safety
     ///
-    /// As for [`Sets::new`].
-    unsafe fn tell(&self) {
-        for ((place, answers), questions) in
-            self.places.into_iter().zip(&self.answers).zip(&self.questions)
+    /// The contract of [`Sets::new`].
+    unsafe fn write_back(&self) {
+        for ((place, ready), requested) in
+            self.places.into_iter().zip(&self.ready).zip(&self.requested)
         {
-            let words = answers.iter().zip(questions);
-            for (index, (answer, question)) in words.enumerate() {
-                if answer != question {
-                    // SAFETY: the caller's: the kernel has looked at this word.
-                    unsafe { place.cast::<c_ulong>().add(index).write(*answer) };
+            let words = ready.iter().zip(requested);
+            for (index, (ready, requested)) in words.enumerate() {
+                if ready != requested {
+                    // SAFETY: the contract of [`Sets::new`]: the kernel has accessed this word.
+                    unsafe { place.cast::<c_ulong>().add(index).write(*ready) };
                 }
             }
         }
     }
 
+    /// The descriptors whose bits are set in any of the sets.
     fn watched(&self) -> Watched {
         let mut watched = Watched::default();
         let bits_of = |word: usize| {
-            let words = self.questions.iter().filter_map(move |set| set.get(word));
+            let words = self.requested.iter().filter_map(move |set| set.get(word));
             words.fold(0, |bits, word| bits | word)
         };
         let words = (self.count.max(0) as usize).div_ceil(BITS);
@@ -102,22 +107,23 @@ impl Sets {
             let (word, bit) = (fd / BITS, fd % BITS);
             let fd = fd as c_int;
             let has = |set: &Vec<c_ulong>| set.get(word).is_some_and(|set| set >> bit & 1 == 1);
-            if self.questions.iter().any(has) {
-                // A number beyond all that the process has is not looked at by the kernel either.
-                let _ = watched.add(fd, has(&self.questions[1]));
+            if self.requested.iter().any(has) {
+                // Numbers beyond the process's descriptor table are ignored, as by the kernel.
+                let _ = watched.add(fd, has(&self.requested[1]));
             }
         }
         watched
     }
 }
 
-/// As many of `words` words as there are: the kernel looks at no more than it has places for descriptors, so
-/// that a set may be shorter than is said. What is read beyond what it looks at is not used. `None` if
-/// nothing can be read.
+/// Copies up to `words` words. `None` if nothing can be read.
+///
+/// The kernel accesses no more than the size of the descriptor table, so a set may be shorter than `count`
+/// says. Words beyond that may be copied, but are not used.
 ///
 /// # Safety
 ///
-/// At least one word, and as many as the kernel looks at.
+/// `place` is valid for as many words as the kernel accesses, at least one.
 unsafe fn copy_of(place: *const c_ulong, words: usize) -> Option<Vec<c_ulong>> {
     const PAGE: usize = 4096;
     let mut copy = vec![0; words];
@@ -126,12 +132,12 @@ unsafe fn copy_of(place: *const c_ulong, words: usize) -> Option<Vec<c_ulong>> {
         if !user_memory::is_readable(place, length) {
             return None;
         }
-        // SAFETY: it can be read.
+        // SAFETY: all of these bytes can be read, and `copy` has as many.
         unsafe { ptr::copy_nonoverlapping(place, copy.as_mut_ptr(), words) };
         return Some(copy);
     }
     let to = iovec { iov_base: copy.as_mut_ptr().cast(), iov_len: length };
-    // Page by page, so that the kernel stops where nothing is mapped.
+    // Page by page, so that the kernel stops at the first page that is not mapped.
     let mut from = Vec::new();
     let (mut at, end) = (place.addr(), place.addr() + length);
     while at < end {
@@ -140,7 +146,7 @@ unsafe fn copy_of(place: *const c_ulong, words: usize) -> Option<Vec<c_ulong>> {
         from.push(iovec { iov_base: part, iov_len: next.min(end) - at });
         at = next;
     }
-    // SAFETY: no preconditions but room for the copy: the kernel checks what it reads.
+    // SAFETY: `copy` is valid for the write, and the kernel checks what it reads.
     let read = unsafe {
         libc::process_vm_readv(libc::getpid(), &to, 1, from.as_ptr(), from.len() as c_ulong, 0)
     };
@@ -148,46 +154,46 @@ unsafe fn copy_of(place: *const c_ulong, words: usize) -> Option<Vec<c_ulong>> {
         return None;
     }
     if read < 0 {
-        // It is forbidden here. A program's sets are as long as it says, but for what this is careful about.
-        // SAFETY: the caller's.
+        // The system call is forbidden here. The set is then assumed to be as long as `count` says.
+        // SAFETY: the contract of this function; the set is assumed to have `words` words.
         unsafe { ptr::copy_nonoverlapping(place, copy.as_mut_ptr(), words) };
     }
     Some(copy)
 }
 
-/// `None` if it has to block.
+/// Polls and waits. `None` if the call has to block.
 ///
 /// # Safety
 ///
-/// As libc's `select`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `select`.
 unsafe fn select_by(
     purpose: &'static str,
     count: c_int,
     places: [*mut fd_set; 3],
-    limit: Limit,
+    timeout: Timeout,
 ) -> Option<c_int> {
     yield_if_due_nounwind();
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: each set is null or valid for `count` bits.
     let Some(mut sets) = (unsafe { Sets::new(count, places) }) else {
         return Some(errno::fail(libc::EFAULT));
     };
-    // SAFETY: the caller's.
-    let mut answer = unsafe { sets.ask() };
-    if answer == 0 && !limit.is_zero() {
+    // SAFETY: contract of a hook: the sets meet the contract of [`Sets::new`].
+    let mut result = unsafe { sets.query() };
+    if result == 0 && !timeout.is_zero() {
         let watched = sets.watched();
-        // SAFETY: the caller's.
-        answer = wait_for_any(purpose, &watched, limit.deadline(), || unsafe { sets.ask() })?;
+        // SAFETY: contract of a hook: the sets meet the contract of [`Sets::new`].
+        result = wait_for_any(purpose, &watched, timeout.deadline(), || unsafe { sets.query() })?;
     }
-    if answer == 0 {
-        // SAFETY: the caller's. The sets are empty.
-        unsafe { sets.tell() };
+    if result == 0 {
+        // SAFETY: contract of a hook: the caller's sets, which are cleared.
+        unsafe { sets.write_back() };
     }
-    Some(answer)
+    Some(result)
 }
 
 /// # Safety
 ///
-/// As libc's. The time that is left is written back, as Linux does.
+/// Contract of a hook (`hooks/mod.rs`). The time that is left is written back, as in Linux.
 pub(in crate::monkey) unsafe fn select(
     count: c_int,
     read: *mut fd_set,
@@ -195,29 +201,29 @@ pub(in crate::monkey) unsafe fn select(
     except: *mut fd_set,
     time: *mut timeval,
 ) -> c_int {
-    // SAFETY: the caller's.
-    let limit = match unsafe { time.as_ref() } {
-        None => Some(Limit::Never),
-        Some(time) => duration(time).map(Limit::After),
+    // SAFETY: contract of a hook: the pointer is null or valid.
+    let timeout = match unsafe { time.as_ref() } {
+        None => Some(Timeout::Never),
+        Some(time) => duration(time).map(Timeout::After),
     };
     let begin = clock::now();
-    // SAFETY: the caller's.
-    let done =
-        limit.and_then(|limit| unsafe { select_by("select", count, [read, write, except], limit) });
-    let Some(answer) = done else {
-        // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `select_by` has the same contract.
+    let done = timeout
+        .and_then(|timeout| unsafe { select_by("select", count, [read, write, except], timeout) });
+    let Some(result) = done else {
+        // SAFETY: contract of a hook: libc's `select` gets the caller's pointers.
         return unsafe { originals::select::call_blocking(count, read, write, except, time) };
     };
-    if let Some(Limit::After(limit)) = limit {
-        let left = limit.saturating_sub(Duration::from_nanos(clock::now() - begin));
+    if let Some(Timeout::After(timeout)) = timeout {
+        let left = timeout.saturating_sub(Duration::from_nanos(clock::now() - begin));
         let left = timeval { tv_sec: left.as_secs() as _, tv_usec: left.subsec_micros() as _ };
-        // SAFETY: the caller's; not null.
+        // SAFETY: contract of a hook: not null, so it is valid for a write.
         unsafe { *time = left };
     }
-    answer
+    result
 }
 
-/// `None` for what libc would not take.
+/// `None` for a time that libc refuses.
 fn duration(time: &timeval) -> Option<Duration> {
     let (seconds, micros) = (u64::try_from(time.tv_sec).ok()?, u64::try_from(time.tv_usec).ok()?);
     Duration::from_secs(seconds).checked_add(Duration::from_micros(micros))
@@ -225,7 +231,7 @@ fn duration(time: &timeval) -> Option<Duration> {
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pselect(
     count: c_int,
     read: *mut fd_set,
@@ -235,31 +241,32 @@ pub(in crate::monkey) unsafe fn pselect(
     mask: *const sigset_t,
 ) -> c_int {
     if is_bad_mask(mask) {
-        // SAFETY: the caller's. It fails at once.
+        // SAFETY: contract of a hook: libc's `pselect` gets the caller's pointers. It fails at once.
         return unsafe { originals::pselect::call(count, read, write, except, time, mask) };
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the mask is null or a signal set.
     if unsafe { changes_signals(mask) } {
         yield_if_due_nounwind();
-        // SAFETY: the caller's, who is suspended until the call is over.
+        // SAFETY: contract of a hook: the pointers are valid on any thread until the suspended caller
+        // returns.
         let lent = unsafe { Lent::new((read, write, except, time)) };
-        // SAFETY: the caller's; it is a set.
+        // SAFETY: contract of a hook: the mask is not null, so it is a signal set.
         let mask = unsafe { interruptible(mask) };
         let done = aside_or_ended("pselect", move || {
             let (read, write, except, time) = lent.get();
-            // SAFETY: the caller's.
+            // SAFETY: contract of a hook: the suspended caller lends the pointers to libc's `pselect`.
             unsafe { originals::pselect::call(count, read, write, except, time, &mask) }
         });
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `pselect` gets the caller's pointers.
         return done.unwrap_or_else(|| unsafe {
             originals::pselect::call_blocking(count, read, write, except, time, &mask)
         });
     }
-    // SAFETY: the caller's.
-    let done = unsafe { Limit::of_time(time) }
-        // SAFETY: the caller's.
-        .and_then(|limit| unsafe { select_by("pselect", count, [read, write, except], limit) });
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the time is null or valid.
+    let done = unsafe { Timeout::of_time(time) }
+        // SAFETY: contract of a hook: `select_by` has the same contract.
+        .and_then(|timeout| unsafe { select_by("pselect", count, [read, write, except], timeout) });
+    // SAFETY: contract of a hook: libc's `pselect` gets the caller's pointers.
     done.unwrap_or_else(|| unsafe {
         originals::pselect::call_blocking(count, read, write, except, time, mask)
     })

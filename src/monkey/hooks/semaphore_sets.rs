@@ -1,7 +1,9 @@
-//! Semaphores of System V. What can be done at once is; a thread of its own waits for the rest. What is to be
-//! undone belongs to the process, since its threads share that list.
+//! Semaphores of System V.
+//!
+//! Operations that are possible at once are made at once; a dedicated thread waits otherwise. The undo list
+//! (`SEM_UNDO`) belongs to the process, since its threads share it.
 
-use super::polling::Limit;
+use super::polling::Timeout;
 use crate::hub::yield_if_due_nounwind;
 use crate::monkey::blocking_pool::Lent;
 use crate::monkey::dedicated::aside_or_ended;
@@ -10,70 +12,72 @@ use crate::sys::user_memory;
 use libc::{c_int, sembuf, size_t, timespec};
 use std::ptr;
 
-/// As many operations as the kernel takes in one call by default.
-const MOST: usize = 500;
+/// The most operations that the kernel takes in one call by default.
+const MAX_OPERATIONS: usize = 500;
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn semop(set: c_int, all: *mut sembuf, count: size_t) -> c_int {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `at_once` has the same contract.
     if let Some(done) = unsafe { at_once(set, all, count) } {
         return done;
     }
-    // SAFETY: the caller's, who is suspended until the call is over.
+    // SAFETY: contract of a hook: the pointers are valid on any thread until the suspended caller returns.
     let lent = unsafe { Lent::new(all) };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the suspended caller lends the pointers to libc's `semop`.
     let call = move || unsafe { originals::semop::call(set, lent.get(), count) };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `semop` gets the caller's pointers.
     aside_or_ended("semop", call)
         .unwrap_or_else(|| unsafe { originals::semop::call_blocking(set, all, count) })
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn semtimedop(
     set: c_int,
     all: *mut sembuf,
     count: size_t,
     time: *const timespec,
 ) -> c_int {
-    // SAFETY: the caller's. It is for the kernel to refuse what is no time.
-    let limit = unsafe { Limit::of_time(time) };
-    if limit.is_some() {
-        // SAFETY: the caller's.
+    // SAFETY: contract of a hook: the time is null or valid. The kernel refuses an invalid one.
+    let timeout = unsafe { Timeout::of_time(time) };
+    if timeout.is_some() {
+        // SAFETY: contract of a hook: `at_once` has the same contract.
         if let Some(done) = unsafe { at_once(set, all, count) } {
             return done;
         }
     }
-    // SAFETY: the caller's, who is suspended until the call is over.
+    // SAFETY: contract of a hook: the pointers are valid on any thread until the suspended caller returns.
     let lent = unsafe { Lent::new((all, time)) };
     let call = move || {
         let (all, time) = lent.get();
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: the suspended caller lends the pointers to libc's `semtimedop`.
         unsafe { originals::semtimedop::call(set, all, count, time) }
     };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `semtimedop` gets the caller's pointers.
     aside_or_ended("semtimedop", call)
         .unwrap_or_else(|| unsafe { originals::semtimedop::call_blocking(set, all, count, time) })
 }
 
-/// `None` if it has to wait, or if that is for the kernel to say.
+/// Makes the operations without waiting.
+///
+/// `None` if the call has to wait, or if the kernel has to decide.
 ///
 /// # Safety
 ///
-/// As libc's `semop`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `semop`.
 unsafe fn at_once(set: c_int, all: *const sembuf, count: size_t) -> Option<c_int> {
     yield_if_due_nounwind();
-    if count > MOST || !user_memory::is_readable(all, count * size_of::<sembuf>()) {
+    if count > MAX_OPERATIONS || !user_memory::is_readable(all, count * size_of::<sembuf>()) {
         return None;
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `count` operations, which can be read.
     let mut all = unsafe { std::slice::from_raw_parts(all, count) }.to_vec();
     all.iter_mut().for_each(|one| one.sem_flg |= libc::IPC_NOWAIT as i16);
     let before = errno::get();
-    // SAFETY: `count` operations.
+    // SAFETY: `all` holds `count` operations; a null timeout is allowed.
     let done = unsafe { originals::semtimedop::call(set, all.as_mut_ptr(), count, ptr::null()) };
     if done < 0 && errno::get() == libc::EAGAIN {
         errno::set(before);

@@ -1,13 +1,13 @@
-//! Waiting for signals. The deadlock detector never takes such a wait for one that cannot end.
+//! Waiting for signals. The deadlock detector never regards such a wait as endless.
 //!
 //! - `pause` waits until a handler has run on this thread.
-//! - The `sigwait` family waits for a `signalfd` of the set, and takes the signal by the call itself, which
-//!   does not wait then: so of several coroutines one gets it.
-//! - `sigsuspend` waits for a `signalfd` of what the mask lets through. A signal that has come, and is
-//!   blocked by the thread, is let in by a `ppoll` that does not wait: its handler runs under the mask of
-//!   the call. So the mask is never that of siblings.
+//! - The `sigwait` family waits for a `signalfd` of the set, and then takes the signal by a call that does
+//!   not wait: so one of several waiting coroutines gets it.
+//! - `sigsuspend` waits for a `signalfd` of the signals that the mask does not block. A pending signal that
+//!   the thread blocks is delivered by a `ppoll` that does not wait: its handler runs under the mask of the
+//!   call. So siblings never run with that mask.
 
-use super::polling::{Limit, is_bad_mask};
+use super::polling::{Timeout, is_bad_mask};
 use crate::hub::{
     Deadline, Direction, Interrupts, Registration, Wake, mark_interrupts_reported, park_nounwind,
     yield_if_due_nounwind,
@@ -22,9 +22,9 @@ use std::rc::Rc;
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pause() -> c_int {
-    // A handler may come at any time.
+    // A handler may run at any time.
     let registration = Registration::new();
     let interrupts = Interrupts::ReportAnySignal.begun();
     let error = loop {
@@ -43,21 +43,21 @@ pub(in crate::monkey) unsafe fn pause() -> c_int {
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn sigwait(set: *const sigset_t, signal: *mut c_int) -> c_int {
     let before = errno::get();
     loop {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `take` has the same contract.
         match unsafe { take("sigwait", set, ptr::null_mut(), None) } {
             Some(got @ 1..) => {
-                // SAFETY: the caller's.
+                // SAFETY: contract of a hook: `signal` is valid for a write.
                 unsafe { *signal = got };
                 errno::set(before);
                 return 0;
             }
             Some(_) if errno::get() == libc::EINTR => {}
             Some(_) => return errno::get(),
-            // SAFETY: the caller's.
+            // SAFETY: contract of a hook: libc's `sigwait` gets the caller's pointers.
             None => return unsafe { originals::sigwait::call_blocking(set, signal) },
         }
     }
@@ -65,46 +65,47 @@ pub(in crate::monkey) unsafe fn sigwait(set: *const sigset_t, signal: *mut c_int
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn sigwaitinfo(set: *const sigset_t, info: *mut siginfo_t) -> c_int {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `take` has the same contract.
     let got = unsafe { take("sigwaitinfo", set, info, None) };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `sigwaitinfo` gets the caller's pointers.
     got.unwrap_or_else(|| unsafe { originals::sigwaitinfo::call_blocking(set, info) })
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn sigtimedwait(
     set: *const sigset_t,
     info: *mut siginfo_t,
     time: *const timespec,
 ) -> c_int {
-    // SAFETY: the caller's.
-    let Some(limit) = (unsafe { Limit::of_time(time) }) else {
-        // SAFETY: the caller's. It fails at once, for the time.
+    // SAFETY: contract of a hook: the time is null or valid.
+    let Some(timeout) = (unsafe { Timeout::of_time(time) }) else {
+        // SAFETY: contract of a hook: libc's `sigtimedwait` gets the caller's pointers. It refuses the time
+        // at once.
         return unsafe { originals::sigtimedwait::call(set, info, time) };
     };
-    if limit.is_zero() {
-        // SAFETY: the caller's. It does not wait.
+    if timeout.is_zero() {
+        // SAFETY: contract of a hook: libc's `sigtimedwait` gets the caller's pointers. It does not wait.
         return unsafe { originals::sigtimedwait::call(set, info, time) };
     }
-    // SAFETY: the caller's.
-    let got = unsafe { take("sigtimedwait", set, info, limit.deadline()) };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `take` has the same contract.
+    let got = unsafe { take("sigtimedwait", set, info, timeout.deadline()) };
+    // SAFETY: contract of a hook: libc's `sigtimedwait` gets the caller's pointers.
     got.unwrap_or_else(|| unsafe { originals::sigtimedwait::call_blocking(set, info, time) })
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn sigsuspend(mask: *const sigset_t) -> c_int {
     if mask.is_null() || is_bad_mask(mask) {
-        // SAFETY: the caller's. It fails at once.
+        // SAFETY: contract of a hook: libc's `sigsuspend` gets the caller's pointers. It fails at once.
         return unsafe { originals::sigsuspend::call(mask) };
     }
-    // SAFETY: room for a set, which is filled first.
+    // SAFETY: `through` is valid for a set, and filled first; the mask can be read.
     let through = unsafe {
         let mut through = MaybeUninit::<sigset_t>::uninit();
         libc::sigfillset(through.as_mut_ptr());
@@ -116,29 +117,29 @@ pub(in crate::monkey) unsafe fn sigsuspend(mask: *const sigset_t) -> c_int {
     };
     let let_in = || {
         const NOW: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: no descriptors, a valid time; the mask is the caller's.
+        // SAFETY: no descriptors, a valid time, and the caller's mask.
         let result = unsafe { originals::ppoll::call(ptr::null_mut(), 0, &NOW, mask) };
         (result < 0).then_some(-1)
     };
     match wait_for("sigsuspend", &through, None, let_in) {
         Some(result) => result,
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `sigsuspend` gets the caller's pointers.
         None => unsafe { originals::sigsuspend::call_blocking(mask) },
     }
 }
 
-/// In glibc a set of the first signals, a bit each; elsewhere one signal, as for `__xpg_sigpause`.
+/// In glibc, `which` is a set of the first 32 signals; elsewhere one signal, as for `__xpg_sigpause`.
 ///
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn sigpause(which: c_int) -> c_int {
     if !cfg!(target_env = "gnu") {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: `__xpg_sigpause` has the same contract.
         return unsafe { __xpg_sigpause(which) };
     }
     let mut mask = MaybeUninit::<sigset_t>::uninit();
-    // SAFETY: room for a set, which is emptied first.
+    // SAFETY: `mask` is valid for a set, and emptied first.
     unsafe {
         libc::sigemptyset(mask.as_mut_ptr());
         for signal in (1..=32).filter(|signal| which >> (signal - 1) & 1 == 1) {
@@ -150,25 +151,26 @@ pub(in crate::monkey) unsafe fn sigpause(which: c_int) -> c_int {
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn __xpg_sigpause(signal: c_int) -> c_int {
     let mut mask = MaybeUninit::<sigset_t>::uninit();
-    // SAFETY: room for the answer; nothing is changed.
+    // SAFETY: `mask` is valid for a write; nothing is changed.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), mask.as_mut_ptr()) };
-    // SAFETY: a set. It fails for what is no signal.
+    // SAFETY: `mask` is a signal set. The call fails for an invalid signal.
     match unsafe { libc::sigdelset(mask.as_mut_ptr(), signal) } {
-        // SAFETY: a set.
+        // SAFETY: `mask` is a signal set.
         0 => unsafe { sigsuspend(mask.as_ptr()) },
         failed => failed,
     }
 }
 
-/// Takes a signal of a set that has come, and waits for one if there is none. The number, or -1. `None` if
-/// there is nothing but to let it block.
+/// Takes a pending signal of a set, and waits for one if there is none.
+///
+/// Returns its number, or -1. `None` if the only way is to let the call block.
 ///
 /// # Safety
 ///
-/// As libc's `sigwaitinfo`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `sigwaitinfo`.
 unsafe fn take(
     purpose: &'static str,
     set: *const sigset_t,
@@ -177,60 +179,63 @@ unsafe fn take(
 ) -> Option<c_int> {
     const NOW: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
     wait_for(purpose, set, deadline, || {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `sigtimedwait` gets the caller's pointers.
         let got = unsafe { originals::sigtimedwait::call(set, info, &NOW) };
         (got >= 0 || errno::get() != libc::EAGAIN).then_some(got)
     })
 }
 
-/// Asks until there is an answer, and waits in between until a signal of the set is pending. The answer, or
-/// -1 for a wait that was cut short. `None` if it cannot be waited for.
+/// Repeats `attempt` until it has a result, and waits in between until a signal of the set is pending.
+///
+/// Returns the result, or -1 for a wait that was cut short. `None` if the set cannot be waited for.
 fn wait_for(
     purpose: &'static str,
     set: *const sigset_t,
     deadline: Option<Deadline>,
-    mut ask: impl FnMut() -> Option<c_int>,
+    mut attempt: impl FnMut() -> Option<c_int>,
 ) -> Option<c_int> {
     yield_if_due_nounwind();
-    if let Some(answer) = ask() {
+    if let Some(answer) = attempt() {
         return Some(answer);
     }
     let interrupts = Interrupts::ReportAnySignal.since_call_began();
     let pending = Pending::of(set)?;
     loop {
-        // Before the question: what comes after it is an event that wakes.
+        // Before the query: a signal that comes later is an event that wakes.
         pending.known.would_block(Direction::Read).ok()?;
-        if let Some(answer) = ask() {
+        if let Some(answer) = attempt() {
             return Some(answer);
         }
         let waited = pending.known.wait(Direction::Read, purpose, deadline, interrupts);
         match waited {
             Ok(()) => {}
-            // As when nothing has come in time.
+            // The deadline has passed.
             Err(Some(libc::EAGAIN)) => {
-                return Some(ask().unwrap_or_else(|| errno::fail(libc::EAGAIN)));
+                return Some(attempt().unwrap_or_else(|| errno::fail(libc::EAGAIN)));
             }
             Err(refusal) => return Some(errno::fail(refusal?)),
         }
     }
 }
 
-/// A descriptor that is ready when a signal of a set is pending. Dropped, it leaves errno as it is.
+/// A descriptor that is ready when a signal of a set is pending.
+///
+/// Dropping it leaves errno as it is.
 struct Pending {
     fd: c_int,
     known: Rc<Known>,
 }
 
 impl Pending {
-    /// `None` if there can be none.
+    /// Opens a descriptor. `None` if that fails.
     fn of(set: *const sigset_t) -> Option<Self> {
-        // SAFETY: a set, as those who call this say.
+        // SAFETY: the callers pass a signal set.
         let fd = unsafe { libc::signalfd(-1, set, libc::SFD_CLOEXEC) };
-        // The number may have been closed in a way that was not seen.
+        // The number may have been closed by a call that no hook has seen.
         forget(fd);
         let known = look_up(fd);
         if known.is_none() && fd >= 0 {
-            // SAFETY: nobody else knows of it.
+            // SAFETY: only this value uses the descriptor.
             unsafe { originals::close::call(fd) };
         }
         Some(Pending { fd, known: known? })
@@ -241,7 +246,7 @@ impl Drop for Pending {
     fn drop(&mut self) {
         let before = errno::get();
         forget(self.fd);
-        // SAFETY: nobody else knows of it.
+        // SAFETY: only this value uses the descriptor.
         unsafe { originals::close::call(self.fd) };
         errno::set(before);
     }

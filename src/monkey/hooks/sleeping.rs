@@ -1,5 +1,7 @@
-//! Sleeping. A kill or a limit ends a sleep early, as if its time were over: `std` panics if it is told of
-//! any error but EINTR. A signal handler ends it with EINTR.
+//! Sleeping.
+//!
+//! A kill or a timeout ends a sleep early, as if its time were over: `std` panics on any error but EINTR. A
+//! signal handler ends a sleep with EINTR.
 
 use crate::hub::{
     Deadline, Interrupts, Wake, mark_interrupts_reported, park_nounwind, yield_nounwind,
@@ -13,23 +15,27 @@ use std::time::Duration;
 
 const BILLION: i64 = 1_000_000_000;
 
-/// How a sleep has ended.
+/// How a sleep ended.
 enum Slept {
-    /// To its end, or until a kill or a limit has cut it short. `std` would panic if it were told of that.
+    /// The whole time is over, or a kill or a timeout cut it short. `std` must not see the latter: it would
+    /// panic.
     Enough,
-    /// A signal handler has run. What is left.
+    /// A signal handler has run. The time that is left.
     Interrupted(Duration),
 }
 
-/// Sleeps for `duration`. The kernel never restarts a sleep after a signal. Errno stays as it is.
+/// Sleeps for `duration`. Errno stays as it is.
+///
+/// The kernel never restarts a sleep after a signal.
 fn wait(duration: Duration) -> Slept {
     let before = errno::get();
-    let slept = wait_anyhow(duration);
+    let slept = park_for(duration);
     errno::set(before);
     slept
 }
 
-fn wait_anyhow(duration: Duration) -> Slept {
+/// Parks for `duration`.
+fn park_for(duration: Duration) -> Slept {
     let begin = clock::now();
     let deadline = Deadline::after(duration);
     let interrupts = Interrupts::ReportAnySignal.begun();
@@ -49,7 +55,7 @@ fn wait_anyhow(duration: Duration) -> Slept {
     }
 }
 
-/// `None` for what the kernel would not take.
+/// `None` for a time that the kernel refuses.
 pub(super) fn duration(time: &timespec) -> Option<Duration> {
     let is_valid = time.tv_sec >= 0 && (0..BILLION).contains(&time.tv_nsec);
     is_valid.then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
@@ -57,7 +63,7 @@ pub(super) fn duration(time: &timespec) -> Option<Duration> {
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn sleep(seconds: c_uint) -> c_uint {
     match wait(Duration::from_secs(seconds.into())) {
         Slept::Enough => 0,
@@ -70,7 +76,7 @@ pub(in crate::monkey) unsafe fn sleep(seconds: c_uint) -> c_uint {
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn usleep(micros: c_uint) -> c_int {
     match wait(Duration::from_micros(micros.into())) {
         Slept::Enough => 0,
@@ -80,81 +86,82 @@ pub(in crate::monkey) unsafe fn usleep(micros: c_uint) -> c_int {
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn nanosleep(time: *const timespec, left: *mut timespec) -> c_int {
-    // SAFETY: the caller's. It is for the kernel to complain of what is no time.
+    // SAFETY: contract of a hook: a time if it can be read. The kernel refuses an invalid one.
     let Some(duration) = unsafe { user_memory::read(time) }.and_then(|time| duration(&time)) else {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `nanosleep` gets the caller's pointers.
         return unsafe { originals::nanosleep::call(time, left) };
     };
     match wait(duration) {
         Slept::Enough => 0,
         Slept::Interrupted(rest) => {
-            // SAFETY: the caller's.
-            errno::fail(unsafe { tell_rest(left, rest) })
+            // SAFETY: contract of a hook: `write_rest` has the same contract.
+            errno::fail(unsafe { write_rest(left, rest) })
         }
     }
 }
 
-/// Writes what is left of a sleep that a handler has ended. The error that it fails with.
+/// Writes the rest of a sleep that a handler has ended. Returns the error of the call.
 ///
 /// # Safety
 ///
-/// A place for a time, or null.
-unsafe fn tell_rest(left: *mut timespec, rest: Duration) -> c_int {
+/// `left` is null, or may be overwritten with a time if it can be written.
+unsafe fn write_rest(left: *mut timespec, rest: Duration) -> c_int {
     let rest = timespec { tv_sec: rest.as_secs() as _, tv_nsec: c_long::from(rest.subsec_nanos()) };
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: a time if the memory is accessible.
     let is_reported = left.is_null() || unsafe { user_memory::write(left, rest) };
     if is_reported { libc::EINTR } else { libc::EFAULT }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn clock_nanosleep(
     clock: clockid_t,
     flags: c_int,
     time: *const timespec,
     left: *mut timespec,
 ) -> c_int {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: a time if the memory is accessible.
     let wanted = unsafe { user_memory::read(time) }.and_then(|time| duration(&time));
-    let goes_by_itself = matches!(
+    let advances_with_time = matches!(
         clock,
         libc::CLOCK_MONOTONIC | libc::CLOCK_REALTIME | libc::CLOCK_BOOTTIME | libc::CLOCK_TAI
     );
     let wanted = match wanted {
-        Some(wanted) if goes_by_itself => wanted,
-        // Of processor time, or one that wakes the machine.
+        Some(wanted) if advances_with_time => wanted,
+        // A clock of processor time, or one that wakes the machine.
         Some(_) if may_sleep_by(clock) => {
-            // SAFETY: the caller's.
+            // SAFETY: contract of a hook: `sleep_aside` has the same contract.
             return unsafe { sleep_aside(clock, flags, time, left) };
         }
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `clock_nanosleep` gets the caller's pointers.
         _ => return unsafe { originals::clock_nanosleep::call(clock, flags, time, left) },
     };
     let is_relative = flags & libc::TIMER_ABSTIME == 0;
     let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
     if !is_relative {
-        // SAFETY: a place for the answer; a clock that was asked for.
+        // SAFETY: `now` is valid for a write, and the clock exists.
         unsafe { libc::clock_gettime(clock, &mut now) };
     }
     match wait(wanted.saturating_sub(duration(&now).unwrap_or_default())) {
         Slept::Enough => 0,
         Slept::Interrupted(rest) => {
             if is_relative {
-                // SAFETY: the caller's.
-                return unsafe { tell_rest(left, rest) };
+                // SAFETY: contract of a hook: `write_rest` has the same contract.
+                return unsafe { write_rest(left, rest) };
             }
             libc::EINTR
         }
     }
 }
 
-/// Whether a sleep by a clock that was not known above is one: not by that of the calling thread's own
-/// processor time, of which a sleep fails at once.
+/// Whether one can sleep by a clock that is not one of those above.
+///
+/// A sleep by the calling thread's own processor time fails at once.
 fn may_sleep_by(clock: clockid_t) -> bool {
-    // The clocks of processes and threads have negative numbers.
+    // Clocks of processes and threads have negative numbers.
     const OF_PROCESSES: clockid_t = -1;
     matches!(
         clock,
@@ -165,38 +172,38 @@ fn may_sleep_by(clock: clockid_t) -> bool {
     )
 }
 
-/// By a thread of its own.
+/// Sleeps on a dedicated thread.
 ///
 /// # Safety
 ///
-/// As libc's `clock_nanosleep`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `clock_nanosleep`.
 unsafe fn sleep_aside(
     clock: clockid_t,
     flags: c_int,
     time: *const timespec,
     left: *mut timespec,
 ) -> c_int {
-    // SAFETY: the caller's, who is suspended until the call is over.
+    // SAFETY: contract of a hook: the pointers are valid on any thread until the suspended caller returns.
     let lent = unsafe { Lent::new((time, left)) };
     let slept = aside_or_ended("clock_nanosleep", move || {
         let (time, left) = lent.get();
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: the suspended caller lends the pointers to libc's `clock_nanosleep`.
         let error = unsafe { originals::clock_nanosleep::call(clock, flags, time, left) };
         errno::set(error);
         error
     });
     match slept {
-        // A kill or a limit ends a sleep as if its time were over.
+        // A kill or a timeout ends a sleep as if its time were over.
         Some(libc::EINTR) if errno::get() == libc::ECANCELED => 0,
         Some(error) => error,
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `clock_nanosleep` gets the caller's pointers.
         None => unsafe { originals::clock_nanosleep::call_blocking(clock, flags, time, left) },
     }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn sched_yield() -> c_int {
     yield_nounwind();
     0

@@ -1,5 +1,7 @@
-//! Spin locks of C. A coroutine never spins against a sibling, which could not unlock it meanwhile:
-//! `owners.rs` knows which of them holds one. Against another thread it spins as libc does, for a while (see
+//! Spin locks of C.
+//!
+//! A coroutine never spins for a lock that a sibling holds, since the sibling could not unlock it meanwhile:
+//! `owners.rs` records which coroutine holds one. For another thread it spins like libc, for a while (see
 //! `acquire.rs`).
 
 use super::acquire::{ANY, Attempt, Limit, SLICE, Wanted};
@@ -11,13 +13,13 @@ use std::hint::spin_loop;
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_spin_lock(lock: *mut pthread_spinlock_t) -> c_int {
     let (address, here) = (lock.addr(), place());
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `pthread_spin_trylock` gets the caller's pointers.
     let now = || unsafe { originals::pthread_spin_trylock::call(lock) };
     if here == Place::Thread || addresses::is_inside() {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `pthread_spin_lock` gets the caller's pointers.
         return unsafe { originals::pthread_spin_lock::call(lock) };
     }
     let me = Owner::current();
@@ -46,7 +48,7 @@ pub(in crate::monkey) unsafe fn pthread_spin_lock(lock: *mut pthread_spinlock_t)
             return libc::EDEADLK;
         }
         _ if here == Place::Hub => {
-            // SAFETY: the caller's.
+            // SAFETY: contract of a hook: libc's `pthread_spin_lock` gets the caller's pointers.
             unsafe { originals::pthread_spin_lock::call_blocking(lock) }
         }
         _ => {
@@ -60,9 +62,9 @@ pub(in crate::monkey) unsafe fn pthread_spin_lock(lock: *mut pthread_spinlock_t)
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_spin_trylock(lock: *mut pthread_spinlock_t) -> c_int {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `pthread_spin_trylock` gets the caller's pointers.
     let result = unsafe { originals::pthread_spin_trylock::call(lock) };
     match place() {
         Place::Thread => result,
@@ -70,9 +72,10 @@ pub(in crate::monkey) unsafe fn pthread_spin_trylock(lock: *mut pthread_spinlock
     }
 }
 
+/// Records that `me` has locked it, if `result` says so.
 fn note(address: usize, me: Owner, result: c_int) -> c_int {
     if result == 0 {
-        // What was known of it before is left over.
+        // An entry from before is left over from an earlier lock at this address.
         owners::forget(address);
         owners::record(address, me);
     }
@@ -81,12 +84,12 @@ fn note(address: usize, me: Owner, result: c_int) -> c_int {
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_spin_unlock(lock: *mut pthread_spinlock_t) -> c_int {
     let address = lock.addr();
-    // Before it is another's.
+    // Before another owner can lock it.
     owners::forget(address);
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `pthread_spin_unlock` gets the caller's pointers.
     let result = unsafe { originals::pthread_spin_unlock::call(lock) };
     addresses::wake(address, ANY, 1);
     result
@@ -94,9 +97,9 @@ pub(in crate::monkey) unsafe fn pthread_spin_unlock(lock: *mut pthread_spinlock_
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn pthread_spin_destroy(lock: *mut pthread_spinlock_t) -> c_int {
     owners::forget(lock.addr());
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: libc's `pthread_spin_destroy` gets the caller's pointers.
     unsafe { originals::pthread_spin_destroy::call(lock) }
 }

@@ -1,17 +1,18 @@
-//! Streams of C's that are read: `popen`'s, or standard input. libc reads them inside of itself, where
-//! nothing here sees it. So a call is taken apart, such that each part takes what the stream's buffer
-//! has, or fills the buffer once, after its descriptor was waited for:
+//! C streams that are read: `popen`'s, or standard input.
+//!
+//! libc reads them internally, where no hook sees it. So a call is split into parts. Each part takes what the
+//! stream's buffer holds, or fills the buffer once, after waiting for the descriptor:
 //!
 //! ```text
-//!   fgets ──► the buffer is empty? ──► wait until there is something to read ──► libc's, of one byte
-//!     ▲       it has n bytes?      ────────────────────────────────────────────► libc's, of up to n
-//!     └────────────── not yet a line, not the end
+//!   fgets ──► the buffer is empty? ──► wait until the descriptor is readable ──► libc's fgets, of one byte
+//!     ▲       it holds n bytes?    ────────────────────────────────────────────► libc's fgets, of up to n
+//!     └────────────── no end of line yet, no end of file
 //! ```
 //!
-//! Coroutines of one thread that read one stream take turns by whole calls, as threads do. The lock of
-//! the stream is libc's and is held for each part only: another thread that reads the same stream may
-//! come in between, and if it has locked the stream, the lock is tried again after pauses. Functions that
-//! take no lock are read by those that do.
+//! Coroutines of one thread that read one stream take turns by whole calls, as threads do. The lock of the
+//! stream is internal to libc and held for one part at a time: another thread that reads the same stream
+//! may come in between. While another thread holds the lock, it is tried again after pauses. The unlocked
+//! variants are implemented by those that lock.
 
 use super::reading::is_unreadable;
 use crate::hub::{Deadline, Direction, Interrupts, park_nounwind, yield_if_due_nounwind};
@@ -27,7 +28,7 @@ use std::mem::ManuallyDrop;
 use std::ptr;
 use std::time::Duration;
 
-/// How a stream of glibc's begins: part of its ABI, since `getc` was a macro.
+/// The beginning of glibc's `FILE`: part of its ABI, since `getc` was a macro.
 #[repr(C)]
 struct Stream {
     flags: c_int,
@@ -39,7 +40,7 @@ struct Stream {
     _write_end: *mut c_char,
     buffer: *mut c_char,
     _buffer_end: *mut c_char,
-    /// While what was pushed back is read: what is left of the buffer.
+    /// While pushed-back bytes are read: the rest of the buffer.
     saved_base: *mut c_char,
     _backup_base: *mut c_char,
     saved_end: *mut c_char,
@@ -55,21 +56,22 @@ const IS_PUSHED_BACK: c_int = 0x100;
 const IS_WRITTEN: c_int = 0x800;
 
 thread_local! {
-    /// The streams that coroutines of this thread are reading from, by address. Without a destructor, as
-    /// calls may be made until the thread is gone.
-    static READ: ManuallyDrop<RefCell<Vec<usize>>> =
+    /// The streams that coroutines of this thread are reading, by address.
+    ///
+    /// Has no destructor, since calls may be made until the thread is gone.
+    static BUSY: ManuallyDrop<RefCell<Vec<usize>>> =
         const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
-/// In a child: nobody else reads.
+/// Called in a child process: no other coroutine reads.
 pub(in crate::monkey) fn begin_anew() {
-    READ.with(|all| all.borrow_mut().clear());
+    BUSY.with(|all| all.borrow_mut().clear());
 }
 
-/// As many bytes as there are: a file is never waited for here.
-const ALL: usize = usize::MAX;
+/// The number of bytes of a stream that is not waited for, like a file.
+const UNBOUNDED: usize = usize::MAX;
 
-/// A stream that is read by one call, until this is dropped.
+/// The turn of one call on a stream. Ends when dropped.
 struct Turn {
     file: *mut FILE,
     row: &'static Row,
@@ -78,10 +80,11 @@ struct Turn {
 }
 
 impl Turn {
+    /// Waits until no other coroutine of this thread reads the stream.
     fn take(row: &'static Row, file: *mut FILE) -> Self {
         yield_if_due_nounwind();
         loop {
-            let is_free = READ.with(|all| {
+            let is_free = BUSY.with(|all| {
                 let mut all = all.borrow_mut();
                 let is_free = !all.contains(&file.addr());
                 if is_free {
@@ -98,7 +101,7 @@ impl Turn {
 
     /// Takes libc's lock, unless another thread has it.
     fn try_lock(&self) -> bool {
-        // SAFETY: the caller's stream.
+        // SAFETY: contract of a hook: the stream is open.
         let is_free = || unsafe { originals::ftrylockfile::call(self.file) } == 0;
         if !self.is_locked.get() {
             self.is_locked.set(is_free());
@@ -115,7 +118,7 @@ impl Turn {
 
     fn unlock(&self) {
         if self.is_locked.replace(false) {
-            // SAFETY: locked by this thread.
+            // SAFETY: the stream is open, and this thread holds its lock.
             unsafe { originals::funlockfile::call(self.file) };
         }
     }
@@ -125,13 +128,13 @@ impl Turn {
     }
 
     fn flags(&self) -> c_int {
-        // SAFETY: the caller's stream, which is one of glibc's.
+        // SAFETY: contract of a hook: the stream is open, and it is glibc's (see `is_cooperative_stream`).
         unsafe { (*self.stream()).flags }
     }
 
-    /// How many bytes can be had without a call of the system's.
+    /// The number of bytes that can be read without a system call.
     fn available(&self) -> usize {
-        // SAFETY: the caller's stream, which is one of glibc's.
+        // SAFETY: contract of a hook: the stream is open, and it is glibc's (see `is_cooperative_stream`).
         let Stream { flags, read_next, read_end, saved_base, saved_end, .. } =
             unsafe { &*self.stream() };
         let available = read_end.addr().saturating_sub(read_next.addr());
@@ -141,10 +144,12 @@ impl Turn {
         }
     }
 
-    /// Writes what libc writes before it reads: what this stream was told to write, and what stands in a line
-    /// of standard output, as a prompt does, before a stream by lines is read.
+    /// Writes what libc writes before it reads.
+    ///
+    /// That is the unwritten output of this stream and, before a line-buffered or unbuffered stream is
+    /// read, a partial line on standard output, like a prompt.
     fn flush(&self, fd: c_int) {
-        // SAFETY: the caller's stream, and libc's own, which are glibc's.
+        // SAFETY: contract of a hook: the stream is open. It and `stdout` are glibc's.
         unsafe {
             let Stream { flags, write_base, write_next, buffer, .. } = *self.stream();
             if flags & IS_WRITTEN != 0 && write_next != write_base {
@@ -158,9 +163,9 @@ impl Turn {
         }
     }
 
-    /// Makes a part of a call, of which the errors count alone that come in it. Whether one has.
+    /// Makes a part of a call. Returns whether an error has come in it, rather than before.
     fn fails_in<R>(&self, part: impl FnOnce() -> R) -> (R, bool) {
-        // SAFETY: the caller's stream, which is one of glibc's.
+        // SAFETY: contract of a hook: the stream is open, and it is glibc's (see `is_cooperative_stream`).
         let flags = || unsafe { &mut (*self.stream()).flags };
         let before = *flags() & HAS_FAILED;
         *flags() &= !HAS_FAILED;
@@ -170,12 +175,13 @@ impl Turn {
         (result, has_failed)
     }
 
-    /// Waits until a byte can be taken, or the end or an error be found, and takes the lock. How many bytes
-    /// can be taken without waiting again: [`ALL`] of what is not waited for. `None`: the wait was cut short,
-    /// and the stream has failed.
+    /// Waits until a byte can be read, or the end or an error be found, and takes the lock.
+    ///
+    /// Returns the number of bytes that can be read without waiting again: [`UNBOUNDED`] for a stream that
+    /// is not waited for. `None`: the wait was cut short, and the stream is in the error state.
     fn wait(&self) -> Option<usize> {
         loop {
-            // Other threads have it in between, as those of one call of libc's would not.
+            // Lets other threads in between two parts.
             self.unlock();
             self.lock();
             let available = self.available();
@@ -183,33 +189,33 @@ impl Turn {
                 return Some(available.max(1));
             }
             if self.flags() & IS_NOT_READ != 0 {
-                return Some(ALL);
+                return Some(UNBOUNDED);
             }
             let before = errno::get();
-            // SAFETY: the caller's stream.
+            // SAFETY: contract of a hook: the stream is open.
             let fd = unsafe { libc::fileno(self.file) };
             let known = look_up(fd).filter(|known| known.kind() != Kind::File);
             let Some(known) = known.filter(|known| !known.is_nonblocking()) else {
                 errno::set(before);
-                return Some(ALL);
+                return Some(UNBOUNDED);
             };
             self.flush(fd);
             self.unlock();
             self.wait_for_bytes(&known)?;
             errno::set(before);
-            // Another thread that has it by now may take what there was.
+            // A thread that holds the lock by now may read what there is.
             if self.try_lock() {
                 return Some(1);
             }
         }
     }
 
-    /// `None`: the wait was cut short.
+    /// Waits until the descriptor is readable. `None`: the wait was cut short.
     fn wait_for_bytes(&self, known: &Known) -> Option<()> {
         let mut attempts = known.attempts(Direction::Read, self.row.symbol);
         let waited = attempts.make(|fd| match is_ready(fd, true) {
             true => 0,
-            // A read of it fails at once.
+            // A read fails at once.
             false if is_unreadable(known, fd) => 0,
             false => errno::fail_long(libc::EAGAIN),
         });
@@ -217,7 +223,8 @@ impl Turn {
             Some(0) => {}
             None => self.row.count_blocked(),
             Some(_) => {
-                // SAFETY: the caller's stream, which is one of glibc's.
+                // SAFETY: contract of a hook: the stream is open, and it is glibc's (see
+                // `is_cooperative_stream`).
                 unsafe { (*self.stream()).flags |= HAS_FAILED };
                 return None;
             }
@@ -229,27 +236,28 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.unlock();
-        READ.with(|all| all.borrow_mut().retain(|file| *file != self.file.addr()));
+        BUSY.with(|all| all.borrow_mut().retain(|file| *file != self.file.addr()));
     }
 }
 
-/// Whether a stream may be taken apart.
-fn is_ours(file: *mut FILE) -> bool {
+/// Whether calls on a stream are split into parts.
+fn is_cooperative_stream(file: *mut FILE) -> bool {
     cfg!(target_env = "gnu") && is_patched(What::Sockets) && !file.is_null()
 }
 
-/// The calls that read one byte.
+/// Calls that read one byte.
 macro_rules! bytes {
     ($($name:ident;)*) => {$(
         /// # Safety
         ///
-        /// As libc's.
+        /// Contract of a hook (`hooks/mod.rs`).
         pub(in crate::monkey) unsafe fn $name(file: *mut FILE) -> c_int {
-            let turn = is_ours(file).then(|| Turn::take(&originals::$name::ROW, file));
+            let turn =
+                is_cooperative_stream(file).then(|| Turn::take(&originals::$name::ROW, file));
             if turn.as_ref().is_some_and(|turn| turn.wait().is_none()) {
                 return libc::EOF;
             }
-            // SAFETY: the caller's.
+            // SAFETY: contract of a hook: libc's function gets the caller's pointers.
             let byte = unsafe { originals::$name::call(file) };
             drop(turn);
             byte
@@ -270,51 +278,51 @@ unsafe extern "C" {
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn getchar() -> c_int {
-    // SAFETY: libc's own stream.
+    // SAFETY: `stdin` is initialised by libc, and open unless the program has closed it.
     unsafe { getc(stdin) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn fgets(
     place: *mut c_char,
     room: c_int,
     file: *mut FILE,
 ) -> *mut c_char {
-    if !is_ours(file) || room <= 1 || place.is_null() {
-        // SAFETY: the caller's.
+    if !is_cooperative_stream(file) || room <= 1 || place.is_null() {
+        // SAFETY: contract of a hook: libc's `fgets` gets the caller's pointers.
         return unsafe { originals::fgets::call(place, room, file) };
     }
     let turn = Turn::take(&originals::fgets::ROW, file);
     let (mut done, most) = (0, room as usize - 1);
     while done < most {
         let Some(part) = turn.wait() else {
-            // A stream that does not block is no error, behind a part.
+            // `EAGAIN` on a non-blocking stream is no error after a part.
             let is_part = done > 0 && errno::get() == libc::EAGAIN;
             return if is_part { place } else { ptr::null_mut() };
         };
-        let is_last = part == ALL;
+        let is_last = part == UNBOUNDED;
         let part = part.min(most - done) as c_int;
-        // SAFETY: the caller's; so much is left of it.
+        // SAFETY: contract of a hook: the rest of the buffer, after `done` bytes.
         let rest = unsafe { place.add(done) };
-        // SAFETY: as above, with a zero at the end.
+        // SAFETY: contract of a hook: `part + 1` bytes are left, with the zero byte at the end.
         let read = || unsafe { originals::fgets::call(rest, part + 1, file) };
         let (got, has_failed) = turn.fails_in(read);
         if got.is_null() {
-            // What was read before the end counts.
+            // Bytes read before the end count.
             let is_line = done > 0 && (!has_failed || errno::get() == libc::EAGAIN);
             return if is_line { place } else { ptr::null_mut() };
         }
         if is_last {
             break;
         }
-        // SAFETY: a string was written there. A zero that was read ends the line for what follows, as it may
-        // be none: it is taken as it stands.
+        // SAFETY: `fgets` has written a string there. It may contain zero bytes that were read, so the whole
+        // part is searched for the end of the line.
         done += unsafe { length(rest, part as usize) };
-        // SAFETY: something was read.
+        // SAFETY: `done` is at least 1 and within the buffer.
         if unsafe { *place.add(done - 1) } == b'\n' as c_char {
             break;
         }
@@ -322,13 +330,13 @@ pub(in crate::monkey) unsafe fn fgets(
     place
 }
 
-/// How many bytes a part has brought: all that were asked for, unless a line has ended before.
+/// The number of bytes in a part: `most`, unless a line has ended before.
 ///
 /// # Safety
 ///
-/// `fgets` has read a part of `most` bytes to there.
+/// `fgets` has read a part of up to `most` bytes to `part`, with a zero byte at the end.
 unsafe fn length(part: *const c_char, most: usize) -> usize {
-    // SAFETY: the caller's; there is a zero at the end.
+    // SAFETY: the contract of this function: `most` bytes and a zero byte.
     let bytes = unsafe { std::slice::from_raw_parts(part.cast::<u8>(), most + 1) };
     let line = bytes[..most].iter().position(|byte| *byte == b'\n');
     line.map_or(most, |at| at + 1)
@@ -336,7 +344,7 @@ unsafe fn length(part: *const c_char, most: usize) -> usize {
 
 /// # Safety
 ///
-/// As glibc's: the room is known to the compiler.
+/// Contract of a hook (`hooks/mod.rs`); `known` is the size of the buffer.
 pub(in crate::monkey) unsafe fn __fgets_chk(
     place: *mut c_char,
     known: size_t,
@@ -344,36 +352,36 @@ pub(in crate::monkey) unsafe fn __fgets_chk(
     file: *mut FILE,
 ) -> *mut c_char {
     if usize::try_from(room).is_ok_and(|room| room > known) {
-        // SAFETY: the caller's. It ends the process.
+        // SAFETY: contract of a hook: libc's `__fgets_chk` gets the caller's pointers. It ends the process.
         return unsafe { originals::__fgets_chk::call(place, known, room, file) };
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `fgets` has the same contract.
     unsafe { fgets(place, room, file) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn fread(
     place: *mut c_void,
     size: size_t,
     count: size_t,
     file: *mut FILE,
 ) -> size_t {
-    let all = size.checked_mul(count).filter(|all| *all > 0 && is_ours(file));
+    let all = size.checked_mul(count).filter(|all| *all > 0 && is_cooperative_stream(file));
     let Some(all) = all else {
-        // SAFETY: the caller's.
+        // SAFETY: contract of a hook: libc's `fread` gets the caller's pointers.
         return unsafe { originals::fread::call(place, size, count, file) };
     };
     let turn = Turn::take(&originals::fread::ROW, file);
     let mut done = 0;
     while done < all {
         let Some(part) = turn.wait() else { break };
-        // SAFETY: the caller's; so much is left of it.
+        // SAFETY: contract of a hook: the rest of the buffer, after `done` bytes.
         let got =
             unsafe { originals::fread::call(place.byte_add(done), 1, part.min(all - done), file) };
         done += got;
-        if got == 0 || part == ALL {
+        if got == 0 || part == UNBOUNDED {
             break;
         }
     }
@@ -382,7 +390,7 @@ pub(in crate::monkey) unsafe fn fread(
 
 /// # Safety
 ///
-/// As glibc's: the room is known to the compiler.
+/// Contract of a hook (`hooks/mod.rs`); `known` is the size of the buffer.
 pub(in crate::monkey) unsafe fn __fread_chk(
     place: *mut c_void,
     known: size_t,
@@ -391,63 +399,64 @@ pub(in crate::monkey) unsafe fn __fread_chk(
     file: *mut FILE,
 ) -> size_t {
     if size.checked_mul(count).is_none_or(|all| all > known) {
-        // SAFETY: the caller's. It ends the process.
+        // SAFETY: contract of a hook: libc's `__fread_chk` gets the caller's pointers. It ends the process.
         return unsafe { originals::__fread_chk::call(place, known, size, count, file) };
     }
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `fread` has the same contract.
     unsafe { fread(place, size, count, file) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn getline(
     line: *mut *mut c_char,
     room: *mut size_t,
     file: *mut FILE,
 ) -> ssize_t {
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: `getdelim` has the same contract.
     unsafe { getdelim(line, room, b'\n'.into(), file) }
 }
 
 /// # Safety
 ///
-/// As libc's.
+/// Contract of a hook (`hooks/mod.rs`).
 pub(in crate::monkey) unsafe fn getdelim(
     line: *mut *mut c_char,
     room: *mut size_t,
     end: c_int,
     file: *mut FILE,
 ) -> ssize_t {
-    if !is_ours(file) || line.is_null() || room.is_null() {
-        // SAFETY: the caller's.
+    if !is_cooperative_stream(file) || line.is_null() || room.is_null() {
+        // SAFETY: contract of a hook: libc's `getdelim` gets the caller's pointers.
         return unsafe { originals::getdelim::call(line, room, end, file) };
     }
     const LEAST: usize = 120;
     let turn = Turn::take(&originals::getdelim::ROW, file);
     if turn.flags() & HAS_FAILED != 0 {
-        // SAFETY: the caller's. It refuses at once.
+        // SAFETY: contract of a hook: libc's `getdelim` gets the caller's pointers. It fails at once.
         return unsafe { originals::getdelim::call(line, room, end, file) };
     }
     let mut done = 0;
     loop {
         let byte = match turn.wait() {
-            // SAFETY: the caller's.
-            Some(ALL) if done == 0 => unsafe {
+            // SAFETY: contract of a hook: libc's `getdelim` gets the caller's pointers.
+            Some(UNBOUNDED) if done == 0 => unsafe {
                 return originals::getdelim::call(line, room, end, file);
             },
-            // SAFETY: the caller's.
+            // SAFETY: contract of a hook: libc's `fgetc` gets the caller's pointers.
             Some(_) => unsafe { originals::fgetc::call(file) },
-            // What was read before counts, whatever has failed.
+            // Bytes read before a failure count.
             None if done > 0 => return done as ssize_t,
             None => return -1,
         };
-        // SAFETY: the caller's: a place that `malloc` has made, and its size.
+        // SAFETY: contract of a hook: neither is null, so they are a buffer that `malloc` has made, and its
+        // size.
         let (place, size) = unsafe { (&mut *line, &mut *room) };
         if place.is_null() || *size < done + 2 {
             let more = if place.is_null() { LEAST } else { (*size * 2).max(LEAST) };
             let old = if place.is_null() { ptr::null_mut() } else { *place };
-            // SAFETY: as above.
+            // SAFETY: contract of a hook: the buffer is null or was made by `malloc`.
             let new = unsafe { libc::realloc(old.cast(), more) };
             if new.is_null() {
                 return errno::fail_long(libc::ENOMEM);
@@ -457,7 +466,7 @@ pub(in crate::monkey) unsafe fn getdelim(
         if byte == libc::EOF {
             return if done > 0 { done as ssize_t } else { -1 };
         }
-        // SAFETY: there is room for both.
+        // SAFETY: the buffer has at least `done + 2` bytes.
         unsafe {
             *place.add(done) = byte as c_char;
             *place.add(done + 1) = 0;

@@ -1,4 +1,4 @@
-//! What reads and writes of any descriptor share.
+//! Helpers for reads and writes of any descriptor.
 
 use super::files;
 use super::parts::has_bytes;
@@ -10,7 +10,7 @@ use crate::sys::descriptor::Kind;
 use libc::{c_int, iovec};
 use std::rc::Rc;
 
-/// What is known of a descriptor, if its calls are patched: those of a file are so for themselves.
+/// Looks up a descriptor, if its calls are patched. Files are patched separately.
 pub(super) fn patched(fd: c_int) -> Option<Rc<Known>> {
     look_up(fd).filter(|known| match known.kind() {
         Kind::File => files::are_patched(),
@@ -18,12 +18,14 @@ pub(super) fn patched(fd: c_int) -> Option<Rc<Known>> {
     })
 }
 
-/// Whether a call with parts may wait: not with no bytes, and not with flags that only files have, with which
-/// all else fails at once.
+/// Whether a call with parts may wait.
+///
+/// It does not without bytes, nor with flags that only files support: on any other descriptor those fail at
+/// once.
 ///
 /// # Safety
 ///
-/// As libc's `preadv2`.
+/// Contract of a hook (`hooks/mod.rs`), as for libc's `preadv2`.
 pub(super) unsafe fn may_wait(
     known: &Known,
     parts: *const iovec,
@@ -31,11 +33,11 @@ pub(super) unsafe fn may_wait(
     flags: c_int,
 ) -> bool {
     const OF_FILES: c_int = libc::RWF_ATOMIC | libc::RWF_DONTCACHE;
-    // SAFETY: the caller's.
+    // SAFETY: contract of a hook: if the parts can be read, there are `count` of them.
     (flags & OF_FILES == 0 || known.kind() == Kind::File) && unsafe { has_bytes(parts, count) }
 }
 
-/// Whether a call failed since this descriptor, or this kernel, has none that does not block.
+/// Whether a call failed because this descriptor, or this kernel, supports no non-blocking variant.
 pub(super) fn is_unknown(errno: c_int) -> bool {
     matches!(errno, libc::EOPNOTSUPP | libc::ENOSYS)
 }

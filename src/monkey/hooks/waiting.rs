@@ -1,18 +1,21 @@
-//! Waiting for descriptors in calls that are made again and again: each is watched, and every event of one of
-//! them has the call tried once more. There are no turns, as those that wait for one descriptor may need
-//! different other ones.
+//! Waiting for descriptors in calls that are retried.
+//!
+//! Each descriptor is watched, and the call is retried on every event of one of them. Waiters do not take
+//! turns, since two that wait for one descriptor may need different other ones.
 
 use crate::hub::{Deadline, Direction, Interrupts, Wake, mark_interrupts_reported};
 use crate::monkey::errno;
 use crate::monkey::known::{Known, park_among};
 
-/// Calls `attempt` until it returns a result, and waits in between for an event of any of `ends`. The call
-/// fails with `EAGAIN` when `deadline` has passed, with `EBADF` if one of them was closed meanwhile, and with
-/// `ECANCELED` if a kill or a limit came. `None` if one of them cannot be waited for.
+/// Calls `attempt` until it returns a result, and waits in between for an event of any of `ends`.
 ///
-/// To be called after `yield_if_due_nounwind`, with which the call has begun.
+/// Fails with `EAGAIN` when `deadline` has passed, with `EBADF` if a descriptor was closed meanwhile, and
+/// with `ECANCELED` on a kill or a timeout. `None` if a descriptor cannot be waited for.
 ///
-/// An attempt that returns `None` must not have switched since it has looked: an event would be lost.
+/// Called after `yield_if_due_nounwind`, which begins the call.
+///
+/// An attempt that returns `None` must not switch after it has checked the descriptors: an event would be
+/// lost.
 pub(super) fn until_ready(
     purpose: &'static str,
     ends: &[(&Known, Direction)],
@@ -29,7 +32,7 @@ pub(super) fn until_ready(
         if !ends.iter().all(|(known, _)| known.is_current()) {
             return Some(errno::fail_long(libc::EBADF));
         }
-        // Also before the first wait: an event that comes later wakes.
+        // Also before the first wait: a later event wakes.
         if let Some(done) = attempt() {
             return Some(done);
         }
@@ -41,7 +44,7 @@ pub(super) fn until_ready(
                 return Some(last.flatten().unwrap_or_else(|| errno::fail_long(libc::EAGAIN)));
             }
             Wake::Signalled => {
-                // What has come is told first, as by the kernel.
+                // An event counts more than a signal, as in the kernel.
                 return Some(attempt().unwrap_or_else(|| errno::fail_long(libc::EINTR)));
             }
             Wake::Interrupted => {
@@ -52,7 +55,7 @@ pub(super) fn until_ready(
     }
 }
 
-/// `None` if a call failed since it would have had to wait.
+/// `None` if a call failed because it would have had to wait.
 pub(super) fn unless_blocked(result: isize) -> Option<isize> {
     (result >= 0 || errno::get() != libc::EAGAIN).then_some(result)
 }
