@@ -54,14 +54,20 @@ impl Waker for EventFd {
     }
 }
 
+/// The inbox of a hub, shared with other threads.
 pub(super) struct Inbox<A = EventFd, M = Message> {
     messages: Lock<VecDeque<M>>,
     state: AtomicU8,
     pub(super) waker: A,
 }
 
+/// Nothing has arrived since the hub last took its messages, and the hub is awake.
 const EMPTY: u8 = 0;
+/// A message or a nudge has arrived. Set by producers, in any state; replaced by `EMPTY` when the hub takes
+/// its messages.
 const FILLED: u8 = 1;
+/// The hub sleeps or is about to: the next producer triggers the waker. Replaces `EMPTY` before a sleep, and
+/// is replaced by it afterwards, unless a producer has set `FILLED`.
 const ASLEEP: u8 = 2;
 
 impl<A: Waker, M> Inbox<A, M> {
@@ -132,6 +138,7 @@ impl<A: Waker, M> Inbox<A, M> {
     }
 }
 
+/// The locked messages of an inbox.
 pub(super) struct InboxGuard<'a, A, M> {
     messages: Guard<'a, VecDeque<M>>,
     inbox: &'a Inbox<A, M>,

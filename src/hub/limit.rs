@@ -11,7 +11,7 @@ use crate::greenlet::scheduled;
 
 /// A timeout of the current coroutine.
 ///
-/// When it expires, a [`TimeoutExit`] with its id is thrown in the coroutine. Dropping it cancels the
+/// When it expires, a `TimeoutExit` with its id is thrown in the coroutine. Dropping it cancels the
 /// timeout.
 pub(crate) struct Limit {
     id: u64,

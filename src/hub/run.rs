@@ -49,7 +49,7 @@ impl Hub {
             if next != self.context {
                 match next.pass_on() {
                     Ok(Resumed::Turn) => {}
-                    Ok(Resumed::Failure(payload)) => self.raise_in_root(payload),
+                    Ok(Resumed::Failure(payload)) => self.throw_in_root(payload),
                     // Its entry was stale: it was resumed by a manual switch, so the hub could not resume
                     // it.
                     Err(_) => {}
@@ -88,7 +88,7 @@ impl Hub {
     }
 
     /// Throws in main a failure that no other greenlet awaits.
-    fn raise_in_root(&self, payload: Payload) {
+    fn throw_in_root(&self, payload: Payload) {
         let root = self.root.borrow().clone();
         self.interrupt(&root, Interrupt::new(self.next_id(), 0, payload), false);
     }
@@ -163,7 +163,7 @@ impl Hub {
     /// it.
     fn poll_guarded(&self) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll())) {
-            self.raise_in_root(payload);
+            self.throw_in_root(payload);
         }
     }
 

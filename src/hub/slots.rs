@@ -20,6 +20,7 @@ impl SlotKey {
     }
 }
 
+/// The table. The generation of a slot changes at each removal.
 pub(super) struct Slots<T> {
     slots: Vec<(u32, Option<T>)>,
     free: Vec<u32>,

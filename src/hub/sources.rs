@@ -36,6 +36,7 @@ pub(super) type Callback = Box<dyn Fn()>;
 
 const _: () = assert!(size_of::<Inner>() == 64);
 
+/// One direction of a source: its readiness and its waiters.
 #[derive(Default)]
 pub(super) struct Side {
     /// The bits [`BLOCKED`], [`FIRST`], [`OTHERS`].
@@ -55,6 +56,7 @@ pub(super) const FIRST: u8 = 0b010;
 /// `Others::queue` is not empty. Updated by [`Side::change_others`].
 pub(super) const OTHERS: u8 = 0b100;
 
+/// The waiters of a direction besides the first.
 #[derive(Default)]
 pub(super) struct Others {
     /// The waiters behind `Side::first`, in order.

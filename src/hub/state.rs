@@ -45,7 +45,7 @@ pub(super) struct Hub {
     pub(super) sources: Sources,
     /// The greenlets that are registered to be woken by other threads.
     pub(super) remotes: RefCell<Slots<AnyWeakGreenlet>>,
-    /// Its strong count, minus one, is the number of [`RemoteHub`]s.
+    /// Its strong count, minus one, is the number of `RemoteHub`s.
     pub(super) outside: RefCell<Arc<()>>,
     /// The thread's main greenlet.
     pub(super) main: AnyWeakGreenlet,
