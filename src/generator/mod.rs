@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
 //! Generators: a body that yields values, as an [`Iterator`].
 //!
-//! Unlike a state machine that the compiler makes, a body yields from any depth of calls: from a
-//! recursion, from a closure that a library calls, from a callback of C code.
+//! Unlike a state machine made by the compiler, a body can yield from any call depth: from a recursion,
+//! from a closure that a library calls, from a callback of C code.
 //!
 //! ```
 //! use switchgrass::generator::{Generator, Yielder};
@@ -19,7 +19,8 @@
 //! assert_eq!(moves.count(), 7);
 //! ```
 //!
-//! A generator is a greenlet ([`crate::greenlet`]) whose parent is whoever asks for the next value:
+//! A generator is a greenlet ([`crate::greenlet`]) whose parent is the greenlet that requests the next
+//! value:
 //!
 //! ```text
 //!   consumer                            body
@@ -36,27 +37,27 @@ use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 
-/// What a consumer sends, and nobody else has.
+/// What a consumer sends to the body. Private, so that no other switch can send it.
 struct Resume;
 
-/// What a consumer awaits, and nobody else has.
+/// What a body sends to the consumer. Private, so that no other switch can send it.
 struct Paused;
 
-/// What both sides of a generator know.
+/// The state shared by both sides of a generator.
 struct Shared<Y, S> {
     yielded: Cell<Option<Y>>,
     sent: Cell<Option<S>>,
-    /// Who awaits a value.
+    /// The greenlet that awaits a value.
     consumer: Cell<Option<AnyWeakGreenlet>>,
-    /// Who has yielded and is to be resumed: the body, or a greenlet that the body has made.
+    /// The greenlet that has yielded and is resumed next: the body's, or one made by the body.
     yielding: Cell<Option<AnyWeakGreenlet>>,
 }
 
-/// A body that yields values of type `Y`, and is sent values of type `S` in return.
+/// A body that yields values of type `Y`, and receives values of type `S` in return.
 ///
-/// It is an [`Iterator`] if nothing is sent (`S` is `()`). The body begins with the first
-/// [`Iterator::next`] or [`Generator::send`]. Dropping a generator before its end unwinds the body, so
-/// that its destructors run.
+/// It is an [`Iterator`] if nothing is sent (`S` is `()`). The body starts with the first
+/// [`Iterator::next`] or [`Generator::send`]. Dropping a generator before its end unwinds the body, so that
+/// its destructors run.
 ///
 /// # Examples
 ///
@@ -72,7 +73,7 @@ struct Shared<Y, S> {
 /// assert_eq!(squares.by_ref().take(3).collect::<Vec<_>>(), [4, 9, 16]);
 /// ```
 ///
-/// It does not leave its thread:
+/// It cannot be sent to another thread:
 ///
 /// ```compile_fail,E0277
 /// let mut numbers = switchgrass::Generator::<u8>::new(|y| y.yield_(1));
@@ -83,21 +84,23 @@ pub struct Generator<Y, S = ()> {
     shared: Rc<Shared<Y, S>>,
 }
 
-/// What a body yields by.
+/// Yields values to the consumer of a generator.
 ///
-/// It can be cloned and handed on: whoever has it yields to the consumer of its generator, from
-/// whatever greenlet, as long as that consumer awaits a value.
+/// A yielder can be cloned and passed on. It yields from any greenlet to the consumer of its generator, as
+/// long as that consumer awaits a value.
 pub struct Yielder<Y, S = ()> {
     shared: Rc<Shared<Y, S>>,
 }
 
 impl<Y: 'static> Generator<Y> {
-    /// A generator of what `body` yields. See [`Generator::scoped`] for one that borrows, and
-    /// [`Generator::with_input`] for one that is sent values.
+    /// Creates a generator of the values that `body` yields.
+    ///
+    /// See [`Generator::scoped`] for a body that borrows, and [`Generator::with_input`] for one that is
+    /// sent values.
     ///
     /// # Panics
     ///
-    /// When there is no stack for it.
+    /// If no stack can be allocated.
     ///
     /// # Switching
     ///
@@ -109,7 +112,7 @@ impl<Y: 'static> Generator<Y> {
 }
 
 impl<Y: 'static, S: 'static> Generator<Y, S> {
-    /// A generator that is sent values: `body` is called with the first.
+    /// Creates a generator that is sent values; `body` is called with the first one.
     ///
     /// # Examples
     ///
@@ -130,7 +133,7 @@ impl<Y: 'static, S: 'static> Generator<Y, S> {
     ///
     /// # Panics
     ///
-    /// When there is no stack for it.
+    /// If no stack can be allocated.
     ///
     /// # Switching
     ///
@@ -146,8 +149,8 @@ impl<Y: 'static, S: 'static> Generator<Y, S> {
 impl<Y> Generator<Y> {
     /// Calls `inside` with a generator whose body may borrow what is alive during this call.
     ///
-    /// When `inside` returns or panics, the body is unwound if it has not ended. No destructor has to
-    /// run for that which could be forgotten.
+    /// When `inside` returns or panics, the body is unwound if it has not ended. This does not depend on a
+    /// destructor, which could be forgotten.
     ///
     /// # Examples
     ///
@@ -164,11 +167,11 @@ impl<Y> Generator<Y> {
     ///
     /// # Errors
     ///
-    /// As [`Builder::build`](crate::Builder::build).
+    /// Returns the error of [`Builder::build`](crate::Builder::build) if the greenlet cannot be created.
     ///
     /// # Switching
     ///
-    /// Switches if the body has begun and not ended when `inside` has: to it, so that it unwinds.
+    /// May switch: to the body, to unwind it, if it has begun and has not ended when `inside` ends.
     ///
     /// # Cancellation
     ///
@@ -182,19 +185,19 @@ impl<Y> Generator<Y> {
 }
 
 impl<Y, S> Generator<Y, S> {
-    /// As [`Generator::scoped`], for a body that is sent values.
+    /// Like [`Generator::scoped`], but for a body that is sent values.
     ///
     /// # Errors
     ///
-    /// As [`Builder::build`](crate::Builder::build).
+    /// Returns the error of [`Builder::build`](crate::Builder::build) if the greenlet cannot be created.
     ///
     /// # Switching
     ///
-    /// As [`Generator::scoped`].
+    /// May switch: to the body, to unwind it, if it has begun and has not ended when `inside` ends.
     ///
     /// # Cancellation
     ///
-    /// As [`Generator::scoped`].
+    /// A kill that reaches `inside` unwinds the body as well.
     pub fn scoped_with_input<R>(
         body: impl FnOnce(Yielder<Y, S>, S),
         inside: impl FnOnce(&mut Generator<Y, S>) -> R,
@@ -206,25 +209,23 @@ impl<Y, S> Generator<Y, S> {
 
     /// Sends `value` to the body and returns what it yields next; `None` when it has ended.
     ///
-    /// The first value is given to the body as it begins, a later one is what its
-    /// [`Yielder::yield_`] returns.
+    /// The body is called with the first value. Each later one is returned by its [`Yielder::yield_`].
     ///
     /// # Panics
     ///
-    /// - A panic of the body is raised here. The generator has ended then.
-    /// - When the body's greenlet is an ancestor of the current one: it would have to be its own
-    ///   child.
-    /// - When the body yielded in another greenlet, which has ended, or when the end of another greenlet
-    ///   comes here instead of a value.
+    /// - With the panic of the body, if it panics. The generator has ended then.
+    /// - If the body's greenlet is an ancestor of the current one: it would become its own descendant.
+    /// - If the greenlet that yielded last is not the body's and has ended, or if the end of another
+    ///   greenlet arrives here instead of a value.
     ///
     /// # Switching
     ///
-    /// Always switches, unless the body has ended: to the body. It may switch to others.
+    /// Always switches: to the body, which may switch to others. Never switches after the body has ended.
     ///
     /// # Cancellation
     ///
-    /// What is thrown into the current greenlet is raised here. Nobody awaits a value then: a body that
-    /// is resumed by somebody else and yields gets an error.
+    /// A kill or a panic thrown into the current greenlet unwinds from here. No consumer awaits a value
+    /// then: if another greenlet resumes the body, its next yield gets an error.
     #[track_caller]
     pub fn send(&mut self, value: S) -> Option<Y> {
         if self.body.is_dead() {
@@ -233,11 +234,11 @@ impl<Y, S> Generator<Y, S> {
         self.shared.resume(&self.body, value)
     }
 
-    /// Ends the generator: unwinds its body if it has not ended. The same as dropping it.
+    /// Ends the generator, as dropping it does: unwinds the body if it has not ended.
     ///
     /// # Switching
     ///
-    /// Switches if the body has begun and not ended: to it, so that it unwinds.
+    /// May switch: to the body, to unwind it, if it has begun and has not ended.
     pub fn close(self) {}
 
     /// Whether the body has ended.
@@ -258,21 +259,20 @@ impl<Y> Iterator for Generator<Y> {
 impl<Y> std::iter::FusedIterator for Generator<Y> {}
 
 impl<Y, S> Yielder<Y, S> {
-    /// Hands `value` to the consumer, and returns what the consumer sends when it wants the next.
+    /// Passes `value` to the consumer, and returns what the consumer sends for the next one.
     ///
     /// # Panics
     ///
-    /// When no consumer awaits a value: this is called outside of the generator, or the generator is
-    /// being dropped. [`Yielder::try_yield`] returns the value instead.
+    /// If no consumer awaits a value: outside of the generator, or while the generator is dropped.
+    /// [`Yielder::try_yield`] returns the value instead.
     ///
     /// # Switching
     ///
-    /// Always switches: to the consumer. Others may run before the next value is asked for.
+    /// Always switches: to the consumer. Others may run before it requests the next value.
     ///
     /// # Cancellation
     ///
-    /// When the generator is dropped meanwhile, a [`GreenletExit`](crate::GreenletExit) is raised
-    /// here.
+    /// If the generator is dropped meanwhile, a [`GreenletExit`](crate::GreenletExit) is thrown here.
     #[track_caller]
     pub fn yield_(&self, value: Y) -> S {
         match self.try_yield(value) {
@@ -281,7 +281,7 @@ impl<Y, S> Yielder<Y, S> {
         }
     }
 
-    /// As [`Yielder::yield_`], with the error as a value.
+    /// Like [`Yielder::yield_`], but returns the value if no consumer awaits one.
     ///
     /// # Examples
     ///
@@ -302,15 +302,16 @@ impl<Y, S> Yielder<Y, S> {
     ///
     /// # Errors
     ///
-    /// Returns the value when no consumer awaits one.
+    /// Returns `value` if no consumer awaits one.
     ///
     /// # Switching
     ///
-    /// As [`Yielder::yield_`], unless it returns an error.
+    /// May switch: to the consumer, unless it returns an error. Others may run before the consumer requests
+    /// the next value.
     ///
     /// # Cancellation
     ///
-    /// As [`Yielder::yield_`].
+    /// If the generator is dropped meanwhile, a [`GreenletExit`](crate::GreenletExit) is thrown here.
     pub fn try_yield(&self, value: Y) -> Result<S, Y> {
         self.shared.yield_(value)
     }
@@ -326,7 +327,7 @@ impl<Y, S> Shared<Y, S> {
         }
     }
 
-    /// What the greenlet of a generator runs.
+    /// Returns the function that the greenlet of a generator runs.
     fn body<F>(this: Rc<Self>, body: F) -> impl FnOnce(Resume) -> Paused
     where
         F: FnOnce(Yielder<Y, S>, S),
@@ -340,7 +341,7 @@ impl<Y, S> Shared<Y, S> {
 
     #[track_caller]
     fn resume(&self, body: &Greenlet<Resume, Paused>, value: S) -> Option<Y> {
-        /// However the wait ends, nobody awaits a value afterwards.
+        /// Clears the consumer, however the wait ends: none awaits a value afterwards.
         struct Waiting<'a>(&'a Cell<Option<AnyWeakGreenlet>>);
         impl Drop for Waiting<'_> {
             fn drop(&mut self) {
@@ -351,33 +352,33 @@ impl<Y, S> Shared<Y, S> {
         if body.parent().as_ref() != Some(&me)
             && let Err(error) = body.set_parent(&me)
         {
-            panic!("a generator was asked for a value by its own descendant: {error}");
+            panic!("a generator was resumed by its own descendant: {error}");
         }
-        // Left over if the last wait was ended by something else than the value.
+        // Left over if the last wait did not end with the value.
         drop(self.yielded.take());
         self.sent.set(Some(value));
         self.consumer.set(Some(me));
         let _waiting = Waiting(&self.consumer);
-        let came = match self.yielding.take() {
+        let arrived = match self.yielding.take() {
             // A switch to it would lead to an ancestor, perhaps to the body of another generator.
             Some(yielding) if yielding.is_dead() => {
                 panic!(
-                    "a generator cannot go on: the greenlet that yielded its last value has ended"
+                    "a generator cannot continue: the greenlet that yielded its last value has ended"
                 )
             }
             Some(yielding) => yielding.try_switch_any::<Resume, Paused>(Resume),
             None => body.try_switch(Resume),
         };
-        match came {
+        match arrived {
             Ok(Paused) | Err(SwitchError::Exited(_)) => {
                 let yielded = self.yielded.take();
                 assert!(
                     yielded.is_some() || body.is_dead(),
-                    "a generator cannot go on: another greenlet has ended, and its end came to the consumer",
+                    "a generator cannot continue: the end of another greenlet arrived at the consumer",
                 );
                 yielded
             }
-            Err(error) => panic!("a generator cannot go on: {error}"),
+            Err(error) => panic!("a generator cannot continue: {error}"),
         }
     }
 
@@ -385,19 +386,21 @@ impl<Y, S> Shared<Y, S> {
         let Some(consumer) = self.consumer.take() else { return Err(value) };
         self.yielding.set(Some(current()));
         self.yielded.set(Some(value));
-        let came =
+        let arrived =
             consumer.try_switch_any::<Paused, Resume>(Paused).map_err(SwitchError::into_value);
-        match came {
+        match arrived {
             Ok(Resume) => Ok(self.sent.take().expect("a consumer sends before it switches")),
             // No switch was made: the consumer waits as before.
             Err(Some(Paused)) => {
                 self.yielding.take();
                 self.consumer.set(Some(consumer));
-                Err(self.yielded.take().expect("nobody ran meanwhile"))
+                Err(self.yielded.take().expect("no switch was made"))
             }
             Err(None) => {
                 self.yielding.take();
-                panic!("a generator's body was resumed by a child's end, not by its consumer")
+                panic!(
+                    "a generator's body was resumed by the end of a child greenlet, not by its consumer"
+                )
             }
         }
     }

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! The greenlet and the task that run, and what is queued or raised for them.
+//! The current greenlet and task, and what is queued or thrown for them.
 
 use super::here::{has_ended, here, is_copied, unless_ended, with};
 use super::interrupt::{self, Interrupt, TimeoutExit};
@@ -10,40 +10,42 @@ use crate::greenlet::scheduled::marks::HUB;
 use crate::greenlet::scheduled::{self, Payload};
 use std::mem::forget;
 
-/// A new number, not used before on this thread.
+/// Returns an id that was not used before on this thread.
 pub(crate) fn next_id() -> u64 {
     with(Hub::next_id)
 }
 
-/// Has `f` called when this thread's hub ends, after its coroutines.
+/// Registers `f` to be called when this thread's hub ends, after its coroutines have ended.
 #[cfg(feature = "monkey")]
 pub(crate) fn at_end(f: fn()) {
     with(|hub| hub.at_end.borrow_mut().push(f));
 }
 
-/// The greenlet that runs.
+/// Returns the running greenlet.
 #[inline]
 #[track_caller]
 pub(crate) fn current_greenlet() -> AnyWeakGreenlet {
-    // Main may be parked when there is a hub. In a copy of the process nothing is, and it may be asked for.
+    // Ensures that there is a hub, without which main cannot park. In a copy of the process nothing parks,
+    // so none is needed.
     if unless_ended().is_none() && !is_copied() {
         here();
     }
     scheduled::running().clone()
 }
 
-/// The task that the current greenlet runs for.
+/// Returns the task that the current greenlet runs for.
 pub(crate) fn current_task() -> TaskRef {
-    TaskRef::of(&current_greenlet()).expect("main has one")
+    TaskRef::of(&current_greenlet()).expect("main has a task")
 }
 
-/// Its number. Where the hub has ended only main is left.
+/// Returns the id of the current task. After the hub has ended, only main is left, with id 0.
 pub(crate) fn current_task_id() -> u64 {
     if has_ended() && !is_copied() { 0 } else { current_task().id }
 }
 
-/// Has `f` run in the hub's greenlet, at the end of the queue of those that are ready. It must not wait. In a
-/// copy of the process it never is, and is not dropped either.
+/// Queues `f` to run in the hub's greenlet, at the end of the ready queue. `f` must not wait.
+///
+/// In a copy of the process, `f` is neither run nor dropped.
 pub(crate) fn call(f: impl FnOnce() + 'static) {
     if is_copied() {
         return forget(f);
@@ -51,8 +53,9 @@ pub(crate) fn call(f: impl FnOnce() + 'static) {
     with(|hub| hub.call(Call::Run(Box::new(f))));
 }
 
-/// Has `payload` raised in a task, when the hub comes to it: at the end of the queue of those that are ready.
-/// In a copy of the process that task is not there.
+/// Queues the delivery of `payload` to a task, at the end of the ready queue.
+///
+/// Does nothing in a copy of the process, where the task does not run.
 pub(crate) fn interrupt(task: TaskRef, payload: Payload) {
     if is_copied() {
         return;
@@ -63,20 +66,21 @@ pub(crate) fn interrupt(task: TaskRef, payload: Payload) {
     });
 }
 
-/// Has `payloads`, which were raised in the current coroutine and caught, raised once more where it
-/// waits next, before what else is to be raised there.
+/// Throws `payloads` again at the next wait of the current coroutine.
+///
+/// They were thrown in this coroutine before and caught. They precede its other pending interrupts.
 pub(crate) fn defer_unwind(payloads: impl IntoIterator<Item = Payload>) {
     let interrupts = payloads.into_iter().filter_map(|payload| {
         let id = match payload.downcast_ref() {
             Some(TimeoutExit(id)) => *id,
             None => next_id(),
         };
-        // Of a deadlock there is nothing left to be told: if it is one still, it is found again.
+        // A deadlock report is not repeated: if the deadlock persists, it is detected again.
         let depth = task::panics(&scheduled::running());
         (!interrupt::is_message(&payload)).then_some(Interrupt::new(id, depth, payload))
     });
     let interrupts: Vec<_> = interrupts.collect();
-    // The hub never waits, so nothing is raised in it.
+    // The hub's own greenlet never waits, so nothing can be delivered to it.
     if !interrupts.is_empty() && scheduled::running().mark() & HUB == 0 {
         let task = current_task();
         task.interrupts.borrow_mut().splice(..0, interrupts);

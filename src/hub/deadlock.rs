@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! When nothing can ever wake anybody: who waits for what.
+//! Deadlock reports: what main and each coroutine wait for, when nothing can wake any of them.
 
 use super::interrupt::{Deadlock, Interrupt, OPENING, TimeoutExit, into_message};
 use super::state::Hub;
@@ -12,76 +12,79 @@ use crate::sys::stderr;
 use std::fmt::Write;
 use std::process;
 
-/// Says what main was not told, since it has not waited again before its thread's end.
+/// Prints a payload that was still pending for main at the end of its thread.
+///
+/// Kills and timeouts are not printed.
 pub(super) fn report_undelivered(payload: Payload) {
     if !payload.is::<GreenletExit>() && !payload.is::<TimeoutExit>() {
         let payload = into_message(payload);
         let message = describe(&payload);
-        stderr::write(&[&format!("switchgrass: main has ended, and was not told of: {message}\n")]);
+        stderr::write(&[&format!(
+            "switchgrass: main ended with an undelivered panic: {message}\n"
+        )]);
         drop_payload(payload);
     }
 }
 
-/// Writes the report to standard error, where it is thrown into main and no panic hook runs.
-pub(super) fn say_where_no_hook_does(payload: &Payload) {
+/// Prints a deadlock report that is about to be thrown in main where no panic hook runs.
+pub(super) fn print_where_no_hook_runs(payload: &Payload) {
     if let Some(Deadlock(text)) = payload.downcast_ref() {
         stderr::write(&["switchgrass: ", text, "\n"]);
     }
 }
 
-/// How many coroutines are listed.
-const LISTED: usize = 100;
+/// Maximum number of coroutines that a report lists.
+const MAX_LISTED: usize = 100;
 
-/// How many reports may follow each other without anything that happens in between. Code that catches them
-/// all and waits again would run indefinitely.
-const PATIENCE: u32 = 250;
+/// Maximum number of consecutive reports without progress in between. Code that catches every report and
+/// waits again would otherwise run indefinitely.
+const MAX_REPORTS: u32 = 250;
 
-/// Raises in main a panic that says who is stuck.
+/// Reports a deadlock: throws a panic in main that lists the waiting coroutines.
 ///
-/// In a wait in which nothing is raised (a call of C) main waits on, as a thread does in the kernel: what
-/// is to be said is written to standard error, once, and the thread sleeps until a signal or another thread
-/// wakes it.
+/// In a non-unwinding wait (a call from C) main keeps waiting, like a thread in the kernel: the report is
+/// printed to standard error once, and the thread sleeps until a signal or another thread wakes it.
 pub(super) fn report(hub: &Hub) {
-    // A greenlet that was made meanwhile is something that has happened.
+    // A greenlet made since the last report counts as progress.
     if hub.made_at_report.replace(scheduled::made_count()) != scheduled::made_count() {
         hub.reports.set(0);
-        drop(hub.said_deadlock.take());
+        drop(hub.printed_deadlock.take());
     }
     let root = hub.root.borrow().clone();
     match is_shielded(&root) {
-        true => say_and_sleep(hub, text(hub)),
-        false => tell_root(hub, text(hub)),
+        true => print_and_sleep(hub, text(hub)),
+        false => report_to_root(hub, text(hub)),
     }
 }
 
-/// Whether nothing may be raised where main waits.
+/// Whether main is in a non-unwinding wait, where nothing may be thrown.
 fn is_shielded(root: &TaskRef) -> bool {
     root.target().is_some_and(|target| target.mark() & NO_THROW != 0)
 }
 
-/// Raises in main a panic with this message: where main waits, or where it is suspended by hand.
+/// Throws a panic with this message in main, where it waits or where a manual switch suspended it.
 ///
-/// In a wait in which nothing is raised, main is told once: its call fails. If it waits on, the message is
-/// written to standard error, once, and the thread sleeps. If nothing can be raised where main is suspended,
-/// the process ends.
-pub(super) fn tell_root(hub: &Hub, text: String) {
+/// In a non-unwinding wait, the first report makes main's call fail. If main waits again, the message is
+/// printed to standard error, once, and the thread sleeps. If nothing can be thrown where main is
+/// suspended, the process aborts.
+pub(super) fn report_to_root(hub: &Hub, text: String) {
     let root = hub.root.borrow().clone();
     hub.reports.set(hub.reports.get() + 1);
-    if hub.reports.get() > PATIENCE {
-        give_up(&text, &format!("this was caught {PATIENCE} times, and waited for again"));
+    if hub.reports.get() > MAX_REPORTS {
+        give_up(&text, &format!("this was caught {MAX_REPORTS} times, and waited for again"));
     }
     let before = root.take_deadlock();
     if let Some(before) = before.filter(|_| is_shielded(&root)) {
         root.interrupts.borrow_mut().push(before);
         return if hub.ready.is_empty() {
-            say_and_sleep(hub, text)
+            print_and_sleep(hub, text)
         };
     }
-    // In a destructor it ends the process, with its message: better than waiting indefinitely.
+    // In a destructor this ends the process, with its message, which is better than waiting indefinitely.
     let payload = Box::new(Deadlock(text.clone()));
     hub.interrupt(&root, Interrupt::new(0, usize::MAX, payload), false);
     if hub.ready.is_empty() && root.take_deadlock().is_some() {
-        give_up(&text, "main cannot be told of it where it is suspended");
+        give_up(&text, "main cannot receive it where it is suspended");
     }
 }
 
@@ -90,21 +93,21 @@ fn give_up(text: &str, why: &str) -> ! {
     process::abort();
 }
 
-/// Writes the message to standard error, unless it was the last one, and sleeps.
-fn say_and_sleep(hub: &Hub, text: String) {
-    let is_said = hub.said_deadlock.borrow().as_ref().is_some_and(|said| *said == text);
-    if !is_said {
+/// Prints the message, unless it was the last one printed, and sleeps.
+fn print_and_sleep(hub: &Hub, text: String) {
+    let is_printed = hub.printed_deadlock.borrow().as_ref().is_some_and(|printed| *printed == text);
+    if !is_printed {
         stderr::write(&["switchgrass: ", &text, "\n"]);
     }
     let slept = hub.sleep(None);
     if let Err(error) = slept {
-        give_up(&text, &format!("the hub of this thread could not wait: {error}"));
+        give_up(&text, &format!("the hub of this thread cannot wait for events: {error}"));
     }
-    hub.said_deadlock.replace(Some(text));
+    hub.printed_deadlock.replace(Some(text));
 }
 
 impl TaskRef {
-    /// Takes back a [`Deadlock`] that is still to be raised in it.
+    /// Removes a [`Deadlock`] that is still pending.
     fn take_deadlock(&self) -> Option<Interrupt> {
         let mut interrupts = self.interrupts.borrow_mut();
         let at = interrupts.iter().position(|interrupt| interrupt.payload.is::<Deadlock>())?;
@@ -112,7 +115,7 @@ impl TaskRef {
     }
 }
 
-/// What a greenlet that does not run is suspended for.
+/// Returns what a suspended greenlet waits for.
 fn purpose_of(greenlet: &AnyWeakGreenlet) -> &'static str {
     match greenlet.mark() & STATE {
         0 => "a switch made by hand",
@@ -120,7 +123,7 @@ fn purpose_of(greenlet: &AnyWeakGreenlet) -> &'static str {
     }
 }
 
-/// Who waits for what.
+/// Builds the report: what main and each coroutine wait for.
 fn text(hub: &Hub) -> String {
     let main = hub.root.borrow().target();
     let purpose = main.map_or("", |main| purpose_of(&main));
@@ -136,13 +139,13 @@ fn text(hub: &Hub) -> String {
         }
     });
     others.sort_by_key(|(id, ..)| *id);
-    for (_, task, purpose) in others.iter().take(LISTED) {
+    for (_, task, purpose) in others.iter().take(MAX_LISTED) {
         let _ = write!(text, "\n  coroutine {} waits for {purpose}", task.title());
         if let Some(site) = task.site {
             let _ = write!(text, " (spawned at {site})");
         }
     }
-    if let Some(more @ 1..) = others.len().checked_sub(LISTED) {
+    if let Some(more @ 1..) = others.len().checked_sub(MAX_LISTED) {
         let _ = write!(text, "\n  and {more} more");
     }
     text

@@ -1,18 +1,18 @@
 #![forbid(unsafe_code)]
-//! The hub in a copy of the process, where only the coroutine that has asked for it goes on.
+//! The hub in a copy of the process, in which only the forking coroutine continues.
 //!
 //! ```text
 //!   parent                                   child
-//!   A runs ── fork ──► A goes on             A goes on, and is main as far as a deadlock is told of
-//!   B ready                                  B, C, D, main: left behind. Their stacks and what is on them
-//!   C asleep until 5 s                       stay as they are, nobody wakes them, nobody unwinds them
+//!   A runs ── fork ──► A continues           A continues, and receives deadlock reports in place of main
+//!   B ready                                  B, C, D, main: left behind. Their stacks and the values there
+//!   C sleeps until 5 s                       stay as they are: never resumed, never unwound
 //!   D waits for fd 7 ─ registered ─► epoll   fd 7 is registered with a new epoll when A first waits for it
 //! ```
 //!
-//! Nothing that was inherited is dropped, so that no destructor runs in both processes.
+//! Inherited values are never dropped, so no destructor runs in both processes.
 
-use super::here::{here, keep};
-use super::run::ALARM;
+use super::here::{adopt, here};
+use super::run::WAKER_TOKEN;
 use super::state::Hub;
 use super::task::TaskRef;
 use crate::greenlet::AnyWeakGreenlet;
@@ -23,47 +23,47 @@ use std::io;
 use std::mem::forget;
 use std::sync::Arc;
 
-/// Makes a copy of the process, in which the current coroutine alone goes on.
+/// Forks the process; in the child, only the current coroutine continues.
 ///
 /// # Errors
 ///
-/// If the kernel makes no process, or there are no descriptors left: a child needs two of its own.
+/// If the kernel cannot create a process, or no descriptors are left: the child needs two of its own.
 ///
 /// # Panics
 ///
-/// In the hub's own greenlet.
+/// In the hub's own greenlet, and in a callback that must not wait.
 #[track_caller]
 pub(crate) fn fork() -> io::Result<Side> {
     let hub = here();
     assert!(
         scheduled::running().mark() & HUB == 0,
-        "a callback in the hub cannot fork: it has no coroutine that could go on; but it can spawn one",
+        "a callback in the hub cannot fork: no coroutine would continue in the child; spawn one that forks",
     );
-    let alarm = hub.inbox.alarm.renewal()?;
-    let epoll = hub.epoll.get().map(|epoll| epoll.renewal(&alarm, ALARM)).transpose()?;
+    let waker = hub.inbox.waker.renewal()?;
+    let epoll = hub.epoll.get().map(|epoll| epoll.renewal(&waker, WAKER_TOKEN)).transpose()?;
     let side = fork::fork(&mut |fork| {
-        // Whoever leaves a message meanwhile waits, so that it is whole in the child.
-        let inbox = hub.inbox.hold();
+        // Other threads cannot push a message meanwhile, so the inbox is consistent in the child.
+        let inbox = hub.inbox.lock();
         let side = fork();
         if matches!(side, Ok(Side::Child)) {
-            keep(hub);
+            adopt(hub);
             forget(inbox.clear());
         }
         side
     });
     if matches!(side, Ok(Side::Child)) {
-        alarm.renew();
+        waker.renew();
         if let Some(epoll) = epoll {
             epoll.renew();
         }
-        hub.begin_anew();
+        hub.reset_in_child();
     }
     side
 }
 
 impl Hub {
-    /// In a child: nobody but the current coroutine is to run, and nothing of what was to happen.
-    fn begin_anew(&self) {
+    /// Resets the hub in a child: only the current coroutine remains, and nothing is pending.
+    fn reset_in_child(&self) {
         let me = &*scheduled::running();
         let leave_behind = |greenlet: &AnyWeakGreenlet| {
             if greenlet != me && *greenlet != self.context {
@@ -85,10 +85,10 @@ impl Hub {
         self.timers.borrow_mut().clear(forget);
         self.remotes.borrow_mut().clear(forget);
         forget(self.outside.replace(Arc::new(())));
-        self.sources.begin_anew();
+        self.sources.reset_in_child();
         self.is_timed.set(false);
         self.waiting_for_idle.set(0);
         self.reports.set(0);
-        drop(self.said_deadlock.take());
+        drop(self.printed_deadlock.take());
     }
 }

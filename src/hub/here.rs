@@ -1,16 +1,16 @@
-//! The hub of the calling thread, while the process is the one that has made it.
+//! The hub of the calling thread, as long as the process is the one that created it.
 //!
-//! A child that was forked without `fork.rs` has a copy of it, which must not run: its coroutines are the
-//! parent's, and it shares its epoll instance with it. There every wait is refused:
+//! A child that was forked without `fork.rs` has a copy of the hub, which must not run: the coroutines
+//! belong to the parent, and the epoll instance is shared with it. In such a child every wait is refused:
 //!
 //! ```text
-//!   parent: hub ── fork, clone ──► child: as if the hub had ended; what would wait or spawn panics
-//!           │                             a thread that had no hub may have a new one (`sys::fork::own`)
-//!           └──── vfork ─────────► child: the same, without a trace in the memory that it shares
+//!   parent: hub ── fork, clone ──► child: as if the hub had ended; waiting and spawning panic
+//!           │                             a thread that had no hub may create one (`sys::fork::own`)
+//!           └──── vfork ─────────► child: the same, without a change to the memory that it shares
 //! ```
 //!
-//! One of the few places of the hub with `unsafe`: everything that waits passes here, and a thread-local
-//! variable that has a destructor cannot be read in one load.
+//! One of the few files of the hub with `unsafe`: every wait passes through here, and a thread-local
+//! variable with a destructor cannot be read in one load.
 
 use super::state::Hub;
 use crate::greenlet::scheduled;
@@ -21,26 +21,27 @@ use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
 thread_local! {
-    /// The hub, while it is there. Without a destructor.
+    /// The hub, while it exists. A variable without a destructor.
     static HERE: Cell<*const Hub> = const { Cell::new(ptr::null()) };
 
-    /// The process is a copy of the one that has made this thread's hub.
+    /// Whether the process is a copy of the one that created this thread's hub.
     static IS_COPY: Cell<bool> = const { Cell::new(false) };
 
     static OWNER: OnceCell<Owned> = const { OnceCell::new() };
 
-    /// Registered after the other, so dropped before it: then everything still works.
+    /// Registered after `OWNER`, so dropped before it, while everything still works.
     static END: End = const { End };
 }
 
-/// Keeps the hub. If `exit` was called in a coroutine, it is left as it is: what it keeps may be user
-/// values, whose destructors must not run in the middle of what main does.
+/// Owns the hub. If `exit` was called in a coroutine, the hub is leaked: it holds user values, whose
+/// destructors must not run in the middle of what main does.
 struct Owned(ManuallyDrop<Box<Hub>>);
 
 impl Drop for Owned {
     fn drop(&mut self) {
         if self.0.has_ended.get() {
-            // SAFETY: not used again: `End` has come before, after which nobody names the hub.
+            // SAFETY: the hub is dropped once, and not used after this: `End` was dropped before, has
+            // cleared `HERE`, and has closed the thread, so no frame that refers to the hub is resumed.
             unsafe { ManuallyDrop::drop(&mut self.0) };
         }
     }
@@ -50,19 +51,20 @@ struct End;
 
 impl Drop for End {
     fn drop(&mut self) {
-        // Destructors of coroutines run now, and std's alternate stack is gone.
+        // Destructors of coroutines run below, but std's alternate signal stack is gone.
         alternate_stack::ensure();
-        // Nothing is ended in a copy of the process: the coroutines are its parent's.
+        // Nothing is ended in a copy of the process: the coroutines belong to the parent.
         try_with(Hub::end);
         HERE.set(ptr::null());
-        // The frames of a greenlet that has not ended may name the hub, so none is resumed after this: not by
-        // the greenlets' own end of the thread, nor by a destructor of user code.
+        // Frames of greenlets that have not ended may refer to the hub, so none is resumed after this:
+        // neither by the greenlets' own cleanup of the thread nor by a user destructor.
         scheduled::close_thread();
     }
 }
 
-/// The calling thread's hub. It never leaves its thread, and nobody keeps it beyond the call that has
-/// asked for it, which may switch.
+/// A reference to the calling thread's hub.
+///
+/// It never leaves its thread, and is not stored beyond the call that obtained it, which may switch.
 #[derive(Clone, Copy)]
 pub(super) struct Here(NonNull<Hub>);
 
@@ -71,20 +73,20 @@ impl Deref for Here {
 
     #[inline(always)]
     fn deref(&self) -> &Hub {
-        // SAFETY: it lives until `Owned` is dropped. That is after `End`, which ends the greenlets of this
-        // thread: so the frame that asked has been left, or is never resumed.
+        // SAFETY: the hub lives until `Owned` is dropped. `End` is dropped before that, and ends the
+        // greenlets of this thread: the frame that holds this reference has returned, or is never resumed.
         unsafe { self.0.as_ref() }
     }
 }
 
-/// This thread's hub, which is made if need be.
+/// Returns this thread's hub, creating it if needed.
 ///
-/// Not a function that takes a closure: a closure that is large is not inlined into every caller, and one
+/// Returns a value instead of calling a closure: a large closure is not inlined into every caller, and one
 /// that switches should be (see `arch/x86_64/switch.rs`).
 ///
 /// # Panics
 ///
-/// When the thread is ending and has ended its coroutines. In a copy of the process that has made the hub.
+/// If the thread is ending and has ended its coroutines, or in a copy of the process that created the hub.
 #[inline(always)]
 #[track_caller]
 pub(super) fn here() -> Here {
@@ -94,8 +96,7 @@ pub(super) fn here() -> Here {
     }
 }
 
-/// As [`here`], but `None` when the thread has ended its coroutines, or these are of a parent's: for what
-/// need not wait.
+/// Like [`here`], but returns `None` where that panics. For operations that need not wait.
 #[inline(always)]
 #[track_caller]
 pub(super) fn unless_ended() -> Option<Here> {
@@ -105,17 +106,18 @@ pub(super) fn unless_ended() -> Option<Here> {
     }
 }
 
-/// This thread's hub, if there is one and it is this process's.
+/// Returns this thread's hub if it exists and belongs to this process.
 #[inline(always)]
 fn existing() -> Option<Here> {
     let hub = NonNull::new(HERE.get().cast_mut())?;
-    if lineage::owns() { Some(Here(hub)) } else { let_go() }
+    if lineage::owns() { Some(Here(hub)) } else { give_up_copied() }
 }
 
-/// In a child that was not made by `fork.rs`. (One that shares its parent's memory changes nothing there.)
+/// Gives up the hub in a child that was not made by `fork.rs`. A child that shares its parent's memory
+/// changes nothing.
 #[cold]
 #[inline(never)]
-fn let_go() -> Option<Here> {
+fn give_up_copied() -> Option<Here> {
     if lineage::is_copy() {
         leave_to_parent();
         lineage::set_left();
@@ -123,20 +125,20 @@ fn let_go() -> Option<Here> {
     None
 }
 
-/// The hub is the parent's, from now on.
+/// Marks the hub as the parent's.
 fn leave_to_parent() {
     if !HERE.replace(ptr::null()).is_null() {
         IS_COPY.set(true);
     }
 }
 
-/// The hub is this process's, which `fork.rs` has made.
-pub(super) fn keep(hub: Here) {
+/// Marks the hub as this process's, in a child made by `fork.rs`.
+pub(super) fn adopt(hub: Here) {
     HERE.set(hub.0.as_ptr());
     IS_COPY.set(false);
 }
 
-/// Whether this thread's hub is a copy of a parent's, or the parent's own: see above.
+/// Whether this thread's hub belongs to a parent: a copy of it or, in a child of vfork, the original.
 pub(crate) fn is_copied() -> bool {
     existing().is_none() && (IS_COPY.get() || lineage::is_vfork_child())
 }
@@ -148,20 +150,20 @@ fn make_unless_ended() -> Option<Here> {
     (!has_ended() && !is_copied()).then(make)
 }
 
-/// Calls `f` with this thread's hub, as [`here`].
+/// Calls `f` with this thread's hub, which it creates if needed. Panics where [`here`] does.
 #[inline(always)]
 #[track_caller]
 pub(super) fn with<R>(f: impl FnOnce(&Hub) -> R) -> R {
     f(&here())
 }
 
-/// Calls `f` with this thread's hub, if there is one and it is this process's.
+/// Calls `f` with this thread's hub if it exists and belongs to this process.
 #[inline(always)]
 pub(super) fn try_with<R>(f: impl FnOnce(&Hub) -> R) -> Option<R> {
     existing().map(|hub| f(&hub))
 }
 
-/// Whether the thread is ending and has ended its coroutines, if it had any: there is no hub any more.
+/// Whether there is no hub any more: the thread is ending, and has ended its coroutines, if it had any.
 pub(crate) fn has_ended() -> bool {
     existing().is_none()
         && (scheduled::has_ended() || OWNER.try_with(|owner| owner.get().is_some()).unwrap_or(true))
@@ -173,13 +175,15 @@ pub(crate) fn has_ended() -> bool {
 fn make() -> Here {
     refuse_in_copy();
     lineage::at_copy(leave_to_parent);
-    let owns = fork::own().unwrap_or_else(|error| panic!("there is no hub: {error}"));
+    let owns =
+        fork::own().unwrap_or_else(|error| panic!("cannot create the hub of this thread: {error}"));
     assert!(owns, "{FORKED}");
     let made = OWNER.try_with(|owner| {
         if owner.get().is_some() {
             return None;
         }
-        let hub = Hub::new().unwrap_or_else(|error| panic!("there is no hub: {error}"));
+        let hub = Hub::new()
+            .unwrap_or_else(|error| panic!("cannot create the hub of this thread: {error}"));
         let hub = NonNull::from(&**owner.get_or_init(|| Owned(ManuallyDrop::new(Box::new(hub)))).0);
         HERE.set(hub.as_ptr());
         END.with(|_| ());
@@ -191,10 +195,10 @@ fn make() -> Here {
 }
 
 const FORKED: &str = "this process was forked without Process::spawn, and its coroutines are its parent's: \
-     nothing of this library can wait, spawn or register here; use Process::spawn, or exec";
+     nothing can wait, be spawned or be registered here; use Process::spawn, or exec";
 
-/// Where the hub is a parent's. In a child that shares the memory of its parent a panic would unwind its
-/// parent's frames: so it ends.
+/// Panics if the hub belongs to a parent. A child of vfork exits instead: a panic would unwind the frames
+/// of its parent.
 #[track_caller]
 fn refuse_in_copy() {
     if lineage::is_vfork_child() {
@@ -204,24 +208,27 @@ fn refuse_in_copy() {
     assert!(!is_copied(), "{FORKED}");
 }
 
-/// Ends the process if it is a copy of the one that has made this hub: for where the hub's own greenlet, or
-/// the end of a coroutine, would go on with those of the parent.
+/// Ends the process if it is a copy of the one that created this hub.
+///
+/// To be called where the hub's own greenlet, or the end of a coroutine, would continue with the coroutines
+/// of the parent.
 #[inline(always)]
 pub(crate) fn end_copy(how: CopyEnd) {
-    // Not only whether this process is an owner: another of its threads may have made it one since.
+    // It is not enough to check that this process is an owner: another of its threads may have made it one
+    // since.
     if existing().is_none() {
         end_copy_now(how);
     }
 }
 
-/// What has come to its end in a copy.
+/// What has ended in a copy of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CopyEnd {
-    /// The body of a coroutine has returned, as that of a thread might.
+    /// The body of a coroutine has returned, which ends the process like the return of a last thread.
     Returned,
-    /// It has panicked, or was killed.
+    /// The body has panicked, or was killed.
     Failed,
-    /// It has gone back to the hub otherwise.
+    /// Control has returned to the hub in another way.
     Hub,
 }
 
@@ -232,13 +239,13 @@ fn end_copy_now(how: CopyEnd) {
         process::exit_now(127);
     }
     match how {
-        // As when the last thread of a process ends.
+        // Like the end of the last thread of a process.
         CopyEnd::Returned => process::exit(0),
         CopyEnd::Failed => process::exit(1),
         CopyEnd::Hub => {
             stderr::write(&[
-                "switchgrass: a process that was forked without Process::spawn comes back to its parent's \
-                 hub, which does not run there: it ends\n",
+                "switchgrass: a process that was forked without Process::spawn returned to its parent's \
+                 hub, which does not run there; the process ends\n",
             ]);
             process::exit_now(1);
         }

@@ -1,10 +1,11 @@
 #![forbid(unsafe_code)]
-//! Running all that is ready, until nothing is.
+//! Runs all ready greenlets until none is ready.
 
 use super::here::unless_ended;
 use super::state::Hub;
 
-/// Lets all others run until none of them is ready: see [`run_until_idle`](crate::coroutine::run_until_idle).
+/// Lets all other greenlets run until none is ready: see
+/// [`run_until_idle`](crate::coroutine::run_until_idle).
 #[track_caller]
 pub(crate) fn run_until_idle() {
     if let Some(hub) = unless_ended() {
@@ -20,21 +21,21 @@ impl Hub {
             while self.others_are_ready() {
                 self.yield_now();
             }
-            // What is due, and what has come meanwhile.
-            self.yield_to_the_poller();
+            // Collects due timers, and events that have arrived meanwhile.
+            self.yield_to_poller();
             if !self.others_are_ready() {
                 return;
             }
         }
     }
 
-    /// Whether there are others in the queue than those that wait for this as well.
+    /// Whether the queue holds greenlets besides those that wait for idleness themselves.
     fn others_are_ready(&self) -> bool {
         self.ready.len() >= self.waiting_for_idle.get()
     }
 }
 
-/// One that waits until nobody is ready, the current one included.
+/// Counts the current greenlet among those that wait until none is ready, until dropped.
 struct Waiting<'a>(&'a Hub);
 
 impl<'a> Waiting<'a> {
@@ -46,7 +47,7 @@ impl<'a> Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        // None: this is a child's copy of a wait of its parent's.
+        // Saturates at 0: in a child, this may be a copy of a wait of the parent.
         self.0.waiting_for_idle.set(self.0.waiting_for_idle.get().saturating_sub(1));
     }
 }

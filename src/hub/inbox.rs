@@ -1,98 +1,105 @@
 #![forbid(unsafe_code)]
-//! What other threads leave for a hub, and how they wake it.
+//! Messages from other threads to a hub, and the wake-up of its thread.
 //!
-//! One word says how things are:
+//! One atomic byte holds the state:
 //!
 //! ```text
 //!              push: FILLED                    EMPTY ◄── take ── FILLED
 //!   another ──────────────────► was it           │                  ▲
 //!   thread      (swap)          ASLEEP?          │ before a sleep   │ push
-//!                               raise the        ▼                  │
-//!                               alarm          ASLEEP ──────────────┘
+//!                               trigger the      ▼                  │
+//!                               waker          ASLEEP ──────────────┘
 //! ```
 //!
-//! All changes of that word are read-modify-write operations, so they have an order: either the hub finds it
-//! FILLED and does not sleep, or the pusher finds it ASLEEP and raises the alarm. So a wake-up is never lost,
-//! and a hub that is awake costs no system call. (A model of this is checked by loom: `RUSTFLAGS="--cfg loom"
-//! cargo test --lib --release inbox`.)
+//! Every change is a read-modify-write operation, so all changes have one order: either the hub finds
+//! FILLED and does not sleep, or the producer finds ASLEEP and triggers the waker. So no wake-up is lost,
+//! and a message to a hub that is awake costs no system call. (The one plain store is in a forked child,
+//! before it has other threads.) A loom model checks this: `RUSTFLAGS="--cfg loom" cargo test --lib
+//! --release inbox`.
 
 use super::slots::SlotKey;
 #[cfg(not(loom))]
 use crate::sys::lock::{Lock, Locked as Guard};
 use crate::sys::poll::EventFd;
 #[cfg(loom)]
-use lock_of_loom::{Lock, MutexGuard as Guard};
-#[cfg(loom)]
 use loom::sync::atomic::{AtomicU8, Ordering};
+#[cfg(loom)]
+use loom_lock::{Lock, MutexGuard as Guard};
 use std::collections::VecDeque;
 use std::io;
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// What a message does when it arrives, on the hub's thread.
+/// A message to a hub, handled on the hub's thread.
 pub(super) enum Message {
-    /// Wakes the one that was registered under this key.
+    /// Wakes the greenlet that is registered under this key.
     Unpark(SlotKey),
-    /// Runs in the hub, where nothing may block.
+    /// Runs the closure in the hub's greenlet, which must not block.
     Call(Box<dyn FnOnce() + Send>),
 }
 
-/// What ends a sleep.
-pub(super) trait Alarm {
-    fn raise(&self);
-    fn lower(&self);
+/// Ends a sleep of the hub, from any thread.
+pub(super) trait Waker {
+    fn wake(&self);
+    fn reset(&self);
 }
 
-impl Alarm for EventFd {
-    fn raise(&self) {
+impl Waker for EventFd {
+    fn wake(&self) {
         self.raise();
     }
 
-    fn lower(&self) {
+    fn reset(&self) {
         self.lower();
     }
 }
 
+/// The inbox of a hub, shared with other threads.
 pub(super) struct Inbox<A = EventFd, M = Message> {
     messages: Lock<VecDeque<M>>,
     state: AtomicU8,
-    pub(super) alarm: A,
+    pub(super) waker: A,
 }
 
+/// Nothing has arrived since the hub last took its messages, and the hub is awake.
 const EMPTY: u8 = 0;
+/// A message or a nudge has arrived. Set by producers, in any state; replaced by `EMPTY` when the hub takes
+/// its messages.
 const FILLED: u8 = 1;
+/// The hub sleeps or is about to: the next producer triggers the waker. Replaces `EMPTY` before a sleep, and
+/// is replaced by it afterwards, unless a producer has set `FILLED`.
 const ASLEEP: u8 = 2;
 
-impl<A: Alarm, M> Inbox<A, M> {
-    pub(super) fn new(alarm: A) -> Self {
-        Inbox { messages: Lock::new(VecDeque::new()), state: AtomicU8::new(EMPTY), alarm }
+impl<A: Waker, M> Inbox<A, M> {
+    pub(super) fn new(waker: A) -> Self {
+        Inbox { messages: Lock::new(VecDeque::new()), state: AtomicU8::new(EMPTY), waker }
     }
 
-    /// Leaves a message, from any thread.
+    /// Sends a message, from any thread.
     pub(super) fn push(&self, message: M) {
         self.messages.lock().push_back(message);
         self.nudge();
     }
 
-    /// Has the hub look around, and wakes it for that, from any thread.
+    /// Makes the hub check its inbox, and wakes it if it sleeps, from any thread.
     pub(super) fn nudge(&self) {
         if self.state.swap(FILLED, Ordering::AcqRel) == ASLEEP {
-            self.alarm.raise();
+            self.waker.wake();
         }
     }
 
-    /// Nobody leaves or takes a message while what this returns is there.
-    pub(super) fn hold(&self) -> Held<'_, A, M> {
-        Held { messages: self.messages.lock(), inbox: self }
+    /// Locks the messages: none is added or taken until the guard is dropped.
+    pub(super) fn lock(&self) -> InboxGuard<'_, A, M> {
+        InboxGuard { messages: self.messages.lock(), inbox: self }
     }
 
-    /// Whether there are messages.
+    /// Whether there are messages, or the hub was nudged.
     #[inline]
     pub(super) fn is_filled(&self) -> bool {
         self.state.load(Ordering::Relaxed) == FILLED
     }
 
-    /// Whether the hub sleeps, and nothing has come for it.
+    /// Whether the hub sleeps and nothing has arrived for it.
     pub(super) fn is_asleep(&self) -> bool {
         self.state.load(Ordering::Relaxed) == ASLEEP
     }
@@ -106,11 +113,12 @@ impl<A: Alarm, M> Inbox<A, M> {
         std::mem::take(&mut *self.messages.lock())
     }
 
-    /// Calls `sleep`, which the alarm ends, unless there are messages. It returns whether the alarm has.
+    /// Calls `sleep`, which the waker ends, unless there are messages. `sleep` returns whether the waker
+    /// was triggered.
     ///
-    /// Then the alarm is lowered. (A pusher may be late with it, and raise it in the hub's next sleep: so
-    /// what the word says is not enough to know.) The messages are taken after that, so that none is left
-    /// whose alarm was lowered.
+    /// If so, the waker is reset. The state does not tell this: a slow producer may trigger the waker only
+    /// in the hub's next sleep. Messages are taken after the reset, so that none is left behind whose
+    /// wake-up was reset.
     pub(super) fn sleep_unless_filled(
         &self,
         sleep: impl FnOnce() -> io::Result<bool>,
@@ -121,22 +129,23 @@ impl<A: Alarm, M> Inbox<A, M> {
         if !change(EMPTY, ASLEEP) {
             return Ok(());
         }
-        let rung = sleep();
+        let is_woken = sleep();
         change(ASLEEP, EMPTY);
-        if rung? {
-            self.alarm.lower();
+        if is_woken? {
+            self.waker.reset();
         }
         Ok(())
     }
 }
 
-pub(super) struct Held<'a, A, M> {
+/// The locked messages of an inbox.
+pub(super) struct InboxGuard<'a, A, M> {
     messages: Guard<'a, VecDeque<M>>,
     inbox: &'a Inbox<A, M>,
 }
 
-impl<A, M> Held<'_, A, M> {
-    /// Takes all messages, and says that there are none.
+impl<A, M> InboxGuard<'_, A, M> {
+    /// Takes all messages and marks the inbox as empty.
     pub(super) fn clear(mut self) -> VecDeque<M> {
         self.inbox.state.store(EMPTY, Ordering::Release);
         std::mem::take(&mut *self.messages)
@@ -144,7 +153,7 @@ impl<A, M> Held<'_, A, M> {
 }
 
 #[cfg(loom)]
-mod lock_of_loom {
+mod loom_lock {
     use loom::sync::Mutex;
     pub(super) use loom::sync::MutexGuard;
 
@@ -167,17 +176,17 @@ mod model {
     use loom::sync::{Arc, Condvar, Mutex};
     use loom::thread;
 
-    /// An eventfd: raised until it is lowered.
+    /// A model of an eventfd: set until it is reset.
     #[derive(Default)]
     struct Flag(Mutex<bool>, Condvar);
 
-    impl Alarm for Flag {
-        fn raise(&self) {
+    impl Waker for Flag {
+        fn wake(&self) {
             *self.0.lock().unwrap() = true;
             self.1.notify_one();
         }
 
-        fn lower(&self) {
+        fn reset(&self) {
             *self.0.lock().unwrap() = false;
         }
     }
@@ -192,7 +201,8 @@ mod model {
         }
     }
 
-    /// Whatever the interleaving, the hub gets both messages and never sleeps for ever: loom would say so.
+    /// In every interleaving the hub receives both messages and never sleeps indefinitely, which loom would
+    /// report.
     #[test]
     fn no_wake_up_is_lost() {
         loom::model(|| {
@@ -205,7 +215,7 @@ mod model {
                 .collect();
             let mut got = Vec::new();
             while got.len() < 2 {
-                inbox.sleep_unless_filled(|| Ok(inbox.alarm.wait())).unwrap();
+                inbox.sleep_unless_filled(|| Ok(inbox.waker.wait())).unwrap();
                 got.extend(inbox.take());
             }
             got.sort();

@@ -1,26 +1,26 @@
 #![forbid(unsafe_code)]
-//! What the hub raises in a coroutine: kills, time limits, deadlocks.
+//! Interrupts that the hub delivers to coroutines: kills, timeouts, deadlock reports.
 
 use crate::greenlet::AnyWeakGreenlet;
 use crate::greenlet::scheduled::Payload;
 
-/// Something to be raised in a coroutine.
+/// A payload to be thrown in a coroutine.
 pub(crate) struct Interrupt {
-    /// By which it can be taken back.
+    /// Identifies the interrupt, so that it can be taken back.
     pub(crate) id: u64,
-    /// So many panics may be under way where it is raised. It waits for its destructors to end
-    /// where there are more: a panic that left one of these would end the process.
+    /// Maximum depth of nested panics at delivery. At a greater depth the interrupt waits until the
+    /// destructors that run there have ended: a panic that escaped from one of these would end the process.
     pub(crate) depth: usize,
     pub(crate) payload: Payload,
-    /// The greenlet that it is meant for, if that is not the whole task: one whose time limit has passed. It
-    /// is raised there, or in one that runs for it.
+    /// The greenlet whose timeout has expired; `None` if the interrupt is meant for the whole task. It is
+    /// thrown in that greenlet, or in one that runs for it.
     pub(super) origin: Option<AnyWeakGreenlet>,
-    /// A call in which nothing may be raised has been cut short for it (see `hub/nounwind.rs`).
+    /// Whether a call in which nothing may be thrown was cut short for it (see `hub/nounwind.rs`).
     pub(super) is_reported: bool,
 }
 
 impl Interrupt {
-    /// Whether it is to be raised in `me`.
+    /// Whether it may be thrown in `me`: it has no origin, or `me` is the origin or runs for it.
     pub(super) fn is_meant_for(&self, me: &AnyWeakGreenlet) -> bool {
         let Some(origin) = &self.origin else { return true };
         origin == me || me.line().any(|node| node == *origin)
@@ -31,22 +31,22 @@ impl Interrupt {
     }
 }
 
-/// What is raised in a coroutine when one of its time limits has passed. The number says which.
+/// The payload that is thrown in a coroutine when the timeout with this id has expired.
 #[derive(Debug)]
 pub(crate) struct TimeoutExit(pub(crate) u64);
 
-/// What is raised in main. Raised where it waits, it becomes a panic with a message.
+/// A deadlock report for main. Thrown where main waits, it becomes a panic with this message.
 pub(super) struct Deadlock(pub(super) String);
 
-/// How the message of a deadlock begins.
+/// The beginning of a deadlock message.
 pub(super) const OPENING: &str = "this would block for ever: ";
 
-/// Whether this is what main has panicked with because of a deadlock.
+/// Whether this is the payload of a panic of main because of a deadlock.
 pub(crate) fn is_message(payload: &Payload) -> bool {
     payload.downcast_ref::<String>().is_some_and(|text| text.starts_with(OPENING))
 }
 
-/// As the payload of a panic, where there is no wait that would make one of it.
+/// Converts a [`Deadlock`] to the payload of a panic, for a target that is not at a wait that would do so.
 pub(super) fn into_message(payload: Payload) -> Payload {
     match payload.downcast::<Deadlock>() {
         Ok(deadlock) => Box::new(deadlock.0),

@@ -1,21 +1,21 @@
 #![forbid(unsafe_code)]
-//! Descriptors: try first, wait only when there is nothing to be done.
+//! Descriptors: calls are tried first, and wait only when they would block.
 //!
 //! ```text
-//!   register: EPOLLET, both directions, once and for the life of the descriptor
+//!   register: EPOLLET, both directions, once, for the life of the descriptor
 //!
-//!             the call says EAGAIN, or has read less than it could
-//!     ready ──────────────────────────────────────────────────────► not ready: waits for an event
+//!             a call returns EAGAIN, or a short read
+//!     ready ──────────────────────────────────────────────────────► blocked: waits for an event
 //!       ▲                                                              │
 //!       └────────────── an event of the direction, or a hang-up ◄──────┘
 //! ```
 //!
-//! Events come only while the hub polls, and nobody switches between a call and the note that it found
-//! nothing: so an event that comes in between is still to be delivered, and none is missed.
+//! Events arrive only while the hub polls, and no switch happens between a call and the note that it would
+//! block. So an event that occurs in between is delivered later, and none is missed.
 //!
-//! Those that wait for one direction form a queue, first in, first out. An event wakes the first; each wakes
-//! the next when it leaves the queue while more may be ready. Whoever comes while others wait stands behind
-//! them, also when a call would succeed at once; whoever was woken in vain goes back to the front:
+//! The waiters of one direction form a queue, first in, first out. An event wakes the first; each waiter
+//! wakes the next when it leaves the queue, if more may be ready. A new call queues behind existing
+//! waiters, even if it would succeed at once; a waiter that was woken in vain returns to the front:
 //!
 //! ```text
 //!   new ──► │ others … │ first │ ──► its turn: leaves, wakes the next, makes its call
@@ -23,10 +23,11 @@
 //!                          └── EAGAIN ◄───┘
 //! ```
 //!
-//! A call is made outside the queue, so that one which switches or never returns holds up nobody.
+//! Calls are made outside of the queue, so a call that switches or never returns does not block other
+//! waiters.
 //!
-//! An event names a source by its slot and generation: one that is late, for a descriptor that was closed,
-//! finds nobody, also if the number is in use again.
+//! An event names its source by slot and generation. A late event, for a closed descriptor, finds no
+//! source, even if the descriptor's number is in use again.
 
 use super::current::current_greenlet;
 use super::deadline::Deadline;
@@ -44,14 +45,14 @@ use std::os::fd::RawFd;
 use std::ptr;
 use std::rc::Rc;
 
-/// A direction in which something is done with a descriptor.
+/// The direction of an operation on a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     Read,
     Write,
 }
 
-/// How a wait has ended.
+/// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     Event,
@@ -65,17 +66,17 @@ pub(crate) enum Ended {
     Signalled,
 }
 
-/// A descriptor that is registered with this thread's hub. To be dropped before it is closed.
+/// A descriptor registered with this thread's hub. Must be dropped before the descriptor is closed.
 pub(crate) struct Source {
     key: SlotKey,
     inner: Rc<Inner>,
 }
 
 impl Hub {
-    /// Notes what has happened to a descriptor.
+    /// Handles an event of a descriptor.
     #[inline]
-    pub(super) fn note(&self, token: u64, readiness: Readiness) {
-        // Nobody's code but ours runs while it is borrowed.
+    pub(super) fn handle_event(&self, token: u64, readiness: Readiness) {
+        // No foreign code runs during this borrow.
         let sources = self.sources.all.borrow();
         let Some(inner) = sources.get(SlotKey::from_bits(token)) else { return };
         if readiness.exceptional {
@@ -94,11 +95,12 @@ impl Hub {
         }
     }
 
-    /// Asks for the memory that the events after the one at `index` need: with many descriptors, it is in a
-    /// far cache or in none.
+    /// Prefetches the memory that the events after the one at `index` need.
+    ///
+    /// With many descriptors, it is in a distant cache or in none.
     #[inline]
-    pub(super) fn look_ahead(&self, events: &Events, index: usize) {
-        /// So many events ahead.
+    pub(super) fn prefetch_ahead(&self, events: &Events, index: usize) {
+        /// Prefetch distances, in events.
         const SOURCE: usize = 6;
         const GREENLET: usize = 3;
         let sources = self.sources.all.borrow();
@@ -125,7 +127,7 @@ impl Hub {
             && let Some(first) = side.first.take()
         {
             self.unpark(&first);
-            // All at once, since the way to a page that is in no translation buffer is long.
+            // The whole chain at once, since a page that is not in the TLB takes long to reach.
             first.prefetch_stack();
             side.first.set(Some(first));
         }
@@ -143,7 +145,7 @@ impl Hub {
         others.watchers.iter().for_each(|(_, greenlet)| self.unpark(greenlet));
     }
 
-    /// Wakes the first of the queue, if a call may succeed.
+    /// Wakes the first waiter of the queue, if a call may succeed.
     #[cold]
     #[inline(never)]
     fn wake_next(&self, side: &Side) {
@@ -160,7 +162,7 @@ impl Hub {
         }
     }
 
-    /// Wakes all who wait.
+    /// Wakes all waiters and watchers.
     fn unpark_all(&self, side: &Side) {
         let (first, others) = (side.first.take(), side.others.take());
         first.iter().for_each(|first| self.unpark(first));
@@ -174,13 +176,15 @@ impl Hub {
 }
 
 impl Source {
-    /// Registers a descriptor that does not block.
+    /// Registers a non-blocking descriptor.
     pub(crate) fn new(fd: RawFd) -> io::Result<Self> {
         Self::register(Inner::new(fd, None))
     }
 
-    /// As [`Source::new`], and has every event call `callback` in the hub's greenlet. It must be ours, and
-    /// neither wait nor panic. Nobody waits for it: when all others are stuck, the hub says so.
+    /// Registers a non-blocking descriptor whose events call `callback` in the hub's greenlet.
+    ///
+    /// The callback must be this crate's, and neither wait nor panic. It does not count as a waiter: a
+    /// deadlock of all greenlets is reported nonetheless.
     pub(crate) fn calling(fd: RawFd, callback: impl Fn() + 'static) -> io::Result<Self> {
         Self::register(Inner::new(fd, Some(Box::new(Box::new(callback)))))
     }
@@ -201,13 +205,14 @@ impl Source {
         Ok(())
     }
 
-    /// Calls `call` until it says something else than that it would block, and waits in between. Whoever
-    /// calls this while others wait has its turn after them.
+    /// Makes a call until it does not fail with `WouldBlock` or `Interrupted`, and waits in between.
+    ///
+    /// A caller queues behind existing waiters.
     ///
     /// # Errors
     ///
-    /// What the call says; `TimedOut` when `deadline` has passed; that the descriptor is closed, if another
-    /// coroutine has closed it meanwhile.
+    /// The error of the call; `TimedOut` when `deadline` has passed; `EBADF` if another coroutine has
+    /// closed the descriptor meanwhile.
     #[inline(always)]
     #[track_caller]
     pub(crate) fn attempt<R>(
@@ -217,8 +222,8 @@ impl Source {
         deadline: Option<Deadline>,
         mut call: impl FnMut() -> io::Result<R>,
     ) -> io::Result<R> {
-        // There may be no end to what can be done at once. Before the call, and not after it: a kill may be
-        // raised here, and what the call has brought would be lost.
+        // Calls may succeed indefinitely without blocking. Yields before the call, not after it: a kill may
+        // be thrown here, and the result of a call would be lost.
         if let Some(hub) = unless_ended() {
             hub.yield_if_due();
         }
@@ -233,7 +238,7 @@ impl Source {
             }
             match call() {
                 Ok(result) => return Ok(result),
-                Err(error) => match side.look_at(error) {
+                Err(error) => match side.classify(error) {
                     None => {}
                     Some(error) => return Err(error),
                 },
@@ -241,9 +246,10 @@ impl Source {
         }
     }
 
-    /// Notes that a read has got less than it could: there is nothing more, until an event says so. Not of
-    /// a stream whose other end may be closed: the event that says that may have come. Nor of one with urgent
-    /// data, before which a read stops.
+    /// Notes a short read: the descriptor is drained until the next event.
+    ///
+    /// Ignored after a hang-up, whose event may have arrived already, and after urgent data, before which a
+    /// read stops.
     #[inline]
     pub(crate) fn is_drained(&self) {
         if !self.inner.exceptional.get() {
@@ -257,7 +263,10 @@ impl Source {
         self.inner.exceptional.get()
     }
 
-    /// Waits for an event, whatever was known. To be called after something that would block.
+    /// Waits until the direction may be ready and it is the caller's turn.
+    ///
+    /// To be called after a call that would block; [`Source::expect_event`] makes it wait for the next
+    /// event.
     #[track_caller]
     pub(crate) fn wait(
         &self,
@@ -271,7 +280,7 @@ impl Source {
         }
     }
 
-    /// Waits for a turn, behind those that `behind` names: all who wait, or if it is 0 nobody.
+    /// Waits for a turn behind the waiters that `behind` names: all of them, or none if it is 0.
     #[track_caller]
     fn wait_in(
         &self,
@@ -290,7 +299,7 @@ impl Source {
     #[cold]
     #[inline(never)]
     fn wait_with_others(&self, side: &Side, behind: u8, park: impl FnMut() -> Wake) -> Ended {
-        let place = Place::in_queue(side, behind != 0);
+        let place = QueueEntry::in_queue(side, behind != 0);
         with(|hub| hub.wake_next(side));
         self.wait_for_turn(side, || place.is_first(), park)
     }
@@ -303,7 +312,7 @@ impl Source {
         mut park: impl FnMut() -> Wake,
     ) -> Ended {
         while side.is(BLOCKED) || !is_first() {
-            if self.inner.state.get() != State::Registered && !self.is_registered_now() {
+            if self.inner.state.get() != State::Registered && !self.register_if_inherited() {
                 return Ended::Closed;
             }
             let wake = park();
@@ -322,15 +331,16 @@ impl Source {
         Ended::Event
     }
 
-    /// Registers one that was inherited. An event that is there already is told of at once.
+    /// Registers an inherited source with this process's hub. The kernel reports pending events at once.
     #[cold]
     #[inline(never)]
-    fn is_registered_now(&self) -> bool {
+    fn register_if_inherited(&self) -> bool {
         self.inner.state.get() == State::Unregistered && with(|hub| self.add_to(hub)).is_ok()
     }
 
-    /// As [`Source::wait`], by another way of parking. `is_again`: the caller has waited and was woken in
-    /// vain, so it goes back to the front.
+    /// Like [`Source::wait`], but parks by calling `park`.
+    ///
+    /// `is_again`: the caller has waited and was woken in vain, so it returns to the front of the queue.
     #[cfg(feature = "monkey")]
     pub(crate) fn wait_by(
         &self,
@@ -345,22 +355,22 @@ impl Source {
         self.wait_for_turn(side, || true, park)
     }
 
-    /// Has the current greenlet woken by every event, until what this returns is dropped.
+    /// Wakes the current greenlet at every event, until the returned guard is dropped.
     pub(crate) fn watch(&self, direction: Direction) -> impl Sized + '_ {
         if self.inner.state.get() == State::Unregistered {
-            self.is_registered_now();
+            self.register_if_inherited();
         }
-        Place::watching(self.side(direction))
+        QueueEntry::watching(self.side(direction))
     }
 
-    /// Whether a new call has to wait: it is known that it would block, or others wait.
+    /// Whether a new call must wait: it is known to block, or there are waiters.
     #[cfg(feature = "monkey")]
     #[inline]
     pub(crate) fn must_wait(&self, direction: Direction) -> bool {
         self.side(direction).is(BLOCKED | FIRST | OTHERS)
     }
 
-    /// Has all that wait try again, though there was no event.
+    /// Makes the waiters retry as if there had been an event.
     #[cfg(feature = "monkey")]
     pub(crate) fn rouse(&self) {
         for side in [&self.inner.read, &self.inner.write] {
@@ -368,7 +378,7 @@ impl Source {
         }
     }
 
-    /// Says that nothing is known, so that [`Source::wait`] waits for the next event.
+    /// Marks the direction as blocked, so that [`Source::wait`] waits for the next event.
     pub(crate) fn expect_event(&self, direction: Direction) {
         self.side(direction).set(BLOCKED);
     }
@@ -381,27 +391,29 @@ impl Source {
         }
     }
 
-    /// Has all who wait fail, and who comes later. Nothing is heard of the descriptor any more.
+    /// Makes all current and later waits fail. No further events are received.
     pub(crate) fn close(&self) {
         self.leave();
         self.inner.state.set(State::Closed);
         for side in [&self.inner.read, &self.inner.write] {
-            // Each finds that it is closed.
+            // Each waiter then finds the source closed.
             side.set(BLOCKED);
             try_with(|hub| hub.unpark_all(side));
         }
     }
 
-    /// Leaves the hub, if that has not been done: neither the key nor the number is its own then.
+    /// Removes the source from the hub, unless it was removed before: its key and descriptor may be in use
+    /// again.
     pub(crate) fn leave(&self) {
         try_with(|hub| {
             let Some(inner) = hub.sources.all.borrow_mut().remove(self.key) else { return };
-            // What was never registered for this must not be: the number may be, for another source.
+            // A source that was not registered must not be removed from epoll: another source may have its
+            // number.
             if inner.state.get() != State::Registered {
                 return;
             }
             if let Ok(epoll) = hub.epoll() {
-                // Else a copy of the descriptor would keep it registered.
+                // Otherwise a duplicate of the descriptor would keep it registered.
                 epoll.remove(self.inner.fd);
             }
         });
@@ -415,27 +427,27 @@ impl Drop for Source {
 }
 
 impl Side {
-    /// Takes those off the front of the queue that never leave it by themselves: they have ended without
-    /// being unwound.
+    /// Removes dead greenlets from the front of the queue. They ended without being unwound, so they do not
+    /// leave the queue by themselves.
     fn remove_dead(&self, hub: &Hub) {
         let first = self.first.take();
         if first.as_ref().is_some_and(|first| first.is_dead()) {
             self.clear(FIRST);
-            hub.sources.one_waits_no_more();
+            hub.sources.remove_waiter();
         } else {
             self.first.set(first);
         }
         self.change_others(|Others { queue, .. }| {
             while queue.front().is_some_and(|(_, greenlet)| greenlet.is_dead()) {
                 queue.pop_front();
-                hub.sources.one_waits_no_more();
+                hub.sources.remove_waiter();
             }
         });
     }
 
-    /// Classifies an error. `None`: the call is to be made again, after an event or at once.
+    /// Classifies an error. `None`: make the call again, after an event or at once.
     #[cold]
-    fn look_at(&self, error: io::Error) -> Option<io::Error> {
+    fn classify(&self, error: io::Error) -> Option<io::Error> {
         match error.kind() {
             io::ErrorKind::WouldBlock => self.set(BLOCKED),
             io::ErrorKind::Interrupted => {}
@@ -455,14 +467,14 @@ impl Ended {
     }
 }
 
-/// The first place of a queue, until this is dropped. Then the next one is woken, if there is one.
+/// The first place of a queue, until dropped. Then the next waiter is woken, if any.
 struct First<'a> {
     hub: Here,
     side: &'a Side,
 }
 
 impl<'a> First<'a> {
-    /// `None` if somebody has it, or if one of those waits that `behind` names.
+    /// Returns `None` if the place is taken, or if waiters exist that `behind` names.
     #[inline(always)]
     fn take(hub: Here, side: &'a Side, behind: u8) -> Option<Self> {
         if side.is(FIRST | behind) {
@@ -470,7 +482,7 @@ impl<'a> First<'a> {
         }
         side.first.set(Some(scheduled::running().clone()));
         side.set(FIRST);
-        hub.sources.one_waits();
+        hub.sources.add_waiter();
         Some(First { hub, side })
     }
 }
@@ -480,25 +492,25 @@ impl Drop for First<'_> {
     fn drop(&mut self) {
         let Some(first) = self.side.first.take() else { return };
         if first != *scheduled::running() {
-            // This is a child's copy of a wait of its parent's, and another waits by now.
+            // This is a child's copy of a wait of the parent, and another greenlet waits now.
             return self.side.first.set(Some(first));
         }
         self.side.clear(FIRST);
-        self.hub.sources.one_waits_no_more();
+        self.hub.sources.remove_waiter();
         if self.side.is(OTHERS) {
             self.hub.wake_next(self.side);
         }
     }
 }
 
-/// A further place in a queue, or one beside it, until this is dropped.
-struct Place<'a> {
+/// A further place in a queue, or that of a watcher, until dropped.
+struct QueueEntry<'a> {
     side: &'a Side,
     id: u64,
 }
 
-impl<'a> Place<'a> {
-    /// At the end of the queue, or else right behind `Side::first`.
+impl<'a> QueueEntry<'a> {
+    /// At the end of the queue if `at_end`, otherwise directly behind `Side::first`.
     fn in_queue(side: &'a Side, at_end: bool) -> Self {
         Self::new(side, |others, entry| match at_end {
             true => others.queue.push_back(entry),
@@ -506,7 +518,7 @@ impl<'a> Place<'a> {
         })
     }
 
-    /// Woken by every event.
+    /// A watcher, woken by every event.
     fn watching(side: &'a Side) -> Self {
         Self::new(side, |others, entry| others.watchers.push(entry))
     }
@@ -514,11 +526,11 @@ impl<'a> Place<'a> {
     fn new(side: &'a Side, add: impl FnOnce(&mut Others, (u64, AnyWeakGreenlet))) -> Self {
         let me = current_greenlet();
         let id = with(|hub| {
-            hub.sources.one_waits();
+            hub.sources.add_waiter();
             hub.next_id()
         });
         side.change_others(|others| add(others, (id, me)));
-        Place { side, id }
+        QueueEntry { side, id }
     }
 
     fn is_first(&self) -> bool {
@@ -529,7 +541,7 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueEntry<'_> {
     fn drop(&mut self) {
         let is_this = |(id, _): &(u64, AnyWeakGreenlet)| *id == self.id;
         let was_there = self.side.change_others(|Others { queue, watchers }| {
@@ -537,10 +549,10 @@ impl Drop for Place<'_> {
             let beside = watchers.iter().position(is_this).map(|at| watchers.swap_remove(at));
             in_queue.is_some() || beside.is_some()
         });
-        // Not there: this is a child's copy of a wait of its parent's.
+        // If it was not found, this is a child's copy of a wait of the parent.
         if was_there {
             try_with(|hub| {
-                hub.sources.one_waits_no_more();
+                hub.sources.remove_waiter();
                 hub.wake_next(self.side);
             });
         }

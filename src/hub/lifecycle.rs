@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! How a hub begins and ends.
+//! Start and end of a hub.
 
 use super::deadlock;
 use super::here::with;
@@ -28,7 +28,7 @@ impl Hub {
         main.set_mark(ROOT);
         main.set_owner(Some(Rc::<Task>::clone(&main_task)));
         let spec = DetachedSpec { name: Some("hub".into()), ..DetachedSpec::default() };
-        // Another number than main's, which is not the one to be killed here and now in a callback.
+        // Its id differs from main's: a kill of main in a hub callback must not unwind that callback.
         let own_task: Rc<dyn Owner> = Rc::new(Task::new(u64::MAX, Some("hub".into()), None));
         let context = scheduled::spawn(&main, spec, Some(own_task), |()| with(|hub| hub.run()))?;
         context.set_mark(HUB | QUEUED);
@@ -39,12 +39,12 @@ impl Hub {
             ticks: Cell::new(0),
             interval: Cell::new(0),
             is_timed: Cell::new(false),
-            counted: Cell::new(0),
-            looked: Cell::new(0),
+            counter_read: Cell::new(0),
+            clock_read: Cell::new(0),
             polled: Cell::new(clock::now()),
             watched: OnceCell::new(),
             context,
-            why: Cell::new(RunReason::End),
+            run_reason: Cell::new(RunReason::End),
             calls: RefCell::new(VecDeque::new()),
             timers: RefCell::new(Timers::new()),
             epoll: OnceCell::new(),
@@ -56,7 +56,7 @@ impl Hub {
             root: RefCell::new(TaskRef(main_task)),
             reports: Cell::new(0),
             made_at_report: Cell::new(0),
-            said_deadlock: RefCell::new(None),
+            printed_deadlock: RefCell::new(None),
             has_ended: Cell::new(false),
             next_id: Cell::new(1),
             callback: Cell::new(None),
@@ -75,7 +75,7 @@ impl Hub {
         })
     }
 
-    /// Begins the hub's greenlet, before anything can end it.
+    /// Starts the hub's greenlet, before anything can end it.
     pub(super) fn start(&self) {
         #[cfg(feature = "monkey")]
         crate::sys::signal_counts::call_after_each(|| {
@@ -90,8 +90,8 @@ impl Hub {
 
     /// Ends the hub's greenlet.
     fn stop(&self) {
-        self.why.set(RunReason::Stop);
-        // What it was in the middle of comes first, if that was a callback.
+        self.run_reason.set(RunReason::Stop);
+        // If the hub's greenlet is suspended inside a callback, the callback continues first.
         let _ = self.context.clone().pass_nounwind();
         scheduled::set_scheduler(None);
     }
@@ -103,13 +103,13 @@ impl Hub {
             // `exit` was called in a coroutine: see `greenlet/raw/end.rs`.
             return;
         }
-        // Their destructors may wait: the hub's greenlet is spared and still works.
+        // Destructors of coroutines may wait: the hub's greenlet is spared, and still works.
         #[cfg(feature = "monkey")]
         self.interrupt_nounwind_waits();
         scheduled::wind_up();
         self.stop();
         main.set_mark(0);
-        // What is dropped here may be user code, and may even call this.
+        // Dropping these may run user code, which may queue further calls.
         const ROUNDS: usize = 100;
         for _ in 0..ROUNDS {
             let (calls, messages) = (self.calls.take(), self.inbox.take());

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Time limits of coroutines.
+//! Timeouts of coroutines.
 
 use super::current::current_task;
 use super::deadline::Deadline;
@@ -9,8 +9,10 @@ use super::task::{self, TaskRef};
 use super::timers::Key;
 use crate::greenlet::scheduled;
 
-/// A time limit of the current coroutine: when it has passed, a [`TimeoutExit`] with its number is raised
-/// in it, unless this was dropped before.
+/// A timeout of the current coroutine.
+///
+/// When it expires, a `TimeoutExit` with its id is thrown in the coroutine. Dropping it cancels the
+/// timeout.
 pub(crate) struct Limit {
     id: u64,
     task: TaskRef,
@@ -32,7 +34,7 @@ impl Limit {
         self.id
     }
 
-    /// Whether it has passed, and has cut short a call in which nothing may be raised.
+    /// Whether it has expired and cut short a call in which nothing may be thrown.
     pub(crate) fn is_reported(&self) -> bool {
         let interrupts = self.task.interrupts.borrow();
         interrupts.iter().any(|interrupt| interrupt.id == self.id && interrupt.is_reported)
@@ -44,7 +46,7 @@ impl Drop for Limit {
         try_with(|hub| {
             let fire = hub.timers.borrow_mut().remove(self.timer);
             if fire.is_none() {
-                // It has fired, and may not have been raised yet.
+                // It has fired, but may not have been delivered yet.
                 self.task.forget(self.id);
             }
         });

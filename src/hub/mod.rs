@@ -1,24 +1,27 @@
-//! The hub: who runs when, on a thread. Ready queue, timers, events, and **the** blocking primitive.
+//! The hub: the scheduler of one thread.
 //!
-//! A thread's hub is made when it is first needed, and ends with the thread. Its own greenlet, the parent
-//! of all coroutines, looks for events and sleeps; everybody else hands over directly.
+//! It owns the ready queue, the timers, the registered descriptors, and **the** blocking primitive. A
+//! thread's hub is created when it is first needed, and ends with the thread. The hub's own greenlet, the
+//! parent of all coroutines, polls for events and sleeps; all other greenlets hand the thread directly to
+//! the next ready one.
 //!
-//! From the bottom up; each file knows only those above it in this list:
+//! From the bottom up; each file uses only those above it in this list:
 //!
-//! - `deadline.rs`, `ready.rs`, `timers.rs`, `slots.rs`, `inbox.rs`: moments, and the queues of what is
-//!   ready, of what is due at a time, and of what other threads send;
-//! - `interrupt.rs`, `task.rs`: what is raised in a coroutine, and what the hub knows about it;
+//! - `deadline.rs`, `ready.rs`, `timers.rs`, `slots.rs`, `inbox.rs`: deadlines, the queue of ready
+//!   greenlets, timers, tables with generational keys, messages from other threads;
+//! - `interrupt.rs`, `task.rs`: what is thrown in a coroutine, and the hub's data about it;
 //! - `sources.rs`, `work_source.rs`, `state.rs`: the data of descriptors, of work sources, of a hub;
 //! - `here.rs`, `current.rs`: the hub of this thread, and its current task;
 //! - `park.rs`: the blocking primitive, and `nounwind.rs` the same for callers that must not unwind;
-//! - `io.rs`, `limit.rs`, `spawn.rs`, `remote.rs`, `idle.rs`, `outside.rs`: descriptors, time limits, births,
-//!   wake-ups by other threads, running until idle, work sources;
+//! - `io.rs`, `limit.rs`, `spawn.rs`, `remote.rs`, `idle.rs`, `outside.rs`: descriptors, timeouts, new
+//!   coroutines, wake-ups by other threads, running until idle, work sources;
 //! - `run.rs`: the scheduler's loop, with `deadlock.rs`, `trim.rs`, `report.rs` for its rare cases;
-//! - `lifecycle.rs`, `fork.rs`, `progress.rs`: begin and end, a child of a fork, what a watchdog sees.
+//! - `lifecycle.rs`, `fork.rs`, `progress.rs`: start and end, the child of a fork, what a watchdog
+//!   observes.
 //!
 //! The bits of a greenlet's mark are in `greenlet/raw/marks.rs`.
 //!
-//! The hub does not know what a coroutine returns, nor who joins it.
+//! The hub does not know what a coroutine returns, or which greenlets join it.
 
 mod current;
 mod deadline;

@@ -1,23 +1,23 @@
 #![forbid(unsafe_code)]
-//! Waits in which nothing is raised: for callers that must not unwind, such as functions that C code calls.
+//! Non-unwinding waits: for callers that must not unwind, such as functions called by C code.
 //!
 //! ```text
-//!   a kill, a limit ──► told: the call is cut short, and says so ──► raised, where the coroutine waits next
-//!                  └──► deferred: the call goes on to its end    ──►         in a call of this library
+//!   a kill, a timeout ──► reported: the call is cut short, and returns an error ─┐  thrown at the next wait
+//!                    └──► deferred: the call continues to its end ──────────────┴► in a call of this crate
 //! ```
 //!
-//! Each is told once, so that a loop that begins its call anew waits again, and does not spin.
+//! Each interrupt is reported once, so that a loop that repeats its call waits again and does not spin.
 //!
 //! A signal handler that runs on the hub's thread interrupts the waits of that thread, as it interrupts the
 //! calls of a thread in the kernel:
 //!
 //! ```text
 //!   a handler ──► counted (`sys/signal_counts.rs`), and the inbox is nudged: a sleep ends, or does not begin
-//!   the hub looks into its inbox ──► another count? resumes all quiet waits ──► each compares for itself
+//!   the hub checks its inbox ──► new count? wakes all non-unwinding waits ──► each compares the count
 //! ```
 //!
-//! The inbox's word makes that sound: a handler that runs between the hub's last look and its sleep finds the
-//! word ASLEEP and raises the alarm.
+//! The state of the inbox makes this sound: a handler that runs between the hub's last check and its sleep
+//! prevents the sleep, or finds the state ASLEEP and triggers the waker.
 
 use super::deadline::Deadline;
 use super::here::{here, try_with};
@@ -31,27 +31,29 @@ use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
 use crate::sys::errno;
 use crate::sys::signal_counts::{self, Count, Handlers};
 
-/// What is done about what would be raised.
+/// What a non-unwinding wait does about interrupts and signal handlers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interrupts {
-    /// The wait ends with [`Wake::Interrupted`]. Whoever cuts its call short for that says so by
-    /// [`mark_interrupts_reported`]. After a signal handler without `SA_RESTART` it ends with
+    /// The wait ends with [`Wake::Interrupted`]. A caller that cuts its call short calls
+    /// [`mark_interrupts_reported`]. After a signal handler without `SA_RESTART`, the wait ends with
     /// [`Wake::Signalled`].
     Tell,
-    /// As `Tell`, and [`Wake::Signalled`] after any handler: for calls that the kernel never restarts.
+    /// Like `Tell`, but ends with [`Wake::Signalled`] after any handler: for calls that the kernel never
+    /// restarts.
     ReportAnySignal,
-    /// It goes on after a kill, and ends with [`Wake::Signalled`] after a handler without `SA_RESTART`.
+    /// Continues after a kill or a timeout. Ends with [`Wake::Signalled`] after a handler without
+    /// `SA_RESTART`.
     Signals,
-    /// As `Signals`, of a call that began at this count.
+    /// Like `Signals`, but for these handlers, in a call that began at this count.
     SignalsSince(Handlers, Count),
-    /// As `Tell` or `ReportAnySignal`, of a call that began at this count: see [`Interrupts::begun`].
+    /// Like `Tell` or `ReportAnySignal`, in a call that began at this count: see [`Interrupts::begun`].
     ReportSince(Handlers, Count),
-    /// It goes on.
+    /// Continues, and ignores signal handlers.
     Defer,
 }
 
 impl Interrupts {
-    /// Of a call on a socket, which the kernel never restarts if `SO_RCVTIMEO` or `SO_SNDTIMEO` gives it a
+    /// For a call on a socket. The kernel never restarts it if `SO_RCVTIMEO` or `SO_SNDTIMEO` sets a
     /// deadline.
     pub(crate) fn of_socket(deadline: Option<Deadline>) -> Self {
         match deadline {
@@ -60,29 +62,29 @@ impl Interrupts {
         }
     }
 
-    /// After any handler that has run since the call has begun by [`yield_if_due_nounwind`]. It goes on
+    /// Ends after any handler that has run since the call began in [`yield_if_due_nounwind`]. Continues
     /// after a kill.
     pub(crate) fn any_signal_since_call_began() -> Self {
         Interrupts::SignalsSince(Handlers::Any, call_began())
     }
 
-    /// For all waits of a call that begins now: a handler that runs between two of them, or beside an event,
-    /// interrupts the next one.
+    /// For all waits of a call that begins now: a handler that runs between two waits, or together with an
+    /// event, interrupts the next one.
     pub(crate) fn begun(self) -> Self {
         self.since(Count::now)
     }
 
-    /// As [`Interrupts::begun`], of a call that has begun by [`yield_if_due_nounwind`]: a handler that has
-    /// run since then interrupts it, also one that has run while others had their turn there, or in an
-    /// earlier wait.
+    /// Like [`Interrupts::begun`], for a call that began in [`yield_if_due_nounwind`]: a handler that has
+    /// run since then interrupts it, even one that ran while others had their turn there, or in an earlier
+    /// wait.
     pub(crate) fn since_call_began(self) -> Self {
         self.since(call_began)
     }
 
-    /// Of the rest of a call that has done a part: any handler ends it from now on, and so does one that has
-    /// run before, and would have ended the wait.
+    /// For the rest of a call that is partly complete: any handler ends it from now on, and so does an
+    /// earlier handler that would have ended the wait.
     pub(crate) fn behind_a_part(self) -> Self {
-        if self.has_come() { self } else { Interrupts::ReportAnySignal.begun() }
+        if self.has_handler_run() { self } else { Interrupts::ReportAnySignal.begun() }
     }
 
     fn since(self, count: impl FnOnce() -> Count) -> Self {
@@ -94,13 +96,13 @@ impl Interrupts {
         }
     }
 
-    /// Whether a kill or a time limit ends the wait.
+    /// Whether a kill or a timeout ends the wait.
     fn reports_kills(self) -> bool {
         !matches!(self, Interrupts::Defer | Interrupts::Signals | Interrupts::SignalsSince(..))
     }
 
     /// Whether a handler has run that ends the wait.
-    fn has_come(self) -> bool {
+    fn has_handler_run(self) -> bool {
         match self {
             Interrupts::ReportSince(which, count) | Interrupts::SignalsSince(which, count) => {
                 count.differs(which, Count::now())
@@ -110,23 +112,25 @@ impl Interrupts {
     }
 }
 
-/// The count at which the current call has begun by [`yield_if_due_nounwind`], or this moment's.
+/// Returns the count at which the current call began in [`yield_if_due_nounwind`], or the present one.
 fn call_began() -> Count {
     here().call_began.take().unwrap_or_else(Count::now)
 }
 
-/// Where a call is made.
+/// The context of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// On a thread without a hub, or in a signal handler.
     Thread,
-    /// In a hub's own greenlet, which must not wait.
+    /// Where waits are refused: in a hub's own greenlet, or in a callback that must not wait.
     Hub,
-    /// In a coroutine, or main beside coroutines.
+    /// In a coroutine, or in main on a thread with a hub.
     Task,
 }
 
-/// Where the caller is. A signal handler is outside of all: it may have come in the middle of something.
+/// Returns the caller's context.
+///
+/// A signal handler counts as outside of the hub, since it may have interrupted the hub anywhere.
 #[inline]
 pub(crate) fn place() -> Place {
     if signal_counts::is_inside() {
@@ -139,7 +143,7 @@ pub(crate) fn place() -> Place {
     }
 }
 
-/// As [`park`](super::park()), and raises nothing. To be called in a [`Place::Task`].
+/// Like [`park`](super::park()), but throws nothing. Must be called in a [`Place::Task`].
 pub(crate) fn park_nounwind(
     purpose: &'static str,
     deadline: Option<Deadline>,
@@ -148,7 +152,7 @@ pub(crate) fn park_nounwind(
     here().park_nounwind(purpose, deadline, interrupts)
 }
 
-/// The current call is cut short, for all that is to be raised now.
+/// Marks the interrupts that could be thrown now as reported: the current call is cut short for them.
 pub(crate) fn mark_interrupts_reported() {
     let me = &*scheduled::running();
     let depth = task::panics(me);
@@ -160,8 +164,8 @@ pub(crate) fn mark_interrupts_reported() {
     }
 }
 
-/// The current call was cut short, but succeeds with a part: nothing is reported by it, and the next call
-/// that would wait is.
+/// Undoes [`mark_interrupts_reported`] for a call that was cut short but succeeds with a part: the next call
+/// that would wait reports the interrupts.
 pub(crate) fn retract_reports() {
     let me = &*scheduled::running();
     if let Some(task) = TaskRef::of(me) {
@@ -171,7 +175,7 @@ pub(crate) fn retract_reports() {
     }
 }
 
-/// As [`yield_now`](super::yield_now()), and raises nothing.
+/// Like [`yield_now`](super::yield_now()), but throws nothing.
 pub(crate) fn yield_nounwind() {
     let hub = here();
     let is_late = hub.tick();
@@ -180,14 +184,13 @@ pub(crate) fn yield_nounwind() {
     }
 }
 
-/// As `Hub::yield_if_due`, and raises nothing.
+/// Like `Hub::yield_if_due`, but throws nothing.
 #[inline]
 pub(crate) fn yield_if_due_nounwind() {
     yield_if_due_nounwind_with(|| ());
 }
 
-/// As [`yield_if_due_nounwind`]. If others are to have their turn, `before` is called first, and its result
-/// is returned.
+/// Like [`yield_if_due_nounwind`], but calls `before` ahead of an actual yield, and returns its result.
 #[inline]
 pub(crate) fn yield_if_due_nounwind_with<R>(before: impl FnOnce() -> R) -> Option<R> {
     let hub = here();
@@ -213,7 +216,7 @@ impl Hub {
         if is_interrupted() {
             return Wake::Interrupted;
         }
-        if interrupts.has_come() {
+        if interrupts.has_handler_run() {
             return Wake::Signalled;
         }
         let _delegate = delegate(me);
@@ -235,12 +238,12 @@ impl Hub {
         match is_interrupted() {
             true => Wake::Interrupted,
             false if has_fired => Wake::TimedOut,
-            false if interrupts.has_come() => Wake::Signalled,
+            false if interrupts.has_handler_run() => Wake::Signalled,
             false => Wake::Unparked,
         }
     }
 
-    /// Resumes the waits that signal handlers may have interrupted since the last look.
+    /// Wakes the waits that signal handlers may have interrupted since the last check.
     pub(super) fn wake_interrupted_waits(&self) {
         let now = Count::now();
         let before = self.handled.replace(now);
@@ -276,15 +279,15 @@ impl Hub {
 
     fn suspend_shielded(&self, me: &AnyWeakGreenlet, next: Option<AnyWeakGreenlet>) {
         me.set_mark(me.mark() | NO_THROW);
-        // Siblings have failures of their own.
+        // Other coroutines may change `errno` meanwhile.
         let number = errno::get();
         self.suspend_nounwind(me, next);
         errno::set(number);
         me.set_mark(me.mark() & !NO_THROW);
     }
 
-    /// Tells all who wait here that their thread ends, and lets each of them have a turn: what they do then
-    /// can be unwound, unless they wait here again.
+    /// Interrupts all non-unwinding waits of a thread that ends, and lets each waiter have a turn. After
+    /// that it can be unwound, unless it waits here again.
     pub(super) fn interrupt_nounwind_waits(&self) {
         let mut waiting = Vec::new();
         scheduled::for_each_alive(|greenlet| {
@@ -296,14 +299,14 @@ impl Hub {
             let payload = Box::new(GreenletExit);
             self.interrupt(&task, Interrupt::new(self.next_id(), usize::MAX, payload), false);
         }
-        // Nothing is raised in who ends the thread: it is in a destructor.
+        // Nothing is thrown in the greenlet that ends the thread: it is in a destructor.
         if !self.ready.is_empty() {
             self.queue_up_nounwind(false);
         }
     }
 }
 
-/// What is to be seen to in one that waits for a task that is not its own.
+/// Registers a greenlet that waits for a task other than its own.
 fn delegate(me: &AnyWeakGreenlet) -> Option<Delegate> {
     debug_assert!(me.mark() & HUB == 0, "the hub's own greenlet must not wait");
     if me.mark() & ROOT != 0 {
@@ -312,7 +315,7 @@ fn delegate(me: &AnyWeakGreenlet) -> Option<Delegate> {
     TaskRef::of(me).map(|task| Delegate::new(task, me.clone()))
 }
 
-/// Whether something is to be raised in the current task that it has not been told of.
+/// Whether an interrupt could be thrown in `me` now that was not reported to it.
 fn has_unreported(me: &AnyWeakGreenlet) -> bool {
     if me.mark() & (INTERRUPTED | ROOT) == ROOT {
         return false;

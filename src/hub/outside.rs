@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Registers the work sources of a hub, and asks them: see `work_source.rs`.
+//! Registers and polls the work source of a hub: see `work_source.rs`.
 
 use super::here::with;
 use super::state::Hub;
@@ -8,16 +8,15 @@ use super::work_source::Watch;
 use super::work_source::WorkSource;
 use std::rc::Rc;
 
-/// Has this thread's hub ask `feed` from now on. There is one at most.
+/// Makes this thread's hub poll `source` from now on. A hub has at most one work source.
 pub(crate) fn set_work_source(source: Rc<dyn WorkSource>) {
     with(|hub| {
         let is_first = hub.work_source.set(source).is_ok();
-        assert!(is_first, "a hub has one feed");
+        assert!(is_first, "a hub can have only one work source");
     });
 }
 
-#[cfg(feature = "monkey")]
-/// Has this thread's hub watch a word. There is one at most.
+/// Makes this thread's hub watch a futex word. A hub has at most one.
 #[cfg(feature = "monkey")]
 pub(crate) fn watch(watch: Watch) {
     with(|hub| hub.watch.set(Some(watch)));
@@ -30,12 +29,14 @@ impl Hub {
         }
     }
 
-    /// How long to sleep, where it would be `limit`. `None`: not at all.
-    pub(super) fn work_source_before_sleep(&self, limit: Option<u64>) -> Option<Option<u64>> {
-        let Some(source) = self.work_source.get() else { return Some(limit) };
-        let limit = limit.unwrap_or(u64::MAX);
-        let other = source.before_sleep(limit)?;
-        Some(Some(limit.min(other)).filter(|limit| *limit != u64::MAX))
+    /// Returns how long the hub may sleep, given its own `timeout`. `None`: it must not sleep.
+    ///
+    /// In `timeout` and in the inner result, `None` means indefinitely.
+    pub(super) fn work_source_before_sleep(&self, timeout: Option<u64>) -> Option<Option<u64>> {
+        let Some(source) = self.work_source.get() else { return Some(timeout) };
+        let timeout = timeout.unwrap_or(u64::MAX);
+        let other = source.before_sleep(timeout)?;
+        Some(Some(timeout.min(other)).filter(|timeout| *timeout != u64::MAX))
     }
 
     pub(super) fn work_source_after_sleep(&self) {

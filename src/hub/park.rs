@@ -1,18 +1,18 @@
 #![forbid(unsafe_code)]
-//! **The** blocking primitive: everything that waits does it here.
+//! **The** blocking primitive: every wait of a greenlet ends up here.
 //!
 //! ```text
 //!               park                        unpark, deadline, interrupt
 //!   running ───────────► PARKED ──────────────────────────────────► QUEUED ──► running
 //!      │                                                               ▲   its turn
 //!      └───────────────────────────────────────────────────────────────┘
-//!               yield_now, or a new one
+//!               yield_now, or a new coroutine
 //! ```
 //!
-//! A greenlet that parks hands the thread to the next that is ready, directly; to the hub's own only if
-//! there is none. Whoever parks does so in a loop, until what it waits for has come: a wake-up may be
-//! left over from an earlier wait. It is registered with whoever is to wake it *before* it parks, and
-//! takes itself off in a destructor, since a kill or a timeout is raised in here.
+//! A greenlet that parks hands the thread directly to the next ready greenlet, or to the hub's own if none
+//! is ready. Callers park in a loop until their condition holds: a wake-up may be left over from an earlier
+//! wait. They register with the waking side *before* they park, and unregister in a destructor, since kills
+//! and timeouts are thrown from here.
 
 #[cfg(feature = "monkey")]
 use super::current::defer_unwind;
@@ -34,17 +34,18 @@ use std::mem::ManuallyDrop;
 use std::panic::resume_unwind;
 use std::process;
 
-/// RunReason a greenlet that had parked goes on.
+/// Why a parked greenlet was resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
-    /// Somebody has woken it, or nobody has: see what has become of what it waits for.
+    /// Woken, perhaps spuriously: re-check the condition.
     Unparked,
-    /// Its deadline has passed.
+    /// The deadline has passed.
     TimedOut,
-    /// Something is to be raised in it, which it does not allow. Only of a wait that says so (`nounwind.rs`).
+    /// An interrupt is pending that may not be thrown here. Only in non-unwinding waits that report it
+    /// (`nounwind.rs`).
     #[cfg(feature = "monkey")]
     Interrupted,
-    /// A signal handler has run on this thread that interrupts the call. Only of a wait that asks for it.
+    /// A signal handler that interrupts the call has run on this thread. Only in waits that report it.
     #[cfg(feature = "monkey")]
     Signalled,
 }
@@ -53,18 +54,19 @@ pub(crate) enum Wake {
 ///
 /// # Panics
 ///
-/// With whatever is raised in the current coroutine: a kill, a timeout. In the hub's own greenlet, which
-/// must not block.
+/// With any interrupt of the current coroutine (a kill, a timeout). In the hub's own greenlet and in a
+/// callback that must not wait.
 #[inline(always)]
 #[track_caller]
 pub(crate) fn park(purpose: &'static str, deadline: Option<Deadline>) -> Wake {
     here().park(purpose, deadline)
 }
 
-/// Calls a callback of user code that must not wait, since something is held meanwhile. A wait is refused
-/// by a panic that names the callback. A switch made by hand is refused, unless it is to a greenlet that
-/// runs for the callback: so nothing else runs before the callback has returned, and nested callbacks end
-/// last in, first out.
+/// Calls a user callback that must not wait, because something is held meanwhile.
+///
+/// A wait in the callback panics, with a message that names the callback. A manual switch is refused unless
+/// its target runs for the callback. So nothing else runs before the callback has returned, and nested
+/// callbacks end last in, first out.
 pub(crate) fn without_waits<R>(callback: &'static str, f: impl FnOnce() -> R) -> R {
     let hub = unless_ended();
     let _pinned = scheduled::pin();
@@ -72,14 +74,15 @@ pub(crate) fn without_waits<R>(callback: &'static str, f: impl FnOnce() -> R) ->
     f()
 }
 
-/// Makes a parked greenlet ready. Nothing happens to one that is not parked, nor where the hub has ended.
+/// Makes a parked greenlet ready. Does nothing if it is not parked, or if the hub has ended.
 #[inline]
 pub(crate) fn unpark(greenlet: &AnyWeakGreenlet) {
     try_with(|hub| hub.unpark(greenlet));
 }
 
-/// Lets all others run that are ready. Never takes the thread to sleep. Where the hub has ended there are
-/// none.
+/// Lets all other ready greenlets run. Never puts the thread to sleep.
+///
+/// Does nothing after the hub has ended.
 #[inline(always)]
 #[track_caller]
 pub(crate) fn yield_now() {
@@ -88,7 +91,7 @@ pub(crate) fn yield_now() {
     }
 }
 
-/// Yields if the current coroutine has used up its share of time: for a loop that may never wait.
+/// Yields if the time slice is used up. For loops that may never wait.
 #[track_caller]
 pub(crate) fn yield_if_due() {
     if let Some(hub) = unless_ended() {
@@ -96,7 +99,7 @@ pub(crate) fn yield_if_due() {
     }
 }
 
-/// Waits are refused until this is dropped.
+/// Refuses waits of `me` until dropped.
 struct WaitsRefused<'a> {
     hub: &'a Hub,
     me: AnyWeakGreenlet,
@@ -113,19 +116,19 @@ impl Drop for WaitsRefused<'_> {
     }
 }
 
-/// Refuses an operation that waits before it has had any effect, in a callback that must not wait.
+/// Refuses an operation that waits, before it has any effect, in a callback that must not wait.
 ///
 /// # Panics
 ///
-/// In such a callback.
+/// In such a callback, and in the hub's own greenlet.
 #[track_caller]
 pub(crate) fn refuse_in_callback(purpose: &str) {
     try_with(|hub| hub.refuse_in_callback(&scheduled::running(), purpose));
 }
 
 impl Hub {
-    /// Refuses to let `me` wait, if it is the hub's own greenlet, or runs in a callback that must not wait.
-    /// One that the hub's greenlet unwinds may.
+    /// Panics if `me` is the hub's own greenlet, or runs in a callback that must not wait. A greenlet that
+    /// the hub's greenlet unwinds may wait.
     #[track_caller]
     fn refuse_in_callback(&self, me: &AnyWeakGreenlet, purpose: &str) {
         assert!(
@@ -139,7 +142,7 @@ impl Hub {
         }
     }
 
-    /// What the current greenlet is marked as has its waits go the long way, as those of the hub's own do.
+    /// Marks the current greenlet [`HUB`], so that its waits take the slow path, which refuses them.
     fn refuse_waits(&self, callback: &'static str) -> WaitsRefused<'_> {
         let me = scheduled::running().clone();
         let (was_hub, before) = (me.mark() & HUB != 0, self.callback.replace(Some(callback)));
@@ -152,7 +155,7 @@ impl Hub {
     pub(super) fn park(&self, purpose: &'static str, deadline: Option<Deadline>) -> Wake {
         let me = &*scheduled::running();
         if me.mark() != ROOT || deadline.is_some() {
-            return self.park_unusually(me, purpose, deadline);
+            return self.park_slow(me, purpose, deadline);
         }
         me.set_purpose(purpose);
         me.set_mark(ROOT | PARKED);
@@ -160,17 +163,17 @@ impl Hub {
         Wake::Unparked
     }
 
-    /// Parks one that has a deadline, or is not simply a coroutine or main without anything pending.
+    /// The slow path of `park`: with a deadline, or with a mark other than [`ROOT`].
     #[cold]
     #[inline(never)]
     #[track_caller]
-    fn park_unusually(
+    fn park_slow(
         &self,
         me: &AnyWeakGreenlet,
         purpose: &'static str,
         deadline: Option<Deadline>,
     ) -> Wake {
-        let _delegate = self.look_before_suspension(me, purpose);
+        let _delegate = self.prepare_suspension(me, purpose);
         let timer = deadline.map(|deadline| Timer::new(self, deadline, me));
         me.set_purpose(purpose);
         me.set_mark(me.mark() | PARKED);
@@ -183,7 +186,7 @@ impl Hub {
     pub(super) fn yield_now(&self) {
         let (me, ticks) = (&*scheduled::running(), self.ticks.get());
         if me.mark() != ROOT || ticks == 0 || self.is_overdue() || self.ready.is_empty() {
-            return self.yield_unusually(me);
+            return self.yield_slow(me);
         }
         self.ticks.set(ticks - 1);
         me.set_mark(ROOT | QUEUED);
@@ -191,13 +194,13 @@ impl Hub {
         self.suspend(me, first.filter(|first| self.may_run(first)));
     }
 
-    /// Yields if nobody else is ready, or it is time to look at the clock, or the caller is not simply a
-    /// coroutine or main without anything pending.
+    /// The slow path of `yield_now`: no other greenlet is ready, the clock is to be read, or the mark is
+    /// not [`ROOT`].
     #[cold]
     #[inline(never)]
     #[track_caller]
-    fn yield_unusually(&self, me: &AnyWeakGreenlet) {
-        let _delegate = self.look_before_suspension(me, "yield_now");
+    fn yield_slow(&self, me: &AnyWeakGreenlet) {
+        let _delegate = self.prepare_suspension(me, "yield_now");
         let is_late = self.tick();
         if self.ready.is_empty() && !is_late {
             return;
@@ -205,27 +208,27 @@ impl Hub {
         self.queue_up(me, is_late.then(|| self.poller()));
     }
 
-    /// Lets the others run if the current coroutine has had its share of time: to be called by what can go
-    /// on without ever waiting.
+    /// Yields if the time slice is used up. For operations that may succeed without ever blocking.
     #[inline(always)]
     #[track_caller]
     pub(super) fn yield_if_due(&self) {
         if self.tick() {
-            self.yield_to_the_poller();
+            self.yield_to_poller();
         }
     }
 
-    /// Has events looked for, and comes back when it is one's turn.
+    /// Hands the thread to the hub's greenlet, which polls for events; returns when it is the caller's
+    /// turn.
     #[cold]
     #[inline(never)]
     #[track_caller]
-    pub(super) fn yield_to_the_poller(&self) {
+    pub(super) fn yield_to_poller(&self) {
         let me = &*scheduled::running();
-        let _delegate = self.look_before_suspension(me, "a call");
+        let _delegate = self.prepare_suspension(me, "a call");
         self.queue_up(me, Some(self.poller()));
     }
 
-    /// Goes to the end of the queue, and hands the thread to `next`, or to the first there is.
+    /// Queues `me`, and hands the thread to `next`, or to the next ready greenlet if that is `None`.
     #[track_caller]
     fn queue_up(&self, me: &AnyWeakGreenlet, next: Option<AnyWeakGreenlet>) {
         me.set_mark(me.mark() | QUEUED);
@@ -233,9 +236,10 @@ impl Hub {
         self.suspend(me, next);
     }
 
-    /// What is to be seen to in one that is not simply a coroutine or main without anything pending.
+    /// The slow path before a suspension: panics where waits are refused, throws a pending interrupt, and
+    /// registers `me` as a delegate if it has no task of its own.
     #[track_caller]
-    fn look_before_suspension(&self, me: &AnyWeakGreenlet, purpose: &str) -> Option<Delegate> {
+    fn prepare_suspension(&self, me: &AnyWeakGreenlet, purpose: &str) -> Option<Delegate> {
         let mark = me.mark();
         if mark & (HUB | ROOT) != ROOT {
             self.refuse_in_callback(me, purpose);
@@ -243,28 +247,28 @@ impl Hub {
         let task = if mark & ROOT == 0 { TaskRef::of(me) } else { None };
         let other = task.as_ref().is_some_and(|task| !task.interrupts.borrow().is_empty());
         if mark & INTERRUPTED != 0 || other {
-            self.raise(me);
+            self.throw_pending(me);
         }
         task.map(|task| Delegate::new(task, me.clone()))
     }
 
-    /// Hands the thread to `next`, or to the next one there is, and comes back when it is one's turn. Raises
-    /// what is to be raised then.
+    /// Hands the thread to `next`, or to the next ready greenlet, and returns when it is `me`'s turn. Then
+    /// throws a pending interrupt.
     #[inline(always)]
     #[track_caller]
     fn suspend(&self, me: &AnyWeakGreenlet, next: Option<AnyWeakGreenlet>) {
         let suspended = Suspended(me);
         self.leave(next);
         if me.mark() & STATE == PARKED {
-            came_by_hand();
+            handle_manual_switch();
         }
         drop(suspended);
         if me.mark() & INTERRUPTED != 0 {
-            self.raise(me);
+            self.throw_pending(me);
         }
     }
 
-    /// As `suspend`, and raises nothing.
+    /// Like `suspend`, but throws nothing.
     #[cfg(feature = "monkey")]
     pub(super) fn suspend_nounwind(&self, me: &AnyWeakGreenlet, next: Option<AnyWeakGreenlet>) {
         let suspended = Suspended(me);
@@ -287,19 +291,19 @@ impl Hub {
         loop {
             match next.take().unwrap_or_else(|| self.next()).pass() {
                 Ok(()) => return,
-                // A child that was made by hand may have ended, and its end come here.
+                // A child greenlet made by user code may have ended, and its end arrived here.
                 Err(SwitchError::Exited(_) | SwitchError::WrongResult(_)) => {
                     return end_copy(CopyEnd::Hub);
                 }
-                Err(error) => self.look_at_refusal(error),
+                Err(error) => self.handle_refusal(error),
             }
         }
     }
 
-    /// The thread could not be handed on. Returns if that was to one that was switched to by hand meanwhile.
+    /// Handles a refused hand-over. Returns if the target was resumed by a manual switch meanwhile.
     #[cold]
     #[inline(never)]
-    fn look_at_refusal(&self, error: SwitchError<()>) {
+    fn handle_refusal(&self, error: SwitchError<()>) {
         if matches!(error, SwitchError::Unwinding { .. }) {
             panic!("{error}");
         }
@@ -309,7 +313,7 @@ impl Hub {
         }
     }
 
-    /// As [`Hub::leave`], and raises nothing: a failure that comes here is raised later.
+    /// Like [`Hub::leave`], but throws nothing: a failure that arrives here is thrown later.
     #[cfg(feature = "monkey")]
     fn leave_nounwind(&self, mut next: Option<AnyWeakGreenlet>) {
         loop {
@@ -319,12 +323,12 @@ impl Hub {
                     end_copy(CopyEnd::Hub);
                     return defer_unwind([payload]);
                 }
-                Err(error) => self.look_at_refusal(error),
+                Err(error) => self.handle_refusal(error),
             }
         }
     }
 
-    /// Takes out the next one to run.
+    /// Removes and returns the next greenlet to run.
     #[inline(always)]
     pub(super) fn next(&self) -> AnyWeakGreenlet {
         if self.tick() {
@@ -338,35 +342,34 @@ impl Hub {
         self.poller()
     }
 
-    /// The hub's own greenlet, to look for events.
+    /// Returns the hub's own greenlet, to poll for events.
     pub(super) fn poller(&self) -> AnyWeakGreenlet {
         if self.context.is_dead() {
             stderr::write(&["switchgrass: the hub's greenlet has ended; this is a bug\n"]);
             process::abort();
         }
-        self.why.set(RunReason::Poll);
+        self.run_reason.set(RunReason::Poll);
         self.context.clone()
     }
 
-    /// Whether one that was taken out of the queue is to run. Otherwise that was an entry that is left over:
-    /// somebody has resumed it by hand meanwhile.
+    /// Whether a greenlet taken from the queue is to run. If not, its entry is stale: it was resumed by a
+    /// manual switch meanwhile.
     #[inline(always)]
     fn may_run(&self, next: &AnyWeakGreenlet) -> bool {
         let mark = next.mark();
         if mark & HUB != 0 {
-            self.why.set(RunReason::Call);
+            self.run_reason.set(RunReason::Call);
             return true;
         }
         mark & STATE == QUEUED
     }
 
-    /// Counts a change from one to another. Whether it is time to look for events and due timers.
+    /// Counts a switch. Returns whether it is time to poll for events and due timers.
     ///
     /// ```text
-    ///   no timer pending:  the clock is read every 0 to 63 changes, as fits how long they take
-    /// a timer pending:   each change reads the processor's counter, and the clock some times per
-    /// millisecond:
-    ///                      one change that takes long is seen at its end, however quick those before it were
+    ///   no timer pending:  the clock is read every 0 to 63 switches, depending on how long turns take
+    ///   a timer pending:   each switch reads the processor's counter, and a few per millisecond the clock:
+    ///                      a long turn is noticed at its end, however short the turns before it were
     /// ```
     #[inline(always)]
     pub(super) fn tick(&self) -> bool {
@@ -378,35 +381,36 @@ impl Hub {
         false
     }
 
-    /// Whether a timer is pending, and some time has gone by since the last look at the clock.
+    /// Whether a timer is pending and the clock was not read for some time.
     #[inline(always)]
     fn is_overdue(&self) -> bool {
-        self.is_timed.get() && arch::counter().wrapping_sub(self.counted.get()) > arch::per_look()
+        self.is_timed.get()
+            && arch::counter().wrapping_sub(self.counter_read.get()) > arch::per_look()
     }
 
-    /// Looks at the clock: rarely if changes are quick, at each if they are slow. Whether a timer is due, or
-    /// events were last looked for a millisecond ago.
+    /// Reads the clock, and adapts the interval: rare reads if turns are short, one per switch if they are
+    /// long. Returns whether a timer is due, or the last poll for events was more than a millisecond ago.
     #[cold]
     #[inline(never)]
     fn read_clock(&self) -> bool {
-        /// Nanoseconds.
-        const ENOUGH: u64 = 1_000_000;
+        /// In nanoseconds.
+        const MILLISECOND: u64 = 1_000_000;
         let now = clock::now();
-        let (interval, since) = (self.interval.get(), now - self.looked.get());
-        let interval = if since > ENOUGH { interval / 4 } else { (interval * 2 + 1).min(63) };
-        self.looked.set(now);
-        self.counted.set(arch::counter());
+        let (interval, since) = (self.interval.get(), now - self.clock_read.get());
+        let interval = if since > MILLISECOND { interval / 4 } else { (interval * 2 + 1).min(63) };
+        self.clock_read.set(now);
+        self.counter_read.set(arch::counter());
         self.interval.set(interval);
         self.ticks.set(interval);
         let is_due = self.timers.borrow().next().is_some_and(|next| next <= now);
-        is_due || now - self.polled.get() > ENOUGH
+        is_due || now - self.polled.get() > MILLISECOND
     }
 
-    /// Raises what is to be raised in the one that runs, if anything is.
+    /// Throws the next pending interrupt in the running greenlet, if there is any to throw now.
     #[cold]
     #[inline(never)]
     #[track_caller]
-    pub(super) fn raise(&self, me: &AnyWeakGreenlet) {
+    pub(super) fn throw_pending(&self, me: &AnyWeakGreenlet) {
         me.set_mark(me.mark() & !INTERRUPTED);
         let Some(task) = TaskRef::of(me) else { return };
         let interrupt = task.next_interrupt(me);
@@ -429,15 +433,15 @@ impl Hub {
     }
 }
 
-/// A parked greenlet has come back without its turn: it was switched to by hand, or it is the parent of a
-/// greenlet made by hand that has ended. In a child, it must not go on with its parent's wait.
+/// A parked greenlet was resumed without its turn: by a manual switch, or by the end of a child greenlet
+/// that user code made. In a copy of the process, it must not continue a wait of the parent.
 #[cold]
 #[inline(never)]
-fn came_by_hand() {
+fn handle_manual_switch() {
     end_copy(CopyEnd::Hub);
 }
 
-/// One that is suspended here. Dropped, it is not any more: also if something was thrown into it by hand.
+/// A suspended greenlet. Dropping clears its state, also when a manual throw has resumed it.
 struct Suspended<'a>(&'a AnyWeakGreenlet);
 
 impl Drop for Suspended<'_> {
@@ -447,7 +451,7 @@ impl Drop for Suspended<'_> {
     }
 }
 
-/// A timer that unparks somebody. Dropped, it does not any more.
+/// A timer that unparks a greenlet. Dropping cancels it.
 pub(super) struct Timer<'a> {
     hub: &'a Hub,
     key: Key,
@@ -459,7 +463,7 @@ impl<'a> Timer<'a> {
         Timer { hub, key: hub.add_timer(deadline, false, fire) }
     }
 
-    /// Whether it has fired.
+    /// Cancels the timer. Returns whether it had fired.
     pub(super) fn cancel(self) -> bool {
         let timer = ManuallyDrop::new(self);
         let fire = timer.hub.timers.borrow_mut().remove(timer.key);
@@ -474,7 +478,7 @@ impl Drop for Timer<'_> {
     }
 }
 
-/// Says in a task that another greenlet than its own is parked for it, until this is dropped.
+/// Registers a greenlet that parks for a task other than its own, until dropped.
 pub(super) struct Delegate {
     task: TaskRef,
     greenlet: AnyWeakGreenlet,
@@ -490,7 +494,7 @@ impl Delegate {
 impl Drop for Delegate {
     fn drop(&mut self) {
         let mut delegates = self.task.delegates.borrow_mut();
-        // None, or not there: this is a child's copy of a wait of its parent's.
+        // If it is not found, this is a child's copy of a wait of the parent.
         let Some(delegates) = delegates.as_mut() else { return };
         if let Some(at) = delegates.iter().rposition(|delegate| *delegate == self.greenlet) {
             drop(delegates.remove(at));
@@ -506,7 +510,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     #[test]
-    fn one_who_yields_alone_keeps_no_sleeper_waiting() {
+    fn a_lone_yielder_does_not_starve_a_sleeper() {
         let woken = Rc::new(Cell::new(false));
         let tell = Rc::clone(&woken);
         let sleeper = spawn(move || {

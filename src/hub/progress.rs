@@ -1,6 +1,8 @@
 #![forbid(unsafe_code)]
-//! What a watchdog can see of a hub: from its own thread whether the hub goes on, and from the hub's
-//! thread, in a handler of a signal, who holds it.
+//! What a watchdog observes of a hub.
+//!
+//! On its own thread, it reads whether the hub makes progress. In a signal handler on the hub's thread, it
+//! reads what occupies the thread.
 
 use super::here::{try_with, with};
 use super::inbox::Inbox;
@@ -12,26 +14,26 @@ use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
-/// A hub, for who watches it. It does not keep it.
+/// A hub as seen by a watchdog, which does not keep it alive.
 pub(crate) struct WatchedHub {
     pub(crate) thread: Thread,
     polled: Weak<AtomicU64>,
     inbox: Arc<Inbox>,
 }
 
-/// What a hub that is watched does.
+/// The state of a watched hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// It is awake, and has last looked for events at this time.
+    /// It is awake, and last polled for events at this time.
     Awake(u64),
-    /// It sleeps until something happens.
+    /// It sleeps until an event.
     Asleep,
     /// It has ended.
     Ended,
 }
 
 impl WatchedHub {
-    /// This thread's.
+    /// Returns this thread's hub.
     pub(crate) fn here() -> Self {
         with(|hub| {
             let polled = hub.watched.get_or_init(|| Arc::new(AtomicU64::new(hub.polled.get())));
@@ -40,7 +42,7 @@ impl WatchedHub {
         })
     }
 
-    /// To be asked on any thread.
+    /// Returns the state of the hub. May be called on any thread.
     pub(crate) fn progress(&self) -> Progress {
         match self.polled.upgrade() {
             None => Progress::Ended,
@@ -50,27 +52,28 @@ impl WatchedHub {
     }
 }
 
-/// A moment between two changes from one to another: the same for as long as nobody has changed.
+/// A moment between two switches: equal values mean that no switch has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moment {
-    looked: u64,
+    clock_read: u64,
     ticks: u64,
 }
 
-/// The moment it is on this thread. May be called in a handler of a signal. `None` if there is no hub, or it
-/// sleeps.
+/// Returns the current moment of this thread; `None` if it has no hub, or the hub sleeps.
+///
+/// May be called in a signal handler.
 pub(crate) fn moment() -> Option<Moment> {
     let moment = try_with(|hub| {
-        let moment = Moment { looked: hub.looked.get(), ticks: hub.ticks.get() };
+        let moment = Moment { clock_read: hub.clock_read.get(), ticks: hub.ticks.get() };
         (!hub.inbox.is_asleep()).then_some(moment)
     });
     moment.flatten()
 }
 
-/// Bytes of a name that are noted.
+/// Maximum number of bytes recorded of a name.
 const NAME: usize = 64;
 
-/// Who holds a thread, noted without allocating.
+/// What occupies a thread, recorded without allocating.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holder {
     kind: Kind,
@@ -83,9 +86,9 @@ pub(crate) struct Holder {
 enum Kind {
     Main,
     Hub,
-    /// With its number, if that is known.
+    /// With its id, if known.
     Coroutine(Option<u64>),
-    /// Neither is it a coroutine nor does it work for one.
+    /// A greenlet that is no coroutine and runs for none.
     Greenlet,
 }
 
@@ -98,7 +101,7 @@ impl Holder {
         Holder { kind, name: noted, length, site }
     }
 
-    /// The one that a greenlet runs for, if it has a task of its own.
+    /// Describes the greenlet if it has a task of its own or must not wait.
     fn of(seen: &Snapshot<'_>) -> Option<Self> {
         if seen.mark & HUB != 0 {
             return Some(Self::new(Kind::Hub, None, None));
@@ -112,12 +115,12 @@ impl Holder {
         let task: Option<&Task> = seen.owner.and_then(|owner| owner.as_any().downcast_ref());
         Some(match task {
             Some(task) => Self::new(Kind::Coroutine(Some(task.id)), seen.name, task.site),
-            // It is at its end, or was interrupted as it read its own task.
+            // It is ending, or was interrupted while it read its own task.
             None => Self::new(Kind::Coroutine(None), seen.name, None),
         })
     }
 
-    /// What it is called in messages.
+    /// Returns the name used in messages.
     pub(crate) fn title(&self) -> String {
         let name = String::from_utf8_lossy(&self.name[..self.length]);
         match self.kind {
@@ -131,8 +134,10 @@ impl Holder {
     }
 }
 
-/// Who holds this thread: the current greenlet's nearest ancestor that has a task. May be called in a signal
-/// handler. In the middle of a switch it may be the one that is left or the one that is entered.
+/// Returns what occupies this thread: the current greenlet's nearest ancestor that has a task.
+///
+/// May be called in a signal handler. In the middle of a switch, the result may be the greenlet that is
+/// left or the one that is entered.
 pub(crate) fn holder() -> Holder {
     let found = scheduled::peek(|seen| Holder::of(&seen));
     found.unwrap_or_else(|| Holder::new(Kind::Greenlet, None, None))

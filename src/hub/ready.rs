@@ -1,4 +1,8 @@
-//! Who is to run next: first in, first out.
+//! The queue of ready greenlets: first in, first out.
+//!
+//! **Ring invariant**, cited by the `SAFETY` comments below: `slots` points to a leaked boxed slice of
+//! `mask + 1` slots, a power of two. Only `grow` and `drop` free the slice. No method holds a reference
+//! into it across a call of `grow` or of foreign code, and none drops a greenlet while it holds one.
 
 use crate::greenlet::AnyWeakGreenlet;
 use std::cell::Cell;
@@ -6,15 +10,15 @@ use std::ptr::NonNull;
 
 type Slot = Cell<Option<AnyWeakGreenlet>>;
 
-/// A ring that grows.
+/// A growable ring buffer.
 ///
-/// One of the few places of the hub with `unsafe`: every change from one to another passes here twice, and
-/// a `RefCell` would cost more than all the rest of it.
+/// One of the few types of the hub with `unsafe`: every switch uses it twice, and a `RefCell` would cost
+/// more than all the rest.
 pub(super) struct Ready {
-    /// A boxed slice, a power of two of them, and that number less one.
+    /// The slots: a boxed slice whose length is a power of two. And that length minus one.
     slots: Cell<NonNull<Slot>>,
     mask: Cell<usize>,
-    /// Where the next one to run is, and where the next one to wait is put: counted up for ever.
+    /// Positions of the next greenlet to run and of the next free slot. They wrap at the size of a `usize`.
     head: Cell<usize>,
     tail: Cell<usize>,
 }
@@ -47,12 +51,12 @@ impl Ready {
 
     #[inline(always)]
     fn slot(&self, at: usize) -> &Slot {
-        // SAFETY: within the slice. It is replaced in `grow` alone, while nobody uses what this returned: no
-        // function here keeps it over a call of another, and a value that is dropped in one is a `None`.
+        // SAFETY: the masked index is within the slice, which is not freed while the result is in use (ring
+        // invariant).
         unsafe { self.slots.get().add(at & self.mask.get()).as_ref() }
     }
 
-    /// Puts somebody into a slot that is empty.
+    /// Fills an empty slot.
     #[inline(always)]
     fn fill(&self, at: usize, greenlet: AnyWeakGreenlet) {
         let before = self.slot(at).replace(Some(greenlet));
@@ -60,20 +64,20 @@ impl Ready {
         std::mem::forget(before);
     }
 
-    /// Takes out the first one, and puts `greenlet` to the end. There is a first one.
+    /// Removes the first greenlet, and appends `greenlet`. The queue must not be empty.
     #[inline(always)]
     pub(super) fn rotate(&self, greenlet: AnyWeakGreenlet) -> Option<AnyWeakGreenlet> {
         debug_assert!(!self.is_empty());
         let (head, tail) = (self.head.get(), self.tail.get());
         self.head.set(head.wrapping_add(1));
         self.tail.set(tail.wrapping_add(1));
-        self.look_ahead(head);
+        self.prefetch_ahead(head);
         let first = self.slot(head).take();
         self.fill(tail, greenlet);
         first
     }
 
-    /// To the end.
+    /// Appends at the end.
     #[inline(always)]
     pub(super) fn push(&self, greenlet: AnyWeakGreenlet) {
         if self.is_full() {
@@ -84,7 +88,7 @@ impl Ready {
         self.tail.set(tail.wrapping_add(1));
     }
 
-    /// To the front.
+    /// Inserts at the front.
     pub(super) fn push_front(&self, greenlet: AnyWeakGreenlet) {
         if self.is_full() {
             self.grow();
@@ -101,18 +105,18 @@ impl Ready {
         }
         let head = self.head.get();
         self.head.set(head.wrapping_add(1));
-        self.look_ahead(head);
+        self.prefetch_ahead(head);
         self.slot(head).take()
     }
 
-    /// Asks for the memory of those who come soon after the one at `head`: with many of them, it is in a far
-    /// cache or in none, and a turn is shorter than the way there.
+    /// Prefetches the greenlets that run soon after the one at `head`. With many of them, their memory is
+    /// in a distant cache or in none, and a turn is shorter than the latency.
     #[inline(always)]
-    fn look_ahead(&self, head: usize) {
-        /// So many turns ahead.
+    fn prefetch_ahead(&self, head: usize) {
+        /// Prefetch distances, in turns.
         const BLOCK: usize = 6;
         const STACK: usize = 3;
-        /// The caches have those of fewer.
+        /// The caches hold the memory of fewer.
         const MANY: usize = 32;
         if self.len() < MANY {
             return;
@@ -125,10 +129,11 @@ impl Ready {
         }
     }
 
-    /// Whoever is in a slot, if anybody.
+    /// Returns the greenlet in a slot, if any.
     #[inline(always)]
     fn peek(&self, at: usize) -> Option<&AnyWeakGreenlet> {
-        // SAFETY: nobody changes a slot while the callers here use this.
+        // SAFETY: `slot` is valid for the borrow of `self` (ring invariant), and the callers only prefetch,
+        // so the slot is not changed while the result is in use.
         unsafe { &*self.slot(at).as_ptr() }.as_ref()
     }
 
@@ -138,7 +143,7 @@ impl Ready {
         let (count, size) = (self.len(), self.mask.get() + 1);
         let (bigger, mask) = (ring(2 * size), 2 * size - 1);
         for index in 0..count {
-            // SAFETY: within the new slice.
+            // SAFETY: `index < count <= size`, and the new slice has `2 * size` slots.
             let slot = unsafe { bigger.add(index).as_ref() };
             slot.set(self.slot(self.head.get().wrapping_add(index)).take());
         }
@@ -146,14 +151,15 @@ impl Ready {
         self.mask.set(mask);
         self.head.set(0);
         self.tail.set(count);
-        // SAFETY: made by `ring` of that size, and nobody uses it: see `slot`.
+        // SAFETY: `old` was made by `ring(size)` and is replaced; no reference into it is in use (ring
+        // invariant).
         unsafe { drop_ring(old, size) };
     }
 }
 
 impl Drop for Ready {
     fn drop(&mut self) {
-        // SAFETY: made by `ring` of that size, and nobody uses it any more.
+        // SAFETY: `slots` was made by `ring(mask + 1)`, and is not used after `self` is dropped.
         unsafe { drop_ring(self.slots.get(), self.mask.get() + 1) };
     }
 }
@@ -163,10 +169,12 @@ fn ring(size: usize) -> NonNull<Slot> {
     NonNull::from(Box::leak(slots)).cast()
 }
 
+/// Frees a slice of slots.
+///
 /// # Safety
 ///
-/// [`ring`] has made it, of that size, and it is not used again.
+/// `slots` must have been returned by [`ring`] for this `size`, and must not be used again.
 unsafe fn drop_ring(slots: NonNull<Slot>, size: usize) {
-    // SAFETY: as the caller says.
+    // SAFETY: `ring` leaked a boxed slice of this length, and the caller gives it up (`# Safety`).
     drop(unsafe { Box::from_raw(NonNull::slice_from_raw_parts(slots, size).as_ptr()) });
 }

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What other threads may do to a hub: wake its greenlets, and have it run something.
+//! Access to a hub from other threads: wakes its greenlets, and runs closures in it.
 
 use super::current::current_greenlet;
 use super::here::{try_with, with};
@@ -11,8 +11,9 @@ use std::fmt;
 use std::mem::forget;
 use std::sync::Arc;
 
-/// The current greenlet, registered to be woken by any thread for as long as this lives. While somebody is
-/// registered, the hub does not take it that nobody can wake its thread.
+/// Registers the current greenlet to be woken by any thread, until dropped.
+///
+/// Meanwhile, the deadlock detector treats the hub's thread as wakeable.
 #[derive(Debug)]
 pub(crate) struct Registration(SlotKey);
 
@@ -22,7 +23,7 @@ impl Registration {
         Registration(with(|hub| hub.remotes.borrow_mut().insert(me)))
     }
 
-    /// What wakes it.
+    /// Returns a handle that wakes the greenlet.
     pub(crate) fn unparker(&self) -> Unparker {
         let inbox = with(|hub| Arc::clone(&hub.inbox));
         Unparker { inbox, key: self.0, generation: Generation::current() }
@@ -36,8 +37,10 @@ impl Drop for Registration {
     }
 }
 
-/// Wakes a registered greenlet from any thread. A wake-up is sticky: it may come before the one that waits
-/// has parked.
+/// Wakes a registered greenlet from any thread.
+///
+/// A wake-up by another thread is sticky: the hub handles it after the greenlet's turn, so it may be sent
+/// before the greenlet has parked.
 #[derive(Clone)]
 pub(crate) struct Unparker {
     inbox: Arc<Inbox>,
@@ -46,13 +49,14 @@ pub(crate) struct Unparker {
 }
 
 impl Unparker {
-    /// Whether the process was forked since, and the greenlet does not go on in this child.
+    /// Whether the process was forked since, and the greenlet does not continue in this child.
     #[inline]
     pub(crate) fn is_left_behind(&self) -> bool {
         self.generation != Generation::current() && !self.is_registered_here()
     }
 
-    /// A child of `fork.rs` keeps the hub of the thread that was forked, and what it was registered for.
+    /// Whether the key is still registered with this thread's hub, which a child made by `fork.rs`
+    /// inherits.
     #[cold]
     fn is_registered_here(&self) -> bool {
         let is_here = |hub: &Hub| {
@@ -70,7 +74,7 @@ impl Unparker {
             }
             is_here
         });
-        // In a copy of the process nobody waits, and the alarm is the parent's.
+        // In a copy of the process nothing waits, and the waker is the parent's.
         if is_here != Some(true) && lineage::owns() {
             self.inbox.push(Message::Unpark(self.key));
         }
@@ -83,8 +87,8 @@ impl fmt::Debug for Unparker {
     }
 }
 
-/// A thread's hub, for other threads. While there is one, the hub does not take it that nobody can wake its
-/// thread.
+/// A thread's hub, for other threads. While one exists, the deadlock detector treats the thread as
+/// wakeable.
 #[derive(Clone)]
 pub(crate) struct RemoteHub {
     inbox: Arc<Inbox>,
@@ -92,7 +96,7 @@ pub(crate) struct RemoteHub {
 }
 
 impl RemoteHub {
-    /// This thread's.
+    /// Returns this thread's hub.
     #[track_caller]
     pub(crate) fn here() -> Self {
         with(|hub| RemoteHub {
@@ -101,25 +105,25 @@ impl RemoteHub {
         })
     }
 
-    /// Whether something has come for the hub that it has not looked at.
+    /// Whether something has arrived for the hub that it has not handled.
     pub(crate) fn is_called(&self) -> bool {
         self.inbox.is_filled()
     }
 
-    /// Has the hub look around soon: what was done before this, it will see then.
+    /// Makes the hub check for work soon. It then sees everything that was done before this call.
     pub(crate) fn nudge(&self) {
         if lineage::owns() {
             self.inbox.nudge();
         }
     }
 
-    /// Has `f` run in the hub's greenlet. It must not wait.
+    /// Queues `f` to run in the hub's greenlet. It must not wait.
     pub(crate) fn call(&self, f: impl FnOnce() + Send + 'static) {
         push(&self.inbox, f);
     }
 }
 
-/// Unless the hub is that of another process.
+/// Sends `f` to the hub; leaks it if the hub belongs to another process.
 fn push(inbox: &Inbox, f: impl FnOnce() + Send + 'static) {
     match lineage::owns() {
         true => inbox.push(Message::Call(Box::new(f))),
@@ -127,14 +131,14 @@ fn push(inbox: &Inbox, f: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// A thread's hub, for other threads that may or may not have something for it.
+/// A thread's hub, for other threads, which the deadlock detector does not count.
 #[cfg(feature = "monkey")]
 #[derive(Clone)]
 pub(crate) struct NounwindHub(Arc<Inbox>);
 
 #[cfg(feature = "monkey")]
 impl NounwindHub {
-    /// This thread's.
+    /// Returns this thread's hub.
     pub(crate) fn here() -> Self {
         NounwindHub(with(|hub| Arc::clone(&hub.inbox)))
     }
@@ -143,7 +147,7 @@ impl NounwindHub {
         try_with(|hub| Arc::ptr_eq(&hub.inbox, &self.0)).unwrap_or(false)
     }
 
-    /// Has `f` run in the hub's greenlet. It must not wait.
+    /// Queues `f` to run in the hub's greenlet. It must not wait.
     pub(crate) fn call(&self, f: impl FnOnce() + Send + 'static) {
         push(&self.0, f);
     }

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What is said of the end of a process that nothing else would be said of.
+//! Reports of unwinds that may end the process without a message.
 
 use super::interrupt::{Deadlock, TimeoutExit};
 use super::task::Task;
@@ -7,8 +7,10 @@ use crate::greenlet::GreenletExit;
 use crate::greenlet::scheduled::{Payload, describe};
 use crate::sys::{process, stderr};
 
-/// Says on standard error what is raised in main from outside: such an unwind has no panic hook that would
-/// report it, and ends the process. Whether main catches it cannot be known.
+/// Prints what is thrown in main from outside.
+///
+/// No panic hook reports such an unwind, and it ends the process unless main catches it, which cannot be
+/// known.
 pub(crate) fn report_kill(task: &Task, payload: &Payload) {
     let is_reported = payload.is::<Deadlock>() || payload.is::<TimeoutExit>();
     if task.id != 0 || is_reported || !process::is_main_thread() {
@@ -21,7 +23,7 @@ pub(crate) fn report_kill(task: &Task, payload: &Payload) {
     } else {
         let message = describe(payload);
         stderr::write(&[
-            "switchgrass: what is raised in main from outside ends the process unless it is caught: ",
+            "switchgrass: a panic thrown into main from outside ends the process unless it is caught: ",
             message,
             "\n",
         ]);

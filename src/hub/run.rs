@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What the hub's own greenlet does: calls, timers, events, and sleep.
+//! The loop of the hub's own greenlet: calls, timers, events, and sleep.
 
 use super::deadlock;
 use super::here::{CopyEnd, end_copy, with};
@@ -19,19 +19,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// The token of the inbox's alarm.
-pub(super) const ALARM: u64 = u64::MAX;
+/// The epoll token of the inbox's waker.
+pub(super) const WAKER_TOKEN: u64 = u64::MAX;
 
 impl Hub {
-    /// The body of the hub's greenlet. It gets the thread when nobody is ready, when it is its turn to run
-    /// a call, when events were not looked for in a while, and when a coroutine ends. Nothing but
-    /// [`Hub::stop`] ends it.
+    /// The body of the hub's greenlet.
+    ///
+    /// It has the thread when no greenlet is ready, when a queued call has its turn, when the last poll for
+    /// events was too long ago, and when a coroutine ends. Only [`Hub::stop`] ends it.
     pub(super) fn run(&self) {
         self.context.close_to_others();
-        // It may be resumed to end in the middle of each of these.
+        // `stop` may resume it in the middle of each of these steps.
         while !self.is_stopping() {
             end_copy(CopyEnd::Hub);
-            match self.why.replace(RunReason::End) {
+            match self.run_reason.replace(RunReason::End) {
                 RunReason::End | RunReason::Stop => {}
                 RunReason::Call => {
                     let call = self.calls.borrow_mut().pop_front();
@@ -48,8 +49,9 @@ impl Hub {
             if next != self.context {
                 match next.pass_on() {
                     Ok(Resumed::Turn) => {}
-                    Ok(Resumed::Failure(payload)) => self.raise_in_root(payload),
-                    // Not one that the hub could have resumed: it was switched to by hand.
+                    Ok(Resumed::Failure(payload)) => self.throw_in_root(payload),
+                    // Its entry was stale: it was resumed by a manual switch, so the hub could not resume
+                    // it.
                     Err(_) => {}
                 }
             }
@@ -57,7 +59,7 @@ impl Hub {
     }
 
     fn is_stopping(&self) -> bool {
-        matches!(self.why.get(), RunReason::Stop)
+        matches!(self.run_reason.get(), RunReason::Stop)
     }
 
     fn execute(&self, call: Call) {
@@ -71,11 +73,13 @@ impl Hub {
         end_copy(CopyEnd::Hub);
     }
 
-    /// Has something raised in a task: at once (which is when the hub's greenlet has let go of the thread),
-    /// or when it is its turn.
+    /// Delivers an interrupt to a task.
+    ///
+    /// A parked target is queued: at the front of the ready queue if `at_once`, otherwise at its end. A
+    /// queued target keeps its place. A target suspended by a manual switch is resumed here.
     pub(super) fn interrupt(&self, task: &Task, interrupt: Interrupt, at_once: bool) {
         let mut failure = self.try_interrupt(task, interrupt, at_once);
-        // Each may bring the next, of which main is told.
+        // Each delivery may end with another failure, which main receives.
         while let Some(payload) = failure {
             let root = self.root.borrow().clone();
             let interrupt = Interrupt::new(self.next_id(), 0, payload);
@@ -83,32 +87,33 @@ impl Hub {
         }
     }
 
-    /// Raises in main what has failed and no other greenlet awaits.
-    fn raise_in_root(&self, payload: Payload) {
+    /// Throws in main a failure that no other greenlet awaits.
+    fn throw_in_root(&self, payload: Payload) {
         let root = self.root.borrow().clone();
         self.interrupt(&root, Interrupt::new(self.next_id(), 0, payload), false);
     }
 
-    /// As [`Hub::interrupt`]. If the target was resumed here, returns the failure that the hub's greenlet got
-    /// the thread back with.
+    /// Like [`Hub::interrupt`], but if the target was resumed here, returns the failure with which the
+    /// hub's greenlet got the thread back.
     fn try_interrupt(&self, task: &Task, interrupt: Interrupt, at_once: bool) -> Option<Payload> {
         let target = task.target_of(interrupt.origin.as_ref())?;
         let mark = target.mark();
-        // One that was left behind and has parked since is gone on with here: an inherited generator's.
+        // A left-behind greenlet that has parked since then runs in this child: that of an inherited
+        // generator.
         let is_left_behind = mark & LEFT_BEHIND != 0 && mark & STATE == 0;
         if target.is_dead() || is_left_behind {
             return None;
         }
         let is_of_target = interrupt.origin.as_ref() == Some(&target);
         if mark & (STATE | ROOT) == 0 && is_of_target {
-            // A time limit in a generator's body that has yielded: the generator is not under way, and finds
-            // it where it next waits.
+            // A timeout set in the body of a generator that has yielded: the generator does not run now,
+            // and receives it at its next wait.
             task.interrupts.borrow_mut().push(interrupt);
             target.set_mark(mark | INTERRUPTED);
             return None;
         }
         if mark & STATE == 0 {
-            return self.interrupt_by_hand(task, &target, interrupt);
+            return self.interrupt_manually_suspended(task, &target, interrupt);
         }
         task.interrupts.borrow_mut().push(interrupt);
         target.set_mark(mark & !PARKED | QUEUED | INTERRUPTED);
@@ -122,18 +127,18 @@ impl Hub {
         None
     }
 
-    /// Raises something in a target that was suspended by hand, and not here: now, or when it next parks.
-    fn interrupt_by_hand(
+    /// Throws an interrupt in a target that a manual switch suspended: now, or when it next parks.
+    fn interrupt_manually_suspended(
         &self,
         task: &Task,
         target: &AnyWeakGreenlet,
         interrupt: Interrupt,
     ) -> Option<Payload> {
         let Interrupt { id, depth, payload, origin, .. } = interrupt;
-        // A deadlock is told in a destructor as well: better than waiting indefinitely.
+        // A deadlock is reported even in a destructor, which is better than waiting indefinitely.
         let is_deadlock = payload.is::<Deadlock>();
         let unwinding = if is_deadlock { Unwinding::IsRisked } else { Unwinding::IsSpared };
-        deadlock::say_where_no_hook_does(&payload);
+        deadlock::print_where_no_hook_runs(&payload);
         report_kill(task, &payload);
         match target.throw_on(into_message(payload), unwinding) {
             Ok(Resumed::Turn) => None,
@@ -147,40 +152,41 @@ impl Hub {
                 None
             }
             Err(error) => {
-                // It has ended, or nothing can be thrown in this program.
+                // The target has ended, or this program cannot unwind.
                 error.into_value().into_iter().for_each(drop_payload);
                 None
             }
         }
     }
 
-    /// As [`Hub::poll`]. A panic in there, which would be this crate's own mistake, does not end the hub.
+    /// Like [`Hub::poll`], but survives a panic there, which would be a bug of this crate: main receives
+    /// it.
     fn poll_guarded(&self) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll())) {
-            self.raise_in_root(payload);
+            self.throw_in_root(payload);
         }
     }
 
-    /// Looks for events; sleeps if nobody is ready.
+    /// Polls for events; sleeps if no greenlet is ready.
     fn poll(&self) {
-        self.take_in();
+        self.collect_wakeups();
         if !self.ready.is_empty() && !self.sources.is_empty() {
-            // Nobody sleeps, but descriptors are to have their turn.
-            if let Err(error) = self.look_for_events(Some(0)) {
-                self.report_failure("look for events", &error);
+            // No need to sleep, but descriptors must have their turn.
+            if let Err(error) = self.poll_events(Some(0)) {
+                self.report_failure("poll for events", &error);
             }
         }
         while self.ready.is_empty() && !self.is_stopping() {
             let next = self.timers.borrow().next();
-            let limit = next.map(|next| next.saturating_sub(self.polled.get()));
-            if limit.is_none() && !self.can_be_woken() {
+            let timeout = next.map(|next| next.saturating_sub(self.polled.get()));
+            if timeout.is_none() && !self.can_be_woken() {
                 deadlock::report(self);
-            } else if limit != Some(0)
-                && let Err(error) = self.sleep(limit)
+            } else if timeout != Some(0)
+                && let Err(error) = self.sleep(timeout)
             {
                 self.report_failure("wait for events", &error);
             }
-            self.take_in();
+            self.collect_wakeups();
         }
     }
 
@@ -188,18 +194,18 @@ impl Hub {
     fn can_be_woken(&self) -> bool {
         self.remotes.borrow().len() > 0
             || Arc::strong_count(&self.outside.borrow()) > 1
-            || self.sources.are_waited_for()
+            || self.sources.has_waiters()
     }
 
-    /// The hub cannot do its work: main is told, where it waits. If it is not to be told, nothing can go on.
+    /// Reports in main that the hub cannot work. If main cannot receive that, the process aborts.
     #[cold]
     fn report_failure(&self, what: &str, error: &io::Error) {
-        let text = format!("the hub of this thread could not {what}: {error}");
-        deadlock::tell_root(self, text);
+        let text = format!("the hub of this thread cannot {what}: {error}");
+        deadlock::report_to_root(self, text);
     }
 
-    /// Makes ready whoever is to be by what has come meanwhile.
-    fn take_in(&self) {
+    /// Handles messages, work sources and due timers, and makes the greenlets ready that they wake.
+    fn collect_wakeups(&self) {
         #[cfg(feature = "monkey")]
         self.poll_watched_word();
         if self.inbox.is_filled() {
@@ -243,15 +249,15 @@ impl Hub {
         }
     }
 
-    /// The one place where a hub's thread sleeps.
-    pub(super) fn sleep(&self, limit: Option<u64>) -> io::Result<()> {
-        let Some(limit) = self.work_source_before_sleep(limit) else { return Ok(()) };
+    /// Sleeps until an event. The only place where a hub's thread sleeps.
+    pub(super) fn sleep(&self, timeout: Option<u64>) -> io::Result<()> {
+        let Some(timeout) = self.work_source_before_sleep(timeout) else { return Ok(()) };
         #[cfg(feature = "monkey")]
         if !self.request_call() {
             self.work_source_after_sleep();
             return Ok(());
         }
-        let slept = self.inbox.sleep_unless_filled(|| self.sleep_and_trim(limit));
+        let slept = self.inbox.sleep_unless_filled(|| self.sleep_and_trim(timeout));
         #[cfg(feature = "monkey")]
         self.cancel_call();
         self.work_source_after_sleep();
@@ -261,52 +267,52 @@ impl Hub {
         slept
     }
 
-    /// Waits for events, and notes them. Whether the alarm was among them.
-    pub(super) fn look_for_events(&self, limit: Option<u64>) -> io::Result<bool> {
+    /// Waits for events, and handles them. Returns whether the waker was among them.
+    pub(super) fn poll_events(&self, timeout: Option<u64>) -> io::Result<bool> {
         #[cfg(feature = "monkey")]
         crate::sys::signal_counts::leave_all();
         let mut events = Events::new();
-        self.epoll()?.wait(limit, &mut events)?;
-        let mut rung = false;
+        self.epoll()?.wait(timeout, &mut events)?;
+        let mut is_woken = false;
         for index in 0..events.count() {
             let Some((token, readiness)) = events.get(index) else { break };
-            self.look_ahead(&events, index);
+            self.prefetch_ahead(&events, index);
             match token {
-                ALARM => rung = true,
-                _ => self.note(token, readiness),
+                WAKER_TOKEN => is_woken = true,
+                _ => self.handle_event(token, readiness),
             }
         }
-        Ok(rung)
+        Ok(is_woken)
     }
 
-    /// Made when it is first needed.
+    /// Returns the epoll instance, which it creates if needed.
     pub(super) fn epoll(&self) -> io::Result<&Epoll> {
         if let Some(epoll) = self.epoll.get() {
             return Ok(epoll);
         }
         let epoll = Epoll::new()?;
-        epoll.add(self.inbox.alarm.fd()?, ALARM)?;
+        epoll.add(self.inbox.waker.fd()?, WAKER_TOKEN)?;
         Ok(self.epoll.get_or_init(|| epoll))
     }
 
-    /// Has the hub do something, when it is its turn.
+    /// Queues a callback on the hub.
     pub(super) fn call(&self, call: Call) {
         self.calls.borrow_mut().push_back(call);
         self.ready.push(self.context.clone());
     }
 }
 
-/// Makes what this thread's hub sleeps with, which is otherwise made when it is first needed.
+/// Creates what this thread's hub sleeps with, which is otherwise created when first needed.
 ///
 /// # Errors
 ///
-/// If there are no descriptors left.
+/// If no descriptors are left.
 pub(crate) fn prepare_to_sleep() -> io::Result<()> {
     with(|hub| hub.epoll().map(drop))
 }
 
 impl TaskRef {
-    /// Takes back something that was to be raised in it, or has it raised no more.
+    /// Cancels an interrupt that may be pending.
     pub(super) fn forget(&self, id: u64) {
         drop(self.take_back(id));
         if self.interrupts.borrow().is_empty()

@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
-//! A table whose keys go stale: what is asked for under the key of something that was taken out is not there,
-//! also if its place is in use again.
+//! A table with generational keys: the key of a removed entry finds nothing, even if its slot is in use
+//! again.
 
-/// Names an entry that is there or was.
+/// The key of a present or removed entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SlotKey {
     slot: u32,
@@ -10,7 +10,7 @@ pub(super) struct SlotKey {
 }
 
 impl SlotKey {
-    /// The key as a number, from which [`SlotKey::from_bits`] makes it again.
+    /// Encodes the key as a number, which [`SlotKey::from_bits`] decodes.
     pub(super) fn to_bits(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.slot)
     }
@@ -20,6 +20,7 @@ impl SlotKey {
     }
 }
 
+/// The table. The generation of a slot changes at each removal.
 pub(super) struct Slots<T> {
     slots: Vec<(u32, Option<T>)>,
     free: Vec<u32>,
@@ -53,7 +54,7 @@ impl<T> Slots<T> {
         Some(value)
     }
 
-    /// Takes out all there is, and gives it to `take`.
+    /// Removes all entries, and passes each to `take`.
     pub(super) fn clear(&mut self, mut take: impl FnMut(T)) {
         for slot in 0..self.slots.len() {
             let key = SlotKey { slot: slot as u32, generation: self.slots[slot].0 };

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What a hub knows about descriptors: see `io.rs`.
+//! The hub's data about descriptors: see `io.rs`.
 
 use super::slots::Slots;
 use crate::greenlet::AnyWeakGreenlet;
@@ -9,24 +9,25 @@ use std::mem::forget;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
-/// In a cache line of its own: with many descriptors, it has left the cache by the time of the next event.
+/// In a cache line of its own: with many descriptors, it is evicted by the time of the next event.
 #[repr(align(64))]
 pub(super) struct Inner {
     pub(super) read: Side,
     pub(super) write: Side,
     pub(super) fd: RawFd,
-    /// A hang-up, an error or urgent data was seen: nothing is known by a short read any more.
+    /// A hang-up, an error or urgent data was seen: a short read no longer means that the socket is
+    /// drained.
     pub(super) exceptional: Cell<bool>,
     pub(super) state: Cell<State>,
-    /// What is called by every event. Rare, so in a box: it is one word.
+    /// Called at every event. Boxed, since it is rare: it takes one word.
     pub(super) callback: Option<Box<Callback>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// Its events are heard of.
+    /// Registered with the epoll instance of the hub.
     Registered,
-    /// It is new, or was inherited from the process that has forked this one, and not waited for here.
+    /// New, or inherited from the forking process and not waited for since.
     Unregistered,
     Closed,
 }
@@ -35,37 +36,40 @@ pub(super) type Callback = Box<dyn Fn()>;
 
 const _: () = assert!(size_of::<Inner>() == 64);
 
+/// One direction of a source: its readiness and its waiters.
 #[derive(Default)]
 pub(super) struct Side {
-    /// [`BLOCKED`], [`FIRST`], [`OTHERS`].
+    /// The bits [`BLOCKED`], [`FIRST`], [`OTHERS`].
     pub(super) state: Cell<u8>,
-    /// The first of the queue, and as a rule all of it. There is one if `FIRST` is set.
+    /// The first waiter of the queue, usually the only one. Present if `FIRST` is set.
     pub(super) first: Cell<Option<AnyWeakGreenlet>>,
-    /// `None` if there are none.
+    /// The other waiters, and the watchers. `None` if empty.
     pub(super) others: Cell<Option<Box<Others>>>,
 }
 
-/// A call would block, as far as is known: set when one has, cleared by an event. While it is not set, the
-/// first of the queue has been woken.
+/// A call would block, as far as is known. Set when a call has returned `EAGAIN` or a read was short, when
+/// a waiter expects an event, and at the close of the source; cleared by an event. While it is clear, the
+/// first waiter has been woken.
 pub(super) const BLOCKED: u8 = 0b001;
-/// `Side::first` waits.
+/// `Side::first` holds a waiter. Set and cleared together with that field.
 pub(super) const FIRST: u8 = 0b010;
-/// `Others::queue` is not empty.
+/// `Others::queue` is not empty. Updated by [`Side::change_others`].
 pub(super) const OTHERS: u8 = 0b100;
 
+/// The waiters of a direction besides the first.
 #[derive(Default)]
 pub(super) struct Others {
-    /// Behind `Side::first`, in order.
+    /// The waiters behind `Side::first`, in order.
     pub(super) queue: VecDeque<(u64, AnyWeakGreenlet)>,
     /// Woken by every event. They take no turns.
     pub(super) watchers: Vec<(u64, AnyWeakGreenlet)>,
 }
 
-/// A thread's sources.
+/// The sources of a thread.
 #[derive(Default)]
 pub(super) struct Sources {
     pub(super) all: RefCell<Slots<Rc<Inner>>>,
-    /// How many greenlets wait for an event.
+    /// Number of greenlets that wait for an event.
     pub(super) waiting: Cell<usize>,
 }
 
@@ -74,13 +78,13 @@ impl Sources {
         self.all.borrow().len() == 0
     }
 
-    /// Whether anybody waits for an event.
-    pub(super) fn are_waited_for(&self) -> bool {
+    /// Whether a greenlet waits for an event.
+    pub(super) fn has_waiters(&self) -> bool {
         self.waiting.get() > 0
     }
 
-    /// In a child: nobody waits, and nothing is registered.
-    pub(super) fn begin_anew(&self) {
+    /// Resets all sources in a child: without waiters, and not registered.
+    pub(super) fn reset_in_child(&self) {
         self.waiting.set(0);
         for inner in self.all.borrow().iter() {
             for side in [&inner.read, &inner.write] {
@@ -93,11 +97,11 @@ impl Sources {
         }
     }
 
-    pub(super) fn one_waits(&self) {
+    pub(super) fn add_waiter(&self) {
         self.waiting.set(self.waiting.get() + 1);
     }
 
-    pub(super) fn one_waits_no_more(&self) {
+    pub(super) fn remove_waiter(&self) {
         self.waiting.set(self.waiting.get() - 1);
     }
 }
@@ -116,7 +120,7 @@ impl Inner {
 }
 
 impl Side {
-    /// Whether one of these bits is set.
+    /// Whether any of these bits is set.
     #[inline(always)]
     pub(super) fn is(&self, bits: u8) -> bool {
         self.state.get() & bits != 0
@@ -132,7 +136,7 @@ impl Side {
         self.state.set(self.state.get() & !bits);
     }
 
-    /// Changes `others`, and keeps the bit `OTHERS` true.
+    /// Changes `others`, and updates the bit `OTHERS`.
     pub(super) fn change_others<R>(&self, change: impl FnOnce(&mut Others) -> R) -> R {
         let mut others = self.others.take().unwrap_or_default();
         let result = change(&mut others);

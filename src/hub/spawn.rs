@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Making coroutines.
+//! Creates coroutines.
 
 use super::deadline::Deadline;
 use super::here::{try_with, with};
@@ -10,18 +10,18 @@ use crate::greenlet::scheduled::{self, DetachedSpec, Owner};
 use crate::greenlet::{AnyWeakGreenlet, BuildError};
 use std::rc::Rc;
 
-/// When a new coroutine is to begin.
+/// When a new coroutine first runs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Start {
-    /// At the end of the queue of those that are ready.
+    /// After the greenlets that are ready now.
     Now,
-    /// Not before this.
+    /// Not before this deadline.
     At(Deadline),
     /// When it is unparked.
     Held,
 }
 
-/// Makes a coroutine that runs `body`, and belongs to `owner`. Its body begins with [`begin`].
+/// Creates a coroutine that runs `body` and belongs to `owner`. The body must call [`begin`] first.
 #[inline]
 pub(crate) fn spawn(
     spec: DetachedSpec,
@@ -51,7 +51,7 @@ pub(crate) fn spawn(
     })
 }
 
-/// It never begins: so nobody waits for its start any more.
+/// Cancels the timer of a coroutine that will never begin.
 pub(crate) fn forget_start(task: &Task) {
     if let Some(key) = task.start.take() {
         let fire = try_with(|hub| hub.timers.borrow_mut().remove(key));
@@ -59,7 +59,7 @@ pub(crate) fn forget_start(task: &Task) {
     }
 }
 
-/// The first thing that a coroutine's body calls: it runs now.
+/// Marks the current coroutine as running. Its body must call this first.
 #[inline]
 pub(crate) fn begin() {
     let me = scheduled::running();

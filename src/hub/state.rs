@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What a thread's hub keeps.
+//! The data of a thread's hub.
 
 use super::deadline::Deadline;
 use super::inbox::Inbox;
@@ -20,96 +20,97 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-/// What a thread keeps for its coroutines.
+/// The scheduler state of one thread.
 pub(super) struct Hub {
     pub(super) ready: Ready,
-    /// Changes left before the clock is looked at, and how many there were last time.
+    /// Switches left before the clock is read, and how many there were after the last reading.
     pub(super) ticks: Cell<u64>,
     pub(super) interval: Cell<u64>,
-    /// Whether a timer may be pending: then each change looks at the processor's counter, which said this
-    /// when the clock was last looked at.
+    /// Whether a timer may be pending, and the processor's counter when the clock was last read. While a
+    /// timer may be pending, each switch compares that counter.
     pub(super) is_timed: Cell<bool>,
-    pub(super) counted: Cell<u64>,
-    /// When the clock was last looked at for this, and when events were looked for.
-    pub(super) looked: Cell<u64>,
+    pub(super) counter_read: Cell<u64>,
+    /// When the clock was last read for this, and when events were last polled for.
+    pub(super) clock_read: Cell<u64>,
     pub(super) polled: Cell<u64>,
-    /// The same for a watchdog, if there is one.
+    /// A copy of `polled` for a watchdog, if there is one.
     pub(super) watched: OnceCell<Arc<AtomicU64>>,
-    /// The hub's own greenlet, and what it is to do when it has the thread.
+    /// The hub's own greenlet, and why it has the thread.
     pub(super) context: AnyWeakGreenlet,
-    pub(super) why: Cell<RunReason>,
+    pub(super) run_reason: Cell<RunReason>,
     pub(super) calls: RefCell<VecDeque<Call>>,
     pub(super) timers: RefCell<Timers<TimerAction>>,
     pub(super) epoll: OnceCell<Epoll>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) sources: Sources,
-    /// Who is registered to be woken from elsewhere.
+    /// The greenlets that are registered to be woken by other threads.
     pub(super) remotes: RefCell<Slots<AnyWeakGreenlet>>,
-    /// Counts, by its copies, the [`RemoteHub`]s that there are.
+    /// Its strong count, minus one, is the number of `RemoteHub`s.
     pub(super) outside: RefCell<Arc<()>>,
     /// The thread's main greenlet.
     pub(super) main: AnyWeakGreenlet,
-    /// Who is told when nobody can ever wake anybody: main, or in a child the coroutine that has forked.
+    /// The task that receives deadlock reports: main, or in a child the coroutine that forked.
     pub(super) root: RefCell<TaskRef>,
-    /// Reports of deadlocks and failures since something has happened, and what they keep.
+    /// Number of deadlock and failure reports without progress in between, and of greenlets made at the
+    /// last one.
     pub(super) reports: Cell<u32>,
     pub(super) made_at_report: Cell<u64>,
-    /// What was last written to standard error of a deadlock in which main waits on.
-    pub(super) said_deadlock: RefCell<Option<String>>,
-    /// Its coroutines have been ended, in order.
+    /// The deadlock message that was last printed while main waits on.
+    pub(super) printed_deadlock: RefCell<Option<String>>,
+    /// Whether its coroutines have been ended, in order.
     pub(super) has_ended: Cell<bool>,
     pub(super) next_id: Cell<u64>,
-    /// The callback that runs and must not wait, if one does: see `park.rs`.
+    /// The name of the running callback that must not wait, if any: see `park.rs`.
     pub(super) callback: Cell<Option<&'static str>>,
-    /// What is to be done last.
+    /// Functions to be called last.
     pub(super) at_end: RefCell<Vec<fn()>>,
     pub(super) work_source: OnceCell<Rc<dyn WorkSource>>,
     /// When unused stacks were last looked for.
     pub(super) trimmed: Cell<u64>,
-    /// How many wait until nobody is ready.
+    /// Number of greenlets that wait until no other is ready.
     pub(super) waiting_for_idle: Cell<usize>,
     #[cfg(feature = "monkey")]
     pub(super) watch: Cell<Option<Watch>>,
-    /// When signal handlers were last looked for.
+    /// The count of signal handlers at the last check.
     #[cfg(feature = "monkey")]
     pub(super) handled: Cell<crate::sys::signal_counts::Count>,
-    /// When the current call of C began, if others have had their turn since.
+    /// When the current call of C began, if other greenlets had their turn since.
     #[cfg(feature = "monkey")]
     pub(super) call_began: Cell<Option<crate::sys::signal_counts::Count>>,
-    /// How many wait in calls that any handler ends. Some of them may have been left behind in the parent.
+    /// Number of waits that any signal handler ends. Some may have been left behind in the parent.
     #[cfg(feature = "monkey")]
     pub(super) ended_by_any_handler: Cell<usize>,
 }
 
-/// RunReason the hub's greenlet has the thread.
+/// Why the hub's greenlet has the thread.
 #[derive(Clone, Copy, Default)]
 pub(super) enum RunReason {
     /// A coroutine has ended.
     #[default]
     End,
-    /// It is its turn to run a call.
+    /// A queued call has its turn.
     Call,
-    /// Nobody is ready, or events were not looked for in a while.
+    /// No greenlet is ready, or the last poll for events was too long ago.
     Poll,
     /// The thread ends.
     Stop,
 }
 
-/// What is to be done in the hub's greenlet.
+/// A call to be made in the hub's greenlet.
 pub(super) enum Call {
     Run(Box<dyn FnOnce()>),
     Interrupt(TaskRef, Interrupt),
 }
 
-/// What happens when a time has come.
+/// What a timer does when it is due.
 pub(super) enum TimerAction {
     Unpark(AnyWeakGreenlet),
-    /// A time limit has passed: with its number and depth, and the greenlet that has set it.
+    /// Delivers a timeout: with its id, its depth, and the greenlet that set it.
     Interrupt(TaskRef, u64, usize, AnyWeakGreenlet),
 }
 
 impl Hub {
-    /// Has something happen at a time.
+    /// Adds a timer. Urgent ones precede others with the same deadline.
     pub(super) fn add_timer(&self, deadline: Deadline, urgent: bool, fire: TimerAction) -> Key {
         self.is_timed.set(true);
         self.timers.borrow_mut().insert(deadline, urgent, fire)

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What the hub knows about a coroutine, or about main.
+//! The hub's data about a coroutine or main.
 
 use super::interrupt::Interrupt;
 use super::timers::Key;
@@ -14,27 +14,27 @@ use std::fmt;
 use std::panic::{Location, resume_unwind};
 use std::rc::Rc;
 
-/// What the hub knows about a coroutine, or about a thread's main greenlet.
+/// The hub's data about a coroutine, or about a thread's main greenlet.
 pub(crate) struct Task {
     pub(crate) id: u64,
     pub(crate) name: Option<Cow<'static, str>>,
-    /// Where it was spawned. `None` for main.
+    /// Where it was spawned; `None` for main.
     pub(crate) site: Option<&'static Location<'static>>,
-    /// The greenlet that its body runs in.
+    /// The greenlet that runs its body.
     pub(crate) greenlet: OnceCell<AnyWeakGreenlet>,
-    /// The timer of a start that is to come later.
+    /// The timer of a delayed start.
     pub(super) start: Cell<Option<Key>>,
-    /// The others that are parked on its behalf, the most recent last: a generator's greenlet, for example.
-    /// Their waits may end in any order.
+    /// Other greenlets that are parked on its behalf, most recent last, such as that of a generator. Their
+    /// waits may end in any order.
     pub(super) delegates: RefCell<Delegates>,
-    /// What is to be raised in it when it runs next.
+    /// The pending interrupts, thrown when it next runs.
     pub(super) interrupts: RefCell<Vec<Interrupt>>,
 }
 
-/// Few coroutines have them, so they are one word.
+/// Boxed, so that it takes one word: few coroutines have any.
 type Delegates = Option<Box<Vec<AnyWeakGreenlet>>>;
 
-/// A task, by whatever belongs to it.
+/// A reference to a task, through its owner, which is or contains the task.
 #[derive(Clone)]
 pub(crate) struct TaskRef(pub(crate) Rc<dyn Owner>);
 
@@ -56,7 +56,7 @@ impl Task {
         }
     }
 
-    /// Takes out what is to be raised next in `me`, which runs.
+    /// Removes the next interrupt to throw in `me`, the running greenlet.
     pub(super) fn next_interrupt(&self, me: &AnyWeakGreenlet) -> Option<Interrupt> {
         let depth = panics(me);
         let mut interrupts = self.interrupts.borrow_mut();
@@ -66,31 +66,31 @@ impl Task {
         Some(interrupts.remove(at))
     }
 
-    /// Something is to be raised in it: in `me`, which runs for it, or its own greenlet, if that is
-    /// the next to wait.
+    /// Marks that an interrupt is pending: in `me`, which runs for the task, and in the task's own
+    /// greenlet, which may be the next to wait.
     pub(super) fn mark_interrupted(&self, me: &AnyWeakGreenlet) {
         for greenlet in [Some(me), self.greenlet.get()].into_iter().flatten() {
             greenlet.set_mark(greenlet.mark() | INTERRUPTED);
         }
     }
 
-    /// Drops pending interrupts that will never be raised. Their payloads are user values.
+    /// Drops pending interrupts that will never be thrown. Their payloads are user values.
     #[inline]
     pub(crate) fn drop_interrupts(&self) {
         if !self.interrupts.borrow().is_empty() {
-            self.drop_interrupts_that_there_are();
+            self.drop_interrupts_slow();
         }
     }
 
     #[cold]
-    fn drop_interrupts_that_there_are(&self) {
+    fn drop_interrupts_slow(&self) {
         for interrupt in self.interrupts.take() {
-            let what = "the destructor of what was to be raised in a coroutine";
+            let what = "the destructor of an undelivered interrupt";
             drop_reporting(what, interrupt.payload);
         }
     }
 
-    /// What it is called in messages.
+    /// Returns the name used in messages.
     pub(crate) fn title(&self) -> String {
         match &self.name {
             Some(name) => format!("'{name}'"),
@@ -98,13 +98,13 @@ impl Task {
         }
     }
 
-    /// The greenlet that waits for it, and is to be woken when something is to be raised in it.
+    /// Returns the greenlet that waits for the task, and is woken for an interrupt.
     pub(crate) fn target(&self) -> Option<AnyWeakGreenlet> {
         let delegate = self.delegates.borrow().iter().flat_map(|all| all.last()).next().cloned();
         delegate.or_else(|| self.greenlet.get().cloned())
     }
 
-    /// The greenlet that is to be woken for an interrupt with this origin.
+    /// Returns the greenlet to wake for an interrupt with this origin.
     pub(super) fn target_of(&self, origin: Option<&AnyWeakGreenlet>) -> Option<AnyWeakGreenlet> {
         let Some(origin) = origin else { return self.target() };
         if origin.mark() & STATE != 0 {
@@ -116,7 +116,7 @@ impl Task {
         Some(delegate.unwrap_or_else(|| origin.clone()))
     }
 
-    /// What it waits for, if it waits: itself, or a greenlet on its behalf.
+    /// Returns what the task, or a greenlet on its behalf, waits for.
     pub(crate) fn waits_for(&self) -> Option<&'static str> {
         let target = self.target()?;
         Some(match target.mark() & STATE {
@@ -126,7 +126,7 @@ impl Task {
         })
     }
 
-    /// Takes back something that was to be raised.
+    /// Takes back a pending interrupt.
     pub(crate) fn take_back(&self, id: u64) -> Option<Interrupt> {
         let mut interrupts = self.interrupts.borrow_mut();
         let at = interrupts.iter().position(|interrupt| interrupt.id == id)?;
@@ -153,14 +153,16 @@ impl fmt::Debug for Task {
 }
 
 impl TaskRef {
-    /// The task that `greenlet` runs for: its own, or that of the first it runs for that has one.
+    /// Returns the task that `greenlet` runs for: its own, or that of its nearest ancestor with a task.
     pub(crate) fn of(greenlet: &AnyWeakGreenlet) -> Option<TaskRef> {
         greenlet.owner().or_else(|| greenlet.line().find_map(|node| node.owner())).map(TaskRef)
     }
 }
 
-/// Panics if `me`, which runs, runs for `task`: directly, in a generator, or in another greenlet below it. A
-/// wait of it for the end of the task would never end. Every such wait calls this, whatever its limit.
+/// Panics if `me`, the running greenlet, runs for `task`: directly, in a generator, or in another greenlet
+/// below it.
+///
+/// Its wait for the end of the task would never end. Every such wait calls this, with or without a timeout.
 #[inline]
 #[track_caller]
 pub(crate) fn refuse_own(task: &Task, me: &AnyWeakGreenlet) {
@@ -168,10 +170,10 @@ pub(crate) fn refuse_own(task: &Task, me: &AnyWeakGreenlet) {
         0 => TaskRef::of(me).is_some_and(|own| own.id == task.id),
         _ => task.greenlet.get().is_some_and(|own| own == me),
     };
-    assert!(!is_own, "a coroutine that joins itself would wait for ever");
+    assert!(!is_own, "a coroutine cannot join itself: it would wait indefinitely");
 }
 
-/// How many panics are under way in the greenlet that runs, and in those of its task that wait for it.
+/// Returns the depth of nested panics: in the running greenlet, and in those of its task that wait for it.
 pub(super) fn panics(me: &AnyWeakGreenlet) -> usize {
     let mut panics = scheduled::panics();
     if me.owner().is_none() {
@@ -180,7 +182,7 @@ pub(super) fn panics(me: &AnyWeakGreenlet) -> usize {
     panics
 }
 
-/// A kill is raised in `me`: if it is a generator's greenlet, for example, then more than that is to end.
+/// Marks what a kill of `me` also ends, if `me` is, for example, the greenlet of a generator.
 pub(super) fn propagate_exit(me: &AnyWeakGreenlet) {
     if me.owner().is_none() {
         me.line()
@@ -189,7 +191,7 @@ pub(super) fn propagate_exit(me: &AnyWeakGreenlet) {
     }
 }
 
-/// Raises `payload` in the current greenlet, on behalf of its task.
+/// Throws `payload` in the current greenlet, on behalf of its task.
 #[track_caller]
 pub(crate) fn unwind_current(payload: Payload) -> ! {
     if payload.is::<GreenletExit>() {

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
-//! What is to happen at a time: a heap with four children a node, so that it is half as deep as one with
-//! two, and a table of where each entry is, so that it can be taken out.
+//! Timers: a heap ordered by deadline, and a table of positions, so that any entry can be removed.
+//!
+//! The heap has four children per node, so it is half as deep as one with two.
 //!
 //! ```text
 //!   heap, by (when, order):   [ 0 ][ 1 ][ 2 ][ 3 ][ 4 ][ 5 ] ...   children of i: 4i+1 .. 4i+4
@@ -10,15 +11,14 @@
 
 use super::deadline::Deadline;
 
-/// Names an entry that is there or was.
+/// The key of a present or removed entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     slot: u32,
     generation: u32,
 }
 
-/// Entries with the same deadline come in the order in which they were put in, but the urgent before the
-/// others.
+/// Entries with the same deadline fire in the order of insertion, urgent ones before the others.
 pub(super) struct Timers<F> {
     heap: Vec<Node>,
     slots: Vec<Slot<F>>,
@@ -35,12 +35,12 @@ struct Node {
 
 struct Slot<F> {
     fire: Option<F>,
-    /// Where in the heap it is; of a free slot: the next free one, or its own number.
+    /// Position in the heap. Of a free slot: the next free slot, or its own number if it is the last.
     place: u32,
     generation: u32,
 }
 
-/// Set in the order of what is not urgent.
+/// Set in the order of entries that are not urgent.
 const LATER: u64 = 1 << 63;
 
 impl Node {
@@ -76,7 +76,7 @@ impl<F> Timers<F> {
         Key { slot, generation: self.slots[slot as usize].generation }
     }
 
-    /// Takes an entry out. `None` if it has fired, or was taken out before.
+    /// Removes an entry. `None` if it has fired or was removed before.
     pub(super) fn remove(&mut self, key: Key) -> Option<F> {
         let slot = self.slots.get(key.slot as usize)?;
         if slot.generation != key.generation || slot.fire.is_none() {
@@ -85,27 +85,27 @@ impl<F> Timers<F> {
         Some(self.take_out(slot.place as usize))
     }
 
-    /// Takes out the first entry if its time has come.
+    /// Removes the first entry if it is due.
     pub(super) fn pop_due(&mut self, now: u64) -> Option<F> {
         let first = self.heap.first()?;
         (first.when <= now).then(|| self.take_out(0))
     }
 
-    /// Takes out all there is, and gives it to `take`.
+    /// Removes all entries, and passes each to `take`.
     pub(super) fn clear(&mut self, mut take: impl FnMut(F)) {
         while !self.heap.is_empty() {
             take(self.take_out(self.heap.len() - 1));
         }
     }
 
-    /// When the first entry is due.
+    /// Returns when the first entry is due.
     pub(super) fn next(&self) -> Option<u64> {
         self.heap.first().map(|first| first.when)
     }
 
     fn take_out(&mut self, place: usize) -> F {
         let slot = self.heap[place].slot;
-        let last = self.heap.pop().expect("it is in there");
+        let last = self.heap.pop().expect("the heap holds an entry");
         if place < self.heap.len() {
             let parent = place.checked_sub(1).map(|below| below / 4);
             if parent.is_some_and(|parent| last.is_before(&self.heap[parent])) {
@@ -118,7 +118,7 @@ impl<F> Timers<F> {
         let entry = &mut self.slots[slot as usize];
         entry.place = free.unwrap_or(slot);
         entry.generation = entry.generation.wrapping_add(1);
-        entry.fire.take().expect("what is in the heap has not fired")
+        entry.fire.take().expect("an entry in the heap has not fired")
     }
 
     fn put(&mut self, place: usize, node: Node) {
@@ -161,9 +161,9 @@ impl<F> Timers<F> {
 mod tests {
     use super::*;
 
-    /// Against a sorted list, with every kind of step, by numbers from a small generator.
+    /// Compares with a sorted list, over random sequences of all operations.
     #[test]
-    fn does_what_a_sorted_list_does() {
+    fn matches_a_sorted_list() {
         let mut state = 1_u64;
         let mut random = |below: u64| {
             state = state

@@ -1,31 +1,37 @@
 #![forbid(unsafe_code)]
-//! Where a hub finds work besides its own queues: what it calls when it looks for events, and before and
-//! after it sleeps.
+//! Work sources: where a hub finds work besides its own queues.
+//!
+//! The hub calls them when it polls for events, and before and after it sleeps.
 
-/// Asked by the hub, in its own greenlet: so none of this waits, and none may panic.
+/// Called by the hub, in its own greenlet: no method may wait or panic.
 pub(crate) trait WorkSource {
-    /// Makes ready whoever is to be. Comes each time that the hub looks for events, busy or not.
+    /// Makes greenlets ready that have work. Called at each poll for events, whether the hub is busy or
+    /// not.
     fn look(&self, is_busy: bool);
 
-    /// Nobody is ready, and the hub would sleep for so many nanoseconds. Makes somebody ready and returns
-    /// `None`, or says for how many it may. (Longer than it would anyway it does not.)
-    fn before_sleep(&self, limit: u64) -> Option<u64>;
+    /// Called when no greenlet is ready and the hub would sleep for `timeout` nanoseconds.
+    ///
+    /// Returns how many nanoseconds the hub may sleep, or makes a greenlet ready and returns `None`. The
+    /// hub never sleeps longer than `timeout`.
+    fn before_sleep(&self, timeout: u64) -> Option<u64>;
 
-    /// The sleep that was agreed to is over. Somebody may be ready.
+    /// Called after that sleep. Greenlets may be ready.
     fn after_sleep(&self);
 }
 
-/// A word in memory through which code unaware of the hub wakes its thread: that of `thread::park`.
+/// A futex word through which code unaware of the hub wakes its thread: that of `thread::park`.
 ///
-/// Nothing comes to the inbox while the thread is awake: so the hub looks at the word whenever it looks for
-/// events, and marks it before it sleeps, so that a change calls the hub. None of these functions waits.
+/// While the thread is awake, a change of the word sends nothing to the inbox. So the hub checks the word
+/// at each poll for events, and marks it before it sleeps, so that a change wakes the hub. None of these
+/// functions waits.
 #[cfg(feature = "monkey")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Watch {
-    /// Looks at it, and makes ready whoever is to be.
+    /// Checks the word, and makes the greenlets ready that it wakes.
     pub(crate) look: fn(),
-    /// Has it say that whoever changes it is to call. `false`: it has been changed, and there is no sleep.
+    /// Marks the word, so that the next change wakes the hub. `false`: it has changed, and the hub must not
+    /// sleep.
     pub(crate) request_call: fn() -> bool,
-    /// Has it say so no more.
+    /// Removes the mark.
     pub(crate) cancel_call: fn(),
 }

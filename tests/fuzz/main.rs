@@ -414,7 +414,7 @@ const DOCUMENTED_ENDS: &[&str] = &[
     "borrows from a scope that has ended, and does not let itself be unwound",
     "a scope can never end",
     "this was caught 250 times, and waited for again",
-    "main cannot be told of it where it is suspended",
+    "main cannot receive it where it is suspended",
 ];
 
 /// What no program must ever bring about.

@@ -383,7 +383,7 @@ fn a_body_that_nobody_awaits() {
     consumer.switch(());
     consumer.throw("enough").unwrap();
     body.take().unwrap().switch_any::<(), ()>(());
-    assert_eq!(log.take(), ["1", "a generator was asked for a value by its own descendant"]);
+    assert_eq!(log.take(), ["1", "a generator was resumed by its own descendant"]);
     drop(slot.take());
     assert_eq!(log.take(), ["unwound"]);
     other_body.take().unwrap().switch_any::<(), ()>(());

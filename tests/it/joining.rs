@@ -108,7 +108,7 @@ fn one_that_joins_itself() {
     let coroutine = handle.coroutine();
     own.set(Some(handle));
     assert!(coroutine.wait_end(None) && coroutine.is_successful());
-    assert_eq!(log.take(), ["a coroutine that joins itself would wait for ever"]);
+    assert_eq!(log.take(), ["a coroutine cannot join itself: it would wait indefinitely"]);
 }
 
 /// Whichever way it is waited for, and in whichever greenlet that runs for it.
@@ -145,7 +145,7 @@ fn one_that_waits_for_itself_is_refused_everywhere() {
             );
             assert_eq!(
                 *told.borrow(),
-                "a coroutine that joins itself would wait for ever",
+                "a coroutine cannot join itself: it would wait indefinitely",
                 "{name}"
             );
         }
