@@ -520,7 +520,7 @@ fn next_is_none_only_when_a_generator_has_ended() {
     });
     assert_eq!(numbers.next(), Some(1));
     let said = crate::support::panic_message(|| numbers.next());
-    assert!(said.contains("another greenlet has ended"), "{said}");
+    assert!(said.contains("the end of another greenlet"), "{said}");
     assert!(!numbers.is_finished());
 }
 
