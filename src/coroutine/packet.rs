@@ -2,7 +2,7 @@
 //! What a coroutine shares with its handles: its task, outcome and links.
 
 use super::error::JoinError;
-use crate::greenlet::dropping::{drop_reporting, report, run_reporting};
+use crate::greenlet::dropping::{drop_payload, drop_reporting, report, run_reporting};
 use crate::greenlet::scheduled::{Owner, Payload, describe, drop_current_locals};
 use crate::greenlet::{AnyWeakGreenlet, GreenletExit};
 use crate::hub::{self, CopyEnd, Task, TaskRef, TimeoutExit};
@@ -273,10 +273,12 @@ impl Head {
 
     /// Records that the coroutine ends by a panic.
     ///
-    /// Reports the panic unless it is a kill.
+    /// Reports the panic unless it is a kill. A panic after a kill that a patched call has reported as an error
+    /// counts as the kill: std panics on errors that it considers impossible.
     #[cold]
     pub(super) fn fail(&self, payload: Payload) {
-        let error = if payload.is::<GreenletExit>() {
+        let error = if payload.is::<GreenletExit>() || self.task.has_reported_kill() {
+            drop_payload(payload);
             JoinError::Killed
         } else {
             self.report(&payload);

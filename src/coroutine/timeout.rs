@@ -2,6 +2,8 @@
 //! Sleeping and timeouts.
 
 use super::error::Elapsed;
+use crate::greenlet::GreenletExit;
+use crate::greenlet::dropping::drop_payload;
 use crate::hub::{self, Deadline, Limit, TimeoutExit, Wake};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
@@ -122,6 +124,11 @@ pub fn timeout<T>(timeout: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed
         Ok(value) => Ok(value),
         Err(payload) => match payload.downcast_ref() {
             Some(TimeoutExit(passed)) if *passed == id => Err(Elapsed(timeout)),
+            // A panic on the error by which the timeout was reported.
+            None if is_reported && !payload.is::<GreenletExit>() => {
+                drop_payload(payload);
+                Err(Elapsed(timeout))
+            }
             _ => resume_unwind(payload),
         },
     }

@@ -74,6 +74,12 @@ impl Task {
         }
     }
 
+    /// Whether a patched call was cut short for a kill that is still to be raised.
+    pub(crate) fn has_reported_kill(&self) -> bool {
+        let interrupts = self.interrupts.borrow();
+        interrupts.iter().any(|kill| kill.is_reported && kill.payload.is::<GreenletExit>())
+    }
+
     /// Drops pending interrupts that will never be thrown. Their payloads are user values.
     #[inline]
     pub(crate) fn drop_interrupts(&self) {

@@ -53,8 +53,8 @@
 //! again: it ends only at a wait in this library. A coroutine that propagates the error ends normally: its
 //! `join` returns the closure's value, not `JoinError::Killed`. If a call was cut short, `timeout` returns
 //! `Err(Elapsed)` when its closure returns, and drops the closure's value. Descriptors stay open, and
-//! nothing leaks. std panics where it considers an error impossible: in `Child::wait_with_output`, and in
-//! `Command::spawn` with `pre_exec`. (`Command::output` is not cut short.)
+//! nothing leaks. std panics where it considers an error impossible, as in `Command::output`: such a panic is
+//! printed, and counts as the kill or the timeout.
 //!
 //! When main or another thread ends, each of its coroutines that waits in a libc call is notified in the same
 //! way, once; a coroutine that waits again after that is abandoned, and its destructors do not run.

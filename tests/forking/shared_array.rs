@@ -596,7 +596,7 @@ fn bounds_are_named() {
     says(catch_unwind(AssertUnwindSafe(|| elements[5].set(4))), ["len is 3", "index is 5"]);
     says(
         catch_unwind(AssertUnwindSafe(|| elements.copy_from_slice(&[4]))),
-        ["3 elements", "are 1"],
+        ["3 elements", "slice has 1"],
     );
     assert_eq!(elements.to_vec(), [1, 2, 3]);
     drop(elements);
@@ -673,7 +673,7 @@ fn a_copy_of_a_guard_is_worth_nothing() {
         // It is dropped by the panic of its use.
         let result = catch_unwind(AssertUnwindSafe(move || drop((elements[0].get(), elements))));
         let message = *result.unwrap_err().downcast::<&str>().expect("a message");
-        assert!(message.contains("lock it here"), "{message}");
+        assert!(message.contains("take it here"), "{message}");
         assert!(is_held(&array));
         assert!(!array.is_poisoned());
     })

@@ -406,6 +406,9 @@ fn hubs_that_are_started_after_main_has_returned_are_refused() {
         let output = alone(test);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains(&format!("in a {place}: the process is ending")), "{output:?}");
+        assert!(
+            said.contains(&format!("in a {place}: cannot start hubs while the process is ending")),
+            "{output:?}"
+        );
     }
 }

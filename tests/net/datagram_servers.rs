@@ -263,7 +263,7 @@ fn errors_that_pass_and_one_that_does_not() {
 }
 
 #[test]
-#[should_panic(expected = "let there be at least 1")]
+#[should_panic(expected = "at least 1, got 0")]
 fn a_server_for_none_at_a_time() {
     DatagramServer::with_limit(socket(), 0, |_: &UdpSocket, _, _| ());
 }

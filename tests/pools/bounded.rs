@@ -72,7 +72,7 @@ fn counts() {
 /// {TestPool0}: here it is an error from the start.
 #[test]
 fn test_pool0() {
-    assert!(panic_message(|| Pool::new(0)).contains("size 0"));
+    assert!(panic_message(|| Pool::new(0)).contains("at least 1, got 0"));
 }
 
 /// {test_add_method_non_blocking}: the body comes back.

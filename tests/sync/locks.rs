@@ -787,7 +787,7 @@ fn a_condvar_refuses_the_guard_of_another_coroutine() {
     scope(|scope| {
         let guard = scope.spawn(|| lock.lock()).join().unwrap();
         let said = crate::support::panic_message(|| condvar.wait_reentrant(guard));
-        assert!(said.contains("not of the current coroutine"), "{said}");
+        assert!(said.contains("the current coroutine does not hold the lock"), "{said}");
     });
     assert!(lock.try_lock().is_some(), "the guard was dropped");
 }

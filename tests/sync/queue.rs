@@ -50,7 +50,7 @@ fn simple_queue_test() {
 #[test]
 fn a_queue_for_nothing_is_refused() {
     let message = panic_message(|| Queue::<u32>::bounded(0));
-    assert!(message.contains("use a Channel"), "{message}");
+    assert!(message.contains("use a `Channel`"), "{message}");
 }
 
 /// {test_send_first}

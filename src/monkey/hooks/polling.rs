@@ -16,7 +16,6 @@ use crate::monkey::dedicated::aside_or_ended;
 use crate::monkey::descriptors::look_up;
 use crate::monkey::known::{Known, park_among};
 use crate::monkey::{errno, originals};
-use crate::sys::descriptor::Kind;
 use crate::sys::{interrupt, user_memory};
 use libc::{c_int, nfds_t, pollfd, sigset_t, timespec};
 use std::mem::MaybeUninit;
@@ -42,15 +41,6 @@ impl Watched {
         self.0.push((known, Direction::Read));
         Some(())
     }
-
-    /// Whether this is what std waits for to read a child's standard output and error at once, as in
-    /// `Command::output`. It takes an error for impossible, and panics: so a kill does not end that wait.
-    fn is_output_of_a_child(&self) -> bool {
-        let is_end = |(known, direction): &(Rc<Known>, Direction)| {
-            *direction == Direction::Read && known.kind() == Kind::Pipe && known.is_nonblocking()
-        };
-        self.0.len() == 2 && self.0.iter().all(is_end)
-    }
 }
 
 /// Repeats `attempt` until its result is not 0 or `deadline` has passed, and waits in between for an event of
@@ -70,10 +60,7 @@ pub(super) fn wait_for_any(
     });
     let _watches: Vec<_> = watches.collect::<Option<_>>()?;
     let mut is_over = false;
-    let interrupts = match deadline.is_none() && all.is_output_of_a_child() {
-        true => Interrupts::any_signal_since_call_began(),
-        false => Interrupts::ReportAnySignal.since_call_began(),
-    };
+    let interrupts = Interrupts::ReportAnySignal.since_call_began();
     loop {
         // The number refers to another file now, and the call is not about that one.
         if all.0.iter().any(|(known, _)| known.is_replaced()) {
