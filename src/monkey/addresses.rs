@@ -1,29 +1,30 @@
 #![forbid(unsafe_code)]
-//! The coroutines that wait at an address, as threads do in the kernel by `futex`.
+//! Coroutines that wait at an address, as threads do in `futex`.
 //!
 //! ```text
-//!   who waits                                   who wakes
+//!   waiter                                      waker
 //!
 //!   lock the bucket                             change the word
 //!   WAITING += 1                                ── fence ──
-//!   ── fence ──                                 WAITING = 0? ──yes──► nobody is here
+//!   ── fence ──                                 WAITING = 0? ──yes──► no waiters
 //!   is the word as expected? ──no──► leave         │ no
-//!   enqueue                                     lock the bucket, take out, unlock
+//!   enqueue                                     lock the bucket, remove, unlock
 //!   unlock; park                                unpark
 //! ```
 //!
-//! No wake-up is lost. Of the two fences one is the first, in the order that all threads agree upon. If it
-//! is that of the one who wakes, the one who waits sees the word as it was changed, and does not wait. If it
-//! is the other, the one who wakes sees that somebody waits, and locks the bucket: he gets it when the other
-//! one has enqueued, and finds him; or before that, and then he has let go of it before the other has looked
-//! at the word, who sees what was changed. So a wake-up costs a fence and a load while no coroutine waits,
-//! in the whole process.
+//! No wake-up is lost. The two fences are sequentially consistent, so one of them comes first. If the waker's
+//! does, the waiter sees the changed word, and does not wait. If the waiter's does, the waker sees a non-zero
+//! `WAITING`, and locks the bucket: after the waiter, whose entry it then finds, or before the waiter, whose
+//! check then sees the changed word. So while no coroutine of the process waits, a wake-up costs a fence and
+//! a load.
 //!
-//! A wait ends once, by whoever takes the entry out under the bucket's lock: the one who wakes, or its own
-//! deadline. So a wake-up is given to one who takes it, and a wait that has timed out has taken none.
+//! A wait ends once: with the removal of its entry under the bucket's lock, by a waker or by its own
+//! deadline. So a wake-up always goes to a waiter that takes it, and a wait that has timed out has taken
+//! none.
 //!
-//! The buckets' locks are held for some instructions, and never wait by a call that is ours. An allocator
-//! may let go of a mutex of its own meanwhile: nobody waits for that one here, and it is not looked for.
+//! A bucket's lock is held for a few instructions, and a thread that waits for it calls no hook. The code
+//! under the lock may allocate, and an allocator may then unlock its own mutex. That unlock wakes no waiters:
+//! a waiter of such a mutex polls (see `hooks/acquire.rs`).
 
 use crate::hub::{
     Deadline, Interrupts, NounwindHub, Registration, Unparker, Wake, at_end, park_nounwind,
@@ -42,26 +43,27 @@ const BUCKETS: usize = 256;
 
 static TABLE: [Lock<VecDeque<Entry>>; BUCKETS] = [const { Lock::new(VecDeque::new()) }; BUCKETS];
 
-/// So many entries there are, or are about to be.
+/// Number of entries, including those that are about to be added.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
+    /// Whether [`leave_at_end`] has registered its callback.
     static ENDS: Cell<bool> = const { Cell::new(false) };
-    /// This thread has the lock of a bucket.
+    /// Whether this thread holds a bucket's lock.
     static IS_INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
 struct Entry {
     address: usize,
-    /// Of those that a wake-up names, it is for one that has some of the same.
+    /// A wake-up applies if it has a bit in common with these.
     bits: u32,
     hub: NounwindHub,
-    who: Who,
+    waiter: Waiter,
 }
 
-enum Who {
+enum Waiter {
     Task(Arc<Ticket>),
-    /// What to call in the hub. The entry stays.
+    /// A function that is called in the hub at each wake-up. The entry stays.
     Bell(fn()),
 }
 
@@ -72,25 +74,26 @@ struct Ticket {
 
 impl Ticket {
     fn is_in(self: &Arc<Self>, entry: &Entry) -> bool {
-        match &entry.who {
-            Who::Task(ticket) => Arc::ptr_eq(ticket, self),
-            Who::Bell(_) => false,
+        match &entry.waiter {
+            Waiter::Task(ticket) => Arc::ptr_eq(ticket, self),
+            Waiter::Bell(_) => false,
         }
     }
 }
 
-/// The current coroutine, which is about to wait.
+/// The entry of the current coroutine, which is about to wait.
 pub(super) struct Waiting {
     address: usize,
     ticket: Arc<Ticket>,
     _registration: Registration,
 }
 
-/// Has this thread's hub called when somebody wakes those at an address, for as long as it lives.
+/// Calls a function in this thread's hub at each wake-up of an address, until dropped.
 pub(super) struct Bell(usize);
 
-/// Whether this thread has the lock of a bucket: whoever waits now, as an allocator may, or what others have
-/// called around a fork, waits in the kernel.
+/// Whether this thread holds a bucket's lock.
+///
+/// Waits then happen in the kernel: those of an allocator, and of callbacks around a fork.
 pub(super) fn is_inside() -> bool {
     IS_INSIDE.get()
 }
@@ -104,13 +107,14 @@ fn inside<R>(bucket: &Lock<VecDeque<Entry>>, f: impl FnOnce(&mut VecDeque<Entry>
 }
 
 fn bucket(address: usize) -> &'static Lock<VecDeque<Entry>> {
-    // Words lie four bytes apart at least. The multiplier spreads neighbours over all of the upper bits.
+    // Words are at least four bytes apart. The multiplier spreads neighbours over the upper bits.
     let hash = (address >> 2).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as usize);
     &TABLE[hash >> (usize::BITS - BUCKETS.ilog2())]
 }
 
-/// Around a fork: nobody is in the middle of something. Who waits is not there in the child, and gets no
-/// wake-up of anybody's.
+/// Forks while no other thread holds a bucket's lock.
+///
+/// The waiters do not exist in the child, so their entries are removed: they must take no wake-up there.
 pub(super) fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
     IS_INSIDE.set(true);
     let mut buckets: Vec<_> = TABLE.iter().map(Lock::lock).collect();
@@ -119,8 +123,8 @@ pub(super) fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
         let mut left = 0;
         for entries in &mut buckets {
             let all = take(&mut **entries).into_iter();
-            let (bells, gone): (VecDeque<_>, VecDeque<_>) =
-                all.partition(|entry| matches!(entry.who, Who::Bell(_)) && entry.hub.is_here());
+            let (bells, gone): (VecDeque<_>, VecDeque<_>) = all
+                .partition(|entry| matches!(entry.waiter, Waiter::Bell(_)) && entry.hub.is_here());
             left += bells.len();
             **entries = bells;
             forget(gone);
@@ -132,9 +136,8 @@ pub(super) fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
     side
 }
 
-/// The entries of this thread are taken out when its hub ends: nobody wakes them any more, and nobody's
-/// wake-up is to be lost to them.
-fn leave_in_time() {
+/// Arranges that this thread's entries are removed when its hub ends: they must take no wake-up then.
+fn leave_at_end() {
     if !ENDS.replace(true) {
         at_end(|| {
             for bucket in &TABLE {
@@ -144,10 +147,11 @@ fn leave_in_time() {
     }
 }
 
-fn remove(bucket: &Lock<VecDeque<Entry>>, is_one: impl Fn(&Entry) -> bool) -> usize {
+/// Removes the matching entries, and returns their number.
+fn remove(bucket: &Lock<VecDeque<Entry>>, is_match: impl Fn(&Entry) -> bool) -> usize {
     inside(bucket, |entries| {
         let before = entries.len();
-        entries.retain(|entry| !is_one(entry));
+        entries.retain(|entry| !is_match(entry));
         let count = before - entries.len();
         WAITING.fetch_sub(count, Relaxed);
         count
@@ -155,18 +159,18 @@ fn remove(bucket: &Lock<VecDeque<Entry>>, is_one: impl Fn(&Entry) -> bool) -> us
 }
 
 impl Waiting {
-    /// Enqueues the current coroutine, if it is as expected at the address.
+    /// Enqueues the current coroutine if `is_expected`, which reads the address, returns `true`.
     pub(super) fn enqueue(
         address: usize,
         bits: u32,
         is_expected: impl FnOnce() -> bool,
     ) -> Option<Waiting> {
-        leave_in_time();
+        leave_at_end();
         let registration = Registration::new();
         let is_woken = AtomicBool::new(false);
         let ticket = Arc::new(Ticket { is_woken, unparker: registration.unparker() });
-        let who = Who::Task(Arc::clone(&ticket));
-        let entry = Entry { address, bits, hub: NounwindHub::here(), who };
+        let waiter = Waiter::Task(Arc::clone(&ticket));
+        let entry = Entry { address, bits, hub: NounwindHub::here(), waiter };
         let is_enqueued = inside(bucket(address), |entries| {
             WAITING.fetch_add(1, Relaxed);
             fence(SeqCst);
@@ -181,7 +185,7 @@ impl Waiting {
         is_enqueued.then_some(Waiting { address, ticket, _registration: registration })
     }
 
-    /// Takes it out again, without a wait. A wake-up that it has got by then goes to the next.
+    /// Removes the entry without waiting. A wake-up that it has taken goes to the next waiter.
     pub(super) fn leave(self) {
         let is_mine = |entry: &Entry| self.ticket.is_in(entry);
         if remove(bucket(self.address), is_mine) == 0 {
@@ -189,8 +193,9 @@ impl Waiting {
         }
     }
 
-    /// Waits. Whether it was woken; otherwise the deadline has passed. What is to be raised is deferred:
-    /// std's locks would be left as they are not to be.
+    /// Waits. Returns `true` if woken, `false` if the deadline has passed.
+    ///
+    /// Interrupts are deferred: an unwind would leave std's locks in an invalid state.
     pub(super) fn wait(self, purpose: &'static str, deadline: Option<Deadline>) -> bool {
         loop {
             if self.ticket.is_woken.load(Acquire) {
@@ -205,10 +210,11 @@ impl Waiting {
 }
 
 impl Bell {
-    /// `f` is called in the hub, and must not wait.
+    /// `f` runs in the hub, and must not wait.
     pub(super) fn new(address: usize, f: fn()) -> Bell {
-        leave_in_time();
-        let entry = Entry { address, bits: u32::MAX, hub: NounwindHub::here(), who: Who::Bell(f) };
+        leave_at_end();
+        let entry =
+            Entry { address, bits: u32::MAX, hub: NounwindHub::here(), waiter: Waiter::Bell(f) };
         inside(bucket(address), |entries| {
             WAITING.fetch_add(1, SeqCst);
             entries.push_back(entry);
@@ -220,13 +226,15 @@ impl Bell {
 impl Drop for Bell {
     fn drop(&mut self) {
         let is_mine = |entry: &Entry| {
-            entry.address == self.0 && matches!(entry.who, Who::Bell(_)) && entry.hub.is_here()
+            entry.address == self.0
+                && matches!(entry.waiter, Waiter::Bell(_))
+                && entry.hub.is_here()
         };
         remove(bucket(self.0), is_mine);
     }
 }
 
-/// Wakes `most` of those who wait at the address, the first ones. So many it has found.
+/// Wakes the first `most` waiters at the address whose bits match. Returns how many it has found.
 #[inline]
 pub(super) fn wake(address: usize, bits: u32, most: usize) -> usize {
     fence(SeqCst);
@@ -249,10 +257,10 @@ fn wake_some(address: usize, bits: u32, most: usize) -> usize {
                 at += 1;
                 continue;
             }
-            if let Who::Bell(f) = entry.who {
+            if let Waiter::Bell(f) = entry.waiter {
                 rung.push((entry.hub.clone(), f));
                 at += 1;
-            } else if let Some(Entry { who: Who::Task(ticket), .. }) = entries.remove(at) {
+            } else if let Some(Entry { waiter: Waiter::Task(ticket), .. }) = entries.remove(at) {
                 ticket.is_woken.store(true, Release);
                 found.push(ticket);
             }

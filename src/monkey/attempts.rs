@@ -1,18 +1,18 @@
 #![forbid(unsafe_code)]
-//! A call of the blocking kind, made of attempts that cannot block.
+//! A blocking call, made of attempts that cannot block.
 //!
 //! ```text
-//!   attempt ──► a result, an error ────────────────────────────────► the call's
-//!      ▲  └──► EAGAIN ──► O_NONBLOCK? ──yes──────────────────────► EAGAIN
+//!   attempt ──► result or error ────────────────────────────────► returned
+//!      ▲  └──► EAGAIN ──► O_NONBLOCK? ──yes────────────────────► EAGAIN
 //!      │                      │ no
-//!      │                  at an end that is hidden? ──yes─────────► the end
+//!      │                  at a hidden end? ──yes───────────────► end of file
 //!      │                      │ no
-//!      └──── an event ◄── wait ──► timeout: EAGAIN; signal: EINTR; kill: ECANCELED;
-//!                                       closed: one more attempt, or EBADF
+//!      └─────── event ◄── wait ──► timeout: EAGAIN; signal: EINTR; kill: ECANCELED;
+//!                                  closed: one more attempt, or EBADF
 //! ```
 //!
-//! Timeouts, and the turn among those that wait, belong to the call: what is moved in several parts has one
-//! of each. An attempt is made once for each effect: its error is the call's, and is not asked for again.
+//! The timeout and the place in the queue of waiters belong to the call: a transfer in several parts has one
+//! of each. An attempt is not repeated once it has had an effect: its error becomes the call's error.
 
 use super::errno;
 use super::known::{Known, Refusal, wait_a_while};
@@ -21,34 +21,34 @@ use crate::hub::{Deadline, Direction, Interrupts, retract_reports};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-/// One call of the program's, on one descriptor.
+/// One call of the program on one descriptor.
 pub(super) struct Attempts<'a> {
     known: &'a Known,
     direction: Direction,
     purpose: &'static str,
-    /// The deadline and the interrupts, known from the first wait on.
+    /// The deadline and the interrupts, from the first wait on.
     limits: Option<(Option<Deadline>, Interrupts)>,
-    /// What `O_NONBLOCK` was when the call first asked: changes are for later calls, as in the kernel.
+    /// `O_NONBLOCK` when the call first read it: changes apply to later calls, as in the kernel.
     is_nonblocking: Option<bool>,
-    /// A part was moved: then no signal restarts the call.
+    /// Whether a part was moved: after a signal the call is then not restarted.
     has_some: bool,
     has_waited: bool,
-    /// The first attempt is made before others that wait: see [`Attempts::at_once`].
+    /// Whether the first attempt is made even while others wait: see [`Attempts::at_once`].
     is_at_once: bool,
-    /// Since the first wait: a close keeps the file for as long as this is there.
+    /// Set by the first wait. While it exists, a close keeps the open file for this call.
     waiting: Option<Waiting>,
-    /// The next pause, if there is no event to wait for.
+    /// The next pause, if the call has no event to wait for.
     pause: Option<Duration>,
 }
 
-/// What has become of an attempt.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// A result of C: if it is negative, errno says why.
+    /// The result of the C function. If it is negative, errno is set.
     Done(isize),
-    /// The end of a socket for messages, of which only a call that blocks is told.
+    /// The end of a message socket, which the kernel reports only to blocking calls.
     HiddenEnd,
-    /// This descriptor cannot be waited for: the only way is to let the call block.
+    /// The descriptor cannot be waited for, so the call has to block.
     Blocks,
 }
 
@@ -59,13 +59,13 @@ impl From<Refusal> for Outcome {
 }
 
 impl Outcome {
-    /// The call fails with this error.
+    /// Sets errno, and returns the result of a failed call.
     #[cold]
     pub(super) fn fail(error: libc::c_int) -> Self {
         Outcome::Done(errno::fail_long(error))
     }
 
-    /// Where 0 is the result at a hidden end. `None` if the call has to block.
+    /// Returns the result, which is 0 at a hidden end. `None` if the call has to block.
     #[inline]
     pub(super) fn or_zero(self) -> Option<isize> {
         match self {
@@ -88,7 +88,7 @@ impl Known {
             is_nonblocking: None,
             has_some: false,
             has_waited: false,
-            // Nothing can be read of a listener: that is said at once.
+            // A read of a listener fails at once.
             is_at_once: self.is_known_to_listen(),
             waiting: None,
             pause: None,
@@ -97,38 +97,39 @@ impl Known {
 }
 
 impl Attempts<'_> {
-    /// There is no event for what this call waits for: it is tried again after pauses.
+    /// Retries after pauses: there is no event for what this call waits for.
     pub(super) fn with_pauses(mut self) -> Self {
         self.pause = Some(Duration::from_millis(1));
         self
     }
 
-    /// What the kernel says at once, whatever others wait for, is said at once: the first attempt is made
-    /// also while they wait. For calls that are rare, and only then have something to say.
+    /// Makes the first attempt even while others wait.
+    ///
+    /// For rare calls that the kernel may fail at once, regardless of waiters.
     pub(super) fn at_once(mut self, is_at_once: bool) -> Self {
         self.is_at_once |= is_at_once;
         self
     }
 
-    /// The call takes connections: of a listener it waits for its turn.
+    /// Waits for its turn even on a listener, since the call accepts connections.
     pub(super) fn in_turn(mut self) -> Self {
         self.is_at_once = false;
         self
     }
 
-    /// Whether the next attempt is made before any wait of this call.
+    /// Whether the next attempt is made before this call has waited.
     pub(super) fn is_unwaited(&mut self) -> bool {
         !self.has_waited
             && (self.is_at_once || !self.known.must_wait(self.direction) || self.is_nonblocking())
     }
 
-    /// Whether the program wants to see `EAGAIN`: the same for all of a call.
+    /// Whether the program expects `EAGAIN`. Does not change during a call.
     pub(super) fn is_nonblocking(&mut self) -> bool {
         let known = self.known;
         *self.is_nonblocking.get_or_insert_with(|| known.is_nonblocking())
     }
 
-    /// A part was moved, and the call goes on.
+    /// Records that a part was moved, and that the call continues.
     pub(super) fn moved(&mut self) {
         self.has_some = true;
         if let Some((_, interrupts)) = &mut self.limits {
@@ -136,14 +137,14 @@ impl Attempts<'_> {
         }
     }
 
-    /// Makes `call` on the number that it is given, until it does not fail for having to wait.
+    /// Repeats `call` on the number that it is given, until it no longer fails with `EAGAIN`.
     #[inline]
     pub(super) fn make(&mut self, mut call: impl FnMut(RawFd) -> isize) -> Outcome {
         let known = self.known;
         if let Some(error) = known.take_deferred_error() {
             return Outcome::fail(error);
         }
-        // Closed since it was looked up: others have run meanwhile. The number may be another's now.
+        // Others have run since the look-up, and may have closed the number: it may be another file's now.
         let Some(mut fd) = known.number() else { return Outcome::fail(libc::EBADF) };
         let must_wait = self.pause.is_none() && known.must_wait(self.direction);
         if must_wait && !self.is_at_once && !self.is_nonblocking() {
@@ -175,15 +176,15 @@ impl Attempts<'_> {
             return Err(Outcome::fail(libc::EBADF));
         }
         if self.pause.is_some() {
-            // It is not noted: calls of other kinds have events to wait for.
+            // The direction is not marked as blocked: other calls on it have events to wait for.
             return match self.is_nonblocking() {
                 true => Err(Outcome::fail(libc::EAGAIN)),
                 false => Ok(self.wait_for_turn()?),
             };
         }
-        // First, so that it is not noted that a call would block: there is no further event.
+        // Checked before the direction is marked as blocked: no further event would clear that.
         if known.is_at_hidden_end(self.direction) && !self.is_nonblocking() {
-            // A message may have come before the end.
+            // A message may have arrived before the end.
             let result = call(fd);
             let is_end = result < 0 && errno::get() == libc::EAGAIN;
             return Err(if is_end { Outcome::HiddenEnd } else { Outcome::Done(result) });
@@ -191,8 +192,9 @@ impl Attempts<'_> {
         Ok(self.wait_for_more()?)
     }
 
-    /// Waits for an event, also if there may be something to be had already. Otherwise the error that the
-    /// call fails with.
+    /// Waits for an event, even if the descriptor may be ready already.
+    ///
+    /// Returns the number for the next attempt, or the error that the call fails with.
     pub(super) fn wait_for_more(&mut self) -> Result<RawFd, Refusal> {
         if self.is_nonblocking() {
             return Err(Some(libc::EAGAIN));
@@ -201,7 +203,7 @@ impl Attempts<'_> {
         self.wait_for_turn()
     }
 
-    /// Returns the number by which to go on.
+    /// Waits for this call's turn, and returns the number for the next attempt.
     fn wait_for_turn(&mut self) -> Result<RawFd, Refusal> {
         let (known, direction) = (self.known, self.direction);
         let has_some = self.has_some;
@@ -216,7 +218,7 @@ impl Attempts<'_> {
         if self.waiting.is_none() {
             self.waiting = known.begin_waiting();
             if self.waiting.is_none() {
-                // Closed just now.
+                // The number was closed just now.
                 return known.number_after_close().ok_or(Some(libc::EBADF));
             }
         }
@@ -226,9 +228,9 @@ impl Attempts<'_> {
         let is_again = self.has_waited;
         match known.wait_for_turn(direction, is_again, self.purpose, deadline, interrupts) {
             Ok(()) => {}
-            // There may be something that came before it was closed.
+            // Data may have arrived before the close.
             Err(Some(libc::EBADF)) if known.number_after_close().is_some() => {}
-            // The call returns what it has: code that goes on with the rest is to be told.
+            // The call returns the part that it has. The kill is reported again to the call for the rest.
             Err(Some(libc::ECANCELED)) if has_some => {
                 retract_reports();
                 return Err(Some(libc::ECANCELED));

@@ -1,12 +1,14 @@
-//! A call that blocks and ends by itself, made by a pool of threads: one for files, one for look-ups of
-//! names.
+//! Thread pools for blocking calls that end by themselves: one for files, one for name look-ups.
 //!
-//! A pool has one thread per call under way, and those that are idle for some seconds end. That for
-//! files has a bound ([`MOST`]), as more threads do not make a disk faster. A look-up waits for a
-//! server, up to the time limit of the resolver, so that pool has none, and files wait for no look-up. A
-//! call that waits for a peer without a limit must not be made here (see `dedicated.rs`). The threads have
-//! no hub, so that what they call is libc's. They take no signals, which are for the program's own threads,
-//! but those that a call itself brings about, if its caller takes them: `SIGPIPE` and `SIGXFSZ`.
+//! A pool has one thread per call in progress; a thread that is idle for some seconds ends. The pool for
+//! files is bounded ([`MAX_FILE_CALLS`]), since more threads do not make a disk faster. The pool for
+//! look-ups is not: a look-up waits for a server, up to the timeout of the resolver. Separate pools keep
+//! files from waiting for look-ups. A call that may wait for a peer without a timeout must not be made here
+//! (see `dedicated.rs`).
+//!
+//! The threads have no hub, so their calls go to libc. They block all signals, which are meant for the
+//! program's own threads, except for those that a call itself causes, `SIGPIPE` and `SIGXFSZ`, if its caller
+//! has them unblocked.
 
 use super::{errno, originals};
 use crate::hub::{
@@ -20,20 +22,21 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-/// Calls for files under way at once. Further ones wait for one of them to end.
-const MOST: usize = 512;
+/// Maximum number of file calls in progress. Further calls wait for one of them to end.
+const MAX_FILE_CALLS: usize = 512;
 
-static FILES: LazyLock<ThreadPool> = LazyLock::new(|| ThreadPool::new(MOST));
+static FILES: LazyLock<ThreadPool> = LazyLock::new(|| ThreadPool::new(MAX_FILE_CALLS));
 
 static NAMES: LazyLock<ThreadPool> = LazyLock::new(|| ThreadPool::new(usize::MAX));
 
 thread_local! {
-    /// `None` before the first call.
-    static TAKEN: Cell<Option<OwnSignals>> = const { Cell::new(None) };
+    /// The signals that [`take_only`] last left unblocked. `None` before the first call.
+    static UNBLOCKED: Cell<Option<OwnSignals>> = const { Cell::new(None) };
 }
 
-/// Whether a caller takes the signals that the kernel sends to the thread whose call fails: the thread that
-/// makes the call takes them in its place.
+/// The signals that the kernel sends to the thread whose call fails, if the caller has them unblocked.
+///
+/// The thread that makes the call takes them in its place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct OwnSignals {
     broken_pipe: bool,
@@ -41,9 +44,11 @@ pub(super) struct OwnSignals {
 }
 
 impl OwnSignals {
+    /// Reads the signal mask of the calling thread.
     pub(super) fn of_caller() -> Self {
         let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: room for the answer, which is looked at afterwards; nothing is changed.
+        // SAFETY: `mask` has room for the result; a null set changes nothing. `sigismember` reads it after it
+        // was written.
         unsafe {
             libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), mask.as_mut_ptr());
             let takes = |signal| libc::sigismember(mask.as_ptr(), signal) == 0;
@@ -52,11 +57,11 @@ impl OwnSignals {
     }
 }
 
-/// Pointers of a suspended caller, for a call that another thread makes.
+/// Pointers of a suspended caller, lent to the thread that makes its call.
 #[derive(Clone, Copy)]
 pub(super) struct Lent<P>(P);
 
-// SAFETY: whoever has made it has promised that the pointers may be used on another thread.
+// SAFETY: the contract of `Lent::new`: the pointers may be used on another thread.
 unsafe impl<P> Send for Lent<P> {}
 
 impl<P: Copy> Lent<P> {
@@ -64,8 +69,8 @@ impl<P: Copy> Lent<P> {
     ///
     /// # Safety
     ///
-    /// `pointers` consists of raw pointers to what a function of C may use on any thread, and nothing else
-    /// uses that until the call is over.
+    /// `pointers` consists of raw pointers to memory that a C function may use on any thread. Nothing else
+    /// uses this memory until the call is over.
     pub(super) unsafe fn new(pointers: P) -> Self {
         Lent(pointers)
     }
@@ -77,20 +82,21 @@ impl<P: Copy> Lent<P> {
 
 struct Call<F, R> {
     state: Mutex<State<F, R>>,
-    /// Set last: then nobody else looks at the state any more.
+    /// Set last, by the thread that makes the call, which does not access the state afterwards.
     is_over: AtomicBool,
 }
 
 enum State<F, R> {
-    ToBeMade(F),
-    /// With the errno that it has set, or zero.
-    Made(R, c_int),
+    Pending(F),
+    /// The result, and the errno that the call has set, or zero.
+    Done(R, c_int),
+    /// Moved out: while the call runs, and after its result was taken.
     Taken,
 }
 
 impl<F: FnOnce() -> R, R> Call<F, R> {
-    /// What there is now; from now on it is taken.
-    fn state(&self) -> State<F, R> {
+    /// Moves the state out, and leaves [`State::Taken`].
+    fn take_state(&self) -> State<F, R> {
         replace(&mut *self.lock(), State::Taken)
     }
 
@@ -98,27 +104,28 @@ impl<F: FnOnce() -> R, R> Call<F, R> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the call, on the thread that is to make it. Nothing is locked meanwhile.
+    /// Makes the call, on the pool's thread. Holds no lock meanwhile.
     fn make(&self) {
-        if let State::ToBeMade(f) = self.state() {
+        if let State::Pending(f) = self.take_state() {
             errno::set(0);
             let result = f();
             let number = errno::get();
-            *self.lock() = State::Made(result, number);
+            *self.lock() = State::Done(result, number);
         }
     }
 
-    /// What it has brought, once it is over.
+    /// Returns the result of a call that is over, and sets errno as the call left it.
+    ///
+    /// Makes the call here, and counts it, if the pool could not start a thread for it.
     fn take(&self, purpose: &'static str) -> R {
-        match self.state() {
-            State::Made(result, number) => {
+        match self.take_state() {
+            State::Done(result, number) => {
                 if number != 0 {
                     errno::set(number);
                 }
                 result
             }
-            // No thread could be made for it.
-            State::ToBeMade(f) => {
+            State::Pending(f) => {
                 originals::count_blocked(purpose);
                 f()
             }
@@ -127,7 +134,7 @@ impl<F: FnOnce() -> R, R> Call<F, R> {
     }
 }
 
-/// What is left to do after the call, also if it was never made.
+/// Ends the call when dropped, even if it was never made.
 struct Finish<F: FnOnce() -> R, R> {
     call: Arc<Call<F, R>>,
     waiter: Unparker,
@@ -140,8 +147,9 @@ impl<F: FnOnce() -> R, R> Drop for Finish<F, R> {
     }
 }
 
-/// Makes a call for a file on another thread. The coroutine waits for it, whatever is to be raised meanwhile.
-/// Errno is as the call leaves it.
+/// Makes a file call on a pool thread, and waits for its result. Sets errno as the call left it.
+///
+/// A kill or a timeout is deferred.
 pub(super) fn elsewhere<'a, R: Send + 'a>(
     purpose: &'static str,
     f: impl FnOnce() -> R + Send + 'a,
@@ -149,7 +157,7 @@ pub(super) fn elsewhere<'a, R: Send + 'a>(
     wait(&FILES, purpose, f)
 }
 
-/// As [`elsewhere`], for a look-up of a name.
+/// Like [`elsewhere`], but for a name look-up, which has a pool of its own.
 pub(super) fn look_up_elsewhere<'a, R: Send + 'a>(
     purpose: &'static str,
     f: impl FnOnce() -> R + Send + 'a,
@@ -163,25 +171,26 @@ fn wait<'a, R: Send + 'a>(
     f: impl FnOnce() -> R + Send + 'a,
 ) -> R {
     let registration = Registration::new();
-    // SAFETY: this function does not end before the call is over: nothing unwinds below, and a greenlet that
-    // never comes back from a wait in which nothing is raised keeps its stack for ever.
+    // SAFETY: what `f` borrows outlives the call: this function returns after the call is over and does not
+    // unwind before, and the stack of a greenlet that never resumes from a non-unwinding wait is never freed.
     let call = unsafe { begin(pool, f, registration.unparker()) };
     while !call.is_over.load(Acquire) {
         park_nounwind(purpose, None, Interrupts::Defer);
     }
-    // The last switch is behind us.
+    // No switch follows.
     drop(registration);
     call.take(purpose)
 }
 
-/// As [`look_up_elsewhere`]. `None` if a kill or a limit has come first: the call goes on, and what it
-/// brings is dropped.
+/// Like [`look_up_elsewhere`], but returns `None` after a kill or a timeout.
+///
+/// The call then continues on its thread, and its result is dropped.
 pub(super) fn look_up_or_interrupted<R: Send + 'static>(
     purpose: &'static str,
     f: impl FnOnce() -> R + Send + 'static,
 ) -> Option<R> {
     let registration = Registration::new();
-    // SAFETY: nothing is borrowed.
+    // SAFETY: `f` borrows nothing: it is `'static`.
     let call = unsafe { begin(&NAMES, f, registration.unparker()) };
     while !call.is_over.load(Acquire) {
         if park_nounwind(purpose, None, Interrupts::Tell) == Wake::Interrupted
@@ -195,39 +204,41 @@ pub(super) fn look_up_or_interrupted<R: Send + 'static>(
     Some(call.take(purpose))
 }
 
+/// Queues a call for the pool. When it is over, `is_over` is set and `waiter` is unparked.
+///
 /// # Safety
 ///
-/// What the call borrows lives until it is over.
+/// What `f` and its result borrow must live until the call is over and its result was taken.
 unsafe fn begin<'a, F, R>(pool: &'static ThreadPool, f: F, waiter: Unparker) -> Arc<Call<F, R>>
 where
     F: FnOnce() -> R + Send + 'a,
     R: Send + 'a,
 {
     let call =
-        Arc::new(Call { state: Mutex::new(State::ToBeMade(f)), is_over: AtomicBool::new(false) });
+        Arc::new(Call { state: Mutex::new(State::Pending(f)), is_over: AtomicBool::new(false) });
     let signals = OwnSignals::of_caller();
     let finish = Finish { call: Arc::clone(&call), waiter };
     let job: Box<dyn FnOnce() + Send + 'a> = Box::new(move || {
         take_only(signals);
         finish.call.make();
     });
-    // SAFETY: a longer life is claimed for what lives long enough, as the caller says: after `is_over`
-    // nothing is left in the call that borrows.
+    // SAFETY: only the lifetime changes. The contract of this function: what `f` borrows lives until
+    // `is_over`, after which the job touches nothing that is borrowed.
     let job = unsafe {
         transmute::<Box<dyn FnOnce() + Send + 'a>, Box<dyn FnOnce() + Send + 'static>>(job)
     };
-    // On an error the job was dropped, so the call is over and was not made: see `Call::take`.
+    // On an error the job was dropped: the call is over without being made, see `Call::take`.
     let _ = pool.try_run(job);
     call
 }
 
-/// Blocks all signals but those that mean the thread itself.
+/// Blocks all signals except `signals` and those that report a fault of the thread itself.
 pub(super) fn take_only(signals: OwnSignals) {
-    if TAKEN.replace(Some(signals)) == Some(signals) {
+    if UNBLOCKED.replace(Some(signals)) == Some(signals) {
         return;
     }
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: room for a set, which is filled first; a null pointer asks for nothing.
+    // SAFETY: `all` has room for a set, and is filled before it is read; a null pointer requests no old mask.
     unsafe {
         libc::sigfillset(all.as_mut_ptr());
         for own in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGSYS] {

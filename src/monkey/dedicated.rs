@@ -1,13 +1,13 @@
 #![forbid(unsafe_code)]
-//! A wait that only the kernel can do, made by a thread of its own.
+//! Dedicated threads for waits that only the kernel can do.
 //!
-//! One thread per wait, without a bound: such a wait ends when a peer does something, which may be never, so
-//! it must not take a place in a pool that other calls need. The thread has no hub, so that what it calls is
-//! libc's, and it takes no signals of the program's but those that the call itself brings about.
+//! One thread per wait, without a bound: such a wait ends when a peer acts, which may be never, so it must
+//! not take a place in a pool that other calls need. The thread has no hub, so its calls go to libc. It
+//! blocks the program's signals, except for those that the call itself causes.
 //!
 //! A wait that may be cut short is ended by a signal when its coroutine is killed: the call fails with
-//! `EINTR`, and its thread ends. So no thread is left behind, and nothing happens later in the name of a
-//! caller that is gone.
+//! `EINTR`, and its thread ends. So no thread is left behind, and the call has no late effect after its
+//! caller is gone.
 
 use super::blocking_pool::{OwnSignals, take_only};
 use super::errno;
@@ -21,13 +21,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// Between two signals to a thread whose call is to end.
+/// Time between two signals to a thread whose call is being ended.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// A call that another thread makes for the current coroutine.
+/// A call that a dedicated thread makes for the current coroutine.
 pub(super) struct Aside<R> {
     purpose: &'static str,
-    /// Since the call has begun, which was before the thread was made.
+    /// Counted from the start of the call, which was before the thread was started.
     interrupts: Interrupts,
     shared: Arc<Shared<R>>,
     _registration: Registration,
@@ -40,12 +40,13 @@ struct Shared<R> {
 
 struct Progress<R> {
     is_prepared: bool,
-    /// With the errno that the call has set, or zero.
+    /// The result, and the errno that the call has set, or zero.
     result: Option<(R, c_int)>,
 }
 
-/// Makes `call` on another thread, and waits for its result, also in a coroutine that is killed. Errno is as
-/// the call leaves it. `None`: there can be no more threads.
+/// Makes `call` on a dedicated thread, and waits for its result. Sets errno as the call left it.
+///
+/// A kill or a timeout is deferred. `None` if no thread could be started.
 pub(super) fn aside<R: Send + 'static>(
     purpose: &'static str,
     call: impl FnOnce() -> R + Send + 'static,
@@ -53,12 +54,12 @@ pub(super) fn aside<R: Send + 'static>(
     Aside::begin(purpose, || (), |()| call()).map(Aside::wait)
 }
 
-/// Like [`aside`], for a call that a signal ends: in a coroutine that is killed, or whose time is over, it
-/// fails with `ECANCELED`, unless it has succeeded by then. `interrupts` says which handlers of the program
-/// end it: `ReportAnySignal` of a call that the kernel never restarts.
+/// Like [`aside`], for a call that can be ended by a signal.
 ///
-/// To be called after `yield_if_due_nounwind`, with which the call has begun: a handler that has run since
-/// then ends it.
+/// After a kill or a timeout it fails with `ECANCELED`, unless it has succeeded by then. `interrupts` selects
+/// the handlers of the program that end it: `ReportAnySignal` for a call that the kernel never restarts.
+///
+/// Called after `yield_if_due_nounwind`, which begins the call: a handler that has run since then ends it.
 pub(super) fn aside_or_interrupted<R: Send + 'static>(
     purpose: &'static str,
     interrupts: Interrupts,
@@ -67,10 +68,12 @@ pub(super) fn aside_or_interrupted<R: Send + 'static>(
     Aside::begin_with(purpose, interrupts, || (), |()| call()).map(Aside::wait)
 }
 
-/// Like [`aside`], for a call that a signal ends: also one that a handler of the program without `SA_RESTART`
-/// takes, or one with it, where the kernel does not restart the call. A kill does not end it.
+/// Like [`aside`], for a call that handlers of the program end, but a kill does not.
 ///
-/// To be called after `yield_if_due_nounwind`, as [`aside_or_interrupted`].
+/// If `is_restarted`, as the kernel restarts the call, handlers without `SA_RESTART` end it; otherwise all
+/// handlers do.
+///
+/// Called after `yield_if_due_nounwind`, which begins the call.
 pub(super) fn aside_or_signalled<R: Send + 'static>(
     purpose: &'static str,
     is_restarted: bool,
@@ -83,8 +86,9 @@ pub(super) fn aside_or_signalled<R: Send + 'static>(
     Aside::begin_with(purpose, interrupts, || (), |()| call()).map(Aside::wait)
 }
 
-/// Like [`aside_or_interrupted`], for a call that the kernel never restarts: any handler of the program ends
-/// it.
+/// Like [`aside_or_interrupted`], for a call that the kernel never restarts.
+///
+/// Any handler of the program ends it.
 pub(super) fn aside_or_ended<R: Send + 'static>(
     purpose: &'static str,
     call: impl FnOnce() -> R + Send + 'static,
@@ -93,7 +97,9 @@ pub(super) fn aside_or_ended<R: Send + 'static>(
 }
 
 impl<R: Send + 'static> Aside<R> {
-    /// Has `prepare` and then `call`, with its result, run on another thread.
+    /// Starts a dedicated thread that runs `prepare`, and passes its result to `call`.
+    ///
+    /// `None` if no thread could be started.
     pub(super) fn begin<P>(
         purpose: &'static str,
         prepare: impl FnOnce() -> P + Send + 'static,
@@ -135,21 +141,21 @@ impl<R: Send + 'static> Aside<R> {
         Some(Aside { purpose, interrupts, shared, _registration: registration })
     }
 
-    /// Waits until the other thread has prepared the call, and begins to make it.
+    /// Waits until the other thread has prepared the call, and is about to make it.
     pub(super) fn wait_prepared(&self) {
         while !self.shared.progress.lock().is_prepared {
             park_nounwind(self.purpose, None, Interrupts::Defer);
         }
     }
 
-    /// Waits for the result of the call.
+    /// Waits for the result of the call. Sets errno as the call left it.
     pub(super) fn wait(self) -> R {
-        let mut interrupt_nounwind_waits = None;
+        let mut cut_short = None;
         loop {
             let done = self.shared.progress.lock().result.take();
             if let Some((result, number)) = done {
                 drop(self);
-                if interrupt_nounwind_waits == Some(Wake::Interrupted) && number == libc::EINTR {
+                if cut_short == Some(Wake::Interrupted) && number == libc::EINTR {
                     mark_interrupts_reported();
                     errno::set(libc::ECANCELED);
                 } else if number != 0 {
@@ -157,12 +163,12 @@ impl<R: Send + 'static> Aside<R> {
                 }
                 return result;
             }
-            if interrupt_nounwind_waits.is_some() {
+            if cut_short.is_some() {
                 self.shared.target.interrupt();
                 park_nounwind(self.purpose, Deadline::after(PAUSE), Interrupts::Defer);
             } else {
                 let wake = park_nounwind(self.purpose, None, self.interrupts);
-                interrupt_nounwind_waits = (wake != Wake::Unparked).then_some(wake);
+                cut_short = (wake != Wake::Unparked).then_some(wake);
             }
         }
     }

@@ -1,19 +1,19 @@
 //! The program's descriptors, by number.
 //!
 //! ```text
-//!   NUMBERS: a word per number, for all threads        KNOWN: a table per thread
+//!   NUMBERS: one word per number, for all threads      KNOWN: one table per thread
 //!
-//!   fd 7 │ generation │ watched │ ── the same? ──► fd 7 │ generation, kind, limits, Source in the hub
+//!   fd 7 │ generation │ watched │ ── the same? ──► fd 7 │ generation, kind, settings, Source in the hub
 //!              ▲
-//!              └── counted up by a close of 7, which wakes all that wait for it
+//!              └── incremented by a close of 7, which wakes all its waiters
 //! ```
 //!
-//! On a thread, a read that waits keeps the open file: what came before another thread closes the number is
-//! still read. So a close keeps a copy of the file while calls wait, for one more attempt of each.
+//! On a thread, a waiting read keeps the file open: data that arrived before another thread closed the number
+//! is still read. So a close keeps a copy of the descriptor while calls wait, for one more attempt of each.
 //!
-//! A number is looked up when it is first used, and registered with the hub when it is first waited for. An
-//! entry whose generation is not the number's is of a descriptor that was closed: it is not used any more,
-//! and an event that comes late finds nobody.
+//! A number is looked up at its first use, and registered with the hub at its first wait. If the generation
+//! of an entry differs from that of the number, the entry belongs to a closed descriptor: it is not used any
+//! more, and a late event finds no waiter.
 
 use super::closed;
 use super::known::Known;
@@ -34,16 +34,18 @@ use std::sync::atomic::AtomicI32;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, LazyLock};
 
-/// The threads that know a number.
+/// The hubs whose threads have looked up a number.
 static WATCHERS: LazyLock<Lock<HashMap<RawFd, Vec<NounwindHub>>>> =
     LazyLock::new(|| Lock::new(HashMap::new()));
 
-/// The process that knows all this. A child that has just been made, and has its parent's memory or a copy
-/// of it, closes what is its own: what the parent knows stays.
+/// The process that these tables describe.
+///
+/// A new child that shares its parent's memory, or has a copy of it, closes only its own descriptors: its
+/// closes leave the tables unchanged.
 static PROCESS: AtomicI32 = AtomicI32::new(0);
 
 thread_local! {
-    /// Without a destructor, so that it is there for as long as calls are made. Emptied when the hub ends.
+    /// Has no destructor, so that it exists for as long as calls are made. Emptied when the hub ends.
     static KNOWN: ManuallyDrop<RefCell<Vec<Option<Rc<Known>>>>> =
         const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
@@ -52,11 +54,13 @@ fn watchers() -> Locked<'static, HashMap<RawFd, Vec<NounwindHub>>> {
     WATCHERS.lock()
 }
 
-/// What is known of a descriptor, looked up if need be. `None` if it is none, or the thread is ending.
+/// Returns this thread's entry of a descriptor, which it makes if necessary.
+///
+/// `None` if the number is not open or out of range, or if the table is in use, as in a signal handler.
 #[inline]
 pub(super) fn look_up(fd: RawFd) -> Option<Rc<Known>> {
     let generation = number(fd).map_or(0, Number::generation);
-    // A signal handler may have come in the middle of something.
+    // A signal handler may have interrupted a use of the table.
     let known = KNOWN.with(|known| known.try_borrow().ok()?.get(fd as usize).cloned().flatten());
     match known {
         Some(known) if known.generation() == generation => Some(known),
@@ -64,6 +68,7 @@ pub(super) fn look_up(fd: RawFd) -> Option<Rc<Known>> {
     }
 }
 
+/// Makes the entry of a descriptor, and records this thread's hub as a watcher of the number.
 #[cold]
 fn learn(fd: RawFd, old: Option<Rc<Known>>) -> Option<Rc<Known>> {
     if let Some(old) = old {
@@ -97,8 +102,9 @@ fn learn(fd: RawFd, old: Option<Rc<Known>>) -> Option<Rc<Known>> {
     Some(known)
 }
 
-/// Around a fork: nobody is in the middle of something. In the child there is this thread alone; what it
-/// knows of its descriptors is true of the copies.
+/// Forks while no other thread holds the tables.
+///
+/// The child has only this thread. Its entries apply to its copies of the descriptors.
 pub(super) fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
     let mut watchers = watchers();
     let _closed = closed::hold();
@@ -110,18 +116,19 @@ pub(super) fn around_fork(fork: Fork<'_>) -> io::Result<Side> {
     side
 }
 
-/// The thread ends.
+/// Drops this thread's entries: its hub ends.
 fn forget_all() {
     drop(KNOWN.with(|known| known.take()));
 }
 
 fn process() -> libc::pid_t {
-    // SAFETY: no preconditions.
+    // SAFETY: `getpid` has no preconditions.
     unsafe { libc::getpid() }
 }
 
-/// The number is about to be closed, or to become that of something else. All that wait for it fail, on
-/// every thread, unless there is something that came before.
+/// Ends the generation of a number that is about to be closed or replaced.
+///
+/// Its waiters on all threads make one more attempt, for data that arrived before, and otherwise fail.
 #[inline]
 pub(super) fn forget(fd: RawFd) {
     if let Some(number) = noted(fd) {
@@ -129,7 +136,7 @@ pub(super) fn forget(fd: RawFd) {
     }
 }
 
-/// The number is that of a new file already, since something unseen has closed it before.
+/// Like [`forget`], for a number that is a new file's already, since its close was not seen.
 #[inline]
 pub(super) fn forget_last(fd: RawFd) {
     if let Some(number) = noted(fd) {
@@ -137,12 +144,13 @@ pub(super) fn forget_last(fd: RawFd) {
     }
 }
 
+/// Returns the number's state, if a thread has looked it up or it was copied.
 #[inline]
 fn noted(fd: RawFd) -> Option<&'static Number> {
     number(fd).filter(|number| number.state.load(SeqCst) & (WATCHED | COPIED) != 0)
 }
 
-/// So are all numbers from `first` to `last`.
+/// Like [`forget`], for all numbers from `first` to `last`.
 pub(super) fn forget_range(first: u32, last: u32) {
     let mut fd = first;
     while fd <= last && fd < numbers::END {
@@ -151,7 +159,7 @@ pub(super) fn forget_range(first: u32, last: u32) {
                 forget(fd as RawFd);
                 fd += 1;
             }
-            // None of its chunk was ever used.
+            // No number of its chunk was ever used.
             None => fd = numbers::next_chunk(fd),
         }
     }
@@ -163,8 +171,8 @@ fn forget_known(fd: RawFd, number: &Number, is_open: bool) {
         return;
     }
     if signal_counts::is_inside() {
-        // The table may be locked by the code that was interrupted. Waiting calls are not woken, as in the
-        // kernel, and the next look-up learns the number anew.
+        // The interrupted code may hold the lock. Waiting calls are not woken, as in the kernel; the next
+        // look-up makes a new entry.
         number.end_generation();
         return;
     }
@@ -175,8 +183,8 @@ fn forget_known(fd: RawFd, number: &Number, is_open: bool) {
         let is_in_use_here = is_known_here && is_in_use(fd, number.generation());
         let mut files = closed::hold();
         let generation = number.end_generation();
-        // A copy that a hub keeps until it hears of this has the peer see the end late. So there is none for
-        // a thread that has only used the number before.
+        // While a hub keeps a copy, the peer does not see the close. So none is made for threads that have
+        // used the number earlier but have no call on it now.
         let is_kept = is_open && (is_in_use_here || (!all.is_empty() && number.is_waited_for()));
         let file = is_kept.then(|| copy(fd)).flatten();
         if let Some(file) = &file {
@@ -194,7 +202,7 @@ fn forget_known(fd: RawFd, number: &Number, is_open: bool) {
     }
 }
 
-/// The program has done something to a descriptor of which calls that wait for it get no event.
+/// Wakes the waiters of a descriptor after a change that causes no event.
 pub(super) fn rouse(fd: RawFd) {
     let Some(number) = noted(fd).filter(|_| !signal_counts::is_inside()) else { return };
     let generation = number.generation();
@@ -208,6 +216,7 @@ pub(super) fn rouse(fd: RawFd) {
     }
 }
 
+/// Wakes this thread's waiters of a number, if the generation is still its entry's.
 fn rouse_here(fd: RawFd, generation: u32) {
     let known = KNOWN.with(|known| known.try_borrow().ok()?.get(fd as usize).cloned().flatten());
     if let Some(known) = known.filter(|known| known.generation() == generation) {
@@ -215,16 +224,16 @@ fn rouse_here(fd: RawFd, generation: u32) {
     }
 }
 
-/// Another number for the open file, among those that programs do not count on getting.
+/// Duplicates the descriptor, to a number above those of the standard streams.
 fn copy(fd: RawFd) -> Option<Arc<OwnedFd>> {
     const FIRST: usize = 3;
-    // SAFETY: no memory is involved.
+    // SAFETY: this `fcntl` command accesses no memory.
     let copy = unsafe { fcntl::call(fd, libc::F_DUPFD_CLOEXEC, FIRST) };
-    // SAFETY: a new descriptor, owned by nobody else.
+    // SAFETY: the descriptor is new, and has no other owner.
     (copy >= 0).then(|| Arc::new(unsafe { OwnedFd::from_raw_fd(copy) }))
 }
 
-/// Whether a call of this thread's is under way: each keeps what it has looked up.
+/// Whether this thread has a call in progress on the number: each holds a reference to the entry.
 fn is_in_use(fd: RawFd, generation: u32) -> bool {
     KNOWN.with(|known| {
         let known = known.try_borrow().ok()?;
@@ -233,6 +242,7 @@ fn is_in_use(fd: RawFd, generation: u32) -> bool {
     }) == Some(true)
 }
 
+/// Removes this thread's entry of a closed number, and hands `file` to the calls that use it.
 fn forget_here(fd: RawFd, generation: u32, file: Option<Arc<OwnedFd>>) {
     let known = KNOWN.with(|known| {
         let mut known = known.try_borrow_mut().ok()?;

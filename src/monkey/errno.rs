@@ -1,20 +1,20 @@
-//! How calls of C fail: -1, and a number that belongs to the thread.
+//! How C calls fail: they return -1 and set errno, which belongs to the thread.
 //!
-//! It is set last, when nobody else can run before the caller sees it. A call that succeeds leaves it as it
-//! was, also one that has waited: `hub/nounwind.rs` gives it back to a coroutine that goes on, and what
-//! another thread has done in its stead counts only if it has set it.
+//! A hook sets errno last: no other coroutine can run before the caller reads it. A call that succeeds leaves
+//! errno unchanged, even if it has waited: `hub/nounwind.rs` restores it when a coroutine resumes, and the
+//! errno of a call that another thread made is copied only if that call has set it.
 
 pub(super) use crate::sys::errno::{get, set};
 use libc::c_int;
 
-/// The result of a call of C that fails.
+/// Sets errno, and returns -1.
 #[cold]
 pub(super) fn fail(errno: c_int) -> c_int {
     set(errno);
     -1
 }
 
-/// As [`fail`], of a call that counts bytes.
+/// Sets errno, and returns -1 as the result of a call that returns a number of bytes.
 #[cold]
 pub(super) fn fail_long(errno: c_int) -> isize {
     set(errno);

@@ -1,4 +1,4 @@
-//! The symbols that the program calls, and that this crate defines instead of libc.
+//! The symbols that this crate defines instead of libc, and that the program calls.
 //!
 //! ```text
 //!   recv(fd, ..)           the program, std, a C library
@@ -10,7 +10,7 @@
 //!                                    hooks::..
 //! ```
 //!
-//! The functions never unwind: their callers are compiled for that.
+//! The functions never unwind, since their callers are compiled for that.
 
 use super::gate::{self, Row};
 use super::hooks::{
@@ -30,7 +30,7 @@ use libc::{
     siginfo_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t, termios, timespec, timeval,
 };
 
-/// Whether a call is for the hook: see the columns of the table.
+/// Whether a call goes to the hook: see the columns of the table.
 macro_rules! is_hooked {
     ($symbol:ident tasks) => {
         gate::is_cooperative(&originals::$symbol::ROW)
@@ -43,9 +43,10 @@ macro_rules! is_hooked {
     };
 }
 
-/// A call that succeeds leaves errno as it was, however many attempts it has made: those of coroutines do so
-/// here, and the others make one. Calls that return a line do so themselves: they may return a part of it,
-/// and say in errno why it is not whole.
+/// Restores errno after a call that succeeds, whatever failed attempts it has made.
+///
+/// Only hooks of `tasks` rows make more than one attempt. Calls that read a line restore errno
+/// themselves: they may return a part of a line, and then report in errno why it is incomplete.
 macro_rules! keeping_errno {
     (tasks, $symbol:ident, $call:expr) => {{
         let before = errno::get();
@@ -57,41 +58,43 @@ macro_rules! keeping_errno {
         }
         result
     }};
-    ($who:ident, $symbol:ident, $call:expr) => {
+    ($callers:ident, $symbol:ident, $call:expr) => {
         $call
     };
 }
 
 macro_rules! exports {
-    ($($($what:ident)|+ $who:ident $on_kill:ident
+    ($($($what:ident)|+ $callers:ident $on_kill:ident
        fn $symbol:ident($($argument:ident: $type:ty),* $(,)?) -> $result:ty => $hook:path;)*) => {
         $(
             #[allow(clippy::too_many_arguments, reason = "libc's")]
             mod $symbol {
                 use super::*;
 
+                /// libc's function of this name, for the whole program.
+                ///
                 /// # Safety
                 ///
-                /// As libc's function of this name, which it is for the whole program.
+                /// Contract of a hook (`hooks/mod.rs`).
                 #[unsafe(no_mangle)]
                 unsafe extern "C" fn $symbol($($argument: $type),*) -> $result {
-                    if is_hooked!($symbol $who) {
-                        // SAFETY: the caller's.
-                        keeping_errno!($who, $symbol, unsafe { $hook($($argument),*) })
+                    if is_hooked!($symbol $callers) {
+                        // SAFETY: contract of a hook: the row's hook gets the caller's arguments.
+                        keeping_errno!($callers, $symbol, unsafe { $hook($($argument),*) })
                     } else {
-                        // SAFETY: the caller's.
+                        // SAFETY: contract of a hook: libc's function gets the caller's arguments.
                         unsafe { originals::$symbol::call($($argument),*) }
                     }
                 }
 
-                /// The address of the function that the program is to call.
+                /// Returns the address of this definition.
                 pub(super) fn address() -> *const c_void {
                     $symbol as unsafe extern "C" fn($($type),*) -> $result as *const c_void
                 }
             }
         )*
 
-        /// All rows, and the address of the function of each.
+        /// Returns all rows, each with the address of this crate's definition.
         pub(super) fn rows() -> impl Iterator<Item = (&'static Row, *const c_void)> {
             type Address = fn() -> *const c_void;
             let rows = [$((&originals::$symbol::ROW, $symbol::address as Address)),*].into_iter();
@@ -102,6 +105,7 @@ macro_rules! exports {
 
 for_each_row!(exports);
 
+/// Looks up libc's functions before `main`: a signal handler may call any of them.
 extern "C" fn resolve_all() {
     originals::resolve_all();
     initialisers::resolve_all();
@@ -111,8 +115,8 @@ extern "C" fn resolve_all() {
 #[unsafe(link_section = ".init_array")]
 static RESOLVE: extern "C" fn() = resolve_all;
 
-/// Where a symbol leads whoever calls it: another library may have been there first.
+/// Returns the definition that callers of a symbol reach: another library's may come first.
 pub(super) fn first_definition(symbol: &std::ffi::CStr) -> *const c_void {
-    // SAFETY: a string that ends with a zero.
+    // SAFETY: `symbol` is a string that ends with a zero.
     unsafe { libc::dlsym(libc::RTLD_DEFAULT, symbol.as_ptr()) }
 }

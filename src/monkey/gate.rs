@@ -1,23 +1,23 @@
 #![forbid(unsafe_code)]
-//! Whether a call is ours to make cooperative.
+//! Decides whether a call is made cooperative.
 
 use super::kinds::{OnKill, What};
 use crate::hub::{Place, place};
 use crate::sys::lineage;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// A bit for each kind of call that is patched.
+/// The kinds of calls that are patched, one bit each.
 static PATCHED: AtomicU32 = AtomicU32::new(0);
 
-/// What is known about a symbol at run time.
+/// A row of the table, at run time.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) symbol: &'static str,
-    /// Patched with any of them.
+    /// The kinds of the symbol: it is patched if any of them is.
     pub(super) what: &'static [What],
     pub(super) on_kill: OnKill,
     bits: u32,
-    /// So many calls held up a hub's thread.
+    /// Number of calls that may have blocked a hub's thread.
     pub(super) blocked: AtomicU64,
 }
 
@@ -36,13 +36,14 @@ impl Row {
         PATCHED.load(Relaxed) & self.bits != 0
     }
 
-    /// A call is made that may hold up the thread of a hub.
+    /// Counts a call that may block a hub's thread.
     #[cold]
     pub(super) fn count_blocked(&self) {
         self.blocked.fetch_add(1, Relaxed);
     }
 }
 
+/// Patches the kinds of these bits.
 pub(super) fn patch(what: u32) {
     PATCHED.fetch_or(what, Relaxed);
 }
@@ -52,15 +53,18 @@ pub(super) fn is_patched(what: What) -> bool {
     PATCHED.load(Relaxed) & what.bit() != 0
 }
 
-/// Whether a call changes what all threads know. Not in a child that this library has not made: what is known
-/// there is its parent's, and a child of `vfork` has it in its own hands. Such a child's calls are libc's.
+/// Whether a call updates the state that all threads share.
+///
+/// It does not in a child that was not forked by this library: the state there is a copy of its parent's or,
+/// after `vfork`, its parent's own. Calls of such a child go to libc.
 #[inline(always)]
 pub(super) fn is_to_be_seen(row: &Row) -> bool {
     row.is_patched() && lineage::owns()
 }
 
-/// Whether a call is made by a coroutine, or by main beside coroutines, and is patched. In a hub's own
-/// greenlet, in a callback that is, there is nobody to switch to.
+/// Whether a call is patched, and made by a coroutine or by main beside coroutines.
+///
+/// In a hub's own greenlet, as in a callback, no switch is possible: the call blocks, and is counted.
 #[inline(always)]
 pub(super) fn is_cooperative(row: &Row) -> bool {
     if !row.is_patched() {

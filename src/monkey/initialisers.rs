@@ -1,9 +1,10 @@
-//! `pthread_once` and C11's `call_once`: what is to run once. These rows of the table stand here, since they
-//! are the only ones through which may be unwound: C++ lets an exception of an initialiser out through them,
-//! as `std::call_once` does. So they have another ABI than the rest.
+//! `pthread_once`, and C11's `call_once`.
 //!
-//! A coroutine that comes while a sibling is in the initialiser waits among `addresses` until that one is
-//! done. The kernel would keep the whole thread. Which of them is in it is known by `owners.rs`.
+//! These rows are separate from the table, since they are the only ones that may unwind: in C++ an exception
+//! of an initialiser leaves through them, for example out of `std::call_once`. So they have another ABI.
+//!
+//! A coroutine that calls while a sibling runs the initialiser waits in `addresses` until the sibling is
+//! done; in the kernel it would block the whole thread. `owners.rs` records which coroutine runs it.
 
 use super::addresses;
 use super::gate::Row;
@@ -34,23 +35,24 @@ macro_rules! rows {
 
                 static ORIGINAL: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 
-                /// What the symbol is without us.
+                /// Calls libc's function.
                 ///
                 /// # Safety
                 ///
-                /// As libc's function of this name.
+                /// Contract of libc's function of this name.
                 pub(super) unsafe fn call($argument: *mut c_int, init: Init) -> $result {
                     let mut address = ORIGINAL.load(Relaxed);
                     if address.is_null() {
                         address = resolve();
                     }
                     type Function = unsafe extern "C-unwind" fn(*mut c_int, Init) -> $result;
-                    // SAFETY: libc's function of this name has this type.
+                    // SAFETY: libc's function of this name has this type, and so has `missing`.
                     let function: Function = unsafe { std::mem::transmute(address) };
-                    // SAFETY: the caller's.
+                    // SAFETY: the contract of libc's function, which gets the caller's arguments.
                     unsafe { function($argument, init) }
                 }
 
+                /// Looks up libc's function.
                 #[cold]
                 pub(super) fn resolve() -> *mut c_void {
                     let address = next_definition(concat!(stringify!($symbol), "\0"))
@@ -59,30 +61,33 @@ macro_rules! rows {
                     address
                 }
 
-                /// There is none before us: libc is older than the function, and so is who calls it.
+                /// The substitute where libc is older than the function: no program calls it there.
                 extern "C" fn missing(_: *mut c_int, _: Init) {}
 
+                /// libc's function of this name, for the whole program.
+                ///
                 /// # Safety
                 ///
-                /// As libc's function of this name, which it is for the whole program.
+                /// Contract of a hook (`hooks/mod.rs`).
                 #[unsafe(no_mangle)]
                 unsafe extern "C-unwind" fn $symbol($argument: *mut c_int, init: Init) -> $result {
-                    let is_ours = ROW.is_patched() && place() == Place::Task;
-                    // SAFETY: the caller's.
-                    let running = if is_ours { unsafe { wait_for_turn($argument, init) } } else { None };
-                    // SAFETY: the caller's.
+                    let can_wait = ROW.is_patched() && place() == Place::Task;
+                    // SAFETY: contract of a hook: `wait_for_turn` has the same contract.
+                    let running = if can_wait { unsafe { wait_for_turn($argument, init) } } else { None };
+                    // SAFETY: contract of a hook: libc's function gets the caller's arguments.
                     let result = unsafe { call($argument, init) };
                     drop(running);
                     result
                 }
 
+                /// Returns the address of this definition.
                 pub(super) fn ours() -> *const c_void {
                     $symbol as unsafe extern "C-unwind" fn(*mut c_int, Init) -> $result as *const c_void
                 }
             }
         )*
 
-        /// All rows, and where the function of each is.
+        /// Returns all rows, each with the address of this crate's definition.
         pub(super) fn rows() -> impl Iterator<Item = (&'static Row, *const c_void)> {
             [$((&$symbol::ROW, $symbol::ours())),*].into_iter()
         }
@@ -98,7 +103,7 @@ rows! {
     call_once(flag) -> ();
 }
 
-/// The current coroutine may be in an initialiser, until this is dropped: also by unwinding.
+/// Marks the current coroutine as the one that may run the initialiser, until dropped, also by unwinding.
 struct Running(usize);
 
 impl Drop for Running {
@@ -108,15 +113,17 @@ impl Drop for Running {
     }
 }
 
-/// Waits until no sibling is in the initialiser, and no other thread. `None`: it has been run.
+/// Waits until no sibling and no other thread runs the initialiser.
+///
+/// `None` if it has run already, or if the thread must wait in the kernel.
 ///
 /// # Safety
 ///
-/// As libc's `pthread_once`.
+/// Contract of a hook (`hooks/mod.rs`), for libc's `pthread_once`.
 unsafe fn wait_for_turn(control: *mut c_int, init: Init) -> Option<Running> {
     let (address, done) = (control.addr(), done());
     let state = || {
-        // SAFETY: the caller's: it is there.
+        // SAFETY: contract of a hook: `control` is valid, and shared with other threads.
         unsafe { &*control.cast::<AtomicI32>() }.load(Acquire)
     };
     if state() == done || addresses::is_inside() {
@@ -125,15 +132,15 @@ unsafe fn wait_for_turn(control: *mut c_int, init: Init) -> Option<Running> {
     let (me, running) = (Owner::current(), running());
     let attempt = || match owners::owner_of(address) {
         _ if state() == done => Attempt::Over(0),
-        // One that calls itself waits for itself, as a thread does.
+        // An initialiser that calls itself waits indefinitely, as on a thread.
         Some(_) => Attempt::Sibling,
         None if state() == 0 => Attempt::Over(0),
-        // What another thread was in the middle of when this process was forked: libc begins it anew.
+        // Another thread was running it when this process was forked: libc starts it again.
         None if cfg!(target_env = "gnu") && state() != running => Attempt::Over(0),
         None => Attempt::Foreign,
     };
     if !matches!(attempt(), Attempt::Over(_)) {
-        // SAFETY: an initialiser is a function.
+        // SAFETY: contract of a hook: `init` is a function.
         let _callable = unsafe { Callable::of(init) };
         let (purpose, limit) = ("pthread_once", Limit::Never);
         Wanted { address, bits: ANY, purpose, limit }.acquire(attempt);
@@ -142,22 +149,24 @@ unsafe fn wait_for_turn(control: *mut c_int, init: Init) -> Option<Running> {
     Some(Running(address))
 }
 
-/// What `std::call_once` of libstdc++ is about to call, until this is dropped. It hands that over in two
-/// variables of the thread's, which siblings may use while the caller waits, and which are null when one has
-/// returned.
+/// The function that `std::call_once` of libstdc++ is about to call, restored on drop.
+///
+/// libstdc++ passes it in two thread-local variables. Siblings may change them while the caller waits, and
+/// leave them null.
 struct Callable([(*mut usize, usize); 2]);
 
 impl Callable {
-    /// `None` if the initialiser knows no such variables.
+    /// Saves the variables. `None` if they do not exist.
     ///
     /// # Safety
     ///
-    /// A function.
+    /// `init` must be a function of a loaded library.
     unsafe fn of(init: Init) -> Option<Callable> {
         const NAMES: [&CStr; 2] = [c"_ZSt15__once_callable", c"_ZSt11__once_call"];
         let mut found = MaybeUninit::<libc::Dl_info>::uninit();
-        // SAFETY: room for the answer; a name that the linker has given; what is closed was opened here, and
-        // stays, since a function of it is about to be called.
+        // SAFETY: `found` has room for the result, and is read after `dladdr` has succeeded; the name in it
+        // is valid while the library is loaded. The reference that is closed was opened here; the library
+        // stays loaded, since its function is about to be called.
         let places = unsafe {
             if libc::dladdr(init as *const c_void, found.as_mut_ptr()) == 0 {
                 return None;
@@ -176,7 +185,7 @@ impl Callable {
         if places.iter().any(|place| place.is_null()) {
             return None;
         }
-        // SAFETY: this thread's variables of these names, which are two pointers.
+        // SAFETY: the addresses are those of this thread's variables of these names, which are pointers.
         Some(Callable(places.map(|place| unsafe { (place.cast(), *place.cast()) })))
     }
 }
@@ -184,13 +193,13 @@ impl Callable {
 impl Drop for Callable {
     fn drop(&mut self) {
         for (place, value) in self.0 {
-            // SAFETY: as above: the coroutine is on the same thread.
+            // SAFETY: the address is that of this thread's variable: a coroutine stays on its thread.
             unsafe { *place = value };
         }
     }
 }
 
-/// What a control holds while its initialiser is run in this process. After a fork it is something else.
+/// Returns the value of a control while its initialiser runs in this process. It changes with each fork.
 fn running() -> c_int {
     thread_local! {
         static CONTROL: AtomicI32 = const { AtomicI32::new(0) };
@@ -201,19 +210,19 @@ fn running() -> c_int {
     }
     CONTROL.with(|control| {
         control.store(0, Relaxed);
-        // SAFETY: a control that no other call uses.
+        // SAFETY: the control is valid and initialised, and no other call uses it.
         unsafe { pthread_once::call(control.as_ptr(), look) };
     });
     SEEN.get()
 }
 
-/// What a control holds when its initialiser has been run.
+/// Returns the value of a control whose initialiser has run.
 fn done() -> c_int {
     unsafe extern "C-unwind" fn nothing() {}
     static DONE: OnceLock<c_int> = OnceLock::new();
     *DONE.get_or_init(|| {
         let mut control = 0;
-        // SAFETY: a control that has not been used.
+        // SAFETY: the control is valid, initialised and unused.
         unsafe { pthread_once::call(&mut control, nothing) };
         control
     })

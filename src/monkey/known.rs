@@ -1,4 +1,4 @@
-//! One descriptor of the program, as a thread knows it: its kind, its settings, its place in the hub.
+//! A thread's entry of one descriptor of the program: kind, settings, registration with the hub.
 
 use super::closed;
 use super::errno;
@@ -17,48 +17,48 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Some descriptor has a low-water mark (`SO_RCVLOWAT`): they are looked up from then on.
+/// Whether any descriptor has a low-water mark (`SO_RCVLOWAT`). They are looked up only from then on.
 static HAS_LOW_WATER: AtomicBool = AtomicBool::new(false);
 
 pub(super) struct Known {
     fd: RawFd,
     generation: u32,
     kind: Kind,
-    /// `None` inside: it cannot be waited for.
+    /// Set by the first wait. `Some(None)`: the descriptor cannot be waited for.
     source: OnceCell<Option<Registered>>,
-    /// There were no resources for that when it was last tried.
+    /// Whether the last registration failed for lack of resources.
     is_refused: Cell<bool>,
-    /// The kernel has no events for it: it is always ready.
+    /// Whether the descriptor is always ready: the kernel has no events for it.
     is_always_ready: Cell<bool>,
     is_nonblocking: Setting<bool>,
     read_timeout: Setting<Option<Duration>>,
     write_timeout: Setting<Option<Duration>>,
     low_water: Setting<usize>,
-    /// A listening socket stays one.
+    /// Whether the socket is known to listen. A listening socket remains one.
     is_listening: Cell<bool>,
-    /// What a character device or an anonymous file is, once that was needed.
+    /// The nature of a character device or an anonymous file, looked up when needed.
     nature: OnceCell<Nature>,
-    /// An error that came after a part of a call had succeeded: the kernel reports it by the next call.
+    /// An error that occurred after a part of a call had succeeded, or 0. The next call reports it.
     deferred_error: Cell<c_int>,
-    /// The open file, after the number was closed while coroutines waited for it.
+    /// The open file of a number that was closed while calls waited for it.
     after_close: RefCell<Option<Arc<OwnedFd>>>,
 }
 
 struct Registered {
     source: Source,
-    /// What is registered, if the hub has the descriptor itself already.
+    /// The registered descriptor, if the hub had the original registered already.
     _copy: Option<OwnedFd>,
 }
 
-/// Why there is no registration.
+/// Why a descriptor is not registered.
 enum Unregistered {
-    /// A call that waits has to block its thread.
+    /// It cannot be registered: a call that waits has to block its thread.
     Blocks,
-    /// The kernel has no resources for it at this moment.
+    /// The kernel lacks the resources at the moment.
     NotNow,
 }
 
-/// A setting of the program's, and the version of the settings for which it was looked up.
+/// A setting of the program, with the version of the settings for which it was looked up.
 struct Setting<T>(Cell<(Option<(u32, u32)>, T)>);
 
 impl<T: Copy> Setting<T> {
@@ -78,20 +78,20 @@ impl<T: Copy> Setting<T> {
     }
 }
 
-/// What `Kind::Other` is, as far as its calls differ.
+/// The nature of a `Kind::Other`, as far as its calls differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Nature {
     EventFd,
-    /// Fails at once if there is less room than this.
+    /// Reads of fewer bytes than this fail at once.
     Records(usize),
     Terminal,
     Unknown,
 }
 
-/// Why a call is not made again: the error it fails with. `None` if this descriptor cannot be waited for.
+/// The error of a call that is not retried. `None` if the descriptor cannot be waited for.
 pub(super) type Refusal = Option<c_int>;
 
-/// The program has changed a low-water mark.
+/// Records that the program has changed a low-water mark.
 pub(super) fn low_water_changed() {
     HAS_LOW_WATER.store(true, Relaxed);
 }
@@ -124,36 +124,39 @@ impl Known {
         self.generation
     }
 
-    /// Whether the number still means this.
+    /// Whether the number still stands for this descriptor.
     #[inline]
     pub(super) fn is_current(&self) -> bool {
         number(self.fd).is_some_and(|number| number.generation() == self.generation)
     }
 
-    /// Whether the number is that of another file by now.
+    /// Whether the number stands for another open file by now.
     pub(super) fn is_replaced(&self) -> bool {
-        // SAFETY: no memory is involved.
+        // SAFETY: this `fcntl` command accesses no memory.
         !self.is_current() && unsafe { fcntl::call(self.fd, libc::F_GETFD, 0) } >= 0
     }
 
-    /// As [`yield_if_due_nounwind_with`], at the beginning of a call: while others have their turn, and
-    /// until what this returns is dropped, a close keeps the file, as for a call that waits.
+    /// Like [`yield_if_due_nounwind_with`], at the beginning of a call on this descriptor.
+    ///
+    /// During the yield, and until the returned guard is dropped, a close keeps the file, as for a call that
+    /// waits.
     #[inline]
     pub(super) fn yield_if_due(&self) -> Option<Waiting> {
         yield_if_due_nounwind_with(|| self.begin_waiting()).flatten()
     }
 
-    /// A call is about to wait. `None` if the number was closed just now.
+    /// Marks a call as waiting. `None` if the number was closed just now.
     pub(super) fn begin_waiting(&self) -> Option<Waiting> {
         Waiting::begin(self.fd, self.generation)
     }
 
-    /// The number by which to make a call: its own, or after a close that of the file that was kept.
+    /// Returns the number to make a call on: its own or, after a close, that of the copy.
     #[inline]
     pub(super) fn number(&self) -> Option<RawFd> {
         if self.is_current() { Some(self.fd) } else { self.number_after_close() }
     }
 
+    /// Returns the number of the copy that a close has made for waiting calls, if any.
     #[cold]
     pub(super) fn number_after_close(&self) -> Option<RawFd> {
         let mut file = self.after_close.borrow_mut();
@@ -163,8 +166,7 @@ impl Known {
         file.as_ref().map(|file| file.as_raw_fd())
     }
 
-    /// The number means something else from now on. Calls that are under way get what came before from
-    /// `file`.
+    /// Detaches the entry from its number, which was closed. Calls in progress continue on `file`.
     pub(super) fn forget(&self, file: Option<Arc<OwnedFd>>) {
         *self.after_close.borrow_mut() = file;
         if let Some(Some(registered)) = self.source.get() {
@@ -173,16 +175,16 @@ impl Known {
         }
     }
 
-    /// Whether the program has set `O_NONBLOCK`, so that `EAGAIN` is what it wants to see.
+    /// Whether the program has set `O_NONBLOCK`, so that it expects `EAGAIN`.
     pub(super) fn is_nonblocking(&self) -> bool {
         self.is_nonblocking.get(self.fd, || {
-            // SAFETY: no memory is involved.
+            // SAFETY: this `fcntl` command accesses no memory.
             let flags = unsafe { fcntl::call(self.fd, libc::F_GETFL, 0) };
             flags >= 0 && flags & libc::O_NONBLOCK != 0
         })
     }
 
-    /// When a call that begins to wait now has waited long enough, by `SO_RCVTIMEO` or `SO_SNDTIMEO`.
+    /// Returns the deadline, by `SO_RCVTIMEO` or `SO_SNDTIMEO`, of a call that begins to wait now.
     pub(super) fn deadline(&self, direction: Direction) -> Option<Deadline> {
         if !self.kind.is_socket() {
             return None;
@@ -198,7 +200,7 @@ impl Known {
         timeout.and_then(Deadline::after)
     }
 
-    /// The fewest bytes with which a receive that blocks returns.
+    /// Returns the number of bytes that a blocking receive waits for (`SO_RCVLOWAT`).
     #[inline]
     pub(super) fn low_water(&self) -> usize {
         if !HAS_LOW_WATER.load(Relaxed) {
@@ -210,7 +212,7 @@ impl Known {
         })
     }
 
-    /// Whether it is a socket that listens.
+    /// Whether this is a listening socket.
     pub(super) fn is_listening(&self) -> bool {
         if !self.is_listening.get() {
             self.is_listening.set(option(self.fd, libc::SO_ACCEPTCONN) == Some(1));
@@ -218,28 +220,31 @@ impl Known {
         self.is_listening.get()
     }
 
-    /// Whether that is known already.
+    /// Whether this is known to be a listening socket, without a look-up.
     #[inline]
     pub(super) fn is_known_to_listen(&self) -> bool {
         self.is_listening.get()
     }
 
+    /// Returns the nature of a `Kind::Other`, and looks it up at the first call.
     pub(super) fn nature(&self) -> Nature {
         *self.nature.get_or_init(|| Nature::of(self.fd))
     }
 
-    /// The next call reports `error`, as the kernel's next call would.
+    /// Lets the next call report `error`, as the kernel would.
     pub(super) fn defer_error(&self, error: c_int) {
-        // These were not taken from the socket: the next call finds them by itself, or they were this call's.
-        let is_kept = matches!(
+        // These did not consume the socket's pending error: the next call meets them again, or they concern
+        // this call only.
+        let is_not_from_socket = matches!(
             error,
             libc::EPIPE | libc::EAGAIN | libc::EINTR | libc::ECANCELED | libc::EBADF
         );
-        if !is_kept && self.kind.is_socket() {
+        if !is_not_from_socket && self.kind.is_socket() {
             self.deferred_error.set(error);
         }
     }
 
+    /// Takes the error that an earlier call has deferred.
     #[inline]
     pub(super) fn take_deferred_error(&self) -> Option<c_int> {
         match self.deferred_error.get() {
@@ -251,8 +256,9 @@ impl Known {
         }
     }
 
-    /// Registered when it is first waited for. What fails for want of resources is tried again by the next
-    /// wait.
+    /// Returns the registration, and registers the descriptor at its first wait.
+    ///
+    /// After a failure for lack of resources, the next wait tries again.
     fn registered(&self) -> Result<&Source, Unregistered> {
         if let Some(registered) = self.source.get() {
             return registered.as_ref().map(|there| &there.source).ok_or(Unregistered::Blocks);
@@ -281,33 +287,35 @@ impl Known {
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
             Err(error) => return Err(error),
         }
-        // The hub has it already, as one of its own. A copy can be registered beside it.
+        // The hub has registered the descriptor itself already. A copy can be registered beside it.
         const FIRST: usize = 3;
-        // SAFETY: no memory is involved.
+        // SAFETY: this `fcntl` command accesses no memory.
         let copy = unsafe { fcntl::call(self.fd, libc::F_DUPFD_CLOEXEC, FIRST) };
         if copy < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: a new descriptor, owned by nobody else.
+        // SAFETY: the descriptor is new, and has no other owner.
         let copy = unsafe { OwnedFd::from_raw_fd(copy) };
         Ok(Registered { source: Source::new(copy.as_raw_fd())?, _copy: Some(copy) })
     }
 
-    /// Whether the kernel had no resources for the last registration: its events are not heard of, so a wait
-    /// has to end now and then and look by itself.
+    /// Whether the last registration failed for lack of resources.
+    ///
+    /// No events arrive then, so a wait has to poll.
     pub(super) fn is_refused(&self) -> bool {
         self.is_refused.get()
     }
 
-    /// Whether a new call has to wait: it is known that it would block, or others wait.
+    /// Whether a new call has to wait: it is known to block, or there are waiters.
     #[inline]
     pub(super) fn must_wait(&self, direction: Direction) -> bool {
         let registered = self.source.get().and_then(Option::as_ref);
         registered.is_some_and(|registered| registered.source.must_wait(direction))
     }
 
-    /// A call would have blocked: from now on it is to be waited for. Else the error that the call fails
-    /// with.
+    /// Marks the direction as blocked, after a call would have blocked: the next wait waits for an event.
+    ///
+    /// Refuses if the call must not wait, or if the descriptor cannot be waited for.
     pub(super) fn would_block(&self, direction: Direction) -> Result<(), Refusal> {
         if self.is_nonblocking() {
             return Err(Some(libc::EAGAIN));
@@ -315,7 +323,7 @@ impl Known {
         self.expect_event(direction)
     }
 
-    /// As [`Known::would_block`], in a call of which it is known that it waits.
+    /// Like [`Known::would_block`], but does not check `O_NONBLOCK`.
     pub(super) fn expect_event(&self, direction: Direction) -> Result<(), Refusal> {
         match self.registered() {
             Ok(source) => source.expect_event(direction),
@@ -325,7 +333,7 @@ impl Known {
         Ok(())
     }
 
-    /// A read has emptied the queue: there is nothing more, until an event says so.
+    /// Notes that a read has emptied the queue: the descriptor is drained until the next event.
     #[inline]
     pub(super) fn mark_drained(&self) {
         if let Some(Some(registered)) = self.source.get() {
@@ -338,13 +346,14 @@ impl Known {
         matches!(self.source.get(), Some(Some(registered)) if registered.source.is_exceptional())
     }
 
-    /// Whether it has failed since a part of a call succeeded: then the part is the result, and the error the
-    /// next call's.
+    /// Whether the socket has failed since a part of a call succeeded.
+    ///
+    /// The part is then the result, and the next call reports the error.
     pub(super) fn has_failed(&self, fd: RawFd) -> bool {
         self.kind.is_socket() && self.is_exceptional() && has_failed(fd)
     }
 
-    /// Whether it is at an end that a call which does not block never reports.
+    /// Whether it is at an end of file that a non-blocking call never reports.
     pub(super) fn is_at_hidden_end(&self, direction: Direction) -> bool {
         direction == Direction::Read
             && self.kind.hides_end()
@@ -352,8 +361,9 @@ impl Known {
             && self.number().is_some_and(is_shut_down)
     }
 
-    /// Waits for an event, or for a pause if there are none now. The interrupts are the same for all waits of
-    /// a call.
+    /// Waits for an event, or for a pause if no events can arrive for lack of resources.
+    ///
+    /// `interrupts` is the same for all waits of a call.
     pub(super) fn wait(
         &self,
         direction: Direction,
@@ -364,7 +374,9 @@ impl Known {
         self.wait_for_turn(direction, false, purpose, deadline, interrupts)
     }
 
-    /// Waits for an event, behind those that wait already, unless it does so again.
+    /// Like [`Known::wait`], but queues behind the other waiters.
+    ///
+    /// `is_again`: the call has waited and was woken in vain, so it returns to the front of the queue.
     pub(super) fn wait_for_turn(
         &self,
         direction: Direction,
@@ -391,8 +403,9 @@ impl Known {
         }
     }
 
-    /// Has the current greenlet woken by every event, until what this returns is dropped. `None` if it cannot
-    /// be waited for. See also [`park_among`].
+    /// Wakes the current greenlet at every event, until the returned guard is dropped.
+    ///
+    /// `None` if the descriptor cannot be waited for. See also [`park_among`].
     pub(super) fn watch(&self, direction: Direction) -> Option<impl Sized + '_> {
         match self.registered() {
             Ok(source) => Some(Some(source.watch(direction))),
@@ -401,28 +414,28 @@ impl Known {
         }
     }
 
-    /// Whether there never are events, since it is always ready. Known after [`Known::watch`].
+    /// Whether the descriptor is always ready, and has no events. Known after [`Known::watch`].
     pub(super) fn is_always_ready(&self) -> bool {
         self.is_always_ready.get()
     }
 
-    /// Something has happened of which there is no event: each waiting call is to try again.
+    /// Wakes each waiting call for a retry, after a change that causes no event.
     pub(super) fn rouse(&self) {
         if let Some(Some(registered)) = self.source.get() {
             registered.source.rouse();
         }
     }
 
-    /// Whether it is ready at this moment, as the kernel says.
+    /// Queries whether the kernel considers the descriptor ready now.
     pub(super) fn is_ready(&self, direction: Direction) -> bool {
         self.number().is_none_or(|fd| is_ready(fd, direction == Direction::Read))
     }
 }
 
-/// Between two looks at what the kernel has no resources to tell of.
+/// Time between two polls of a descriptor that could not be registered for lack of resources.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Waits without an event for at most `pause`. The error if the call ends before.
+/// Waits without an event for at most `pause`. Fails with the call's error if the call ends before.
 pub(super) fn wait_a_while(
     pause: Duration,
     purpose: &'static str,
@@ -446,8 +459,9 @@ pub(super) fn wait_a_while(
     }
 }
 
-/// Parks the current greenlet, which watches `all`. If the kernel has no resources to tell of one of them, it
-/// is woken after a pause.
+/// Parks the current greenlet, which watches `all`.
+///
+/// If one of them is not registered for lack of resources, the greenlet is woken after a pause.
 pub(super) fn park_among<'a>(
     mut all: impl Iterator<Item = &'a Known>,
     purpose: &'static str,
@@ -468,31 +482,32 @@ pub(super) fn park_among<'a>(
     park_nounwind(purpose, deadline, interrupts)
 }
 
-/// Whether there were no resources for a registration: there may be some later.
+/// Whether a registration failed for lack of resources, and may succeed later.
 fn is_exhaustion(error: &io::Error) -> bool {
     let exhausted = [libc::EMFILE, libc::ENFILE, libc::ENOSPC, libc::ENOMEM];
     error.raw_os_error().is_some_and(|error| exhausted.contains(&error))
 }
 
+/// Returns a socket's timeout. `None` if it has none.
 fn timeout(fd: RawFd, name: c_int) -> Option<Duration> {
     let mut time = libc::timeval { tv_sec: 0, tv_usec: 0 };
     let mut length = size_of::<libc::timeval>() as libc::socklen_t;
     let place = (&raw mut time).cast();
-    // SAFETY: room for the answer, of the size that is given.
+    // SAFETY: `place` has room for `length` bytes.
     let result = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, place, &mut length) };
     let timeout = Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000);
     (result == 0 && !timeout.is_zero()).then_some(timeout)
 }
 
 impl Nature {
-    /// By the name that `/proc` has for it.
+    /// Determines the nature by the descriptor's name in `/proc`.
     fn of(fd: RawFd) -> Self {
         let before = errno::get();
-        // SAFETY: no memory is involved.
+        // SAFETY: `isatty` has no preconditions.
         let is_terminal = unsafe { libc::isatty(fd) } == 1;
         let mut name = [0_u8; 32];
         let path = format!("/proc/self/fd/{fd}\0");
-        // SAFETY: a path that ends with a zero, and room for as many bytes as is said.
+        // SAFETY: `path` ends with a zero, and `name` has room for `name.len()` bytes.
         let length =
             unsafe { libc::readlink(path.as_ptr().cast(), name.as_mut_ptr().cast(), name.len()) };
         errno::set(before);

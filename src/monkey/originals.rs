@@ -1,8 +1,8 @@
-//! What libc's functions are without this crate: the next definition of each symbol of the table.
+//! libc's own functions: the next definition of each symbol of the table.
 //!
-//! Each row becomes a module with the name of the symbol, which has libc's function (`call`) and what is
-//! counted (`ROW`). The function is found by `dlsym` before `main` runs: a signal handler may call any of
-//! them.
+//! Each row becomes a module with the name of the symbol. It has libc's function (`call`) and the row's kinds
+//! and counter (`ROW`). The functions are looked up by `dlsym` before `main` runs, since a signal handler may
+//! call any of them.
 
 use super::errno;
 use super::gate::Row;
@@ -18,7 +18,7 @@ use libc::{
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 macro_rules! originals {
-    ($($($what:ident)|+ $who:ident $on_kill:ident
+    ($($($what:ident)|+ $callers:ident $on_kill:ident
        fn $symbol:ident($($argument:ident: $type:ty),* $(,)?) -> $result:ty => $hook:path;)*) => {
         $(
             #[allow(clippy::too_many_arguments, reason = "libc's")]
@@ -30,11 +30,11 @@ macro_rules! originals {
 
                 static ORIGINAL: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 
-                /// What the symbol is without us.
+                /// Calls libc's function.
                 ///
                 /// # Safety
                 ///
-                /// As libc's function of this name.
+                /// Contract of libc's function of this name.
                 #[inline]
                 pub(in crate::monkey) unsafe fn call($($argument: $type),*) -> $result {
                     let mut address = ORIGINAL.load(Relaxed);
@@ -42,26 +42,27 @@ macro_rules! originals {
                         address = resolve();
                     }
                     type Function = unsafe extern "C" fn($($type),*) -> $result;
-                    // SAFETY: libc's function of this name has this type. Where it takes variable arguments,
-                    // those are numbers and pointers, which are passed as others are on Linux.
+                    // SAFETY: libc's function of this name has this type. If it is variadic, its arguments
+                    // are numbers and pointers, which Linux ABIs pass like those of other functions.
                     let function: Function = unsafe { std::mem::transmute(address) };
-                    // SAFETY: the caller's.
+                    // SAFETY: the contract of libc's function, which gets the caller's arguments.
                     unsafe { function($($argument),*) }
                 }
 
-                /// Like `call`, of a call that there is no way to make cooperative: it blocks the hub.
+                /// Like `call`, for a call that cannot be made cooperative: counts that it may block the hub.
                 ///
                 /// # Safety
                 ///
-                /// As libc's function of this name.
+                /// Contract of libc's function of this name.
                 #[allow(dead_code, reason = "some calls never block")]
                 #[cold]
                 pub(in crate::monkey) unsafe fn call_blocking($($argument: $type),*) -> $result {
                     ROW.count_blocked();
-                    // SAFETY: the caller's.
+                    // SAFETY: the same contract, with the caller's arguments.
                     unsafe { call($($argument),*) }
                 }
 
+                /// Looks up libc's function.
                 #[cold]
                 pub(super) fn resolve() -> *mut c_void {
                     let address = super::next_definition(concat!(stringify!($symbol), "\0"));
@@ -71,7 +72,7 @@ macro_rules! originals {
                     address
                 }
 
-                /// There is none before us: libc is older than the function.
+                /// The substitute where libc is older than the function.
                 extern "C" fn missing($(_: $type),*) -> $result {
                     errno::set(libc::ENOSYS);
                     Fails::FAILED
@@ -89,15 +90,15 @@ macro_rules! originals {
 
 for_each_row!(originals);
 
-/// A call that is waited for under this name is made by the thread of a hub after all.
+/// Counts a call of `symbol` that a hub's thread makes after all.
 #[cold]
 pub(super) fn count_blocked(symbol: &str) {
     let row = ROWS.iter().find(|row| row.symbol == symbol);
     row.into_iter().for_each(|row| row.count_blocked());
 }
 
-/// What libc has only had for some years, or not every libc has. The others are always there.
-const YOUNG: &[&str] = &[
+/// Symbols that not every libc, or no older libc, defines. The others always exist.
+const OPTIONAL: &[&str] = &[
     "call_once\0",
     "__sigaction\0",
     "__sysv_signal\0",
@@ -115,7 +116,7 @@ const YOUNG: &[&str] = &[
     "copy_file_range\0",
     "epoll_pwait2\0",
     "fcntl64\0",
-    // In a library of its own until glibc 2.34.
+    // In a separate library (librt) before glibc 2.34.
     "mq_close\0",
     "mq_receive\0",
     "mq_send\0",
@@ -147,11 +148,12 @@ const YOUNG: &[&str] = &[
     "sysv_signal\0",
 ];
 
-/// What is returned by a call that fails.
+/// The result types of C functions, and how they report failure.
 pub(super) trait Fails {
+    /// The result of a call that fails.
     const FAILED: Self;
 
-    /// Whether this is certainly no failure, so that errno says nothing about the call.
+    /// Whether this is certainly no failure, so that errno has no meaning for the call.
     fn has_succeeded(&self) -> bool;
 }
 
@@ -172,25 +174,27 @@ macro_rules! fails {
 fails! {
     () => (), |()| true;
     c_int => -1, |result| *result >= 0;
-    // What is left of a sleep, which keeps errno itself.
+    // The rest of a sleep, which restores errno itself.
     c_uint => c_uint::MAX, |_| false;
     ssize_t => -1, |result| *result >= 0;
     c_long => -1, |result| *result >= 0;
-    // Also what `fread` counts, which is less than was asked for if it has failed.
+    // Also the result of `fread`, which is smaller than requested if it has failed.
     sighandler_t => libc::SIG_ERR, |_| false;
     *mut hostent => std::ptr::null_mut(), |result| !result.is_null();
     *mut FILE => std::ptr::null_mut(), |result| !result.is_null();
     *mut c_char => std::ptr::null_mut(), |result| !result.is_null();
 }
 
-/// The definition of a symbol that the program would have without us.
+/// Returns the definition of a symbol that the program would use without this crate.
+///
+/// `None` if it is an [`OPTIONAL`] one that libc does not have. Aborts if any other is missing.
 pub(super) fn next_definition(symbol: &'static str) -> Option<*mut c_void> {
-    // SAFETY: a string that ends with a zero.
+    // SAFETY: `symbol` ends with a zero.
     let address = unsafe { libc::dlsym(libc::RTLD_NEXT, symbol.as_ptr().cast()) };
     if !address.is_null() {
         return Some(address);
     }
-    if !YOUNG.contains(&symbol) {
+    if !OPTIONAL.contains(&symbol) {
         let name = symbol.trim_end_matches('\0');
         crate::sys::stderr::write(&[
             "switchgrass: the feature `monkey` needs a libc that is linked dynamically: there is no other `",

@@ -1,17 +1,16 @@
 #![forbid(unsafe_code)]
-//! Which coroutine holds a lock that, to libc, belongs to the thread.
+//! Records which coroutine holds a lock that libc attributes to the thread.
 //!
-//! libc tells owners apart by the number of their thread, so it takes all coroutines of a thread for one
-//! owner: a sibling of the holder would be let into a recursive mutex. This table, one per thread, has an
-//! entry for each such lock that one of its coroutines holds. Within a thread, each task is an owner: each
-//! coroutine, main, and the hub's own greenlet, whose number is the largest. What runs on behalf of a task,
-//! as a generator does, is that task.
+//! libc identifies an owner by its thread ID, so all coroutines of a thread are one owner: a recursive mutex
+//! would admit a sibling of the holder. This table, one per thread, has an entry for each such lock that one
+//! of its tasks holds. Each task of a thread is an owner: each coroutine, main, and the hub's own greenlet,
+//! which has the largest number. Code that runs on behalf of a task, as a generator does, counts as the task.
 //!
 //! 1. A lock that the thread holds without an entry belongs to main: it was locked before the thread had a
-//!    hub, or where this table was in use already (an allocator's lock).
-//! 2. An entry may be left behind: by a lock whose memory was given back while it was held. So callers check
-//!    an entry, also one of their own, against the lock itself wherever libc's lock says whose it is.
-//! 3. Nothing here is held across a switch, and destructors run when the table is free.
+//!    hub, or while this table was in use (by an allocator).
+//! 2. An entry may be stale, if the memory of a lock was freed while the lock was held. So callers check an
+//!    entry, even their own, against the lock itself if libc's lock records its owner.
+//! 3. No borrow of the table is held across a switch, nor while destructors run.
 
 use crate::greenlet::AnyWeakGreenlet;
 use crate::hub::{Place, TaskRef, current_greenlet, place};
@@ -29,7 +28,7 @@ struct Entry {
     owner: Owner,
     /// How many times the owner has locked it.
     count: usize,
-    /// The owner, if its end is to be noticed.
+    /// The owner, if the lock has to notice its end.
     greenlet: Option<AnyWeakGreenlet>,
 }
 
@@ -41,7 +40,7 @@ impl Owner {
     pub(super) const MAIN: Owner = Owner(0);
     const HUB: Owner = Owner(u64::MAX);
 
-    /// The caller. On a thread without a hub there is only main.
+    /// Returns the caller: main on a thread without a hub.
     pub(super) fn current() -> Owner {
         match place() {
             Place::Thread => Owner::MAIN,
@@ -52,13 +51,13 @@ impl Owner {
     }
 }
 
-/// Fibonacci hashing: locks lie some bytes apart, and this spreads them over the upper bits.
+/// Fibonacci hashing: spreads addresses, which are multiples of a few bytes, over the upper bits.
 #[derive(Default)]
 struct AddressHasher(u64);
 
 impl Hasher for AddressHasher {
     fn finish(&self) -> u64 {
-        // The map takes its buckets from the lower bits.
+        // The map takes the bucket from the lower bits.
         self.0.rotate_left(32)
     }
 
@@ -71,22 +70,22 @@ impl Hasher for AddressHasher {
     }
 }
 
-/// Calls `f` with the table, unless it is in use or the thread's variables are gone.
+/// Calls `f` with the table. `None` if it is in use, or the thread-local was destroyed.
 fn with<R>(f: impl FnOnce(&mut Held) -> R) -> Option<R> {
     HELD.try_with(|held| held.try_borrow_mut().ok().map(|mut held| f(&mut held))).ok().flatten()
 }
 
-/// The owner of a lock that this thread holds. `None`: it does not hold it, or it is main's.
+/// Returns the recorded owner of a lock. `None`: the thread does not hold it, or main does.
 pub(super) fn owner_of(address: usize) -> Option<Owner> {
     with(|held| held.get(&address).map(|entry| entry.owner)).flatten()
 }
 
-/// Records that `owner`, which is the caller, has locked it, once more if it had before.
+/// Records that `owner`, the caller, has locked it, possibly once more.
 pub(super) fn record(address: usize, owner: Owner) {
     add(address, owner, None);
 }
 
-/// As [`record`], of a lock that knows when its owner has ended: see [`has_ended`].
+/// Like [`record`], but also notices the owner's end: see [`has_ended`].
 pub(super) fn record_mortal(address: usize, owner: Owner) {
     let greenlet = match place() {
         Place::Task => {
@@ -118,19 +117,19 @@ pub(super) fn release(address: usize) {
     drop(gone);
 }
 
-/// The lock is gone, or is not held by this thread any more.
+/// Removes the entry: the lock was destroyed, or this thread does not hold it any more.
 pub(super) fn forget(address: usize) {
     let gone = with(|held| held.remove(&address));
     drop(gone);
 }
 
-/// Whether the owner has ended without unlocking it. Known of those only that were recorded so.
+/// Whether the owner has ended without unlocking it. Requires [`record_mortal`].
 pub(super) fn has_ended(address: usize) -> bool {
     let greenlet = with(|held| held.get(&address).and_then(|entry| entry.greenlet.clone()));
     greenlet.flatten().is_some_and(|greenlet| greenlet.is_dead())
 }
 
-/// In a child there is only the task that has forked, and what it holds.
+/// Removes, in a child, the entries of all tasks but the one that has forked.
 pub(super) fn begin_anew() {
     let me = Owner::current();
     let gone = with(|held| {
@@ -147,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_is_its_owners_until_it_is_unlocked_as_often_as_locked() {
+    fn an_owner_holds_a_lock_until_its_last_unlock() {
         let (address, me) = (0x1000, Owner(7));
         assert_eq!(owner_of(address), None);
         record(address, me);
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_over_what_was_left_behind_begins_to_count_anew() {
+    fn a_new_owner_of_a_stale_entry_starts_at_a_count_of_one() {
         let address = 0x2000;
         record(address, Owner(1));
         record(address, Owner(1));

@@ -1,35 +1,35 @@
-//! `thread::park`, which has *one* word a thread, for all of its coroutines.
+//! `thread::park`, which has *one* word per thread, shared by all coroutines of the thread.
 //!
 //! ```text
 //!   EMPTY 0, NOTIFIED 1, PARKED -1
 //!
-//!   std's park:    word -= 1; was it NOTIFIED? return. Otherwise, until NOTIFIED could be made EMPTY:
-//!                  wait while PARKED, by a call if it is PARKED now, and by none otherwise
-//!   std's unpark:  swap NOTIFIED in; wake, by a call, if it was PARKED
+//!   std's park:    word -= 1; return if it was NOTIFIED. Otherwise loop until NOTIFIED -> EMPTY succeeds:
+//!                  wait while the word is PARKED (calls futex only if it is PARKED now)
+//!   std's unpark:  swap NOTIFIED in; call futex to wake if the word was PARKED
 //! ```
 //!
-//! So while a coroutine runs, the word must not be PARKED: if it parked, it would spin, and never call. And
-//! while the thread sleeps, it must be: otherwise whoever unparks does not call.
+//! While a coroutine runs, the word must not be PARKED: a coroutine that parked would decrement it further,
+//! and spin without a call. While the thread sleeps, it must be PARKED: otherwise `unpark` makes no call.
 //!
-//! - A coroutine that waits sets the word back to EMPTY first, and is remembered here.
-//! - Each time the hub looks for events, it looks at the word: NOTIFIED wakes *all* who wait, since it is not
-//!   said whom it is for. (`park` may return for no reason.)
-//! - The hub makes it PARKED for as long as the thread sleeps. Whoever then unparks calls: a [`Bell`] hangs
-//!   at the word's address.
-//! - Who goes on makes it NOTIFIED, since only so he is let out of `park`. If it was already, that was for
-//!   somebody else, and all are woken. Who has a time limit is let out whatever it is: so it is made PARKED,
-//!   and nothing that comes then is lost.
-//! - A notification may have been for one who was about to wait: so each coroutine that has not been told
-//!   since the last one returns at once, once.
-//! - What leaves no trace is a notification that another coroutine has got: one that finds NOTIFIED when it
-//!   begins to park, or in the instructions between here and std's exchange. So everybody who waits looks
-//!   around now and then: at once, as soon as nobody else is ready, some times; then after a millisecond,
-//!   and ever more rarely, a second apart at last. A wake-up may so be late, and is never lost. Those who
-//!   are late are coroutines of one thread that park and unpark each other, and nobody else.
+//! - A coroutine that waits first sets the word back to EMPTY, and is entered here.
+//! - Each time the hub polls for events, it checks the word. NOTIFIED wakes *all* waiters, since it does not
+//!   identify the target. (`park` may return spuriously.)
+//! - The hub sets the word to PARKED while the thread sleeps, so `unpark` calls, which rings a [`Bell`] at
+//!   the word's address.
+//! - A coroutine that resumes sets the word to NOTIFIED, the only value at which std's loop ends. If it was
+//!   NOTIFIED already, that was meant for another coroutine, and all waiters are woken. With a timeout, std
+//!   returns at any value: the coroutine sets PARKED, so that a concurrent `unpark` calls and is not lost.
+//! - A notification may have been meant for a coroutine that was about to wait. So the next `park` of each
+//!   coroutine that has not returned since the last notification returns at once.
+//! - A notification leaves no trace if std hands it to another coroutine: to one that finds NOTIFIED when it
+//!   begins to park, or in the instructions between this module and std's exchange. So each waiter also
+//!   returns spuriously from time to time: the first 64 times as soon as no other coroutine is ready; then
+//!   after a millisecond, and then at growing intervals of up to a second. So a wake-up may be late, but is
+//!   never lost. Only coroutines of one thread that park and unpark each other are affected.
 //!
-//! `std::sync::mpsc`, which parks, wakes a receiver or sender of *another* thread only: it passes over those
-//! whose thread is the one that sends. So two coroutines of one thread do not wake each other by it,
-//! whatever is done here: they have this library's channels.
+//! `std::sync::mpsc`, which parks, wakes only a receiver or sender of *another* thread: it skips those that
+//! belong to the calling thread. So two coroutines of one thread never wake each other through it, whatever
+//! this module does. They can use this library's channels.
 
 use super::addresses::Bell;
 use crate::hub::{
@@ -52,41 +52,45 @@ const NOTIFIED: u32 = 1;
 pub(super) const PARKED: u32 = u32::MAX;
 
 thread_local! {
-    /// Without a destructor, so that it is there for as long as calls are made. Emptied when the hub ends.
+    /// Has no destructor, so that it exists for as long as calls are made. Emptied when the hub ends.
     static HERE: ManuallyDrop<Parking> = const { ManuallyDrop::new(Parking::new()) };
 }
 
-/// What is known of this thread's `park`.
+/// The state of this thread's `park`.
 struct Parking {
     word: Cell<Word>,
     waiting: RefCell<Vec<Rc<Waiter>>>,
     bell: RefCell<Option<Bell>>,
+    /// Whether there was a notification since this state was made.
     was_notified: Cell<bool>,
-    /// When anybody was last notified, by the clock.
-    news: Cell<u64>,
-    /// By number, those who were told of the last notification, and how often each has looked around since.
-    told: RefCell<BTreeMap<u64, u32>>,
+    /// The time of the last notification, in nanoseconds.
+    last_notified: Cell<u64>,
+    /// The coroutines that have returned since the last notification, by number, and how often each has
+    /// returned spuriously since.
+    informed: RefCell<BTreeMap<u64, u32>>,
 }
 
 #[derive(Clone, Copy)]
 enum Word {
     Unknown,
-    /// `std` is asked to show it.
-    Asked,
+    /// `std` was made to call with its address, which [`was_asked_for`] records.
+    Requested,
     Known(*const AtomicU32),
-    /// This is not the `std` that is known here.
+    /// `std` does not work as this module assumes, or the hub has ended.
     Foreign,
 }
 
 struct Waiter {
-    is_reported: Cell<bool>,
+    is_notified: Cell<bool>,
     unparker: Unparker,
 }
 
-/// Whether `std` has just been asked for this word, which is noted. The call is to end at once.
+/// Whether a wait at `word` is `std` showing its word, which is then recorded.
+///
+/// If so, the call must end at once.
 pub(super) fn was_asked_for(word: *const AtomicU32) -> bool {
     HERE.with(|here| {
-        let is_asked = matches!(here.word.get(), Word::Asked);
+        let is_asked = matches!(here.word.get(), Word::Requested);
         if is_asked {
             here.word.set(Word::Known(word));
         }
@@ -94,15 +98,17 @@ pub(super) fn was_asked_for(word: *const AtomicU32) -> bool {
     })
 }
 
-/// Parks the current coroutine, if this is the word of its thread. Whether it was woken, or seems to be;
-/// otherwise its deadline has passed. `None`: it is not the word.
+/// Parks the current coroutine, if `word` is the one of its thread.
+///
+/// Returns `true` if woken, perhaps spuriously, and `false` if the deadline has passed. `None`: it is another
+/// word.
 ///
 /// # Safety
 ///
-/// The word is there for as long as it is waited for.
+/// `word` must stay valid during the wait.
 pub(super) unsafe fn park_at(
     word: *const AtomicU32,
-    has_limit: bool,
+    has_timeout: bool,
     deadline: Option<Deadline>,
 ) -> Option<bool> {
     HERE.with(|here| {
@@ -111,20 +117,20 @@ pub(super) unsafe fn park_at(
         }
         match here.word.get() {
             Word::Known(known) if ptr::eq(known, word) => {
-                // SAFETY: as the caller says.
+                // SAFETY: the contract of this function: `word` is valid during the wait.
                 let word = unsafe { &*word };
-                Some(here.park(word, has_limit, deadline))
+                Some(here.park(word, has_timeout, deadline))
             }
             _ => None,
         }
     })
 }
 
-/// In a child: whoever was parked is not there.
+/// Removes the waiters in a child, where they do not exist.
 pub(super) fn begin_anew() {
     HERE.with(|here| {
         mem::forget(here.waiting.take());
-        here.told.take();
+        here.informed.take();
         here.was_notified.set(false);
     });
 }
@@ -136,53 +142,55 @@ impl Parking {
             waiting: RefCell::new(Vec::new()),
             bell: RefCell::new(None),
             was_notified: Cell::new(false),
-            news: Cell::new(0),
-            told: RefCell::new(BTreeMap::new()),
+            last_notified: Cell::new(0),
+            informed: RefCell::new(BTreeMap::new()),
         }
     }
 
-    /// Has `std` show the word: it calls with its address. It must not be guessed from what it holds: a lock
-    /// of readers and writers can look the same.
+    /// Finds the word: makes `std` call with its address.
     ///
-    /// `std` does not call if the word is NOTIFIED, nor if it is PARKED, which it is if this is called in
-    /// `park` itself. Either way it makes it EMPTY, and calls the next time.
+    /// Its value would not identify it: a read-write lock can look the same. `std` does not call if the word
+    /// is NOTIFIED, nor if it is PARKED, as inside `park` itself. Either way it sets the word to EMPTY, and
+    /// calls the next time.
     fn learn(&self) {
-        const ENOUGH: usize = 100;
+        const ATTEMPTS: usize = 100;
         let mut has_taken = false;
-        for _ in 0..ENOUGH {
-            self.word.set(Word::Asked);
+        for _ in 0..ATTEMPTS {
+            self.word.set(Word::Requested);
             thread::park_timeout(Duration::ZERO);
             if let Word::Known(_) = self.word.get() {
                 break;
             }
             has_taken = true;
         }
-        if matches!(self.word.get(), Word::Asked) {
+        if matches!(self.word.get(), Word::Requested) {
             self.word.set(Word::Foreign);
         } else {
             watch(Watch { look, request_call, cancel_call });
             at_end(forget);
-            self.news.set(clock::now());
+            self.last_notified.set(clock::now());
         }
         if has_taken {
-            // Given back. In `park` itself, it lets the caller out, who has now a reason to look around.
+            // Restores the notification. Inside `park` itself this makes the caller return, so that it checks
+            // its condition.
             thread::current().unpark();
         }
     }
 
-    fn park(&self, word: &AtomicU32, has_limit: bool, deadline: Option<Deadline>) -> bool {
+    /// Waits, and sets the word so that std's `park` returns. `false` if the deadline has passed.
+    fn park(&self, word: &AtomicU32, has_timeout: bool, deadline: Option<Deadline>) -> bool {
         if word.compare_exchange(PARKED, EMPTY, Acquire, Relaxed).is_err() {
-            // It stays so, and lets the caller out.
+            // The word stays NOTIFIED, so std's `park` returns.
             self.notify();
             return true;
         }
         let me = current_task().id;
-        let is_reported = !self.was_notified.get() || self.told.borrow().contains_key(&me);
-        let in_time = !is_reported || self.wait(word, me, deadline);
+        let is_informed = !self.was_notified.get() || self.informed.borrow().contains_key(&me);
+        let in_time = !is_informed || self.wait(word, me, deadline);
         if self.was_notified.get() {
-            self.told.borrow_mut().entry(me).or_insert(0);
+            self.informed.borrow_mut().entry(me).or_insert(0);
         }
-        if has_limit {
+        if has_timeout {
             if word.compare_exchange(EMPTY, PARKED, Acquire, Relaxed).is_err() {
                 self.notify();
             }
@@ -192,20 +200,20 @@ impl Parking {
         in_time
     }
 
-    /// Whether it ends before the deadline.
+    /// Waits for a notification or a spurious return. `false` if the deadline has passed.
     fn wait(&self, word: &AtomicU32, me: u64, deadline: Option<Deadline>) -> bool {
         let registration = Registration::new();
         let unparker = registration.unparker();
-        let waiter = Rc::new(Waiter { is_reported: Cell::new(false), unparker });
+        let waiter = Rc::new(Waiter { is_notified: Cell::new(false), unparker });
         self.waiting.borrow_mut().push(Rc::clone(&waiter));
         if self.bell.borrow().is_none() {
             let bell = Bell::new(word.as_ptr() as usize, notify_all);
             *self.bell.borrow_mut() = Some(bell);
         }
-        let looks = self.told.borrow().get(&me).copied().unwrap_or(0);
-        let look = Deadline::after(pause(looks, clock::now() - self.news.get()));
-        let next = deadline.into_iter().chain(look).min();
-        while !waiter.is_reported.get() {
+        let returns = self.informed.borrow().get(&me).copied().unwrap_or(0);
+        let spurious = Deadline::after(pause(returns, clock::now() - self.last_notified.get()));
+        let next = deadline.into_iter().chain(spurious).min();
+        while !waiter.is_notified.get() {
             if park_nounwind("thread::park", next, Interrupts::Defer) == Wake::TimedOut {
                 break;
             }
@@ -219,53 +227,55 @@ impl Parking {
             let bell = self.bell.take();
             drop(bell);
         }
-        if waiter.is_reported.get() {
+        if waiter.is_notified.get() {
             return true;
         }
         if next == deadline {
             return false;
         }
-        let mut told = self.told.borrow_mut();
-        if told.len() > MANY {
-            told.clear();
+        let mut informed = self.informed.borrow_mut();
+        if informed.len() > MAX_INFORMED {
+            informed.clear();
         }
-        told.insert(me, looks + 1);
+        informed.insert(me, returns + 1);
         true
     }
 
-    /// All who wait go on.
+    /// Wakes all waiters.
     fn notify(&self) {
         self.was_notified.set(true);
-        self.news.set(clock::now());
-        self.told.borrow_mut().clear();
+        self.last_notified.set(clock::now());
+        self.informed.borrow_mut().clear();
         for waiter in &*self.waiting.borrow() {
-            waiter.is_reported.set(true);
+            waiter.is_notified.set(true);
             waiter.unparker.unpark();
         }
     }
 
-    /// The word, if anybody waits for it.
+    /// Returns the word, if there are waiters.
     fn word_waited_for(&self) -> Option<&AtomicU32> {
         match self.word.get() {
-            // SAFETY: somebody waits for it in `park_at`, where it is said to be there.
+            // SAFETY: a waiter is in `park_at`, whose contract keeps the word valid.
             Word::Known(word) if !self.waiting.borrow().is_empty() => Some(unsafe { &*word }),
             _ => None,
         }
     }
 }
 
-/// So many are kept in mind. Who is forgotten returns once for no reason.
-const MANY: usize = 10_000;
+/// Maximum size of `informed`. A coroutine that is forgotten returns spuriously once.
+const MAX_INFORMED: usize = 10_000;
 
-/// How long one waits who has looked around so often for nothing, by how many nanoseconds ago anybody was
-/// notified: so that it costs next to nothing in the long run.
-fn pause(looks: u32, quiet: u64) -> Duration {
+/// Returns the time until the next spurious return.
+///
+/// `returns` is the number of earlier ones, and `age` the nanoseconds since the last notification: the pauses
+/// grow with it, so that the cost becomes negligible.
+fn pause(returns: u32, age: u64) -> Duration {
     const AT_ONCE: u32 = 64;
     const PART: u64 = 128;
     const MILLI: u64 = 1_000_000;
-    match looks {
+    match returns {
         ..AT_ONCE => Duration::ZERO,
-        _ => Duration::from_nanos((quiet / PART).clamp(MILLI, 1000 * MILLI)),
+        _ => Duration::from_nanos((age / PART).clamp(MILLI, 1000 * MILLI)),
     }
 }
 
@@ -273,6 +283,7 @@ fn notify_all() {
     HERE.with(|here| here.notify());
 }
 
+/// Wakes all waiters if the word is NOTIFIED. Called each time the hub polls.
 fn look() {
     HERE.with(|here| {
         if let Some(word) = here.word_waited_for()
@@ -283,6 +294,7 @@ fn look() {
     });
 }
 
+/// Sets the word to PARKED before the thread sleeps. `false` if it was notified: the thread must not sleep.
 fn request_call() -> bool {
     HERE.with(|here| {
         here.word_waited_for()
@@ -290,6 +302,7 @@ fn request_call() -> bool {
     })
 }
 
+/// Sets the word back to EMPTY after the thread has slept.
 fn cancel_call() {
     HERE.with(|here| {
         if let Some(word) = here.word_waited_for() {
@@ -298,7 +311,7 @@ fn cancel_call() {
     });
 }
 
-/// The thread ends.
+/// Clears the state: the hub ends.
 fn forget() {
     HERE.with(|here| {
         here.word.set(Word::Foreign);

@@ -1,19 +1,23 @@
 #![forbid(unsafe_code)]
 //! **The** table: one row per libc symbol that this crate defines.
 //!
-//! The columns: the kinds of calls that the symbol is patched with; which callers reach the hook (`tasks`:
-//! coroutines; `threads`: all threads, since it changes what is known of a descriptor; `always`: all threads,
-//! before anything is patched, too); what becomes of a call that waits in a coroutine that is killed; the
-//! symbol and its type; the hook.
+//! The columns:
 //!
-//! It is expanded twice: by `originals.rs`, below the hooks, into libc's functions, and by `exports.rs`,
-//! above them, into the symbols that the program calls.
+//! - the kinds of calls that patch the symbol;
+//! - the callers that reach the hook (`tasks`: coroutines; `threads`: all threads, since the call changes
+//!   state that they share; `always`: all threads, even before anything is patched);
+//! - what a kill does to a call that waits;
+//! - the symbol and its type;
+//! - the hook.
+//!
+//! The table is expanded twice: by `originals.rs`, below the hooks, into libc's functions, and by
+//! `exports.rs`, above them, into the symbols that the program calls.
 
 /// Calls a macro with all rows.
 macro_rules! for_each_row {
     ($expand:ident) => {
         $expand! {
-    // what    who      kill        symbol and type                                         by whom
+    // kinds   callers  kill        symbol and type                                         hook
     Sleep   tasks   ReturnsEarly fn sleep(seconds: c_uint) -> c_uint => sleeping::sleep;
     Sleep   tasks   ReturnsEarly fn usleep(micros: c_uint) -> c_int => sleeping::usleep;
     Sleep   tasks   ReturnsEarly fn nanosleep(time: *const timespec, left: *mut timespec)
@@ -45,7 +49,7 @@ macro_rules! for_each_row {
     Sockets tasks   Fails       fn connect(fd: c_int, address: *const sockaddr, length: socklen_t)
                         -> c_int => connecting::connect;
 
-    // Of a file: deferred.
+    // On files, a kill is deferred.
     Sockets|Files tasks Fails   fn read(fd: c_int, buffer: *mut c_void, length: size_t)
                         -> ssize_t => reading::read;
     Sockets|Files tasks Fails   fn readv(fd: c_int, parts: *const iovec, count: c_int)
@@ -55,7 +59,7 @@ macro_rules! for_each_row {
     Sockets|Files tasks Fails   fn writev(fd: c_int, parts: *const iovec, count: c_int)
                         -> ssize_t => writing::writev;
 
-    // What C calls if it is compiled with _FORTIFY_SOURCE: the room is known.
+    // The variants with buffer sizes, called by C code compiled with _FORTIFY_SOURCE.
     Sockets tasks   Fails       fn __recv_chk(fd: c_int, buffer: *mut c_void, length: size_t, room: size_t,
                         flags: c_int) -> ssize_t => checked::recv;
     Sockets tasks   Fails       fn __recvfrom_chk(fd: c_int, buffer: *mut c_void, length: size_t,
@@ -72,7 +76,8 @@ macro_rules! for_each_row {
     Poll    tasks   Fails       fn __ppoll_chk(all: *mut pollfd, count: nfds_t, time: *const timespec,
                         mask: *const sigset_t, room: size_t) -> c_int => checked::ppoll;
 
-    // What is in the page cache is read at once. With flags and no offset these are `readv` and `writev`.
+    // Data in the page cache is read at once. Without an offset, `preadv2` and `pwritev2` are `readv` and
+    // `writev` with flags.
     Files   tasks   Deferred    fn pread(fd: c_int, buffer: *mut c_void, length: size_t, offset: off_t)
                         -> ssize_t => files::pread;
     Files   tasks   Deferred    fn pread64(fd: c_int, buffer: *mut c_void, length: size_t, offset: off64_t)
@@ -110,7 +115,7 @@ macro_rules! for_each_row {
     Files   tasks   Deferred    fn lockf64(fd: c_int, command: c_int, length: off64_t)
                         -> c_int => locks::lockf64;
 
-    // Streams of C's that read from what can be waited for.
+    // Reads of C streams whose descriptors can be waited for.
     Sockets tasks   Fails       fn fgetc(file: *mut FILE) -> c_int => stdio::fgetc;
     Sockets tasks   Fails       fn getc(file: *mut FILE) -> c_int => stdio::getc;
     Sockets tasks   Fails       fn getchar() -> c_int => stdio::getchar;
@@ -133,14 +138,14 @@ macro_rules! for_each_row {
                         file: *mut FILE) -> size_t => stdio::fread;
     Sockets tasks   Fails       fn __fread_unlocked_chk(place: *mut c_void, known: size_t, size: size_t,
                         count: size_t, file: *mut FILE) -> size_t => stdio::__fread_chk;
-    // What `getc_unlocked` calls for an empty buffer, where C has it as a macro.
+    // Called by `getc_unlocked` for an empty buffer, where it is a macro.
     Sockets tasks   Fails       fn __uflow(file: *mut FILE) -> c_int => stdio::__uflow;
     Sockets tasks   Fails       fn getline(line: *mut *mut c_char, room: *mut size_t, file: *mut FILE)
                         -> ssize_t => stdio::getline;
     Sockets tasks   Fails       fn getdelim(line: *mut *mut c_char, room: *mut size_t, end: c_int,
                         file: *mut FILE) -> ssize_t => stdio::getdelim;
 
-    // Queues of messages.
+    // Message queues.
     Sockets tasks   Fails       fn mq_receive(queue: mqd_t, buffer: *mut c_char, room: size_t,
                         priority: *mut c_uint) -> ssize_t => queues::mq_receive;
     Sockets tasks   Fails       fn mq_timedreceive(queue: mqd_t, buffer: *mut c_char, room: size_t,
@@ -169,7 +174,7 @@ macro_rules! for_each_row {
                         to_offset: *mut off64_t, length: size_t, flags: c_uint)
                         -> ssize_t => sending_files::copy_file_range;
 
-    // Only of a FIFO does it wait.
+    // Waits only for a FIFO.
     Sockets tasks   Fails       fn open(path: *const c_char, flags: c_int, mode: mode_t)
                         -> c_int => opening::open;
     Sockets tasks   Fails       fn open64(path: *const c_char, flags: c_int, mode: mode_t)
@@ -196,7 +201,7 @@ macro_rules! for_each_row {
     Sockets threads Fails       fn freopen64(path: *const c_char, mode: *const c_char, file: *mut FILE)
                         -> *mut FILE => opening::freopen64;
 
-    // Of sockets that linger.
+    // A close waits only for a socket with `SO_LINGER`.
     Sockets|Files threads Deferred fn close(fd: c_int) -> c_int => closing::close;
     Sockets|Files threads Deferred fn close_range(first: c_uint, last: c_uint, flags: c_int)
                         -> c_int => closing::close_range;
@@ -206,7 +211,7 @@ macro_rules! for_each_row {
     Sockets|Files threads NeverWaits fn dup(fd: c_int) -> c_int => closing::dup;
     Sockets|Files threads Deferred fn dup2(from: c_int, to: c_int) -> c_int => closing::dup2;
     Sockets|Files threads Deferred fn dup3(from: c_int, to: c_int, flags: c_int) -> c_int => closing::dup3;
-    // Those of its commands that wait for a lock.
+    // Only the commands that wait for a lock.
     Sockets|Files threads Deferred fn fcntl(fd: c_int, command: c_int, argument: usize)
                         -> c_int => closing::fcntl;
     Sockets|Files threads Deferred fn fcntl64(fd: c_int, command: c_int, argument: usize)
@@ -226,7 +231,7 @@ macro_rules! for_each_row {
     Sync    tasks   Deferred    fn pthread_clockjoin_np(of: pthread_t, result: *mut *mut c_void,
                         clock: clockid_t, until: *const timespec) -> c_int => joining::pthread_clockjoin_np;
 
-    // What is held by a coroutine is not the thread's, so that the hub's greenlet has to be told apart, too.
+    // Locks belong to coroutines rather than threads, so calls of the hub's own greenlet reach the hook, too.
     Sync    threads Deferred    fn pthread_mutex_lock(mutex: *mut pthread_mutex_t)
                         -> c_int => mutexes::pthread_mutex_lock;
     Sync    threads Deferred    fn pthread_mutex_timedlock(mutex: *mut pthread_mutex_t,
@@ -294,7 +299,7 @@ macro_rules! for_each_row {
     Sync    threads NeverWaits  fn ftrylockfile(file: *mut FILE) -> c_int => file_locks::ftrylockfile;
     Sync    threads NeverWaits  fn funlockfile(file: *mut FILE) -> () => file_locks::funlockfile;
 
-    // Those of C11, which call the others inside of libc. Their types are those of POSIX by other names.
+    // The C11 functions, which call the others inside libc. Their types are aliases of those of POSIX.
     Sync    threads Deferred    fn mtx_lock(mutex: *mut pthread_mutex_t) -> c_int => c11::mtx_lock;
     Sync    threads Deferred    fn mtx_timedlock(mutex: *mut pthread_mutex_t, until: *const timespec)
                         -> c_int => c11::mtx_timedlock;
@@ -349,7 +354,7 @@ macro_rules! for_each_row {
                         place: *mut hostent, buffer: *mut c_char, room: size_t, result: *mut *mut hostent,
                         error: *mut c_int) -> c_int => dns::gethostbyaddr_r;
 
-    // Handlers of signals: so that it is known when one has run.
+    // Signal handlers are wrapped, so that their runs are counted.
     Signals always  NeverWaits  fn sigaction(signal: c_int, action: *const Action, old: *mut Action)
                         -> c_int => actions::sigaction;
     Signals always  NeverWaits  fn __sigaction(signal: c_int, action: *const Action, old: *mut Action)
@@ -391,7 +396,7 @@ macro_rules! for_each_row {
                         -> c_int => children::waitid;
     Process tasks   Deferred    fn system(command: *const c_char) -> c_int => children::system;
 
-    // Until a terminal has sent all there is.
+    // Wait until a terminal has sent its output.
     Sockets tasks   Fails       fn tcdrain(fd: c_int) -> c_int => terminals::tcdrain;
     Sockets tasks   Fails       fn tcsendbreak(fd: c_int, duration: c_int) -> c_int => terminals::tcsendbreak;
     Sockets tasks   Fails       fn tcsetattr(fd: c_int, when: c_int, to: *const termios)
