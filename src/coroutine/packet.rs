@@ -273,8 +273,8 @@ impl Head {
 
     /// Records that the coroutine ends by a panic.
     ///
-    /// Reports the panic unless it is a kill. A panic after a kill that a patched call has reported as an error
-    /// counts as the kill: std panics on errors that it considers impossible.
+    /// Reports the panic unless it is a kill. A panic after a kill that a patched call has reported as an
+    /// error counts as the kill: std panics on errors that it considers impossible.
     #[cold]
     pub(super) fn fail(&self, payload: Payload) {
         let error = if payload.is::<GreenletExit>() || self.task.has_reported_kill() {
