@@ -100,7 +100,7 @@
 //! | a zero-length receive from a connection | ends at any wake-up | ends at an event |
 //! | the peer of a Unix stream shuts down reading | ends a waiting send | no event: the send keeps waiting |
 //! | two sends wait, and the peer resets | the first gets `ECONNRESET` | either gets it |
-//! | a message queue shared with threads | first come, first served | threads are served first |
+//! | a descriptor shared with threads | first come, first served | threads are often served first |
 //! | `sendfile` from a message queue | `EINVAL` | reads it as a file |
 //! | a C stream is locked while a read waits | yes | only while bytes are copied |
 //! | a C stream waits behind urgent data | the data is skipped | the data stays pending |

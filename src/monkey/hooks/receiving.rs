@@ -90,11 +90,13 @@ fn receive_to(
 /// A call that waits then returns 0 whatever has ended the wait, and leaves an error to the next call.
 #[cold]
 fn receive_empty(attempts: &mut Attempts<'_>, mut call: impl FnMut(c_int) -> isize) -> Outcome {
-    let mut has_tried = false;
-    attempts.make(|fd| match std::mem::replace(&mut has_tried, true) {
-        true => 0,
-        false => call(fd),
-    })
+    let (mut has_tried, mut has_waited) = (false, false);
+    let outcome = attempts.make(|fd| {
+        has_waited = std::mem::replace(&mut has_tried, true);
+        if has_waited { 0 } else { call(fd) }
+    });
+    // As at an end, the kernel writes no address.
+    if has_waited && outcome == Outcome::Done(0) { Outcome::HiddenEnd } else { outcome }
 }
 
 /// Receives until there are `goal` bytes, by several attempts.
