@@ -63,6 +63,8 @@ unsafe fn read_empty(known: &Known, fd: c_int) -> ssize_t {
     if !may_wait || known.is_nonblocking() {
         return call(fd);
     }
+    // Starts the call: a handler that ran during an earlier one does not interrupt it.
+    let _under_way = known.yield_if_due();
     let outcome = known.attempts(Direction::Read, "read").make(|fd| match is_ready(fd, true) {
         true => call(fd),
         false if is_unreadable(known, fd) => call(fd),

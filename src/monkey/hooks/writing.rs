@@ -194,7 +194,9 @@ unsafe fn write_parts(
     flags: c_int,
 ) -> Option<ssize_t> {
     let _under_way = known.yield_if_due();
-    let mut attempts = known.attempts(Direction::Write, "write");
+    // A value that fits, or that is invalid, does not wait behind one that does not fit.
+    let is_event = known.kind() == Kind::Other && known.nature() == Nature::EventFd;
+    let mut attempts = known.attempts(Direction::Write, "write").at_once(is_event);
     // SAFETY: contract of a hook: the caller's parts, or the rest of them.
     let write = |fd, parts, count| unsafe { write_now(known, fd, parts, count, flags) };
     let first = match attempts.make(|fd| write(fd, parts, count)) {
