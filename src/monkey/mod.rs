@@ -98,7 +98,7 @@
 //! | a terminal hangs up during a read | `EIO` | end of file, as for a later read |
 //! | a zero-length read of a terminal in use | waits | returns 0 |
 //! | a zero-length receive from a connection | ends at any wake-up | ends at an event |
-//! | the peer of a Unix stream shuts down reading | ends a waiting send | no event: the send keeps waiting |
+//! | the peer of a Unix socket shuts down reading | ends a waiting send | no event: the send keeps waiting |
 //! | two sends wait, and the peer resets | the first gets `ECONNRESET` | either gets it |
 //! | a descriptor shared with threads | first come, first served | threads are often served first |
 //! | `sendfile` from a message queue | `EINVAL` | reads it as a file |
