@@ -706,10 +706,10 @@ fn kill_all_goes_on_after_a_body_that_panics_when_it_is_dropped() {
 /// What ends after the limit is no end in time, even if it is asked for only then.
 #[test]
 fn a_limit_hides_what_ends_after_it() {
-    let handles = sleepers([1, 30]);
-    let mut ends = iwait(all_of(&handles)).limit(ms(10));
+    let handles = sleepers([1, 250]);
+    let mut ends = iwait(all_of(&handles)).limit(ms(120));
     assert_eq!(ends.next(), Some(0));
-    sleep(ms(60));
+    sleep(ms(300));
     assert!(handles[1].is_finished());
     assert_eq!(ends.next(), None);
     assert_eq!(ends.next(), Some(1));
