@@ -93,7 +93,7 @@ pub(super) fn aside_or_ended<R: Send + 'static>(
     purpose: &'static str,
     call: impl FnOnce() -> R + Send + 'static,
 ) -> Option<R> {
-    Aside::begin_with(purpose, Interrupts::ReportAnySignal, || (), |()| call()).map(Aside::wait)
+    aside_or_interrupted(purpose, Interrupts::ReportAnySignal, call)
 }
 
 impl<R: Send + 'static> Aside<R> {

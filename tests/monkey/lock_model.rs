@@ -1,6 +1,6 @@
 //! Random programs of two hubs and plain threads that contend for locks of C of all kinds, with coroutines that
 //! are killed and limited in time meanwhile. The oracle: a lock has one owner, or only readers; a semaphore
-//! has given out no more than it had; whoever waits for an item that is there gets one; and at the end
+//! has given out no more than it had; a waiter receives an item that is there; and at the end
 //! everything is free. A program is a function of its seed, as far as threads allow.
 
 use crate::patched;
@@ -64,7 +64,7 @@ struct World {
     readers: [AtomicIsize; ALL],
     items_lock: UnsafeCell<pthread_mutex_t>,
     condition: UnsafeCell<pthread_cond_t>,
-    /// Of whoever has `items_lock`.
+    /// Protected by `items_lock`.
     items: AtomicIsize,
     /// Held by coroutines that end with it: one per hub.
     robust: [UnsafeCell<pthread_mutex_t>; HUBS],

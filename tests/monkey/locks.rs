@@ -213,7 +213,7 @@ fn a_file_that_was_closed_while_it_was_locked() {
     });
 }
 
-/// The lock is recursive, and so the one who has it may close the file.
+/// The lock is recursive, so its owner may close the file.
 #[test]
 fn pclose_of_a_file_that_the_caller_has_locked() {
     unsafe extern "C" {
@@ -440,7 +440,7 @@ fn an_initialiser_of_cpp_that_throws_while_siblings_wait_for_it() {
             Ok(status) => assert!(status.success()),
         }
         let path = CString::new(library.to_str().unwrap()).unwrap();
-        // SAFETY: a library of ours, with a function of that type.
+        // SAFETY: the library was built by this test, and its function has that type.
         let enter: extern "C" fn(c_int, c_int) -> c_int = unsafe {
             let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
             std::mem::transmute(libc::dlsym(library, c"enter".as_ptr()))

@@ -476,7 +476,7 @@ fn a_library_that_polls() {
             Ok(status) => assert!(status.success()),
         }
         let path = std::ffi::CString::new(library.to_str().unwrap()).unwrap();
-        // SAFETY: a library of ours, with a function of that type.
+        // SAFETY: the library was built by this test, and its function has that type.
         let first_byte: extern "C" fn(c_int) -> c_int = unsafe {
             let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
             std::mem::transmute(libc::dlsym(library, c"first_byte".as_ptr()))
